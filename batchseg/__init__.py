@@ -1,0 +1,1 @@
+"""The engine: recipe, plan, scenes, models, run state and outputs. Never Ray."""

@@ -1,0 +1,110 @@
+"""Every error that batchseg raises on purpose.
+
+One root, so that a command can turn any of them into one clear line. A message always has the same parts: what
+went wrong, where, what was expected and what was got, and what to do about it. The class says who must act:
+
+    InputError    the user, before any work starts          exit status 2
+    TaskError     nobody yet: the task is tried again       quarantined after the retries of the fleet
+    StoppedError  whoever runs it: the run is resumable     the exit status it carries
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BatchsegError(Exception):
+    """The root. Round-trips through pickle, because errors travel from workers to the driver."""
+
+    exit_status: ClassVar[int] = 1
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: str | None = None,
+        expected: str | None = None,
+        got: str | None = None,
+        todo: str | None = None,
+    ) -> None:
+        self.what, self.where, self.expected, self.got, self.todo = what, where, expected, got, todo
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        if self.expected is not None:
+            text += f"; expected {self.expected}"
+        if self.got is not None:
+            text += f"{',' if self.expected is not None else ';'} got {self.got}"
+        if self.todo is not None:
+            text += f". {self.todo[0].upper()}{self.todo[1:]}"
+        return text
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.what, self.where, self.expected, self.got, self.todo)
+
+
+def _rebuild(
+    kind: type[BatchsegError],
+    what: str,
+    where: str | None,
+    expected: str | None,
+    got: str | None,
+    todo: str | None,
+) -> BatchsegError:
+    return kind(what, where=where, expected=expected, got=got, todo=todo)
+
+
+class InputError(BatchsegError):
+    """Something the user gave us is wrong; nothing has been written."""
+
+    exit_status = 2
+
+
+class RecipeError(InputError):
+    """A recipe or fleet file that cannot be meant."""
+
+
+class SceneError(InputError):
+    """A raster that cannot be read or placed."""
+
+
+class BundleError(InputError):
+    """A model bundle whose contract is broken or does not fit the scene."""
+
+
+class ForeignRunError(InputError):
+    """The output folder holds the records of another recipe (invariant I4)."""
+
+
+class TaskError(BatchsegError):
+    """One chunk or sheet could not be done this time."""
+
+    retryable = True
+
+
+class ReadError(TaskError):
+    """A window of a scene could not be read."""
+
+
+class WriteError(TaskError):
+    """An object could not be written or did not read back as written."""
+
+
+class DamagedError(TaskError):
+    """A committed object no longer matches the digest in its record (invariant I3)."""
+
+
+class OutOfMemoryError(TaskError):
+    """The host or the device ran out of memory inside one task."""
+
+
+class StoppedError(BatchsegError):
+    """The run ended before its work did, on purpose; the same command resumes it."""
+
+
+class BusyError(StoppedError):
+    """Another live driver owns this output folder."""
+
+    exit_status = 2

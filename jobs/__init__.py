@@ -1,0 +1,1 @@
+"""What you submit: the command line, the Ray pool, cluster jobs. The only ring that imports Ray."""

@@ -1,0 +1,1 @@
+"""Geometry: spans, windows, the chunk grid, the tile lattice, stitching. numpy only."""
