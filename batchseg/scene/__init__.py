@@ -1,0 +1,1 @@
+"""Input rasters: what their headers say, how their pixels are read, where they lie on the Earth."""

@@ -1,0 +1,88 @@
+"""Seam score: do labels change at borders more often than elsewhere?
+
+The rate of label transitions across the border lines of a grid, over the rate across parallel lines half a core away.
+1.00 means that the borders cannot be seen. Counts add up, so each stripe of a scene is counted on its own, and the
+report adds them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tiling.span import Window
+
+Labels = NDArray[np.uint8] | NDArray[np.uint16]
+
+
+@dataclass(frozen=True, slots=True)
+class SeamCount:
+    """Transitions and compared pixel pairs, on border lines and on lines half a core away."""
+
+    border_changes: int = 0
+    border_pairs: int = 0
+    inner_changes: int = 0
+    inner_pairs: int = 0
+
+    def __add__(self, other: SeamCount) -> SeamCount:
+        return SeamCount(
+            self.border_changes + other.border_changes,
+            self.border_pairs + other.border_pairs,
+            self.inner_changes + other.inner_changes,
+            self.inner_pairs + other.inner_pairs,
+        )
+
+    @property
+    def score(self) -> float | None:
+        """None where there are too few pairs to say anything."""
+        if not (self.border_pairs and self.inner_changes):
+            return None
+        return (self.border_changes / self.border_pairs) / (self.inner_changes / self.inner_pairs)
+
+
+def _line_pairs(labels: Labels, lines: NDArray[np.intp], nodata: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """For each line between rows `line - 1` and `line`: which pairs change, and which count at all."""
+    above, below = labels[lines - 1], labels[lines]
+    valid = (above != nodata) & (below != nodata)
+    return (above != below) & valid, valid
+
+
+def _lines(start_px: int, stop_px: int, step_px: int, shift_px: int) -> NDArray[np.intp]:
+    """Lines at k * step + shift whose both sides lie in [start, stop), relative to start."""
+    first = -(-(start_px + 1 - shift_px) // step_px) * step_px + shift_px
+    return np.arange(first, stop_px, step_px, dtype=np.intp) - start_px
+
+
+def count_seams(labels: Labels, window: Window, *, step_px: int, core_px: int, nodata: int) -> SeamCount:
+    """Count both directions of the grid of `step_px` cells in one array of labels that holds `window`."""
+    total = SeamCount()
+    for array, span in ((labels, window.rows), (labels.T, window.cols)):
+        sums = []
+        for shift in (0, core_px // 2):
+            lines = _lines(span.start, span.stop, step_px, shift)
+            changes, pairs = _line_pairs(array, lines, nodata)
+            sums += [int(changes.sum()), int(pairs.sum())]
+        total += SeamCount(*sums)
+    return total
+
+
+def count_tier_seams(
+    labels: Labels, tiers: NDArray[np.uint8], window: Window, *, core_px: int, nodata: int
+) -> tuple[SeamCount, SeamCount]:
+    """Core borders between two tiers, and between two tiles of one tier; each against lines half a core away.
+
+    `tiers` holds one tier a pixel, on the same window. The lines half a core away lie inside one tile, so they serve
+    both counts.
+    """
+    between, same = SeamCount(), SeamCount()
+    for array, tier, span in ((labels, tiers, window.rows), (labels.T, tiers.T, window.cols)):
+        lines = _lines(span.start, span.stop, core_px, 0)
+        changes, pairs = _line_pairs(array, lines, nodata)
+        differs = tier[lines - 1] != tier[lines]
+        inner_changes, inner_pairs = _line_pairs(array, _lines(span.start, span.stop, core_px, core_px // 2), nodata)
+        inner = (int(inner_changes.sum()), int(inner_pairs.sum()))
+        between += SeamCount(int((changes & differs).sum()), int((pairs & differs).sum()), *inner)
+        same += SeamCount(int((changes & ~differs).sum()), int((pairs & ~differs).sum()), *inner)
+    return between, same
