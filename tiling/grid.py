@@ -89,8 +89,7 @@ def tiles_of(lattice: Grid, chunk: Window) -> list[Tile]:
     if not aligned:
         raise ValueError(f"{chunk} does not begin on a core of {lattice.cell_px} px")
     return [
-        Tile(row, col, lattice.full_window(row, col), lattice.window(row, col))
-        for row, col in lattice.touching(chunk)
+        Tile(row, col, lattice.full_window(row, col), lattice.window(row, col)) for row, col in lattice.touching(chunk)
     ]
 
 

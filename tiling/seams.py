@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tiling.span import Window
+from tiling.span import Span
 
 Labels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -49,40 +49,33 @@ def _line_pairs(labels: Labels, lines: NDArray[np.intp], nodata: int) -> tuple[N
     return (above != below) & valid, valid
 
 
-def _lines(start_px: int, stop_px: int, step_px: int, shift_px: int) -> NDArray[np.intp]:
-    """Lines at k * step + shift whose both sides lie in [start, stop), relative to start."""
-    first = -(-(start_px + 1 - shift_px) // step_px) * step_px + shift_px
-    return np.arange(first, stop_px, step_px, dtype=np.intp) - start_px
+def _lines(rows: Span, step_px: int, shift_px: int) -> NDArray[np.intp]:
+    """Lines at k * step + shift whose both sides lie in `rows`, relative to its start."""
+    first = -(-(rows.start + 1 - shift_px) // step_px) * step_px + shift_px
+    return np.arange(first, rows.stop, step_px, dtype=np.intp) - rows.start
 
 
-def count_seams(labels: Labels, window: Window, *, step_px: int, core_px: int, nodata: int) -> SeamCount:
-    """Count both directions of the grid of `step_px` cells in one array of labels that holds `window`."""
-    total = SeamCount()
-    for array, span in ((labels, window.rows), (labels.T, window.cols)):
-        sums = []
-        for shift in (0, core_px // 2):
-            lines = _lines(span.start, span.stop, step_px, shift)
-            changes, pairs = _line_pairs(array, lines, nodata)
-            sums += [int(changes.sum()), int(pairs.sum())]
-        total += SeamCount(*sums)
-    return total
+def count_seams(labels: Labels, rows: Span, *, step_px: int, core_px: int, nodata: int) -> SeamCount:
+    """Count the lines between rows of an array that holds the rows `rows`; give the transpose to count columns."""
+    sums = []
+    for shift in (0, core_px // 2):
+        changes, pairs = _line_pairs(labels, _lines(rows, step_px, shift), nodata)
+        sums += [int(changes.sum()), int(pairs.sum())]
+    return SeamCount(*sums)
 
 
 def count_tier_seams(
-    labels: Labels, tiers: NDArray[np.uint8], window: Window, *, core_px: int, nodata: int
+    labels: Labels, tiers: NDArray[np.uint8], rows: Span, *, core_px: int, nodata: int
 ) -> tuple[SeamCount, SeamCount]:
     """Core borders between two tiers, and between two tiles of one tier; each against lines half a core away.
 
-    `tiers` holds one tier a pixel, on the same window. The lines half a core away lie inside one tile, so they serve
-    both counts.
+    `tiers` holds one tier a pixel. The lines half a core away lie inside one tile, so they serve both counts.
     """
-    between, same = SeamCount(), SeamCount()
-    for array, tier, span in ((labels, tiers, window.rows), (labels.T, tiers.T, window.cols)):
-        lines = _lines(span.start, span.stop, core_px, 0)
-        changes, pairs = _line_pairs(array, lines, nodata)
-        differs = tier[lines - 1] != tier[lines]
-        inner_changes, inner_pairs = _line_pairs(array, _lines(span.start, span.stop, core_px, core_px // 2), nodata)
-        inner = (int(inner_changes.sum()), int(inner_pairs.sum()))
-        between += SeamCount(int((changes & differs).sum()), int((pairs & differs).sum()), *inner)
-        same += SeamCount(int((changes & ~differs).sum()), int((pairs & ~differs).sum()), *inner)
+    lines = _lines(rows, core_px, 0)
+    changes, pairs = _line_pairs(labels, lines, nodata)
+    differs = tiers[lines - 1] != tiers[lines]
+    inner_changes, inner_pairs = _line_pairs(labels, _lines(rows, core_px, core_px // 2), nodata)
+    inner = (int(inner_changes.sum()), int(inner_pairs.sum()))
+    between = SeamCount(int((changes & differs).sum()), int((pairs & differs).sum()), *inner)
+    same = SeamCount(int((changes & ~differs).sum()), int((pairs & ~differs).sum()), *inner)
     return between, same

@@ -1,0 +1,19 @@
+"""What the user writes: a recipe (everything that decides output bytes) and a fleet (workers, prices, retries)."""
+
+from batchseg.recipe.fleet import Fleet, PoolSpec, Retries
+from batchseg.recipe.load import load_fleet, load_recipe
+from batchseg.recipe.recipe import Models, NodataSpec, Priority, Recipe, Route, Tiling
+
+__all__ = [
+    "Fleet",
+    "Models",
+    "NodataSpec",
+    "PoolSpec",
+    "Priority",
+    "Recipe",
+    "Retries",
+    "Route",
+    "Tiling",
+    "load_fleet",
+    "load_recipe",
+]

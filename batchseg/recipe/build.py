@@ -1,0 +1,128 @@
+"""Plain data (parsed YAML or JSON) -> frozen dataclasses, strictly, and back.
+
+Unknown keys are refused with the nearest valid name; a wrong type is refused with the place where it stands. The same
+builder reads recipes, fleets and the JSON records of the ledger, so nothing is ever half understood.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, field, fields, is_dataclass
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+from batchseg.errors import RecipeError
+
+T = TypeVar("T")
+
+
+def setting(default: Any = MISSING, *, doc: str, key: str | None = None) -> Any:
+    """A documented field of a recipe or fleet; `key` is its name in YAML where Python has taken the word."""
+    metadata = {"doc": doc, "key": key}
+    if default is MISSING:
+        return field(metadata=metadata)
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def yaml_name(of: Field[Any]) -> str:
+    return of.metadata.get("key") or of.name
+
+
+def build(kind: type[T], data: object, *, where: str) -> T:
+    """Make a dataclass of `kind` from a mapping; `where` names the place for messages, like `recipe.yaml: tiling`."""
+    if not isinstance(data, Mapping):
+        raise RecipeError("this has to be a mapping", where=where, expected="key: value lines", got=repr(data))
+    known = {yaml_name(f): f for f in fields(kind)}  # type: ignore[arg-type]
+    for key in data:
+        if key not in known:
+            raise _unknown_key(str(key), list(known), where)
+    hints = typing.get_type_hints(kind)
+    given = {f.name: _convert(hints[f.name], data[key], f"{where}: {key}") for key, f in known.items() if key in data}
+    for key, f in known.items():
+        if f.name not in given and f.default is MISSING and f.default_factory is MISSING:
+            raise RecipeError(
+                f"`{key}` is missing",
+                where=where,
+                todo=f"add a line `{key}: …` ({f.metadata.get('doc', '')})",
+            )
+    return kind(**given)
+
+
+def _unknown_key(key: str, known: list[str], where: str) -> RecipeError:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    todo = f"did you mean `{near[0]}`?" if near else f"valid keys are {', '.join(known)}"
+    return RecipeError(f"unknown key `{key}`", where=where, todo=todo)
+
+
+def _convert(hint: Any, value: object, where: str) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _convert_union(args, value, where)
+    if origin is Literal:
+        if value not in args:
+            raise _wrong(where, " or ".join(map(str, args)), value)
+        return value
+    if origin is tuple:
+        return _convert_tuple(args, value, where)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise _wrong(where, "a mapping", value)
+        return {_convert(args[0], k, where): _convert(args[1], v, f"{where}: {k}") for k, v in value.items()}
+    if is_dataclass(hint):
+        return build(hint, value, where=where)  # type: ignore[arg-type]
+    return _convert_scalar(hint, value, where)
+
+
+def _convert_union(args: tuple[Any, ...], value: object, where: str) -> Any:
+    if value is None and type(None) in args:
+        return None
+    options = [arg for arg in args if arg is not type(None)]
+    if len(options) == 1:
+        return _convert(options[0], value, where)
+    for option in options:
+        try:
+            return _convert(option, value, where)
+        except RecipeError:
+            if is_dataclass(option) and isinstance(value, Mapping):
+                raise
+    raise _wrong(where, " or ".join(getattr(o, "__name__", str(o)) for o in options), value)
+
+
+def _convert_tuple(args: tuple[Any, ...], value: object, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise _wrong(where, "a list like [a, b]", value)
+    if len(args) == 2 and args[1] is Ellipsis:
+        return tuple(_convert(args[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if len(value) != len(args):
+        raise _wrong(where, f"{len(args)} values", value)
+    return tuple(_convert(arg, item, f"{where}[{i}]") for i, (arg, item) in enumerate(zip(args, value, strict=True)))
+
+
+def _convert_scalar(hint: Any, value: object, where: str) -> Any:
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+        return value
+    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    raise _wrong(where, words.get(hint, str(hint)), value)
+
+
+def _wrong(where: str, expected: str, got: object) -> RecipeError:
+    return RecipeError("wrong value", where=where, expected=expected, got=repr(got))
+
+
+def plain(value: object) -> Any:
+    """The inverse of `build`: dataclasses to JSON-ready data, with YAML's names."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {yaml_name(f): plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    return value

@@ -1,0 +1,70 @@
+"""Reading recipe and fleet files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+
+from batchseg.errors import RecipeError
+from batchseg.recipe.build import build
+from batchseg.recipe.fleet import Fleet
+from batchseg.recipe.recipe import Recipe
+
+T = TypeVar("T")
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """YAML keeps the last of two equal keys without a word; a recipe must not."""
+
+
+def _no_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[object, object]:
+    seen: dict[object, object] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if key in seen:
+            raise RecipeError(f"`{key}` is given twice", where=f"line {key_node.start_mark.line + 1}")
+        seen[key] = loader.construct_object(value_node, deep=True)
+    return seen
+
+
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _no_duplicates)
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe file. Paths in it are relative to the current folder, like those of a command."""
+    return _load(Recipe, path, "recipe")
+
+
+def load_fleet(path: str | Path | None) -> Fleet:
+    """Read a fleet file; without one, a single worker in this process."""
+    return Fleet() if path is None else _load(Fleet, path, "fleet")
+
+
+def _load(kind: type[T], path: str | Path, what: str) -> T:
+    try:
+        text = Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(
+            f"this {what} cannot be read", where=str(path), got=str(error), todo="check the path"
+        ) from error
+    try:
+        data = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that also refuses duplicate keys
+    except yaml.YAMLError as error:
+        raise RecipeError("this is not YAML", where=str(path), got=" ".join(str(error).split())) from error
+    except RecipeError as error:
+        raise RecipeError(error.what, where=f"{path}: {error.where}") from error
+    try:
+        return build(kind, {} if data is None else data, where=str(path))
+    except RecipeError as error:
+        # What a dataclass checks itself knows its key but not the file.
+        if error.where is not None and error.where.startswith(str(path)):
+            raise
+        raise RecipeError(
+            error.what,
+            where=f"{path}: {error.where}",
+            expected=error.expected,
+            got=error.got,
+            todo=error.todo,
+        ) from error

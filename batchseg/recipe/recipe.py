@@ -1,0 +1,121 @@
+"""The recipe: everything that decides output bytes, and every default, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from batchseg.errors import RecipeError
+from batchseg.recipe.build import setting
+
+OutputName = Literal["labels", "confidence", "tier"]
+Leave = Literal["gsd", "dtype"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """Two slots. One model alone, in either slot, takes every tile."""
+
+    bulk: str | None = setting(None, doc="bundle of the fast model: `zoo:NAME` or a folder")
+    heavy: str | None = setting(None, doc="bundle of the accurate model: `zoo:NAME` or a folder")
+
+    def __post_init__(self) -> None:
+        if self.bulk is None and self.heavy is None:
+            raise RecipeError("no model is given", where="models", todo="set `bulk`, `heavy` or both")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halo:
+    bulk: int | None = setting(None, doc="context around each core for the bulk model, in pixels")
+    heavy: int | None = setting(None, doc="context around each core for the heavy model, in pixels")
+
+    def __post_init__(self) -> None:
+        for tier, halo_px in (("bulk", self.bulk), ("heavy", self.heavy)):
+            if halo_px is not None and halo_px < 0:
+                raise RecipeError("a halo cannot be negative", where=f"tiling: halo: {tier}", got=str(halo_px))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiling:
+    core: int = setting(512, doc="side of the square that one tile owns, in pixels")
+    chunk: int = setting(4096, doc="side of the square that one task writes, in pixels; a whole number of cores")
+    halo: Halo = setting(Halo, doc="context a tile reads around its core; by default what the bundle says")
+
+    def __post_init__(self) -> None:
+        if self.core < 1 or self.chunk < self.core or self.chunk % self.core:
+            raise RecipeError(
+                "a chunk is a whole number of cores",
+                where="tiling",
+                expected="chunk = k x core",
+                got=f"core {self.core}, chunk {self.chunk}",
+                todo=f"take chunk: {max(1, round(self.chunk / max(self.core, 1))) * max(self.core, 1)}",
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Priority:
+    """One reason to send tiles to the heavy model."""
+
+    polygons: str = setting(doc="vector file or URL; tiles whose core touches a polygon go to the heavy model")
+    where: str | None = setting(None, doc="attribute filter on the polygons, as in SQL: \"kind = 'town'\"")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    priority: tuple[Priority, ...] = setting((), doc="reasons to use the heavy model, the first one that holds counts")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodataSpec:
+    from_: Literal["auto", "value", "alpha", "mask", "none"] = setting(
+        "auto",
+        key="from",
+        doc="where invalid pixels are known from; auto: alpha band, else mask, else nodata value, else none",
+    )
+    value: float | None = setting(None, doc="with `from: value`: the raw value that means no data")
+    rule: Literal["all", "any"] = setting(
+        "all", doc="invalid where all bands, or any band, hold the value; NaN always is"
+    )
+
+    def __post_init__(self) -> None:
+        if self.value is not None and self.from_ != "value":
+            raise RecipeError("a value needs `from: value`", where="nodata", got=f"from: {self.from_}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    scenes: tuple[str, ...] = setting(doc="rasters: files, URLs or globs; anything rasterio opens")
+    output: str = setting(doc="folder for everything that the run writes; resuming is the same command again")
+    models: Models = setting(doc="the bundles that fill the two slots")
+    tiling: Tiling = setting(Tiling, doc="cores, chunks and halos")
+    route: Route = setting(Route, doc="which tiles go to the heavy model; without reasons all go to bulk")
+    labels: tuple[str | None, ...] = setting(
+        (), doc="a reference raster a scene, in the scenes' order, for IoU; null for none"
+    )
+    aoi: str | None = setting(None, doc="vector file: only this ground is predicted, the rest is nodata")
+    bands: tuple[int | str, ...] | None = setting(
+        None,
+        doc="bands of the scene in the model's order, by index or name; one may be repeated; default: by name",
+    )
+    scale: tuple[float, float] | None = setting(
+        None, doc="raw range of the scene that the bundle's range stands for; default: the same range"
+    )
+    nodata: NodataSpec = setting(NodataSpec, doc="how invalid pixels are found")
+    accept: tuple[Leave, ...] = setting((), doc="parts of the bundle's contract that this run knowingly ignores")
+    outputs: tuple[OutputName, ...] = setting(
+        ("labels", "confidence", "tier"), doc="layers to write; labels always are"
+    )
+
+    def __post_init__(self) -> None:
+        if not self.scenes:
+            raise RecipeError("there is no scene", where="scenes", todo="list at least one raster")
+        if "labels" not in self.outputs:
+            raise RecipeError("labels are always written", where="outputs", todo="add `labels`")
+        if self.scale is not None and self.scale[0] >= self.scale[1]:
+            raise RecipeError("the range is empty", where="scale", expected="[low, high]", got=str(list(self.scale)))
+        if self.route.priority and (self.models.bulk is None or self.models.heavy is None):
+            raise RecipeError(
+                "a route needs two models",
+                where="route: priority",
+                todo="set both `bulk` and `heavy`, or drop the route",
+            )
