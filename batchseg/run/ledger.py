@@ -1,0 +1,138 @@
+"""All committed records of a run, and nothing else: the truth that every resume and every report begins from.
+
+Theory of operation
+-------------------
+One JSON object a record, put last: when a record can be read, everything that it names is stored whole (invariant I3).
+Nothing is ever appended or updated in place, so no crash can tear it and no lock is needed. The driver owns assignment;
+the ledger only knows what ended. A record that carries another fingerprint stops the run before any work (invariant
+I4): the folder belongs to another recipe.
+
+    run/recipe.json                 the resolved recipe and its fingerprint
+    run/records/SCENE/R_C.json      one committed chunk
+    run/sheets/SCENE/R_C.json       one published set of GeoTIFFs
+    run/stints/WORKER.json          one worker's life
+    run/quarantine/SCENE/R_C.json   what was given up, with its story; removed when it is done after all
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from batchseg.errors import ForeignRunError
+from batchseg.run.records import Kept, Record, SheetRecord, Stint, from_json, to_json
+from batchseg.run.tasks import ChunkKey, SheetKey, TaskKey
+from batchseg.store import Store
+
+RECIPE_KEY = "run/recipe.json"
+K = TypeVar("K", Record, SheetRecord, Stint)
+
+
+def record_key(task: TaskKey) -> str:
+    folder = "records" if isinstance(task, ChunkKey) else "sheets"
+    return f"run/{folder}/{task.scene}/{task.row}_{task.col}.json"
+
+
+def quarantine_key(task: TaskKey) -> str:
+    kind = "" if isinstance(task, ChunkKey) else "sheet_"
+    return f"run/quarantine/{task.scene}/{kind}{task.row}_{task.col}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    store: Store
+
+    def commit(self, record: Record | SheetRecord) -> None:
+        """The last thing that is put for a task."""
+        self.store.put(record_key(record.key), to_json(record))
+
+    def record(self, key: ChunkKey) -> Record | None:
+        try:
+            content = self.store.get(record_key(key))
+        except FileNotFoundError:
+            return None
+        return cast("Record", from_json(Record, content, where=record_key(key)))
+
+    def records(self) -> Iterator[Record]:
+        return self._all(Record, "run/records")
+
+    def sheets(self) -> Iterator[SheetRecord]:
+        return self._all(SheetRecord, "run/sheets")
+
+    def stints(self) -> Iterator[Stint]:
+        return self._all(Stint, "run/stints")
+
+    def _all(self, kind: type[K], prefix: str) -> Iterator[K]:
+        for key, _ in sorted(self.store.names(prefix)):
+            yield cast("K", from_json(kind, self.store.get(key), where=key))
+
+    def forget(self, task: TaskKey) -> None:
+        """Drop the record of a task whose objects are damaged, before it is made again."""
+        self.store.delete(record_key(task))
+
+    def beat(self, stint: Stint) -> None:
+        self.store.put(f"run/stints/{stint.worker}.json", to_json(stint))
+
+    def quarantine(self, task: TaskKey, story: tuple[str, ...]) -> None:
+        content = {"task": str(task), "story": list(story)}
+        self.store.put(quarantine_key(task), json.dumps(content, indent=1).encode())
+
+    def release(self, task: TaskKey) -> None:
+        self.store.delete(quarantine_key(task))
+
+    def story(self, task: TaskKey) -> tuple[str, ...] | None:
+        try:
+            return tuple(json.loads(self.store.get(quarantine_key(task)))["story"])
+        except FileNotFoundError:
+            return None
+
+    def quarantined(self) -> dict[str, tuple[str, ...]]:
+        found = {}
+        for key, _ in sorted(self.store.names("run/quarantine")):
+            content = json.loads(self.store.get(key))
+            found[content["task"]] = tuple(content["story"])
+        return found
+
+    def resolved(self) -> dict[str, Any] | None:
+        """What an earlier run in this folder wrote down as its recipe."""
+        try:
+            return cast("dict[str, Any]", json.loads(self.store.get(RECIPE_KEY)))
+        except FileNotFoundError:
+            return None
+
+    def claim(self, fingerprint: str, resolved: dict[str, Any]) -> None:
+        """Write the resolved recipe down, or check that it is the one this folder belongs to."""
+        earlier = self.resolved()
+        if earlier is None:
+            content = {"fingerprint": fingerprint, "resolved": resolved}
+            self.store.put(RECIPE_KEY, json.dumps(content, indent=1, sort_keys=True).encode())
+        elif earlier["fingerprint"] != fingerprint:
+            fields = ", ".join(differing(earlier["resolved"], resolved)) or "the way it is computed"
+            raise ForeignRunError(
+                f"this folder holds the results of another recipe; different: {fields}",
+                where="output",
+                todo="give another output folder, or the recipe that began this one",
+            )
+
+
+def differing(old: object, new: object, path: str = "") -> list[str]:
+    """The places where two resolved recipes differ, like `tiling.core (512 -> 256)`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new})
+        return [
+            line for key in keys for line in differing(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+        ]
+    if json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True):
+        return []
+    return [f"{path} ({_short(old)} -> {_short(new)})"]
+
+
+def _short(value: object, limit: int = 48) -> str:
+    text = json.dumps(value, sort_keys=True)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def latest_sheet(records: Iterator[SheetRecord], key: SheetKey) -> SheetRecord | None:
+    return next((record for record in records if record.key == key), None)

@@ -1,0 +1,144 @@
+"""What is written down about finished work; every report is a fold over these."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Literal
+
+from batchseg.errors import DamagedError, RecipeError
+from batchseg.recipe.build import build, plain
+from batchseg.run.tasks import ChunkKey, SheetKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredObject:
+    """One object of a task's output, as it was put."""
+
+    key: str
+    size_bytes: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TileCounts:
+    bulk: int = 0
+    heavy: int = 0
+    skipped: int = 0
+    """Tiles without a pixel to predict: neither model ran."""
+
+    def __add__(self, other: TileCounts) -> TileCounts:
+        return TileCounts(
+            bulk=self.bulk + other.bulk, heavy=self.heavy + other.heavy, skipped=self.skipped + other.skipped
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """Who did it, when, and what it cost."""
+
+    number: int
+    worker: str
+    pool: str
+    device: str
+    environment: dict[str, str]
+    usd_per_hour: float
+    started_unix_s: float
+    ended_unix_s: float
+    seconds: dict[str, float]
+    """By stage; each second of a worker counts once. `busy_…` are the overlapping ones, for speed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """The stitched labels against the reference, over one chunk."""
+
+    labels_id: str
+    confusion: tuple[tuple[int, ...], ...]
+    """Pixels: rows are reference classes, columns predicted ones, in the bundle's order."""
+    unknown_px: int
+    """Reference pixels whose code is no class of the bundle."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One committed chunk."""
+
+    key: ChunkKey
+    fingerprint: str
+    kind: Literal["done", "empty"]
+    objects: tuple[StoredObject, ...]
+    tiles: TileCounts
+    valid_px: int
+    class_px: tuple[int, ...]
+    area_km2: float | None
+    class_area_km2: tuple[float, ...] | None
+    confidence_sum: int
+    agreement: Agreement | None = None
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seams:
+    """Transitions over border lines and over lines half a core away: changes, pairs, changes, pairs."""
+
+    tile: tuple[int, int, int, int]
+    chunk: tuple[int, int, int, int]
+    tier: tuple[int, int, int, int]
+    same_tier: tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SheetRecord:
+    """One published set of GeoTIFFs over a block of chunks."""
+
+    key: SheetKey
+    fingerprint: str
+    inputs_digest: str
+    """Of the records it was made from: another chunk, another sheet."""
+    missing: tuple[ChunkKey, ...]
+    objects: tuple[StoredObject, ...]
+    seams: Seams
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stint:
+    """One worker's life, rewritten at each commit and at each beat: so money lost to a kill is known to one beat."""
+
+    worker: str
+    pool: str
+    host: str
+    device: str
+    usd_per_hour: float
+    begun_unix_s: float
+    beat_unix_s: float
+    ended: bool
+    start_s: float
+    """Until the first task could begin: models opened, libraries loaded."""
+    idle_s: float
+    waste_s: float
+    """Spent on attempts that failed."""
+    in_hand_s: float
+    """Spent so far on attempts that had not ended at the last beat."""
+    peak_rss_bytes: int = 0
+    failures: tuple[str, ...] = field(default=())
+
+
+Kept = Record | SheetRecord | Stint
+
+
+def to_json(record: Kept) -> bytes:
+    return json.dumps(plain(record), indent=1, sort_keys=True).encode()
+
+
+def from_json(kind: type[Kept], content: bytes, *, where: str) -> Kept:
+    try:
+        return build(kind, json.loads(content), where=where)
+    except (ValueError, RecipeError) as error:
+        raise DamagedError(
+            "this is not a record that this version understands",
+            where=where,
+            got=str(error),
+            todo="finish the run with the version that began it, or give another output folder",
+        ) from error

@@ -1,0 +1,77 @@
+"""Where a worker's seconds go.
+
+Theory of operation
+-------------------
+A worker does several things at once: it reads the next chunk and writes the last one while the device computes. Adding
+up the seconds of each would count the same second twice, and the cost of a run would not add up. So every moment of a
+worker's life is given to exactly one stage: of all stages open at that moment, the one that stands first in STAGES.
+Reading that hides behind compute therefore costs nothing, which is the truth about money; what it would cost alone is
+kept beside it as *busy* seconds, which is the truth about speed.
+
+Seconds gather under the task they were spent for. When a task ends they are taken: into its record, or, if it failed,
+into the waste of the worker's stint. What nobody takes is idle.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+Stage = Literal["compute_heavy", "compute_bulk", "read", "write", "start"]
+STAGES: tuple[Stage, ...] = ("compute_heavy", "compute_bulk", "read", "write", "start")
+
+
+@dataclass(slots=True)
+class StageClock:
+    """Thread-safe. `now` is any steady clock in seconds."""
+
+    now: Callable[[], float] = time.monotonic
+    idle_s: float = 0.0
+    _open: list[tuple[int, str]] = field(default_factory=list)
+    _spent_s: dict[str, Counter[str]] = field(default_factory=dict)
+    _last_s: float = field(init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._last_s = self.now()
+
+    @contextmanager
+    def stage(self, stage: Stage, task: str) -> Iterator[None]:
+        entry = (STAGES.index(stage), task)
+        with self._lock:
+            self._tick()
+            self._open.append(entry)
+        begun_s = self.now()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._tick()
+                self._open.remove(entry)
+                self._spent_s.setdefault(task, Counter())[f"busy_{stage}"] += self.now() - begun_s
+
+    def take(self, task: str) -> dict[str, float]:
+        """The seconds spent for a task since the last take, by stage; they are nobody else's from now on."""
+        with self._lock:
+            self._tick()
+            return dict(self._spent_s.pop(task, Counter()))
+
+    def in_hand_s(self) -> float:
+        """Seconds spent for tasks that have not ended."""
+        with self._lock:
+            self._tick()
+            return sum(s for spent in self._spent_s.values() for stage, s in spent.items() if stage in STAGES)
+
+    def _tick(self) -> None:
+        now_s = self.now()
+        elapsed_s, self._last_s = now_s - self._last_s, now_s
+        if self._open:
+            stage, task = min(self._open)
+            self._spent_s.setdefault(task, Counter())[STAGES[stage]] += elapsed_s
+        else:
+            self.idle_s += elapsed_s

@@ -1,0 +1,98 @@
+"""Where a run keeps its objects: whole objects under keys like `run/records/scene/0_0.json`.
+
+An object appears whole or not at all, whatever dies and whenever: this is all that the ledger and the sink ask of
+storage, and what both a local folder (by renaming) and an object store (by nature) can give.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+class Store(Protocol):
+    """The whole storage contract. Keys have `/` separators and no leading one."""
+
+    def get(self, key: str) -> bytes:
+        """The object; FileNotFoundError where there is none."""
+        ...
+
+    def put(self, key: str, content: bytes) -> None:
+        """Make or replace an object, atomically."""
+        ...
+
+    def put_file(self, key: str, path: Path) -> None:
+        """The same from a local file, which may be moved away."""
+        ...
+
+    def names(self, prefix: str) -> Iterator[tuple[str, int]]:
+        """Every object whose key begins with the folder `prefix`, with its size in bytes."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; none there is no error."""
+        ...
+
+
+def digest_of(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+_UNFINISHED = ".unfinished-"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStore:
+    """A folder. Objects are written beside their place and renamed into it."""
+
+    root: Path
+
+    def get(self, key: str) -> bytes:
+        return (self.root / key).read_bytes()
+
+    def put(self, key: str, content: bytes) -> None:
+        target = self.root / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.parent / f"{_UNFINISHED}{secrets.token_hex(6)}"
+        try:
+            with unfinished.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(target)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+
+    def put_file(self, key: str, path: Path) -> None:
+        target = self.root / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+
+    def names(self, prefix: str) -> Iterator[tuple[str, int]]:
+        for folder, _, files in os.walk(self.root / prefix):
+            for file in files:
+                if not file.startswith(_UNFINISHED):
+                    path = Path(folder) / file
+                    yield path.relative_to(self.root).as_posix(), path.stat().st_size
+
+    def delete(self, key: str) -> None:
+        (self.root / key).unlink(missing_ok=True)
+
+    def sweep(self) -> int:
+        """Remove what dead writers left unfinished; only the driver does this, before its workers start."""
+        left = [path for path in self.root.rglob(f"{_UNFINISHED}*") if path.is_file()]
+        for path in left:
+            path.unlink(missing_ok=True)
+        return len(left)
+
+    def scratch(self) -> Path:
+        """A folder on the same disk, so that finished files can be renamed into place."""
+        folder = self.root / "run" / "scratch"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
