@@ -28,7 +28,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from batchseg.run.tasks import ChunkKey, SheetKey, TaskKey
+from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
 
 FailureKind = Literal["failure", "out_of_memory"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from batchseg.errors import DamagedError, RecipeError
+from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.recipe.build import build, plain
-from batchseg.run.tasks import ChunkKey, SheetKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

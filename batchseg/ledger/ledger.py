@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from batchseg.errors import ForeignRunError
-from batchseg.run.records import Kept, Record, SheetRecord, Stint, from_json, to_json
-from batchseg.run.tasks import ChunkKey, SheetKey, TaskKey
+from batchseg.ledger.keys import ChunkKey, TaskKey
+from batchseg.ledger.records import Record, SheetRecord, Stint, from_json, to_json
 from batchseg.store import Store
 
 RECIPE_KEY = "run/recipe.json"
@@ -132,7 +132,3 @@ def differing(old: object, new: object, path: str = "") -> list[str]:
 def _short(value: object, limit: int = 48) -> str:
     text = json.dumps(value, sort_keys=True)
     return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def latest_sheet(records: Iterator[SheetRecord], key: SheetKey) -> SheetRecord | None:
-    return next((record for record in records if record.key == key), None)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,7 +33,9 @@ class StageClock:
     now: Callable[[], float] = time.monotonic
     idle_s: float = 0.0
     _open: list[tuple[int, str]] = field(default_factory=list)
-    _spent_s: dict[str, Counter[str]] = field(default_factory=dict)
+    _spent_s: defaultdict[str, defaultdict[str, float]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(float))
+    )
     _last_s: float = field(init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -53,13 +55,13 @@ class StageClock:
             with self._lock:
                 self._tick()
                 self._open.remove(entry)
-                self._spent_s.setdefault(task, Counter())[f"busy_{stage}"] += self.now() - begun_s
+                self._spent_s[task][f"busy_{stage}"] += self.now() - begun_s
 
     def take(self, task: str) -> dict[str, float]:
         """The seconds spent for a task since the last take, by stage; they are nobody else's from now on."""
         with self._lock:
             self._tick()
-            return dict(self._spent_s.pop(task, Counter()))
+            return dict(self._spent_s.pop(task, {}))
 
     def in_hand_s(self) -> float:
         """Seconds spent for tasks that have not ended."""
@@ -72,6 +74,6 @@ class StageClock:
         elapsed_s, self._last_s = now_s - self._last_s, now_s
         if self._open:
             stage, task = min(self._open)
-            self._spent_s.setdefault(task, Counter())[STAGES[stage]] += elapsed_s
+            self._spent_s[task][STAGES[stage]] += elapsed_s
         else:
             self.idle_s += elapsed_s

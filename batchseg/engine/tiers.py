@@ -1,0 +1,25 @@
+"""The codes of the tier layer: which model labelled a tile, and why."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Tier = Literal["bulk", "heavy"]
+
+NODATA_CODE = 255
+BULK = 0
+HEAVY_BY_POLYGONS = 1
+HEAVY_BY_UNCERTAINTY = 2
+HEAVY_ALONE = 3
+
+TIER_NAMES: dict[int, str] = {
+    BULK: "bulk",
+    HEAVY_BY_POLYGONS: "heavy: priority polygons",
+    HEAVY_BY_UNCERTAINTY: "heavy: uncertain",
+    HEAVY_ALONE: "heavy: the only model",
+}
+"""Written into the metadata of every tier layer."""
+
+
+def tier_of(code: int) -> Tier:
+    return "bulk" if code == BULK else "heavy"

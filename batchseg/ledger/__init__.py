@@ -1,0 +1,1 @@
+"""What a run writes down about itself: keys, records, stints, and where its seconds went."""
