@@ -1,0 +1,1 @@
+"""What analysts open: Cloud Optimized GeoTIFFs with their overviews and styles."""

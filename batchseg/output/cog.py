@@ -1,0 +1,237 @@
+"""Writes one Cloud Optimized GeoTIFF from a stream of rows: GDAL writes the header, we write the blocks.
+
+GDAL's own COG driver wants the whole raster in a file first, compresses everything several times and is slow at
+overviews by vote. Here every pixel is touched once:
+
+1. A template, a one-pixel file written by GDAL, gives all tags that say what the raster is and where it lies
+   (`template.py`). It is made before the first row, so that what cannot be placed fails early, and once more at the
+   end, with the statistics.
+2. The caller's rows are pulled in stripes; blocks of all levels are packed on a few threads while the next stripe is
+   pulled, and spooled to one scratch file a level (`pyramid.py`, `overview.py`).
+3. The file is put together: head with all directories, finest level first (`tiff.py`), then the blocks of the coarsest
+   level, ..., last those of full resolution. A reader gets the whole structure and an overview with its first request.
+4. It is read again: the directories are parsed, every block must lie where they say with the very bytes that were
+   packed, and every fourth one is decoded and compared with its pixels (decoding costs half of encoding; every stream
+   has been checked to end with the checksum of its pixels when it was packed, and readers check that too). Only then
+   the file gets its name. So no failed encode can become an empty block, and a file under its name is whole.
+
+Every block is in the file, also those of nodata only (a few dozen bytes). The bytes depend on pixels, layer and place
+only: not on stripes, threads or time.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from isal import isal_zlib
+from isal.igzip_lib import IsalError
+from numpy.typing import NDArray
+
+from batchseg.errors import DamagedError, WriteError
+from batchseg.output import tiff
+from batchseg.output.head import lay_out_cog
+from batchseg.output.layer import Layer
+from batchseg.output.pyramid import FRAME_BYTES, Level, Proof, Pyramid, framed
+from batchseg.output.template import make_template, statistics_tags
+from batchseg.scene.georef import Georef
+
+Rows = Callable[[int, int], NDArray[Any]]
+"""`rows(start, stop)` gives these rows of the raster, shape (stop - start, width), in the layer's data type. Asked
+from top to bottom, from one thread."""
+
+_COPY_BYTES = 1 << 22
+_BATCH = 16
+_DECODE_EVERY = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """How the file is made. Only `block_px` and `force_big` change its bytes."""
+
+    block_px: int = 512
+    """Side of a block; the longer side of the last overview is at most this."""
+    threads: int = 2
+    """Threads that pack blocks."""
+    force_big: bool = False
+    """BigTIFF whatever the size; otherwise only where a classic TIFF could overflow."""
+
+
+STANDARD = Form()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CogFile:
+    """What was written."""
+
+    size_bytes: int
+    digest: str
+    """BLAKE2b of 16 bytes over the file, as hex."""
+    counts: tuple[int, ...]
+    """Pixels by code at full resolution: one entry for each code of the data type, nodata included."""
+    srs_xml: str | None
+    """The coordinate system for the sidecar (see `style.pam_xml`), where a GeoTIFF cannot hold it."""
+
+
+def write_cog(
+    path: Path,
+    georef: Georef,
+    layer: Layer,
+    rows: Rows,
+    *,
+    scratch: Path,
+    stripe_px: int = 2048,
+    form: Form = STANDARD,
+) -> CogFile:
+    """Write `path` whole or not at all.
+
+    Args:
+        path: The file; a file of this name is replaced.
+        georef: Size and place.
+        layer: What the codes are.
+        rows: Where the pixels come from, see `Rows`.
+        scratch: A local folder with room for the compressed blocks; nothing stays there.
+        stripe_px: Rows asked for at a time, a multiple of the block size. Two stripes are in memory at once.
+        form: How the file is made.
+    """
+    assert stripe_px % form.block_px == 0, "a stripe is a whole number of rows of blocks"
+    with TemporaryDirectory(dir=scratch) as folder, ThreadPoolExecutor(form.threads) as pool:
+        make_template(georef, layer, {}, Path(folder))
+        size = (georef.width_px, georef.height_px)
+        with closing(Pyramid(*size, layer, block_px=form.block_px, folder=Path(folder))) as pyramid:
+            _pack(pyramid, _stripes(rows, georef, layer, stripe_px), pool)
+            counts = tuple(pyramid.counts.tolist())
+            statistics = statistics_tags(counts, layer.nodata) if layer.kind == "measure" else {}
+            template = make_template(georef, layer, statistics, Path(folder))
+            head = lay_out_cog(
+                template.tags,
+                pyramid.levels,
+                block_px=form.block_px,
+                differenced=layer.kind == "measure",
+                force_big=form.force_big,
+            )
+            size_bytes, digest = _publish(path, head, pyramid.levels, pool)
+    return CogFile(size_bytes=size_bytes, digest=digest, counts=counts, srs_xml=template.srs_xml)
+
+
+def _stripes(rows: Rows, georef: Georef, layer: Layer, stripe_px: int) -> Iterator[NDArray[Any]]:
+    for start in range(0, georef.height_px, stripe_px):
+        stop = min(start + stripe_px, georef.height_px)
+        stripe_HW = rows(start, stop)
+        expected = ((stop - start, georef.width_px), np.dtype(layer.dtype))
+        if (stripe_HW.shape, stripe_HW.dtype) != expected:
+            raise WriteError(
+                f"rows {start} to {stop} came in another form",
+                where=f"layer {layer.name}",
+                expected=f"{expected[0]} {expected[1]}",
+                got=f"{stripe_HW.shape} {stripe_HW.dtype}",
+            )
+        yield stripe_HW
+
+
+def _pack(pyramid: Pyramid, stripes: Iterator[NDArray[Any]], pool: Executor) -> None:
+    """One stripe is packed while the next is pulled."""
+    jobs = None
+    for stripe_HW in stripes:
+        if jobs is not None:
+            pyramid.take(jobs, pool)
+        jobs = pyramid.start(stripe_HW, pool)
+    if jobs is not None:
+        pyramid.take(jobs, pool)
+    pyramid.finish(pool)
+
+
+def _publish(path: Path, head: bytes, levels: Sequence[Level], pool: Executor) -> tuple[int, str]:
+    """Put the file together under another name, read it again, rename it. Returns size and digest."""
+    unproven = path.with_name(f".{path.name}.unproven")
+    try:
+        written = _assemble(unproven, head, levels)
+        verify_cog(unproven, [level.proofs for level in levels], pool)
+        unproven.replace(path)
+    finally:
+        unproven.unlink(missing_ok=True)
+    return written
+
+
+def _assemble(path: Path, head: bytes, levels: Sequence[Level]) -> tuple[int, str]:
+    digest = blake2b(head, digest_size=16)
+    with path.open("wb") as file:
+        file.write(head)
+        for level in reversed(levels):
+            level.spool.seek(0)
+            while piece := level.spool.read(_COPY_BYTES):
+                digest.update(piece)
+                file.write(piece)
+        file.flush()
+        os.fsync(file.fileno())
+        return file.tell(), digest.hexdigest()
+
+
+def verify_cog(path: Path, proofs: Sequence[Sequence[Proof]], pool: Executor) -> None:
+    """Read every block of a written file and compare it with what was packed; raise DamagedError if one differs.
+
+    Args:
+        path: The file.
+        proofs: What its blocks must be, by level and block.
+        pool: Where blocks are decoded.
+    """
+    with path.open("rb") as file:
+        directories = tiff.read_directories(file, str(path))
+        if len(directories) != len(proofs):
+            raise DamagedError(
+                "levels are missing", where=str(path), expected=f"{len(proofs)}", got=f"{len(directories)}"
+            )
+        for directory, expected in zip(directories, proofs, strict=True):
+            check = partial(_check_blocks, file.fileno(), str(path), _block_bytes(directory))
+            offsets = directory[tiff.TILE_OFFSETS].numbers.tolist()
+            sizes_bytes = directory[tiff.TILE_BYTE_COUNTS].numbers.tolist()
+            blocks = list(zip(offsets, sizes_bytes, expected, strict=True))
+            batches = (blocks[start : start + _BATCH] for start in range(0, len(blocks), _BATCH))
+            for done in [pool.submit(check, batch) for batch in batches]:
+                done.result()
+
+
+def _block_bytes(directory: tiff.Directory) -> int:
+    codes = (tiff.TILE_WIDTH, tiff.TILE_LENGTH, tiff.BITS_PER_SAMPLE)
+    wide, high, bits = (int(directory[code].numbers[0]) for code in codes)
+    return wide * high * bits // 8
+
+
+def _check_blocks(file: int, where: str, block_bytes: int, blocks: Sequence[tuple[int, int, Proof]]) -> None:
+    for index, (offset, size_bytes, proof) in enumerate(blocks):
+        found = os.pread(file, size_bytes + 2 * FRAME_BYTES, offset - FRAME_BYTES)
+        stream = found[FRAME_BYTES:-FRAME_BYTES]
+        if len(stream) != proof.size_bytes or framed(stream) != found:
+            raise _damaged(where, offset, "another size or end")
+        if isal_zlib.crc32(stream) != proof.stream_crc32:
+            raise _damaged(where, offset, "another stream")
+        if index % _DECODE_EVERY == 0 and _pixels_adler32(stream, block_bytes) != proof.pixels_adler32:
+            raise _damaged(where, offset, "other pixels")
+
+
+def _pixels_adler32(stream: bytes, block_bytes: int) -> int | None:
+    """The checksum of what a stream decodes to, None if it does not decode to a block."""
+    try:
+        raw = isal_zlib.decompress(stream, bufsize=block_bytes)
+    except IsalError:  # type: ignore[misc]  # its stub declares an instance, not a class
+        return None
+    return isal_zlib.adler32(raw) if len(raw) == block_bytes else None
+
+
+def _damaged(where: str, offset: int, got: str) -> DamagedError:
+    return DamagedError(
+        f"the block at byte {offset} does not decode to what was packed",
+        where=where,
+        expected="the same bytes",
+        got=got,
+        todo="write the file again; if it stays, suspect the disk or the memory",
+    )

@@ -1,0 +1,94 @@
+"""The head of a COG: the directories of all levels, pointing at blocks that follow it from the coarsest level on.
+
+    head | blocks of the coarsest level | ... | blocks of full resolution
+
+Within a level the blocks lie row by row, each between its own size (4 bytes, little-endian) and a copy of its last 4
+bytes. A note by GDAL's rules in front of the directories says all this: GDAL then calls the file a COG, fetches less of
+it over a network, and refuses to edit it in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchseg.output import tiff
+from batchseg.output.pyramid import FRAME_BYTES, Level
+
+_STRUCTURE = (
+    "LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"
+    "BLOCK_TRAILER=LAST_4_BYTES_REPEATED\nKNOWN_INCOMPATIBLE_EDITION=NO\n "
+)
+_LEAD = f"GDAL_STRUCTURAL_METADATA_SIZE={len(_STRUCTURE):06d} bytes\n{_STRUCTURE}".encode()
+_CLASSIC_LIMIT_BYTES = 4_000_000_000
+_DEFLATE = 8
+_HORIZONTAL = 2
+_REDUCED_IMAGE = 1
+_TAGS_OF_OVERVIEWS = (
+    *(tiff.BITS_PER_SAMPLE, tiff.PHOTOMETRIC, tiff.SAMPLES_PER_PIXEL, tiff.PLANAR_CONFIG),
+    *(tiff.COLOR_MAP, tiff.SAMPLE_FORMAT, tiff.GDAL_NODATA),
+)
+
+Tags = dict[int, tiff.Tag]
+
+
+def lay_out_cog(tags: Tags, levels: Sequence[Level], *, block_px: int, differenced: bool, force_big: bool) -> bytes:
+    """All bytes before the first block. `tags` are those of the template, `levels` the finest first."""
+    directories = [
+        _size_tags(level, block_px) | (tags if number == 0 else _overview_tags(tags))
+        for number, level in enumerate(levels)
+    ]
+    if differenced:
+        for directory in directories:
+            directory[tiff.PREDICTOR] = tiff.tag(tiff.SHORT, _HORIZONTAL)
+    pixels_bytes = sum(sum(level.sizes_bytes) + 2 * FRAME_BYTES * len(level.proofs) for level in levels)
+    if not force_big:
+        head = _pointed(directories, levels, big=False)
+        if len(head) + pixels_bytes < _CLASSIC_LIMIT_BYTES:
+            return head
+    return _pointed(directories, levels, big=True)
+
+
+def _size_tags(level: Level, block_px: int) -> Tags:
+    return {
+        tiff.IMAGE_WIDTH: tiff.tag(tiff.LONG, level.width_px),
+        tiff.IMAGE_LENGTH: tiff.tag(tiff.LONG, level.height_px),
+        tiff.COMPRESSION: tiff.tag(tiff.SHORT, _DEFLATE),
+        tiff.TILE_WIDTH: tiff.tag(tiff.SHORT, block_px),
+        tiff.TILE_LENGTH: tiff.tag(tiff.SHORT, block_px),
+        tiff.TILE_BYTE_COUNTS: tiff.tag(tiff.LONG, level.sizes_bytes),
+    }
+
+
+def _overview_tags(tags: Tags) -> Tags:
+    reduced = {tiff.NEW_SUBFILE_TYPE: tiff.tag(tiff.LONG, _REDUCED_IMAGE)}
+    return reduced | {code: tags[code] for code in _TAGS_OF_OVERVIEWS if code in tags}
+
+
+def _pointed(directories: Sequence[Tags], levels: Sequence[Level], *, big: bool) -> bytes:
+    """Laid out twice, because offsets begin at the length of the head, which does not depend on their values."""
+    kind = tiff.LONG8 if big else tiff.LONG
+
+    def lay_out(offsets: Sequence[NDArray[np.uint64]]) -> bytes:
+        pointed = [
+            directory | {tiff.TILE_OFFSETS: tiff.Tag(kind, starts.astype(tiff.ITEM_TYPE[kind]).tobytes())}
+            for directory, starts in zip(directories, offsets, strict=True)
+        ]
+        return tiff.lay_out_head(pointed, lead=_LEAD, big=big)
+
+    offsets = _block_offsets(levels)
+    head_bytes = np.uint64(len(lay_out(offsets)))
+    return lay_out([starts + head_bytes for starts in offsets])
+
+
+def _block_offsets(levels: Sequence[Level]) -> list[NDArray[np.uint64]]:
+    """Where each block of each level begins, counted from the end of the head."""
+    offsets, offset = [], 0
+    for level in reversed(levels):
+        framed_bytes = np.asarray(level.sizes_bytes, np.uint64) + np.uint64(2 * FRAME_BYTES)
+        ends = np.cumsum(framed_bytes) + np.uint64(offset)
+        offsets.append(ends - framed_bytes + np.uint64(FRAME_BYTES))
+        offset = int(ends[-1])
+    return offsets[::-1]

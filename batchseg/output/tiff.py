@@ -1,0 +1,159 @@
+"""The container of a TIFF: read the directories (IFDs) of a file, lay out the head of a new one.
+
+Only what the writer of the COGs needs: little-endian files, classic or BigTIFF. A head is
+
+    signature, offset of the first directory | lead (GDAL's note on the structure) | directory 0, its values |
+    directory 1, its values | ...
+
+and everything after it is pixel blocks. A directory is a table of tags sorted by code; a value that fits into its
+entry (4 bytes, 8 in a BigTIFF) stays there, a longer one lies behind the table.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchseg.errors import DamagedError
+
+NEW_SUBFILE_TYPE, IMAGE_WIDTH, IMAGE_LENGTH, BITS_PER_SAMPLE, COMPRESSION = 254, 256, 257, 258, 259
+PHOTOMETRIC, STRIP_OFFSETS, SAMPLES_PER_PIXEL, ROWS_PER_STRIP, STRIP_BYTE_COUNTS = 262, 273, 277, 278, 279
+PLANAR_CONFIG, PREDICTOR, COLOR_MAP, SAMPLE_FORMAT = 284, 317, 320, 339
+TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_BYTE_COUNTS, GDAL_NODATA = 322, 323, 324, 325, 42113
+
+SHORT, LONG, LONG8 = 3, 4, 16
+ITEM_TYPE = {1: "u1", 2: "S1", 3: "<u2", 4: "<u4", 5: "<u8", 6: "i1", 7: "u1", 8: "<i2", 9: "<i4", 10: "<i8"}
+ITEM_TYPE |= {11: "<f4", 12: "<f8", 13: "<u4", 16: "<u8", 17: "<i8", 18: "<u8"}
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """One value of a directory, as it lies in the file."""
+
+    kind: int
+    payload: bytes
+
+    @property
+    def count(self) -> int:
+        return len(self.payload) // np.dtype(ITEM_TYPE[self.kind]).itemsize
+
+    @property
+    def numbers(self) -> NDArray[Any]:
+        return np.frombuffer(self.payload, ITEM_TYPE[self.kind])
+
+
+Directory = Mapping[int, Tag]
+"""One image of the file: tags by code."""
+
+
+def tag(kind: int, numbers: int | Sequence[int] | NDArray[Any]) -> Tag:
+    """A tag from numbers, refusing any that its type cannot hold."""
+    exact = np.atleast_1d(np.asarray(numbers))
+    stored = exact.astype(ITEM_TYPE[kind])
+    assert np.array_equal(stored, exact), "a number does not fit the type of its tag"
+    return Tag(kind, stored.tobytes())
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """The two forms of a TIFF differ in the width of their numbers only."""
+
+    head: struct.Struct
+    entries: struct.Struct
+    entry: struct.Struct
+    pointer: struct.Struct
+
+
+_CLASSIC = _Form(struct.Struct("<2sHI"), struct.Struct("<H"), struct.Struct("<HHI4s"), struct.Struct("<I"))
+_BIG = _Form(struct.Struct("<2sHHHQ"), struct.Struct("<Q"), struct.Struct("<HHQ8s"), struct.Struct("<Q"))
+
+
+def read_directories(file: BinaryIO, where: str) -> list[dict[int, Tag]]:
+    """Every directory of a TIFF, in the order in which they are chained."""
+    start = file.read(16)
+    form, offset = _form_of(start, where)
+    directories: list[dict[int, Tag]] = []
+    seen: set[int] = set()
+    while offset:
+        if offset in seen:
+            raise DamagedError("the directories of this TIFF form a loop", where=where)
+        seen.add(offset)
+        directory, offset = _read_directory(file, form, offset, where)
+        directories.append(directory)
+    return directories
+
+
+def _form_of(start: bytes, where: str) -> tuple[_Form, int]:
+    if start[:4] == b"II*\0" and len(start) >= _CLASSIC.head.size:
+        return _CLASSIC, _CLASSIC.head.unpack_from(start)[2]
+    if start[:4] == b"II+\0" and len(start) >= _BIG.head.size:
+        return _BIG, _BIG.head.unpack_from(start)[4]
+    raise DamagedError("not a TIFF of ours", where=where, expected="a little-endian TIFF", got=start[:4].hex())
+
+
+def _read_directory(file: BinaryIO, form: _Form, offset: int, where: str) -> tuple[dict[int, Tag], int]:
+    (num_entries,) = form.entries.unpack(_read_at(file, offset, form.entries.size, where))
+    table = _read_at(file, offset + form.entries.size, num_entries * form.entry.size + form.pointer.size, where)
+    directory = {}
+    for index in range(num_entries):
+        code, kind, count, field = form.entry.unpack_from(table, index * form.entry.size)
+        num_bytes = count * _item_bytes(kind, where)
+        if num_bytes > len(field):
+            field = _read_at(file, form.pointer.unpack(field)[0], num_bytes, where)
+        directory[code] = Tag(kind, field[:num_bytes])
+    return directory, form.pointer.unpack_from(table, num_entries * form.entry.size)[0]
+
+
+def _item_bytes(kind: int, where: str) -> int:
+    if kind not in ITEM_TYPE:
+        raise DamagedError("a tag of this TIFF has no type", where=where, expected="1 to 18", got=str(kind))
+    return np.dtype(ITEM_TYPE[kind]).itemsize
+
+
+def _read_at(file: BinaryIO, offset: int, num_bytes: int, where: str) -> bytes:
+    file.seek(offset)
+    found = file.read(num_bytes)
+    if len(found) != num_bytes:
+        raise DamagedError(
+            "this TIFF is cut off", where=where, expected=f"{num_bytes} bytes at {offset}", got=f"{len(found)}"
+        )
+    return found
+
+
+def lay_out_head(directories: Sequence[Directory], *, lead: bytes, big: bool) -> bytes:
+    """Signature, lead and all directories with their values: everything that comes before the pixels."""
+    form = _BIG if big else _CLASSIC
+    first = _even(form.head.size + len(lead))
+    head = form.head.pack(b"II", 43, 8, 0, first) if big else form.head.pack(b"II", 42, first)
+    out = bytearray(_padded(head + lead))
+    for index, directory in enumerate(directories):
+        out += _directory_bytes(directory, form, len(out), is_last=index == len(directories) - 1)
+    return bytes(out)
+
+
+def _directory_bytes(directory: Directory, form: _Form, offset: int, *, is_last: bool) -> bytes:
+    entries, values = bytearray(), bytearray()
+    values_at = _even(offset + form.entries.size + len(directory) * form.entry.size + form.pointer.size)
+    for code, entry in sorted(directory.items()):
+        field = entry.payload
+        if len(field) > form.pointer.size:
+            field = form.pointer.pack(values_at + len(values))
+            values += _padded(entry.payload)
+        entries += form.entry.pack(code, entry.kind, entry.count, field)
+    following = 0 if is_last else values_at + len(values)
+    table = form.entries.pack(len(directory)) + entries + form.pointer.pack(following)
+    return table.ljust(values_at - offset, b"\0") + bytes(values)
+
+
+def _even(number: int) -> int:
+    """A directory and its values begin on a word boundary."""
+    return number + number % 2
+
+
+def _padded(payload: bytes) -> bytes:
+    return payload + bytes(len(payload) % 2)
