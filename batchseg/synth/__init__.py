@@ -1,0 +1,9 @@
+"""Synthetic aerial scenes with labels, made from nothing but a seed: for demonstrations, benchmarks and training."""
+
+from __future__ import annotations
+
+from batchseg.synth.materials import CLASSES, UNLABELLED, ClassEntry
+from batchseg.synth.render import render
+from batchseg.synth.scene import write_scene
+
+__all__ = ["CLASSES", "UNLABELLED", "ClassEntry", "render", "write_scene"]

@@ -1,0 +1,143 @@
+"""Write one synthetic scene as files: `scene.tif`, `labels.tif` and `priority.geojson`.
+
+Files are written under temporary names and renamed at the end, `scene.tif` last: a folder that holds it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from batchseg.errors import InputError
+from batchseg.synth.materials import CLASSES, UNLABELLED
+from batchseg.synth.priority import priority_areas
+from batchseg.synth.render import Labels, Pixels, check, render
+
+CRS = "EPSG:32633"
+PIXEL_M = 0.5
+BLOCK_PX = 512
+_BAND_NAMES = ("red", "green", "blue", "nir")
+_INTERPRETATION = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.nir)
+_THREADS = 2
+
+
+def write_scene(
+    folder: Path,
+    *,
+    size_px: int,
+    seed: int,
+    bands: int = 3,
+    dtype: str = "uint8",
+    stripe_px: int = BLOCK_PX,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write a square scene with its labels and priority polygons.
+
+    Args:
+        folder: made if it does not exist; a scene already there is replaced.
+        size_px: side of the scene.
+        seed: which scene.
+        bands: 3 (red, green, blue) or 4 (and near-infrared).
+        dtype: uint8 or uint16.
+        stripe_px: rows rendered at a time, rounded up to whole blocks of the file; it bounds memory.
+        progress: called with rows done and rows in all after every stripe.
+
+    Raises:
+        InputError: a size, band count, type, stripe or folder that cannot be meant.
+    """
+    check(size_px, bands, dtype)
+    if stripe_px < 1:
+        raise InputError("stripes must have rows", expected="1 or more", got=str(stripe_px))
+    _make(folder)
+    names = ("labels.tif", "priority.geojson", "scene.tif")
+    part = {name: folder / f".{name}.part" for name in names}
+    try:
+        _write_rasters(part["scene.tif"], part["labels.tif"], (seed, size_px, bands, dtype), stripe_px, progress)
+        areas = priority_areas(seed, size_px, CRS, transform_of(seed))
+        part["priority.geojson"].write_text(json.dumps(areas, indent=1) + "\n", encoding="utf-8")
+        for name in names:
+            part[name].replace(folder / name)
+    finally:
+        for path in part.values():
+            path.unlink(missing_ok=True)
+
+
+def transform_of(seed: int) -> Affine:
+    """Where a scene lies: seeds are laid out side by side, 20 km apart."""
+    east, north = 300_000 + 20_000 * (seed % 16), 5_700_000 - 20_000 * (seed // 16 % 16)
+    return Affine(PIXEL_M, 0.0, float(east), 0.0, -PIXEL_M, float(north))
+
+
+def _make(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError("a scene is written into a folder", where=str(folder), got="a file")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _profile(seed: int, size_px: int, count: int, dtype: str, nodata: int) -> dict[str, Any]:
+    return {
+        "driver": "GTiff",
+        "width": size_px,
+        "height": size_px,
+        "count": count,
+        "dtype": dtype,
+        "nodata": nodata,
+        "crs": CRS,
+        "transform": transform_of(seed),
+        "tiled": True,
+        "blockxsize": BLOCK_PX,
+        "blockysize": BLOCK_PX,
+        "interleave": "pixel",
+        "compress": "deflate",
+        "zlevel": 1,
+        "bigtiff": "if_safer",
+    }
+
+
+def _write_rasters(
+    scene_path: Path,
+    labels_path: Path,
+    what: tuple[int, int, int, str],
+    stripe_px: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    seed, size_px, bands, dtype = what
+    with ExitStack() as stack:
+        scene = stack.enter_context(
+            rasterio.open(scene_path, "w", **_profile(seed, size_px, bands, dtype, 0), predictor=2)
+        )
+        labels = stack.enter_context(rasterio.open(labels_path, "w", **_profile(seed, size_px, 1, "uint8", UNLABELLED)))
+        scene.descriptions = _BAND_NAMES[:bands]
+        scene.colorinterp = _INTERPRETATION[:bands]
+        labels.set_band_description(1, "class")
+        labels.write_colormap(1, {entry.id: (*entry.rgb, 255) for entry in CLASSES})
+        labels.update_tags(1, **{f"class_{entry.id}": entry.name for entry in CLASSES})
+        for row, pixels_BHW, labels_HW in _stripes(what, stripe_px):
+            height, width = labels_HW.shape
+            scene.write(pixels_BHW, window=Window(0, row, width, height))
+            labels.write(labels_HW, 1, window=Window(0, row, width, height))
+            if progress is not None:
+                progress(row + height, size_px)
+
+
+def _stripes(what: tuple[int, int, int, str], stripe_px: int) -> Iterator[tuple[int, Pixels, Labels]]:
+    """Stripes from the top, each rendered in columns of blocks by a few threads."""
+    seed, size_px, bands, dtype = what
+    step = -(-stripe_px // BLOCK_PX) * BLOCK_PX
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for top in range(0, size_px, step):
+            rows = slice(top, min(top + step, size_px))
+            columns = [slice(c, min(c + BLOCK_PX, size_px)) for c in range(0, size_px, BLOCK_PX)]
+            parts = list(pool.map(lambda cols, rows=rows: render(seed, size_px, rows, cols, bands, dtype), columns))
+            pixels_BHW = np.concatenate([pixels for pixels, _ in parts], axis=2)
+            yield top, pixels_BHW, np.concatenate([labels for _, labels in parts], axis=1)
