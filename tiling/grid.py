@@ -85,9 +85,10 @@ class Tile:
 
 def tiles_of(lattice: Grid, chunk: Window) -> list[Tile]:
     """The tiles whose cores make up a chunk, row by row."""
-    aligned = all(start % lattice.cell_px == 0 for start in (chunk.rows.start, chunk.cols.start))
-    if not aligned:
-        raise ValueError(f"{chunk} does not begin on a core of {lattice.cell_px} px")
+    for span, size_px in zip((chunk.rows, chunk.cols), lattice.shape_px, strict=True):
+        begins, ends = span.start % lattice.cell_px == 0, span.stop % lattice.cell_px == 0 or span.stop == size_px
+        if span.start < 0 or span.stop > size_px or not (begins and ends):
+            raise ValueError(f"{chunk} is not made of whole cores of {lattice.cell_px} px")
     return [
         Tile(row, col, lattice.full_window(row, col), lattice.window(row, col)) for row, col in lattice.touching(chunk)
     ]

@@ -36,10 +36,14 @@ class SeamCount:
 
     @property
     def score(self) -> float | None:
-        """None where there are too few pairs to say anything."""
-        if not (self.border_pairs and self.inner_changes):
+        """None where there is nothing to compare: no pairs, or no change anywhere.
+
+        Where labels change at borders and nowhere else, one change elsewhere is assumed, so the score is a lower
+        bound: the worst seams must not look like none.
+        """
+        if not (self.border_pairs and self.inner_pairs and (self.border_changes or self.inner_changes)):
             return None
-        return (self.border_changes / self.border_pairs) / (self.inner_changes / self.inner_pairs)
+        return (self.border_changes / self.border_pairs) / (max(1, self.inner_changes) / self.inner_pairs)
 
 
 def _line_pairs(labels: Labels, lines: NDArray[np.intp], nodata: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -34,6 +34,9 @@ class Span:
 
     def within(self, outer: Span) -> slice:
         """Where this span lies in an array that holds `outer`."""
+        if self.start < outer.start or outer.stop < self.stop:
+            # A negative index would count from the array's other end, and give pixels of another place.
+            raise ValueError(f"{self} is not inside {outer}")
         return slice(self.start - outer.start, self.stop - outer.start)
 
 
