@@ -8,7 +8,7 @@ bundle's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +46,10 @@ class InputRule:
         if self.raw_range is None:
             if raw_BHW.dtype == self.dtype:
                 return raw_BHW
-            return self._to_dtype(raw_BHW.astype(np.float32))
+            return self._to_dtype(_as_float32(raw_BHW))
         if raw_BHW.dtype.kind in "iu" and raw_BHW.dtype.itemsize <= 2:
             return self._by_table(raw_BHW)
-        return self._to_dtype(self._scaled(raw_BHW.astype(np.float32)))
+        return self._to_dtype(self._scaled(_as_float32(raw_BHW)))
 
     def _by_table(self, raw_BHW: NDArray[Any]) -> NDArray[Any]:
         """Eight and sixteen bit values: one look-up instead of three passes in floating point."""
@@ -58,14 +58,16 @@ class InputRule:
         if info.min < 0:
             # A negative raw value indexes from the end, so the table is turned to begin at zero.
             table = np.roll(table, info.min)
-        return np.take(table, raw_BHW, mode="wrap")
+        # Not np.take: that turns all of the raw values into eight-byte indexes first.
+        return cast("NDArray[Any]", table[raw_BHW])
 
     def _scaled(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.raw_range is None:
             return raw
         (raw_low, raw_high), (low, high) = self.raw_range, self.model_range
         slope = np.float32((high - low) / (raw_high - raw_low))
-        return (raw - np.float32(raw_low)) * slope + np.float32(low)
+        with np.errstate(over="ignore"):  # of a nodata value like -3.4e38
+            return (raw - np.float32(raw_low)) * slope + np.float32(low)
 
     def _to_dtype(self, x: NDArray[np.float32]) -> NDArray[Any]:
         clipped = np.clip(x, *self.model_range)
@@ -73,6 +75,11 @@ class InputRule:
             # NaN stands under invalid pixels only, and those are filled afterwards.
             return np.rint(np.nan_to_num(clipped)).astype(np.uint8)
         return np.nan_to_num(clipped).astype(np.float32)
+
+
+def _as_float32(raw_BHW: NDArray[Any]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # of a nodata value like -1.8e308
+        return raw_BHW.astype(np.float32)
 
 
 def cut_tile(

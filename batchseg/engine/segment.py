@@ -42,10 +42,9 @@ class Segmenter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A tier's model with everything that its tiles need."""
+    """A tier's model."""
 
     segmenter: Segmenter
-    rule: InputRule
     halo_px: int
     class_ids: NDArray[Any]
     """The id of each of the network's outputs."""
@@ -62,6 +61,8 @@ class ChunkWork:
     wanted_HW: NDArray[np.bool_]
     """The pixels of the chunk to label: valid ones, and inside the area of interest."""
     scene_shape_px: tuple[int, int]
+    rules: dict[Tier, InputRule]
+    """How this scene's raw values become each model's input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,12 @@ class Prediction:
     labels_HW: NDArray[Any]
     confidence_HW: NDArray[np.uint8]
     tier_HW: NDArray[np.uint8]
-    num_tiles: dict[Tier, int]
+    num_tiles: int
+    num_tiles_by_tier: dict[Tier, int]
     """Tiles that each tier's model labelled; the others had no pixel to label."""
+
+    def layers(self) -> dict[str, NDArray[Any]]:
+        return {"labels": self.labels_HW, "confidence": self.confidence_HW, "tier": self.tier_HW}
 
 
 Timer = Callable[[Tier], AbstractContextManager[None]]
@@ -79,7 +84,7 @@ Timer = Callable[[Tier], AbstractContextManager[None]]
 
 def segment_chunk(work: ChunkWork, models: dict[Tier, Model], *, nodata: int, timed: Timer) -> Prediction:
     """Label the wanted pixels of a chunk."""
-    result = _blank(work.window, models, nodata)
+    result = blank(work.window, work.tiles, models, nodata)
     tiles_of: dict[Tier, list[Tile]] = {"bulk": [], "heavy": []}
     for tile, code in zip(work.tiles, work.codes, strict=True):
         owned = tile.owned.within(work.window)
@@ -89,27 +94,29 @@ def segment_chunk(work: ChunkWork, models: dict[Tier, Model], *, nodata: int, ti
     for tier, tiles in tiles_of.items():
         if tiles:
             with timed(tier):
-                _run_tier(models[tier], tiles, work, result)
-        result.num_tiles[tier] = len(tiles)
+                _run_tier(models[tier], work.rules[tier], tiles, work, result)
+        result.num_tiles_by_tier[tier] = len(tiles)
     unwanted_HW = ~work.wanted_HW
     for layer, code in ((result.labels_HW, nodata), (result.confidence_HW, 255), (result.tier_HW, NODATA_CODE)):
         layer[unwanted_HW] = code
     return result
 
 
-def _blank(window: Window, models: dict[Tier, Model], nodata: int) -> Prediction:
+def blank(window: Window, tiles: list[Tile], models: dict[Tier, Model], nodata: int) -> Prediction:
+    """A chunk without a single labelled pixel."""
     dtype = next(iter(models.values())).class_ids.dtype
     return Prediction(
         window,
         np.full(window.shape, nodata, dtype),
         np.full(window.shape, 255, np.uint8),
         np.full(window.shape, NODATA_CODE, np.uint8),
-        {},
+        len(tiles),
+        {"bulk": 0, "heavy": 0},
     )
 
 
-def _run_tier(model: Model, tiles: list[Tile], work: ChunkWork, result: Prediction) -> None:
-    x_BHW = model.rule.apply(work.pixels)
+def _run_tier(model: Model, rule: InputRule, tiles: list[Tile], work: ChunkWork, result: Prediction) -> None:
+    x_BHW = rule.apply(work.pixels)
     side_px = len(tiles[0].core.rows) + 2 * model.halo_px
     for group in _batches(tiles, model.segmenter.batch):
         x_NBHW = np.zeros((model.segmenter.batch, x_BHW.shape[0], side_px, side_px), x_BHW.dtype)

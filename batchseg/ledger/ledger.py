@@ -82,6 +82,11 @@ class Ledger:
     def release(self, task: TaskKey) -> None:
         self.store.delete(quarantine_key(task))
 
+    def release_all(self) -> None:
+        """Give everything another chance."""
+        for key, _ in sorted(self.store.names("run/quarantine")):
+            self.store.delete(key)
+
     def story(self, task: TaskKey) -> tuple[str, ...] | None:
         try:
             return tuple(json.loads(self.store.get(quarantine_key(task)))["story"])
@@ -102,19 +107,23 @@ class Ledger:
         except FileNotFoundError:
             return None
 
-    def claim(self, fingerprint: str, resolved: dict[str, Any]) -> None:
-        """Write the resolved recipe down, or check that it is the one this folder belongs to."""
+    def check(self, fingerprint: str, resolved: dict[str, Any]) -> None:
+        """Stop when this folder belongs to another recipe; writes nothing (invariant I4)."""
         earlier = self.resolved()
-        if earlier is None:
-            content = {"fingerprint": fingerprint, "resolved": resolved}
-            self.store.put(RECIPE_KEY, json.dumps(content, indent=1, sort_keys=True).encode())
-        elif earlier["fingerprint"] != fingerprint:
+        if earlier is not None and earlier["fingerprint"] != fingerprint:
             fields = ", ".join(differing(earlier["resolved"], resolved)) or "the way it is computed"
             raise ForeignRunError(
                 f"this folder holds the results of another recipe; different: {fields}",
                 where="output",
                 todo="give another output folder, or the recipe that began this one",
             )
+
+    def claim(self, fingerprint: str, resolved: dict[str, Any]) -> None:
+        """Write the resolved recipe down, or find it written."""
+        self.check(fingerprint, resolved)
+        if self.resolved() is None:
+            content = {"fingerprint": fingerprint, "resolved": resolved}
+            self.store.put(RECIPE_KEY, json.dumps(content, indent=1, sort_keys=True).encode())
 
 
 def differing(old: object, new: object, path: str = "") -> list[str]:

@@ -61,6 +61,22 @@ class Agreement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What one chunk holds; all of it adds up over chunks."""
+
+    tiles: TileCounts
+    valid_px: int
+    class_px: tuple[int, ...]
+    """Pixels a class, in the bundle's order."""
+    area_km2: float | None
+    """Geodesic ground area of the valid pixels; None where the scene has no place on the Earth."""
+    class_area_km2: tuple[float, ...] | None
+    confidence_sum: int
+    """Of the confidence codes (0..254) of valid pixels."""
+    agreement: Agreement | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """One committed chunk."""
 
@@ -68,13 +84,7 @@ class Record:
     fingerprint: str
     kind: Literal["done", "empty"]
     objects: tuple[StoredObject, ...]
-    tiles: TileCounts
-    valid_px: int
-    class_px: tuple[int, ...]
-    area_km2: float | None
-    class_area_km2: tuple[float, ...] | None
-    confidence_sum: int
-    agreement: Agreement | None = None
+    measured: Measured
     attempt: Attempt
 
 
@@ -119,8 +129,8 @@ class Stint:
     idle_s: float
     waste_s: float
     """Spent on attempts that failed."""
-    in_hand_s: float
-    """Spent so far on attempts that had not ended at the last beat."""
+    in_hand_s: dict[str, float]
+    """By task: spent so far on attempts that had not ended at the last beat."""
     peak_rss_bytes: int = 0
     failures: tuple[str, ...] = field(default=())
 

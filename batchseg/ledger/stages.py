@@ -17,7 +17,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -63,11 +63,11 @@ class StageClock:
             self._tick()
             return dict(self._spent_s.pop(task, {}))
 
-    def in_hand_s(self) -> float:
-        """Seconds spent for tasks that have not ended."""
+    def in_hand_s(self) -> dict[str, float]:
+        """Seconds spent so far for each task that has not ended."""
         with self._lock:
             self._tick()
-            return sum(s for spent in self._spent_s.values() for stage, s in spent.items() if stage in STAGES)
+            return {task: paid_s(spent) for task, spent in self._spent_s.items()}
 
     def _tick(self) -> None:
         now_s = self.now()
@@ -77,3 +77,8 @@ class StageClock:
             self._spent_s[task][STAGES[stage]] += elapsed_s
         else:
             self.idle_s += elapsed_s
+
+
+def paid_s(seconds: Mapping[str, float]) -> float:
+    """The seconds that count once; without the busy ones."""
+    return sum(s for stage, s in seconds.items() if stage in STAGES)

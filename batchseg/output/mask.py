@@ -25,22 +25,13 @@ from zarr.storage import MemoryStore
 
 from batchseg.errors import DamagedError
 from batchseg.ledger.records import StoredObject
+from batchseg.output.layer import Layer
 from batchseg.scene.georef import Georef
 from batchseg.store import Store, digest_of
 from tiling.grid import Grid, stored_chunk_px
 from tiling.span import Window
 
 ZLIB_LEVEL = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
-    """One array of a scene."""
-
-    name: str
-    dtype: str
-    nodata: int
-    attributes: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +42,8 @@ class Mask:
     georef: Georef
     chunk_px: int
     layers: tuple[Layer, ...]
+    attributes: dict[str, dict[str, Any]]
+    """Of each layer's array, by its name."""
 
     @property
     def root(self) -> str:
@@ -116,6 +109,21 @@ def read_stored(store: Store, mask: Mask, layer: Layer, stored: StoredObject) ->
     return flat.reshape(mask.stored_px, mask.stored_px)
 
 
+def read_chunk(
+    store: Store, mask: Mask, layer: Layer, window: Window, objects: tuple[StoredObject, ...]
+) -> NDArray[Any]:
+    """One layer of one committed chunk, put together from its stored chunks."""
+    of_key = {stored.key: stored for stored in objects}
+    whole_HW = np.full(window.shape, layer.nodata, layer.dtype)
+    for row, col in mask.stored_grid.touching(window):
+        stored = of_key.get(mask.object_key(layer.name, row, col))
+        if stored is not None:
+            part = mask.stored_grid.window(row, col)
+            stored_HW = read_stored(store, mask, layer, stored)
+            whole_HW[part.within(window)] = stored_HW[: len(part.rows), : len(part.cols)]
+    return whole_HW
+
+
 def _metadata(mask: Mask) -> dict[str, bytes]:
     """Let zarr write the metadata into memory; only the bytes matter to us."""
     memory: dict[str, Any] = {}
@@ -131,7 +139,7 @@ def _metadata(mask: Mask) -> dict[str, bytes]:
             fill_value=layer.nodata,
             compressors={"id": "zlib", "level": ZLIB_LEVEL},
         )
-        array.attrs.update({"_ARRAY_DIMENSIONS": ["y", "x"], **place, **layer.attributes})
+        array.attrs.update({"_ARRAY_DIMENSIONS": ["y", "x"], **place, **mask.attributes.get(layer.name, {})})
     for axis, values in _coordinates(mask.georef).items():
         array = group.create_array(axis, data=values, chunks=values.shape, compressors={"id": "zlib", "level": 1})
         array.attrs.update({"_ARRAY_DIMENSIONS": [axis], **_axis_attributes(axis, mask.georef)})

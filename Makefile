@@ -1,0 +1,59 @@
+# make demo       the whole product on a synthetic scene, results in out/demo
+# make test       lint, types, import contracts, and every test that needs nothing but Python
+# make test-real  what needs real programs: Ray with killed processes
+# make venv       just the environment (CUDA=1: the locked environment of GPU nodes)
+# make lock       renew the lock files from pyproject.toml
+# make zoo        train the shipped bundles again
+# make bench      the measurements behind every figure in docs/
+
+SHELL := /bin/bash
+PYTHON ?= python3.11
+# Where pip finds a CPU build of torch, for machines whose pip does not know one:
+#   make venv TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+LOCK := requirements/$(if $(CUDA),cuda,cpu).txt
+BIN := .venv/bin
+export RAY_USAGE_STATS_ENABLED := 0
+export OPENVINO_TELEMETRY := 0
+
+.PHONY: venv test test-real demo lint format lock zoo bench clean
+
+venv: .venv/ready-$(notdir $(LOCK))
+
+.venv/ready-$(notdir $(LOCK)): $(LOCK) pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+lint: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: venv
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test: lint
+	$(BIN)/python -m pytest -m "not real"
+
+test-real: venv
+	$(BIN)/python -m pytest -m real --timeout 900
+
+# uv resolves; CPU environments leave CUDA's packages out, since torch's CPU build does not want them.
+lock: venv
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --no-header --no-annotate --python-version 3.11 \
+		--python-platform x86_64-manylinux_2_28 --upgrade --output-file requirements/cuda.txt
+	$(BIN)/uv pip compile pyproject.toml --extra dev --no-header --no-annotate --python-version 3.11 \
+		--python-platform x86_64-manylinux_2_28 --constraint requirements/cuda.txt \
+	| grep -v -E '^(nvidia-|triton|cuda-)' > requirements/cpu.txt
+
+demo: venv
+	rm -rf out/demo
+	$(BIN)/python -m jobs.demo
+
+clean:
+	rm -rf out .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

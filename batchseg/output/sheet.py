@@ -1,0 +1,212 @@
+"""A sheet: the GeoTIFFs over all chunks of a scene, made from the stored mask.
+
+Rows are pulled from the mask a stripe at a time, so memory is a few stripes however high the scene is. Each stored chunk
+is checked against the digest in its chunk's record while it is read; what does not match is named, so that its chunk
+can be made again, and no sheet is written (invariant I3). Ground whose chunk was given up is nodata in the files, and
+listed in the sheet's record (invariant I7). Seams are counted on the way, since here all pixels pass side by side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchseg.engine.tiers import BULK, NODATA_CODE
+from batchseg.errors import DamagedError
+from batchseg.ledger.keys import ChunkKey
+from batchseg.ledger.records import Record, Seams, StoredObject
+from batchseg.output.cog import CogFile, write_cog
+from batchseg.output.layer import Layer
+from batchseg.output.mask import Mask, read_stored
+from batchseg.output.style import Style, sidecars
+from batchseg.store import LocalStore, digest_of
+from tiling.seams import SeamCount, count_seams, count_tier_seams
+from tiling.span import Span
+
+
+class DamagedChunksError(DamagedError):
+    """Committed chunks whose objects are gone or changed."""
+
+    def __init__(self, what: str, chunks: tuple[ChunkKey, ...] = (), where: str | None = None) -> None:
+        super().__init__(what, where=where)
+        self.chunks = chunks
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return DamagedChunksError, (self.what, self.chunks, self.where)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SheetWork:
+    mask: Mask
+    core_px: int
+    styles: dict[str, Style]
+    """How each layer is shown, by its name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sheet:
+    inputs_digest: str
+    missing: tuple[ChunkKey, ...]
+    objects: tuple[StoredObject, ...]
+    seams: Seams
+
+
+def inputs_digest(records: Mapping[ChunkKey, Record | None]) -> str:
+    """What a sheet is made of: the digests of everything that its chunks put."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for key, record in sorted(records.items()):
+        digests = "missing" if record is None else " ".join(stored.digest for stored in record.objects)
+        hasher.update(f"{key} {digests}\n".encode())
+    return hasher.hexdigest()
+
+
+def make_sheet(store: LocalStore, work: SheetWork, records: Mapping[ChunkKey, Record | None]) -> Sheet:
+    mask = work.mask
+    reader = _Rows(store, mask, _index(records))
+    seams = _SeamCounter(mask, work.core_px)
+    objects: list[StoredObject] = []
+    with TemporaryDirectory(dir=store.scratch()) as folder:
+        for layer in mask.layers:
+            rows = seams.counted(reader) if layer.name == "labels" else reader.of(layer)
+            path = Path(folder) / f"{layer.name}.tif"
+            made = write_cog(path, mask.georef, layer, rows, scratch=Path(folder))
+            objects += _publish(store, mask.scene, layer, path, made, work.styles[layer.name])
+    return Sheet(
+        inputs_digest=inputs_digest(records),
+        missing=tuple(key for key, record in sorted(records.items()) if record is None),
+        objects=tuple(objects),
+        seams=seams.total(),
+    )
+
+
+def _publish(
+    store: LocalStore, scene: str, layer: Layer, path: Path, made: CogFile, style: Style
+) -> list[StoredObject]:
+    """Sidecars first: whoever sees the raster sees its names and colours too."""
+    objects = []
+    for suffix, text in sidecars(layer, style, made).items():
+        content = text.encode()
+        stem = layer.name if suffix == ".qml" else f"{layer.name}.tif"
+        key = f"{scene}/{stem}{suffix}"
+        store.put(key, content)
+        objects.append(StoredObject(key=key, size_bytes=len(content), digest=digest_of(content)))
+    key = f"{scene}/{layer.name}.tif"
+    store.put_file(key, path)
+    return [*objects, StoredObject(key=key, size_bytes=made.size_bytes, digest=made.digest)]
+
+
+def _index(records: Mapping[ChunkKey, Record | None]) -> dict[str, tuple[StoredObject, ChunkKey]]:
+    return {
+        stored.key: (stored, record.key)
+        for record in records.values()
+        if record is not None
+        for stored in record.objects
+    }
+
+
+@dataclass(slots=True)
+class _Rows:
+    """Rows of any layer of a mask, put together from its stored chunks."""
+
+    store: LocalStore
+    mask: Mask
+    index: dict[str, tuple[StoredObject, ChunkKey]]
+
+    def of(self, layer: Layer) -> _LayerRows:
+        return _LayerRows(self, layer)
+
+    def read(self, layer: Layer, start: int, stop: int) -> NDArray[Any]:
+        grid = self.mask.stored_grid
+        rows_HW = np.full((stop - start, self.mask.georef.width_px), layer.nodata, layer.dtype)
+        first, last = start // grid.cell_px, (stop - 1) // grid.cell_px
+        damaged: dict[ChunkKey, str] = {}
+        for row in range(first, last + 1):
+            for col in range(grid.shape[1]):
+                found = self.index.get(self.mask.object_key(layer.name, row, col))
+                if found is None:
+                    continue
+                try:
+                    stored_HW = read_stored(self.store, self.mask, layer, found[0])
+                except DamagedError as error:
+                    damaged[found[1]] = str(error)
+                    continue
+                window = grid.window(row, col)
+                shared = window.rows.meet(Span(start, stop))
+                part = stored_HW[shared.within(window.rows), : len(window.cols)]
+                rows_HW[shared.within(Span(start, stop)), window.cols.start : window.cols.stop] = part
+        if damaged:
+            raise DamagedChunksError("; ".join(damaged.values()), tuple(damaged))
+        return rows_HW
+
+
+@dataclass(slots=True)
+class _LayerRows:
+    reader: _Rows
+    layer: Layer
+
+    def __call__(self, start: int, stop: int) -> NDArray[Any]:
+        return self.reader.read(self.layer, start, stop)
+
+
+@dataclass(slots=True)
+class _SeamCounter:
+    """Counts seams in stripes of labels as they pass; the last row of a stripe is kept for the next."""
+
+    mask: Mask
+    core_px: int
+    tile: SeamCount = field(default_factory=SeamCount)
+    chunk: SeamCount = field(default_factory=SeamCount)
+    tier: SeamCount = field(default_factory=SeamCount)
+    same_tier: SeamCount = field(default_factory=SeamCount)
+    _last: tuple[NDArray[Any], NDArray[Any]] | None = None
+
+    def counted(self, reader: _Rows) -> _CountedRows:
+        return _CountedRows(self, reader)
+
+    def add(self, labels_HW: NDArray[Any], tiers_HW: NDArray[Any], rows: Span) -> None:
+        width = Span(0, labels_HW.shape[1])
+        self._count(labels_HW.T, tiers_HW.T, width)
+        if self._last is not None:
+            labels_HW = np.concatenate([self._last[0], labels_HW])
+            tiers_HW = np.concatenate([self._last[1], tiers_HW])
+            rows = Span(rows.start - 1, rows.stop)
+        self._count(labels_HW, tiers_HW, rows)
+        self._last = labels_HW[-1:].copy(), tiers_HW[-1:].copy()
+
+    def _count(self, labels: NDArray[Any], tiers: NDArray[Any], rows: Span) -> None:
+        nodata = self.mask.layer("labels").nodata
+        common = {"core_px": self.core_px, "nodata": nodata}
+        self.tile += count_seams(labels, rows, step_px=self.core_px, **common)
+        self.chunk += count_seams(labels, rows, step_px=self.mask.chunk_px, **common)
+        between, same = count_tier_seams(labels, tiers, rows, **common)
+        self.tier += between
+        self.same_tier += same
+
+    def total(self) -> Seams:
+        counts = (self.tile, self.chunk, self.tier, self.same_tier)
+        tile, chunk, tier, same_tier = (astuple(count) for count in counts)
+        return Seams(tile=tile, chunk=chunk, tier=tier, same_tier=same_tier)
+
+
+@dataclass(slots=True)
+class _CountedRows:
+    counter: _SeamCounter
+    reader: _Rows
+
+    def __call__(self, start: int, stop: int) -> NDArray[Any]:
+        mask = self.counter.mask
+        labels_HW = self.reader.read(mask.layer("labels"), start, stop)
+        if any(layer.name == "tier" for layer in mask.layers):
+            codes_HW = self.reader.read(mask.layer("tier"), start, stop)
+        else:
+            codes_HW = np.full(labels_HW.shape, BULK, np.uint8)
+        tiers_HW = np.where(codes_HW == NODATA_CODE, codes_HW, codes_HW != BULK).astype(np.uint8)
+        self.counter.add(labels_HW, tiers_HW, Span(start, stop))
+        return labels_HW

@@ -1,0 +1,111 @@
+"""One driver a run: who holds an output folder, and how a dead holder is replaced.
+
+A driver writes `run/driver.json` and renews it every 5 s, and the same into `run/sessions/`, where it stays: the wall
+time of a run is that of all its drivers. A newcomer that finds the file looks on: a holder whose process
+is gone from this host is replaced at once; otherwise the newcomer waits up to 12 s, and if the file moves it stops. A
+holder that finds another name in the file has been replaced while it stood still, and stops too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import psutil
+
+from batchseg.errors import BusyError
+from batchseg.store import Store
+
+DRIVER_KEY = "run/driver.json"
+BEAT_S = 5.0
+PATIENCE_S = 12.0
+
+
+@dataclass(slots=True)
+class Driver:
+    """A process as the holder of one output folder."""
+
+    store: Store
+    name: str = field(default_factory=lambda: secrets.token_hex(8))
+    begun_unix_s: float = field(default_factory=time.time)
+    took_over: str | None = None
+
+    def claim(self, *, sleep: Callable[[float], None] = time.sleep, patience_s: float = PATIENCE_S) -> None:
+        """Become the holder, or raise BusyError."""
+        found = self._read()
+        if found is not None and not found["ended"]:
+            if not _is_dead(found):
+                self._wait_until_still(found, sleep, patience_s)
+            self.took_over = f"process {found['pid']} on {found['host']}"
+        self._write(ended=False)
+
+    def beat(self) -> None:
+        found = self._read()
+        if found is None or found["name"] != self.name:
+            raise BusyError("another driver took this run over while this one stood still", where="output")
+        self._write(ended=False)
+
+    def release(self) -> None:
+        """Say that the run has ended, so that the next one need not wait; not if someone else holds it by now."""
+        found = self._read()
+        if found is not None and found["name"] == self.name:
+            self._write(ended=True)
+
+    def _wait_until_still(self, found: dict[str, Any], sleep: Callable[[float], None], patience_s: float) -> None:
+        waited_s = 0.0
+        while waited_s < patience_s:
+            sleep(0.5)
+            waited_s += 0.5
+            now = self._read()
+            if now is None or now["ended"]:
+                return
+            if now["beat_unix_s"] != found["beat_unix_s"] or now["name"] != found["name"]:
+                raise BusyError(
+                    f"process {now['pid']} on {now['host']} is running this recipe into this folder",
+                    where="output",
+                    todo="wait for it, stop it, or give another output folder; `batchseg status` shows how far it is",
+                )
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            found: dict[str, Any] = json.loads(self.store.get(DRIVER_KEY))
+        except FileNotFoundError:
+            return None
+        return found
+
+    def _write(self, *, ended: bool) -> None:
+        content = {
+            "name": self.name,
+            "host": platform.node(),
+            "pid": os.getpid(),
+            "process_begun_unix_s": psutil.Process().create_time(),
+            "begun_unix_s": self.begun_unix_s,
+            "beat_unix_s": time.time(),
+            "ended": ended,
+        }
+        for key in (DRIVER_KEY, f"run/sessions/{self.name}.json"):
+            self.store.put(key, json.dumps(content, indent=1).encode())
+
+
+def wall_s(store: Store) -> float:
+    """Seconds that drivers have spent on this run, up to their last beats."""
+    sessions = [json.loads(store.get(key)) for key, _ in sorted(store.names("run/sessions"))]
+    return float(sum(session["beat_unix_s"] - session["begun_unix_s"] for session in sessions))
+
+
+def _is_dead(found: dict[str, Any]) -> bool:
+    """Known for sure only on this host; a process number that was given out again is not the old process."""
+    if found["host"] != platform.node():
+        return False
+    try:
+        process = psutil.Process(found["pid"])
+        same = abs(process.create_time() - found["process_begun_unix_s"]) < 1.0
+        return not same or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

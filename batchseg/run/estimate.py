@@ -1,0 +1,187 @@
+"""What a run will do, take and cost, from headers alone. Nothing is read but headers, nothing is written.
+
+Every figure names what it rests on. What is not known is None, and says why; it is never guessed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from batchseg.engine.tiers import Tier
+from batchseg.errors import RecipeError
+from batchseg.ledger.keys import ChunkKey
+from batchseg.model.bundle import Bundle
+from batchseg.recipe import Fleet
+from batchseg.run.backlog import backlog
+from batchseg.run.job import Job, SceneJob
+from batchseg.run.resolve import Resolved
+from batchseg.run.session import DEPTH
+from batchseg.scene.area import gross_area_km2
+from batchseg.scene.source import empty_index
+from batchseg.store import LocalStore
+
+LIBRARIES_BYTES = 700 << 20
+"""A worker with its libraries and one small model, before the first chunk; measured by bench/memory.py."""
+OUTPUT_BYTES_PER_PX = 0.6
+"""Of all layers, Zarr and GeoTIFF together; measured on the demo's scene, where it was 0.4."""
+SHEET_OBJECTS = 8
+"""GeoTIFFs and sidecars a scene."""
+READ_BLOCKS_A_REQUEST = 8
+"""GDAL joins neighbouring blocks of a row into one request."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneEstimate:
+    name: str
+    shape_px: tuple[int, int]
+    num_chunks: int
+    num_committed: int
+    num_empty: int | None
+    """Chunks whose blocks are all absent from the file; None where the file does not tell."""
+    num_tiles: int
+    num_priority_tiles: int
+    area_km2: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    scenes: tuple[SceneEstimate, ...]
+    num_to_do: int
+    worker_bytes: int
+    output_bytes: int
+    num_objects: int
+    num_requests: int
+    seconds: float | None
+    usd: float | None
+    assumptions: tuple[str, ...]
+
+
+def estimate(resolved: Resolved, fleet: Fleet, output: Path) -> Estimate:
+    job, store = resolved.job, LocalStore(output)
+    todo = backlog(job, store, wanted=lambda _: True, retry_quarantined=True)
+    scenes = tuple(_scene(job, name, todo.committed) for name in job.scenes)
+    worker_bytes = worker_memory_bytes(job)
+    pixels = sum(rows * cols for rows, cols in (scene.shape_px for scene in scenes))
+    output_bytes = int(pixels * OUTPUT_BYTES_PER_PX)
+    _refuse_what_cannot_fit(job, worker_bytes, fleet, output_bytes, output)
+    per_tile_s = {tier: _seconds_per_tile(bundle) for tier, bundle in resolved.bundles.items()}
+    share = len(todo.chunks) / max(todo.num_total, 1)
+    seconds, notes = _seconds(scenes, per_tile_s, share, fleet)
+    workers_usd_per_hour = sum(p.workers * p.usd_per_hour for p in fleet.pools) + fleet.head_usd_per_hour
+    stored = sum(len(scene.mask.stored_grid) * len(scene.mask.layers) for scene in job.scenes.values())
+    return Estimate(
+        scenes=scenes,
+        num_to_do=len(todo.chunks),
+        worker_bytes=worker_bytes,
+        output_bytes=output_bytes,
+        num_objects=stored + todo.num_total + SHEET_OBJECTS * len(scenes),
+        num_requests=_requests(job, todo.chunks),
+        seconds=seconds,
+        usd=None if seconds is None else seconds * workers_usd_per_hour / 3600,
+        assumptions=(
+            *notes,
+            f"output: {OUTPUT_BYTES_PER_PX} bytes a pixel in all layers and both formats",
+            f"memory: {DEPTH} chunks in hand with their halos, libraries {LIBRARIES_BYTES >> 20} MiB",
+            f"prices: {', '.join(f'{p.workers} x {p.name} at ${p.usd_per_hour}/h' for p in fleet.pools)}",
+        ),
+    )
+
+
+def _scene(job: Job, name: str, committed: dict[ChunkKey, object]) -> SceneEstimate:
+    scene = job.scenes[name]
+    return SceneEstimate(
+        name=name,
+        shape_px=scene.shape_px,
+        num_chunks=len(job.chunk_grid(name)),
+        num_committed=sum(key.scene == name for key in committed),
+        num_empty=_surely_empty(job, scene, name),
+        num_tiles=len(job.lattice(name)),
+        num_priority_tiles=len(scene.priority_tiles),
+        area_km2=gross_area_km2(scene.header.georef),
+    )
+
+
+def _surely_empty(job: Job, scene: SceneJob, name: str) -> int | None:
+    index = empty_index(scene.header, scene.policy)
+    if index is None:
+        return None
+    grid = job.chunk_grid(name)
+    return sum(index.is_empty(grid.window(row, col)) for row, col in grid)
+
+
+def worker_memory_bytes(job: Job) -> int:
+    """The most that a worker may need: everything that one chunk makes, for each chunk in hand."""
+    chunk_px = job.chunk_px**2
+    read_px = (job.chunk_px + 2 * job.halo_px) ** 2
+    most = 0
+    for scene in job.scenes.values():
+        item_bytes = np.dtype(scene.header.dtype).itemsize
+        model_bytes = max(np.dtype(rule.dtype).itemsize for rule in scene.rules.values())
+        read = read_px * (len(scene.bands) * (item_bytes + model_bytes) + 2)
+        # Layers, class indexes, confusion pairs and the encoded objects.
+        made = chunk_px * (len(scene.mask.layers) + 12)
+        most = max(most, read + made)
+    return LIBRARIES_BYTES + DEPTH * most
+
+
+def _refuse_what_cannot_fit(job: Job, worker_bytes: int, fleet: Fleet, output_bytes: int, output: Path) -> None:
+    have = psutil.virtual_memory().total
+    if worker_bytes > have and len(fleet.pools) == 1:
+        raise RecipeError(
+            "a worker does not fit into this machine's memory",
+            where="tiling: chunk",
+            expected=f"at most {have / 2**30:.1f} GiB",
+            got=f"{worker_bytes / 2**30:.1f} GiB with chunks of {job.chunk_px} px",
+            todo=f"take chunk: {max(job.core_px, job.chunk_px // 2 // job.core_px * job.core_px)}",
+        )
+    existing = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    if output_bytes > free:
+        raise RecipeError(
+            "the output does not fit on this disk",
+            where=f"output: {output}",
+            expected=f"at most {free / 1e9:.1f} GB",
+            got=f"{output_bytes / 1e9:.1f} GB",
+            todo="free some space or give another output folder",
+        )
+
+
+def _seconds_per_tile(bundle: Bundle) -> float | None:
+    return bundle.contract.numerics["cpu"].seconds_per_tile
+
+
+def _seconds(
+    scenes: Sequence[SceneEstimate], per_tile_s: dict[Tier, float | None], share: float, fleet: Fleet
+) -> tuple[float | None, list[str]]:
+    if any(seconds is None for seconds in per_tile_s.values()):
+        return None, ["time and cost: unknown, since a bundle has not been measured (`batchseg model tune`)"]
+    tiles = sum(scene.num_tiles for scene in scenes)
+    priority = sum(scene.num_priority_tiles for scene in scenes)
+    num = {"heavy": tiles if "bulk" not in per_tile_s else priority}
+    num["bulk"] = tiles - num["heavy"]
+    compute_s = sum(num[tier] * (seconds or 0.0) for tier, seconds in per_tile_s.items())
+    workers = sum(pool.workers for pool in fleet.pools)
+    pace = ", ".join(f"{tier} {1000 * (s or 0.0):.0f} ms" for tier, s in per_tile_s.items())
+    note = (
+        f"time: a tile takes {pace}, as measured when the bundle was tuned; {workers} workers; 30 % on top for all else"
+    )
+    return compute_s * share * 1.3 / workers, [note]
+
+
+def _requests(job: Job, chunks: Sequence[ChunkKey]) -> int:
+    """Reads of blocks, puts of stored chunks and records."""
+    total = 0
+    for key in chunks:
+        scene = job.scenes[key.scene]
+        rows, cols = scene.header.block_shape
+        window = job.window(key).grow(job.halo_px).clip(scene.shape_px)
+        blocks = (-(-len(window.rows) // rows) + 1) * -(-(-(-len(window.cols) // cols) + 1) // READ_BLOCKS_A_REQUEST)
+        puts = len(scene.mask.layers) * len(scene.mask.stored_grid.touching(job.window(key)))
+        total += blocks + puts + 2
+    return total

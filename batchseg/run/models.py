@@ -1,0 +1,61 @@
+"""Opening the models of a job on a worker's device."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from batchseg.engine.segment import Model
+from batchseg.engine.tiers import Tier
+from batchseg.errors import BundleError
+from batchseg.model.bundle import load_bundle
+from batchseg.model.segmenter import open_segmenter
+from batchseg.run.job import Job
+from batchseg.run.worker import WorkerSpec
+
+
+def open_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str, str]]:
+    """Every tier's model, and the numeric environment that its output bytes depend on."""
+    models: dict[Tier, Model] = {}
+    environment = {"device": spec.device, "processor": _processor(), "python": platform.python_version()}
+    scene = next(iter(job.scenes.values()))
+    for tier, wanted in job.models.items():
+        bundle = load_bundle(wanted.ref)
+        if bundle.digest != wanted.digest:
+            raise BundleError(
+                "this bundle is not the one that the run was planned with",
+                where=wanted.ref,
+                expected=wanted.digest,
+                got=bundle.digest,
+                todo="put the old bundle back, or give another output folder",
+            )
+        segmenter = open_segmenter(bundle, device=spec.device, tile_px=job.core_px + 2 * wanted.halo_px)
+        numerics = bundle.contract.numerics[spec.device]
+        environment[tier] = (
+            f"{numerics.backend} {numerics.precision}, batch {numerics.batch}, {numerics.threads} threads"
+        )
+        environment[numerics.backend] = version(numerics.backend)
+        ids = np.array([c.id for c in job.classes], scene.mask.layer("labels").dtype)
+        models[tier] = Model(segmenter, wanted.halo_px, ids)
+    return models, environment
+
+
+def device_of(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
+    """`auto` is CUDA where there is one. Importing torch to find out takes seconds, so the driver's file is asked."""
+    if wanted != "auto":
+        return wanted
+    return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
+
+
+def _processor() -> str:
+    """The model name: with other vector units, floating point may round differently."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

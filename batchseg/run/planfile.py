@@ -1,0 +1,71 @@
+"""run/plan.json: what reports need to know of a run beside its ledger, so that they need neither recipe nor scenes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from batchseg.ledger.keys import ChunkKey
+from batchseg.recipe.build import build, plain
+from batchseg.run.job import Job
+from batchseg.scene.area import area_reason
+from batchseg.scene.georef import Georef
+from batchseg.store import Store
+from tiling.grid import Grid
+from tiling.span import Window
+
+PLAN_KEY = "run/plan.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScenePlan:
+    url: str
+    georef: Georef
+    labels_id: str | None
+    """Which reference the confusion must be of."""
+    area_note: str | None
+    """Why the ground area is unknown, where it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanFile:
+    fingerprint: str
+    class_names: tuple[str, ...]
+    core_px: int
+    chunk_px: int
+    head_usd_per_hour: float
+    scenes: dict[str, ScenePlan]
+
+    def grid(self, scene: str) -> Grid:
+        georef = self.scenes[scene].georef
+        return Grid((georef.height_px, georef.width_px), self.chunk_px)
+
+    def window(self, key: ChunkKey) -> Window:
+        return self.grid(key.scene).window(key.row, key.col)
+
+
+def plan_file(job: Job, *, head_usd_per_hour: float) -> PlanFile:
+    return PlanFile(
+        fingerprint=job.fingerprint,
+        class_names=tuple(c.name for c in job.classes),
+        core_px=job.core_px,
+        chunk_px=job.chunk_px,
+        head_usd_per_hour=head_usd_per_hour,
+        scenes={
+            name: ScenePlan(
+                url=scene.header.url,
+                georef=scene.header.georef,
+                labels_id=None if scene.labels is None else scene.labels.id,
+                area_note=area_reason(scene.header.georef),
+            )
+            for name, scene in job.scenes.items()
+        },
+    )
+
+
+def write_plan(store: Store, plan: PlanFile) -> None:
+    store.put(PLAN_KEY, json.dumps(plain(plan), indent=1).encode())
+
+
+def read_plan(store: Store) -> PlanFile:
+    return build(PlanFile, json.loads(store.get(PLAN_KEY)), where=PLAN_KEY)

@@ -1,0 +1,42 @@
+"""A call repeated in the background while something else goes on: heartbeats."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+
+class Pulse:
+    """Calls `beat` every `every_s` seconds from entry to exit; what it raised is raised at exit or at `check`."""
+
+    def __init__(self, beat: Callable[[], None], *, every_s: float) -> None:
+        self._beat, self._every_s = beat, every_s
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        if error is None:
+            self.check()
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_s):
+            try:
+                self._beat()
+            except BaseException as error:  # noqa: BLE001 - carried over to the thread that asked for the beats
+                self._error = error
+                return

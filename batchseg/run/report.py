@@ -1,0 +1,202 @@
+"""metrics.json and the numbers of every report: pure folds over records, sheets and stints.
+
+Money
+-----
+What is paid for is a worker's life: stint seconds x price. The parts are taken out of it one by one: start-up, the
+seconds in committed records by stage, waste (attempts that failed, and what was in hand when a worker died); what is
+left is idle. So the parts always add up to what was paid.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from batchseg.ledger.records import Attempt, Record, SheetRecord, Stint, TileCounts
+from batchseg.ledger.stages import STAGES, paid_s
+from batchseg.run.planfile import PlanFile
+from tiling.seams import SeamCount
+
+COST_PARTS = ("compute_bulk", "compute_heavy", "read", "write", "idle", "start", "waste", "head")
+
+
+@dataclass(slots=True)
+class _Sums:
+    tiles: TileCounts = field(default_factory=TileCounts)
+    valid_px: int = 0
+    class_px: Any = 0
+    area_km2: float | None = 0.0
+    class_area_km2: Any = 0.0
+    confidence_sum: int = 0
+    confusion: Any = None
+    unknown_px: int = 0
+
+    def add(self, record: Record, labels_id: str | None) -> None:
+        m = record.measured
+        self.tiles += m.tiles
+        self.valid_px += m.valid_px
+        self.class_px = self.class_px + np.array(m.class_px, np.int64)
+        if m.area_km2 is None or self.area_km2 is None:
+            # An empty chunk outside of all ground adds nothing, and makes nothing unknown.
+            self.area_km2 = None if m.valid_px else self.area_km2
+        else:
+            self.area_km2 += m.area_km2
+            self.class_area_km2 = self.class_area_km2 + np.array(m.class_area_km2)
+        self.confidence_sum += m.confidence_sum
+        if m.agreement is not None and m.agreement.labels_id == labels_id:
+            matrix = np.array(m.agreement.confusion, np.int64)
+            self.confusion = matrix if self.confusion is None else self.confusion + matrix
+            self.unknown_px += m.agreement.unknown_px
+
+
+def metrics(
+    plan: PlanFile,
+    records: Sequence[Record],
+    sheets: Sequence[SheetRecord],
+    stints: Sequence[Stint],
+    *,
+    quarantined: dict[str, tuple[str, ...]],
+    wall_s: float,
+) -> dict[str, Any]:
+    """The content of metrics.json."""
+    scenes = {}
+    for name in plan.scenes:
+        of_scene = [r for r in records if r.key.scene == name]
+        sheets_of_scene = [s for s in sheets if s.key.scene == name]
+        scenes[name] = _block(plan, (name,), of_scene, sheets_of_scene, quarantined)
+        scenes[name]["cost_usd"] = _round(_records_usd([*of_scene, *sheets_of_scene]))
+        scenes[name]["area_note"] = plan.scenes[name].area_note
+    whole = _block(plan, tuple(plan.scenes), records, sheets, quarantined)
+    cost = cost_parts([*records, *sheets], stints, wall_s=wall_s, head_usd_per_hour=plan.head_usd_per_hour)
+    total_usd, area_km2 = sum(cost.values()), whole["area_km2"]
+    return {
+        **whole,
+        "wall_s": _round(wall_s, 3),
+        "mpx_per_s": _round(whole["valid_px"] / 1e6 / wall_s, 4) if wall_s else None,
+        "cost_usd": _round(total_usd),
+        "cost_usd_per_km2": _round(total_usd / area_km2) if area_km2 else None,
+        "cost": {part: _round(usd) for part, usd in cost.items()},
+        "fingerprint": plan.fingerprint,
+        "environments": environments(records),
+        "quarantined": {task: list(story) for task, story in quarantined.items()},
+        "scenes": scenes,
+    }
+
+
+def _block(
+    plan: PlanFile,
+    scenes: tuple[str, ...],
+    records: Sequence[Record],
+    sheets: Sequence[SheetRecord],
+    quarantined: dict[str, tuple[str, ...]],
+) -> dict[str, Any]:
+    """What is told of each scene and of the whole run alike."""
+    sums = _Sums()
+    for record in records:
+        sums.add(record, plan.scenes[record.key.scene].labels_id)
+    empty = sum(record.kind == "empty" for record in records)
+    failed = [task for task in quarantined if task.rpartition("/")[0] in scenes]
+    failed_chunks = sum("/sheet_" not in task for task in failed)
+    num_chunks = sum(len(plan.grid(scene)) for scene in scenes)
+    return {
+        **_ground(plan.class_names, sums),
+        **_accuracy(plan.class_names, sums),
+        "chunks": {
+            "done": len(records) - empty,
+            "empty": empty,
+            "failed": failed_chunks,
+            "not_run": num_chunks - len(records) - failed_chunks,
+        },
+        "seam": _seams(sheets),
+    }
+
+
+def _ground(classes: tuple[str, ...], sums: _Sums) -> dict[str, Any]:
+    predicted = sums.tiles.bulk + sums.tiles.heavy
+    area_known = sums.area_km2 is not None
+    class_px = np.broadcast_to(sums.class_px, len(classes)).tolist()
+    class_km2 = np.broadcast_to(sums.class_area_km2, len(classes)).round(9).tolist()
+    return {
+        "area_km2": _round(sums.area_km2, 9),
+        "valid_px": sums.valid_px,
+        "class_px": dict(zip(classes, class_px, strict=True)),
+        "class_area_km2": dict(zip(classes, class_km2, strict=True)) if area_known else None,
+        "mean_confidence": _round(sums.confidence_sum / 254 / sums.valid_px, 5) if sums.valid_px else None,
+        "tiles": {"bulk": sums.tiles.bulk, "heavy": sums.tiles.heavy, "skipped": sums.tiles.skipped},
+        "heavy_share": _round(sums.tiles.heavy / predicted, 5) if predicted else None,
+    }
+
+
+def _accuracy(classes: tuple[str, ...], sums: _Sums) -> dict[str, Any]:
+    if sums.confusion is None:
+        return {"iou": None, "miou": None, "confusion": None, "unknown_label_px": 0}
+    iou = iou_of(sums.confusion)
+    known = [value for value in iou if value is not None]
+    return {
+        "iou": dict(zip(classes, (_round(value, 5) for value in iou), strict=True)),
+        "miou": _round(sum(known) / len(known), 5) if known else None,
+        "confusion": sums.confusion.tolist(),
+        "unknown_label_px": sums.unknown_px,
+    }
+
+
+def iou_of(confusion: Any) -> list[float | None]:
+    """Intersection over union a class; None for a class that is neither in the reference nor predicted."""
+    hits = np.diag(confusion)
+    union = confusion.sum(0) + confusion.sum(1) - hits
+    return [float(h / u) if u else None for h, u in zip(hits, union, strict=True)]
+
+
+def _seams(sheets: Sequence[SheetRecord]) -> dict[str, float | None]:
+    return {
+        name: _round(sum((SeamCount(*getattr(s.seams, name)) for s in sheets), SeamCount()).score, 3)
+        for name in ("tile", "chunk", "tier", "same_tier")
+    }
+
+
+def cost_parts(
+    tasks: Sequence[Record | SheetRecord], stints: Sequence[Stint], *, wall_s: float, head_usd_per_hour: float
+) -> dict[str, float]:
+    """Dollars by what they were paid for."""
+    usd: dict[str, float] = dict.fromkeys(COST_PARTS, 0.0)
+    worked_s: defaultdict[str, float] = defaultdict(float)
+    ended_unix_s: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    for task in tasks:
+        attempt = task.attempt
+        for stage, seconds in paid_seconds(attempt).items():
+            usd[stage] += seconds * attempt.usd_per_hour / 3600
+        worked_s[attempt.worker] += paid_s(attempt.seconds)
+        ended_unix_s[attempt.worker][str(task.key)] = attempt.ended_unix_s
+    for stint in stints:
+        # A worker may die between a record and its next beat: the record is the later word.
+        ended = ended_unix_s[stint.worker]
+        life_s = max([stint.beat_unix_s, *ended.values()]) - stint.begun_unix_s
+        lost_s = sum(s for task, s in stint.in_hand_s.items() if ended.get(task, 0.0) < stint.beat_unix_s)
+        waste_s = stint.waste_s + lost_s
+        idle_s = max(0.0, life_s - stint.start_s - waste_s - worked_s[stint.worker])
+        for part, seconds in (("start", stint.start_s), ("waste", waste_s), ("idle", idle_s)):
+            usd[part] += seconds * stint.usd_per_hour / 3600
+    usd["head"] = wall_s * head_usd_per_hour / 3600
+    return usd
+
+
+def paid_seconds(attempt: Attempt) -> dict[str, float]:
+    return {stage: s for stage, s in attempt.seconds.items() if stage in STAGES}
+
+
+def _records_usd(tasks: Sequence[Record | SheetRecord]) -> float:
+    return sum(paid_s(t.attempt.seconds) * t.attempt.usd_per_hour / 3600 for t in tasks)
+
+
+def environments(records: Iterable[Record]) -> list[dict[str, str]]:
+    """The numeric environments that took part; more than one means that bytes may differ between them (I2)."""
+    seen = {tuple(sorted(record.attempt.environment.items())) for record in records}
+    return [dict(items) for items in sorted(seen)]
+
+
+def _round(value: float | None, digits: int = 8) -> float | None:
+    return None if value is None else round(float(value), digits)

@@ -1,0 +1,52 @@
+"""Folding the ledger of a run into its reports: metrics.json and ledger.parquet. Needs the output folder only."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from batchseg.ledger.ledger import Ledger
+from batchseg.run.driver import wall_s
+from batchseg.run.planfile import read_plan
+from batchseg.run.report import cost_parts, metrics
+from batchseg.store import LocalStore
+
+METRICS_KEY = "metrics.json"
+TABLE_KEY = "ledger.parquet"
+VERSIONED = ("batchseg", "numpy", "openvino", "rasterio", "ray", "torch", "transformers", "zarr")
+
+
+def write_reports(store: LocalStore) -> dict[str, Any]:
+    """The same numbers whenever it is done."""
+    from batchseg.run.table import write_table  # noqa: PLC0415 - geopandas takes a second to import
+
+    plan, ledger = read_plan(store), Ledger(store)
+    records, quarantined = list(ledger.records()), ledger.quarantined()
+    content = metrics(
+        plan,
+        records,
+        list(ledger.sheets()),
+        list(ledger.stints()),
+        quarantined=quarantined,
+        wall_s=wall_s(store),
+    )
+    content["versions"] = {name: found for name in VERSIONED if (found := _version(name))}
+    store.put(METRICS_KEY, json.dumps(content, indent=1).encode())
+    write_table(plan, store, records, quarantined, TABLE_KEY)
+    return content
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def spent_usd(store: LocalStore, *, head_usd_per_hour: float) -> float:
+    """What the run has cost so far."""
+    ledger = Ledger(store)
+    tasks = [*ledger.records(), *ledger.sheets()]
+    parts = cost_parts(tasks, list(ledger.stints()), wall_s=wall_s(store), head_usd_per_hour=head_usd_per_hour)
+    return sum(parts.values())

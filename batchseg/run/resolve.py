@@ -1,0 +1,309 @@
+"""From a recipe to a job: every path opened, every default settled, every contract checked. Nothing is written.
+
+The *resolved* recipe is plain data that says all that output bytes depend on; its hash is the run's fingerprint.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from batchseg.engine.inputs import InputRule
+from batchseg.engine.tiers import TIER_NAMES, Tier
+from batchseg.errors import BundleError, RecipeError, SceneError
+from batchseg.model.bundle import Bundle, load_bundle
+from batchseg.output.layer import Layer
+from batchseg.output.mask import Mask, flag_attributes
+from batchseg.recipe.build import plain
+from batchseg.recipe.recipe import Recipe
+from batchseg.run.job import Job, ModelJob, SceneJob
+from batchseg.scene.area import gsd_m
+from batchseg.scene.bands import choose_bands
+from batchseg.scene.header import SceneHeader, read_header
+from batchseg.scene.labels import LabelsHeader, read_labels_header
+from batchseg.scene.nodata import NodataPolicy, check_policy
+from batchseg.scene.polygons import Polygons, read_polygons, touched_tiles
+from tiling.grid import Grid
+
+ENGINE_REVISION = 1
+"""Raised, together with the golden files, whenever the same recipe may give other bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    job: Job
+    bundles: dict[Tier, Bundle]
+    content: dict[str, Any]
+    """What output bytes depend on; `fingerprint` is its hash."""
+
+    @property
+    def fingerprint(self) -> str:
+        return self.job.fingerprint
+
+
+def resolve(recipe: Recipe) -> Resolved:
+    bundles = _load_bundles(recipe)
+    headers = [read_header(url) for url in expand_scenes(recipe.scenes)]
+    _check_names(headers)
+    labels = _labels_of(recipe, headers)
+    halos_px = {tier: _halo_px(recipe, tier, bundle) for tier, bundle in bundles.items()}
+    scenes: dict[str, SceneJob] = {}
+    contents: dict[str, Any] = {}
+    for header, reference in zip(headers, labels, strict=True):
+        scene, content = _resolve_scene(recipe, header, reference, bundles)
+        scenes[header.name], contents[header.name] = scene, content
+    content = {
+        "engine_revision": ENGINE_REVISION,
+        "models": {tier: {"digest": bundle.digest, "halo": halos_px[tier]} for tier, bundle in bundles.items()},
+        "tiling": {"core": recipe.tiling.core, "chunk": recipe.tiling.chunk},
+        "scale": plain(recipe.scale),
+        "nodata": plain(recipe.nodata),
+        "outputs": sorted(recipe.outputs),
+        "scenes": contents,
+    }
+    # Through JSON and back, so that what is compared with an earlier run is what that run wrote down.
+    content = json.loads(json.dumps(content))
+    first = next(iter(bundles.values()))
+    job = Job(
+        fingerprint=fingerprint_of(content),
+        core_px=recipe.tiling.core,
+        chunk_px=recipe.tiling.chunk,
+        models={
+            tier: ModelJob(ref=str(bundle.folder), digest=bundle.digest, halo_px=halos_px[tier])
+            for tier, bundle in bundles.items()
+        },
+        classes=first.contract.classes,
+        nodata=_labels_type(first)[1],
+        scenes=scenes,
+    )
+    return Resolved(job, bundles, content)
+
+
+def fingerprint_of(content: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def expand_scenes(patterns: Sequence[str]) -> list[str]:
+    """Globs to files, in sorted order; anything else is left to GDAL."""
+    urls: list[str] = []
+    for pattern in patterns:
+        if not any(sign in pattern for sign in "*?[") or Path(pattern).exists() or "://" in pattern:
+            urls.append(pattern)
+            continue
+        found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - the user's own pattern, absolute or not
+        if not found:
+            raise SceneError("no file matches", where=pattern, todo="check the pattern and the current folder")
+        urls += found
+    return urls
+
+
+def _check_names(headers: Sequence[SceneHeader]) -> None:
+    seen: dict[str, str] = {}
+    for header in headers:
+        if header.name in seen:
+            raise SceneError(
+                f"two scenes are called {header.name}, and would share an output folder",
+                where="scenes",
+                got=f"{seen[header.name]} and {header.url}",
+                todo="rename one, or run them into different outputs",
+            )
+        seen[header.name] = header.url
+
+
+def _load_bundles(recipe: Recipe) -> dict[Tier, Bundle]:
+    refs: dict[Tier, str | None] = {"bulk": recipe.models.bulk, "heavy": recipe.models.heavy}
+    bundles = {tier: load_bundle(ref) for tier, ref in refs.items() if ref is not None}
+    if len(bundles) == 2:
+        bulk, heavy = (bundles[tier].contract for tier in ("bulk", "heavy"))
+        ours, theirs = ([(c.id, c.name) for c in contract.classes] for contract in (bulk, heavy))
+        if ours != theirs:
+            raise BundleError(
+                "the two tiers have different classes",
+                where="models",
+                expected=f"{bulk.name}: {_class_list(ours)}",
+                got=f"{heavy.name}: {_class_list(theirs)}",
+                todo="take two bundles with one class list, in the same order",
+            )
+    return bundles
+
+
+def _class_list(classes: list[tuple[int, str]]) -> str:
+    return ", ".join(f"{number} {name}" for number, name in classes)
+
+
+def _labels_of(recipe: Recipe, headers: Sequence[SceneHeader]) -> list[LabelsHeader | None]:
+    if not recipe.labels:
+        return [None] * len(headers)
+    if len(recipe.labels) != len(headers):
+        raise RecipeError(
+            "each scene needs its own reference",
+            where="labels",
+            expected=f"{len(headers)} entries, in the order {', '.join(h.name for h in headers)}",
+            got=str(len(recipe.labels)),
+            todo="write null for a scene without one",
+        )
+    pairs = zip(recipe.labels, headers, strict=True)
+    return [None if url is None else read_labels_header(url, header) for url, header in pairs]
+
+
+def _halo_px(recipe: Recipe, tier: Tier, bundle: Bundle) -> int:
+    contract = bundle.contract
+    halo = recipe.tiling.halo.bulk if tier == "bulk" else recipe.tiling.halo.heavy
+    halo_px = contract.halo_px if halo is None else halo
+    tile_px = recipe.tiling.core + 2 * halo_px
+    if tile_px % contract.stride_px:
+        fits = next(
+            (h for h in range(halo_px, halo_px + 64) if (recipe.tiling.core + 2 * h) % contract.stride_px == 0), None
+        )
+        todo = (
+            f"set tiling: halo: {{{tier}: {fits}}}"
+            if fits
+            else f"take a core that is a multiple of {contract.stride_px}"
+        )
+        raise BundleError(
+            "the tile does not fit the model",
+            where=f"tiling, {contract.name}",
+            expected=f"core + 2 x halo, a multiple of {contract.stride_px}",
+            got=f"{recipe.tiling.core} + 2 x {halo_px} = {tile_px}",
+            todo=todo,
+        )
+    return halo_px
+
+
+def _resolve_scene(
+    recipe: Recipe, header: SceneHeader, labels: LabelsHeader | None, bundles: dict[Tier, Bundle]
+) -> tuple[SceneJob, dict[str, Any]]:
+    bands = _common_bands(recipe, header, bundles)
+    policy = NodataPolicy(from_=recipe.nodata.from_, value=recipe.nodata.value, rule=recipe.nodata.rule)
+    check_policy(header, policy, bands)
+    for bundle in bundles.values():
+        _check_fit(recipe, header, bundle)
+    ground = [read_polygons(p.polygons, where=p.where, georef=header.georef) for p in recipe.route.priority]
+    aoi = None if recipe.aoi is None else read_polygons(recipe.aoi, georef=header.georef)
+    lattice = Grid((header.georef.height_px, header.georef.width_px), recipe.tiling.core)
+    scene = SceneJob(
+        header=header,
+        bands=bands,
+        policy=policy,
+        rules={tier: _rule(recipe, header, bundle) for tier, bundle in bundles.items()},
+        mask=_mask(recipe, header, next(iter(bundles.values()))),
+        priority_tiles=frozenset().union(*(touched_tiles(polygons, header.georef, lattice) for polygons in ground)),
+        aoi=aoi,
+        labels=labels,
+    )
+    return scene, _scene_content(header, bands, ground, aoi)
+
+
+def _scene_content(
+    header: SceneHeader, bands: tuple[int, ...], priority: Sequence[Polygons], aoi: Polygons | None
+) -> dict[str, Any]:
+    return {
+        "identity": header.identity,
+        "georef": plain(header.georef),
+        "dtype": header.dtype,
+        "nodata": repr(header.nodata),
+        "bands": list(bands),
+        "priority": [polygons.digest() for polygons in priority],
+        "aoi": None if aoi is None else aoi.digest(),
+    }
+
+
+def _common_bands(recipe: Recipe, header: SceneHeader, bundles: dict[Tier, Bundle]) -> tuple[int, ...]:
+    """Both models read the same bands, so that a chunk is read once."""
+    chosen = {tier: choose_bands(header, bundle.contract.bands, recipe.bands) for tier, bundle in bundles.items()}
+    if len(set(chosen.values())) > 1:
+        raise BundleError(
+            "the two tiers want different bands",
+            where=header.url,
+            got=" and ".join(f"{tier} {list(bands)}" for tier, bands in chosen.items()),
+            todo="take bundles with the same bands in the same order",
+        )
+    return next(iter(chosen.values()))
+
+
+def _check_fit(recipe: Recipe, header: SceneHeader, bundle: Bundle) -> None:
+    contract = bundle.contract
+    if header.dtype != contract.dtype and recipe.scale is None and "dtype" not in recipe.accept:
+        raise BundleError(
+            "the scene's data type is not the model's",
+            where=header.url,
+            expected=f"{contract.dtype} ({contract.name})",
+            got=header.dtype,
+            todo=f"give `scale: [low, high]`, the raw values that stand for the model's "
+            f"{contract.range[0]:g} to {contract.range[1]:g}, or `accept: [dtype]` to take values as they are",
+        )
+    ground_m = gsd_m(header.georef)
+    low_m, high_m = contract.gsd_m
+    if ground_m is not None and not low_m <= ground_m <= high_m and "gsd" not in recipe.accept:
+        raise BundleError(
+            "the scene's pixels are not of the size that the model knows",
+            where=header.url,
+            expected=f"{low_m:g} to {high_m:g} m ({contract.name})",
+            got=f"{ground_m:.3g} m",
+            todo="resample the scene, take another model, or `accept: [gsd]`",
+        )
+
+
+def _rule(recipe: Recipe, header: SceneHeader, bundle: Bundle) -> InputRule:
+    contract = bundle.contract
+    dtype = "uint8" if contract.dtype == "uint8" else "float32"
+    same = header.dtype == dtype and recipe.scale in (None, contract.range)
+    return InputRule(
+        dtype=dtype,
+        raw_range=None if same else (recipe.scale or contract.range),
+        model_range=contract.range,
+        fill=contract.mean,
+    )
+
+
+def _labels_type(bundle: Bundle) -> tuple[str, int]:
+    """The type of the labels layer and its nodata code."""
+    ids = [c.id for c in bundle.contract.classes]
+    return ("uint8", 255) if max(ids) < 255 else ("uint16", 65535)
+
+
+def _mask(recipe: Recipe, header: SceneHeader, bundle: Bundle) -> Mask:
+    classes = bundle.contract.classes
+    dtype, nodata = _labels_type(bundle)
+    ids, names = tuple(c.id for c in classes), tuple(c.name for c in classes)
+    layers = {
+        "labels": Layer(
+            name="labels",
+            dtype=cast("Any", dtype),
+            nodata=nodata,
+            kind="classes",
+            palette={c.id: c.rgb for c in classes} if dtype == "uint8" else {},
+            tags={f"class_{c.id}": c.name for c in classes},
+        ),
+        "confidence": Layer(
+            name="confidence", dtype="uint8", nodata=255, kind="measure", tags={"scale": "254 = certain"}
+        ),
+        "tier": Layer(
+            name="tier",
+            dtype="uint8",
+            nodata=255,
+            kind="classes",
+            palette=TIER_COLOURS,
+            tags={f"tier_{code}": name for code, name in TIER_NAMES.items()},
+        ),
+    }
+    attributes = {
+        "labels": flag_attributes(ids, names, "class"),
+        "confidence": {"long_name": "confidence", "scale_factor": 1 / 254, "units": "1"},
+        "tier": flag_attributes(tuple(TIER_NAMES), tuple(TIER_NAMES.values()), "model and reason"),
+    }
+    return Mask(
+        scene=header.name,
+        georef=header.georef,
+        chunk_px=recipe.tiling.chunk,
+        layers=tuple(layer for name, layer in layers.items() if name in recipe.outputs),
+        attributes=attributes,
+    )
+
+
+TIER_COLOURS = {0: (198, 219, 239), 1: (203, 24, 29), 2: (253, 141, 60), 3: (106, 81, 163)}

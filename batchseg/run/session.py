@@ -1,0 +1,173 @@
+"""One run of a recipe, from nothing or from where it stopped.
+
+The order matters. Everything that can be wrong with the input is found before the first byte is written; then the
+output folder is claimed; then work that is done and whole is left out; then the driver loop; then the reports, which
+are folds over the ledger and can be made again at any time (`batchseg report`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batchseg.ledger.keys import ChunkKey
+from batchseg.ledger.ledger import Ledger
+from batchseg.output.mask import create
+from batchseg.recipe import Fleet, Recipe
+from batchseg.run.backlog import Backlog, backlog
+from batchseg.run.drive import Drive, Stop, Watcher
+from batchseg.run.driver import Driver
+from batchseg.run.job import Job
+from batchseg.run.log import EventLog
+from batchseg.run.models import device_of, open_models
+from batchseg.run.planfile import plan_file, write_plan
+from batchseg.run.pool import LocalPool, Pool
+from batchseg.run.progress import Progress, Snapshot
+from batchseg.run.pulse import Pulse
+from batchseg.run.reporting import spent_usd, write_reports
+from batchseg.run.rescore import rescore
+from batchseg.run.resolve import Resolved, resolve
+from batchseg.run.runstate import RunState
+from batchseg.run.worker import Worker, WorkerSpec
+from batchseg.store import LocalStore
+
+DEPTH = 2
+"""Tasks that a worker holds at once: it computes one while it reads the next or writes the last."""
+
+EXIT_OK, EXIT_QUARANTINED, EXIT_BUDGET = 0, 3, 4
+EXIT_KEY = "run/exit.json"
+
+OpenPool = Callable[[Job, LocalStore, Fleet], Pool]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended."""
+
+    exit_status: int
+    why: str
+    metrics: dict[str, Any]
+    output: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What of a run is neither recipe nor fleet."""
+
+    wanted: Callable[[ChunkKey], bool] = lambda _: True
+    retry_quarantined: bool = False
+    watchers: tuple[Watcher, ...] = ()
+    show: Callable[[Snapshot], None] = lambda _: None
+    stop: Stop = field(default_factory=Stop)
+
+
+def run(
+    recipe: Recipe,
+    fleet: Fleet | None = None,
+    *,
+    open_pool: OpenPool | None = None,
+    options: Options | None = None,
+    resolved: Resolved | None = None,
+) -> Outcome:
+    """Run or resume a recipe; by default with one worker in this process."""
+    fleet, options = fleet or Fleet(), options or Options()
+    resolved = resolved or resolve(recipe)
+    job, store = resolved.job, LocalStore(Path(recipe.output))
+    ledger = Ledger(store)
+    ledger.check(job.fingerprint, resolved.content)
+    driver = Driver(store)
+    driver.claim()
+    with ExitStack() as stack:
+        stack.callback(driver.release)
+        stack.enter_context(Pulse(driver.beat, every_s=5.0))
+        return _run_claimed(resolved, store, fleet, open_pool or local_pool, options, driver)
+
+
+def _run_claimed(
+    resolved: Resolved, store: LocalStore, fleet: Fleet, open_pool: OpenPool, options: Options, driver: Driver
+) -> Outcome:
+    job, ledger = resolved.job, Ledger(store)
+    ledger.claim(job.fingerprint, resolved.content)
+    write_plan(store, plan_file(job, head_usd_per_hour=fleet.head_usd_per_hour))
+    store.sweep()
+    log = EventLog(store.root / "run" / "log.jsonl")
+    log.event("begun", driver=driver.name, took_over=driver.took_over, fingerprint=job.fingerprint)
+    todo = backlog(job, store, wanted=options.wanted, retry_quarantined=options.retry_quarantined)
+    if options.retry_quarantined:
+        ledger.release_all()
+    if not todo.is_empty:
+        _work(job, store, fleet, open_pool, options, todo, log)
+    driver.beat()
+    rescore(job, store)
+    metrics = write_reports(store)
+    status, why = _exit_status(metrics, options.stop)
+    _write_exit(store, status, why)
+    log.event("ended", exit_status=status, why=why)
+    return Outcome(status, why, metrics, store.root)
+
+
+def _work(
+    job: Job,
+    store: LocalStore,
+    fleet: Fleet,
+    open_pool: OpenPool,
+    options: Options,
+    todo: Backlog,
+    log: EventLog,
+) -> None:
+    for scene in sorted({key.scene for key in todo.chunks}):
+        create(store, job.scenes[scene].mask)
+    progress = Progress(
+        num_chunks=todo.num_total,
+        num_before=len(todo.committed),
+        num_sheets=len(todo.sheets),
+        usd_before=spent_usd(store, head_usd_per_hour=fleet.head_usd_per_hour),
+        usd_per_hour=fleet.head_usd_per_hour + sum(pool.workers * pool.usd_per_hour for pool in fleet.pools),
+        max_usd=fleet.max_usd,
+        stop=options.stop,
+        show=options.show,
+    )
+    state = RunState.start(
+        todo.chunks,
+        todo.sheets,
+        max_failures=fleet.retries.failures,
+        max_preemptions=fleet.retries.preemptions,
+        depth=DEPTH,
+    )
+    pool = open_pool(job, store, fleet)
+    try:
+        Drive(state, pool, Ledger(store), (log, progress, *options.watchers), options.stop).run()
+    finally:
+        pool.close()
+
+
+def local_pool(job: Job, store: LocalStore, fleet: Fleet) -> Pool:
+    """One worker in this process, at the price of the fleet's first pool."""
+    first = fleet.pools[0]
+    spec = WorkerSpec.new(pool=first.name, device=device_of(first.device), usd_per_hour=first.usd_per_hour)
+    return LocalPool(lambda: Worker(spec, job, store, open_models).open(), depth=DEPTH)
+
+
+def _exit_status(metrics: dict[str, Any], stop: Stop) -> tuple[int, str]:
+    if stop.why == "budget":
+        return EXIT_BUDGET, "stopped by the budget; the same command with a higher max_usd goes on"
+    if stop.why is not None:
+        return stop.exit_status, f"interrupted by {stop.why}; the same command goes on"
+    if metrics["quarantined"]:
+        return EXIT_QUARANTINED, f"{len(metrics['quarantined'])} tasks were given up"
+    return EXIT_OK, "complete"
+
+
+def _write_exit(store: LocalStore, status: int, why: str) -> None:
+    store.put(EXIT_KEY, json.dumps({"exit_status": status, "why": why}, indent=1).encode())
+
+
+def chunks_of_bbox(job: Job, bbox: Sequence[float]) -> frozenset[ChunkKey]:
+    """Chunks that a box of longitudes and latitudes (west, south, east, north) touches."""
+    from batchseg.run.place import chunks_in_box  # noqa: PLC0415 - geopandas is slow to import and seldom needed
+
+    return chunks_in_box(job, bbox)

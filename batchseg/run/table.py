@@ -1,0 +1,89 @@
+"""ledger.parquet: one row and one polygon a chunk, for QGIS, DuckDB and pandas."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import shapely
+
+from batchseg.ledger.records import Record
+from batchseg.ledger.stages import STAGES, paid_s
+from batchseg.run.planfile import PlanFile
+from batchseg.scene.georef import Georef
+from batchseg.scene.place import lonlat_of
+from batchseg.store import LocalStore
+from tiling.span import Window
+
+OUTLINE_STEPS = 8
+"""Points on each side of a chunk's outline: straight in the scene's system need not be straight in degrees."""
+
+
+def write_table(
+    plan: PlanFile, store: LocalStore, records: Sequence[Record], quarantined: dict[str, tuple[str, ...]], key: str
+) -> None:
+    rows = [_row(record) for record in records]
+    rows += [_failed_row(task, story) for task, story in quarantined.items()]
+    columns = {name: [row.get(name) for row in rows] for name in _names()}
+    geometry = [outline(plan.scenes[r.key.scene].georef, plan.window(r.key)) for r in records]
+    geometry += [None] * (len(rows) - len(records))
+    frame = geopandas.GeoDataFrame(columns, geometry=geometry, crs="EPSG:4326")
+    with tempfile.TemporaryDirectory(dir=store.scratch()) as folder:
+        path = Path(folder) / "ledger.parquet"
+        frame.to_parquet(path, compression="zstd")
+        store.put_file(key, path)
+
+
+def _names() -> list[str]:
+    plain = ["scene", "row", "col", "kind", "attempts", "worker", "pool", "device", "cost_usd", "valid_px", "area_km2"]
+    tiles = ["tiles_bulk", "tiles_heavy", "tiles_skipped"]
+    return [*plain, *tiles, "mean_confidence", *(f"{stage}_s" for stage in STAGES), "story"]
+
+
+def _row(record: Record) -> dict[str, Any]:
+    measured, attempt = record.measured, record.attempt
+    return {
+        "scene": record.key.scene,
+        "row": record.key.row,
+        "col": record.key.col,
+        "kind": record.kind,
+        "attempts": attempt.number,
+        "worker": attempt.worker,
+        "pool": attempt.pool,
+        "device": attempt.device,
+        "cost_usd": paid_s(attempt.seconds) * attempt.usd_per_hour / 3600,
+        "valid_px": measured.valid_px,
+        "area_km2": measured.area_km2,
+        "tiles_bulk": measured.tiles.bulk,
+        "tiles_heavy": measured.tiles.heavy,
+        "tiles_skipped": measured.tiles.skipped,
+        "mean_confidence": measured.confidence_sum / 254 / measured.valid_px if measured.valid_px else None,
+        **{f"{stage}_s": attempt.seconds.get(stage, 0.0) for stage in STAGES},
+    }
+
+
+def _failed_row(task: str, story: tuple[str, ...]) -> dict[str, Any]:
+    scene, _, cell = task.rpartition("/")
+    row, _, col = cell.removeprefix("sheet_").partition("_")
+    kind = "failed sheet" if cell.startswith("sheet_") else "failed"
+    return {
+        "scene": scene,
+        "row": int(row),
+        "col": int(col),
+        "kind": kind,
+        "attempts": len(story),
+        "story": "\n".join(story),
+    }
+
+
+def outline(georef: Georef, window: Window) -> Any:
+    """A window as a polygon of longitudes and latitudes; None where the scene has no place on the Earth."""
+    t = np.linspace(0.0, 1.0, OUTLINE_STEPS, endpoint=False)
+    rows = window.rows.start + len(window.rows) * np.concatenate([0 * t, t, 0 * t + 1, 1 - t])
+    cols = window.cols.start + len(window.cols) * np.concatenate([t, 0 * t + 1, 1 - t, 0 * t])
+    lonlat = lonlat_of(georef, rows, cols)
+    return None if lonlat is None else shapely.Polygon(np.column_stack(lonlat))

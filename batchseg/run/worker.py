@@ -1,0 +1,265 @@
+"""A worker: does one task at a time, or several at once, and says what it cost. In this process or in a Ray actor.
+
+Theory of operation
+-------------------
+`attempt` may be called from several threads. Reading and writing then overlap with another task's compute, while all
+compute runs on one thread of its own, so the device never sees two chunks at once and the models' threads are set once.
+Whatever a task raises ends here, at the worker's edge: it becomes a Failure that the run state can judge.
+
+The order of one chunk: read, route, predict, measure, put the stored chunks, then the record (invariant I3). A chunk
+without a pixel to label gets a record too (invariant I6).
+"""
+
+from __future__ import annotations
+
+import platform
+import resource
+import secrets
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from batchseg.engine.segment import ChunkWork, Model, Prediction, blank, segment_chunk
+from batchseg.engine.tiers import BULK, HEAVY_ALONE, HEAVY_BY_POLYGONS, Tier
+from batchseg.errors import BatchsegError
+from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
+from batchseg.ledger.ledger import Ledger
+from batchseg.ledger.records import Attempt, Record, SheetRecord, Stint
+from batchseg.ledger.stages import StageClock, paid_s
+from batchseg.output.mask import write_chunk
+from batchseg.output.sheet import DamagedChunksError, make_sheet
+from batchseg.run.job import Job, SceneJob
+from batchseg.run.measure import measure
+from batchseg.run.pulse import Pulse
+from batchseg.run.runstate import FailureKind
+from batchseg.scene.labels import LabelSource
+from batchseg.scene.pixels import Source
+from batchseg.scene.source import RasterSource
+from batchseg.store import LocalStore
+from tiling.grid import Tile, tiles_of
+from tiling.span import Window
+
+BEAT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    name: str
+    pool: str
+    device: Literal["cpu", "cuda"]
+    usd_per_hour: float
+
+    @classmethod
+    def new(cls, *, pool: str, device: Literal["cpu", "cuda"], usd_per_hour: float) -> WorkerSpec:
+        """A name that no other worker ever had: it is also the name of the stint."""
+        name = f"{pool}-{secrets.token_hex(4)}"
+        return cls(name=name, pool=pool, device=device, usd_per_hour=usd_per_hour)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why an attempt failed; small and picklable."""
+
+    error: str
+    retryable: bool
+    kind: FailureKind = "failure"
+    undone: tuple[ChunkKey, ...] = ()
+
+
+OpenModels = Callable[[Job, WorkerSpec], tuple[dict[Tier, Model], dict[str, str]]]
+"""Opens the models of a job on a device, and names the numeric environment."""
+
+
+@dataclass(slots=True)
+class Worker:
+    spec: WorkerSpec
+    job: Job
+    store: LocalStore
+    open_models: OpenModels
+    open_source: Callable[[SceneJob], Source] = lambda scene: RasterSource(scene.header, scene.bands, scene.policy)
+    clock: StageClock = field(default_factory=StageClock)
+    beat_s: float = BEAT_S
+    _begun_unix_s: float = field(default_factory=time.time)
+    _start_s: float = 0.0
+    _waste_s: float = 0.0
+    _failures: list[str] = field(default_factory=list)
+    _models: dict[Tier, Model] = field(default_factory=dict)
+    _environment: dict[str, str] = field(default_factory=dict)
+    _sources: dict[str, Source] = field(default_factory=dict)
+    _device: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="device"))
+    _pulse: Pulse | None = None
+
+    def open(self) -> Worker:
+        with self.clock.stage("start", "start"):
+            self._models, self._environment = self._device.submit(self.open_models, self.job, self.spec).result()
+        self._start_s = self.clock.take("start").get("start", 0.0)
+        self._beat(ended=False)
+        self._pulse = Pulse(lambda: self._beat(ended=False), every_s=self.beat_s).__enter__()
+        return self
+
+    def close(self) -> None:
+        self._device.shutdown()
+        if self._pulse is not None:
+            self._pulse.__exit__(None, None, None)
+        self._beat(ended=True)
+
+    def attempt(self, task: TaskKey, number: int) -> Record | SheetRecord | Failure:
+        """Do a task. Never raises for what the task did: this is the worker's edge."""
+        try:
+            record = self._run(task, number)
+        except Exception as error:  # noqa: BLE001 - the one place where anything becomes a failure of its task
+            failure = _failure_of(error)
+            self._waste_s += paid_s(self.clock.take(str(task)))
+            self._failures.append(f"{task}, attempt {number}: {failure.error}")
+            self._beat(ended=False)
+            return failure
+        self._beat(ended=False)
+        return record
+
+    def _run(self, task: TaskKey, number: int) -> Record | SheetRecord:
+        if isinstance(task, SheetKey):
+            return self._make_sheet(task, number)
+        if number > 1:
+            # The one who had it before may have died between its record and its report.
+            committed = self._ledger.record(task)
+            if committed is not None:
+                return committed
+        return self._segment(task, number)
+
+    def _segment(self, key: ChunkKey, number: int) -> Record:
+        begun_unix_s, name = time.time(), str(key)
+        scene, window = self.job.scenes[key.scene], self.job.window(key)
+        prediction = self._predict(scene, key.scene, window, name)
+        with self.clock.stage("write", name):
+            labels = self._labels(scene)
+            measured = measure(self.job, scene, prediction, labels)
+            objects = write_chunk(self.store, scene.mask, window, prediction.layers())
+        record = Record(
+            key=key,
+            fingerprint=self.job.fingerprint,
+            kind="done" if measured.valid_px else "empty",
+            objects=objects,
+            measured=measured,
+            attempt=self._attempt(number, begun_unix_s, name),
+        )
+        self._ledger.commit(record)
+        return record
+
+    def _predict(self, scene: SceneJob, scene_name: str, window: Window, task: str) -> Prediction:
+        """In a function of its own, so that the pixels are gone before anything is written."""
+        tiles = tiles_of(self.job.lattice(scene_name), window)
+        inside_HW = None if scene.aoi is None else scene.aoi.mask(window)
+        if inside_HW is not None and not inside_HW.any():
+            return blank(window, tiles, self._models, self.job.nodata)
+        with self.clock.stage("read", task):
+            read_window = window.grow(self.job.halo_px).clip(scene.shape_px)
+            pixels = self._source(scene_name).read(read_window)
+        wanted_HW = pixels.valid_HW[window.within(read_window)]
+        work = ChunkWork(
+            window=window,
+            tiles=tiles,
+            codes=self._route(scene, tiles),
+            pixels=pixels,
+            wanted_HW=wanted_HW if inside_HW is None else wanted_HW & inside_HW,
+            scene_shape_px=scene.shape_px,
+            rules=scene.rules,
+        )
+        compute = self._device.submit(
+            segment_chunk, work, self._models, nodata=self.job.nodata, timed=self._timer(task)
+        )
+        return compute.result()
+
+    def _route(self, scene: SceneJob, tiles: list[Tile]) -> list[int]:
+        if len(self.job.models) == 1:
+            only = BULK if "bulk" in self.job.models else HEAVY_ALONE
+            return [only] * len(tiles)
+        return [HEAVY_BY_POLYGONS if (t.row, t.col) in scene.priority_tiles else BULK for t in tiles]
+
+    def _timer(self, task: str) -> Callable[[Tier], AbstractContextManager[None]]:
+        return lambda tier: self.clock.stage("compute_heavy" if tier == "heavy" else "compute_bulk", task)
+
+    def _source(self, scene_name: str) -> Source:
+        source = self._sources.get(scene_name)
+        if source is None:
+            source = self._sources.setdefault(scene_name, self.open_source(self.job.scenes[scene_name]))
+        return source
+
+    def _labels(self, scene: SceneJob) -> LabelSource | None:
+        return None if scene.labels is None else LabelSource(scene.labels)
+
+    def _make_sheet(self, key: SheetKey, number: int) -> SheetRecord:
+        begun_unix_s, name = time.time(), str(key)
+        with self.clock.stage("write", name):
+            records = {chunk: self._ledger.record(chunk) for chunk in self.job.chunks_of(key)}
+            sheet = make_sheet(self.store, self.job.sheet_work(key.scene), records)
+        record = SheetRecord(
+            key=key,
+            fingerprint=self.job.fingerprint,
+            inputs_digest=sheet.inputs_digest,
+            missing=sheet.missing,
+            objects=sheet.objects,
+            seams=sheet.seams,
+            attempt=self._attempt(number, begun_unix_s, name),
+        )
+        self._ledger.commit(record)
+        return record
+
+    def _attempt(self, number: int, begun_unix_s: float, task: str) -> Attempt:
+        return Attempt(
+            number=number,
+            worker=self.spec.name,
+            pool=self.spec.pool,
+            device=self.spec.device,
+            environment=self._environment,
+            usd_per_hour=self.spec.usd_per_hour,
+            started_unix_s=begun_unix_s,
+            ended_unix_s=time.time(),
+            seconds={stage: round(s, 6) for stage, s in sorted(self.clock.take(task).items())},
+        )
+
+    @property
+    def _ledger(self) -> Ledger:
+        return Ledger(self.store)
+
+    def _beat(self, *, ended: bool) -> None:
+        self._ledger.beat(
+            Stint(
+                worker=self.spec.name,
+                pool=self.spec.pool,
+                host=platform.node(),
+                device=self.spec.device,
+                usd_per_hour=self.spec.usd_per_hour,
+                begun_unix_s=self._begun_unix_s,
+                beat_unix_s=time.time(),
+                ended=ended,
+                start_s=self._start_s,
+                idle_s=self.clock.idle_s,
+                waste_s=self._waste_s,
+                in_hand_s=self.clock.in_hand_s(),
+                peak_rss_bytes=peak_rss_bytes(),
+                failures=tuple(self._failures),
+            )
+        )
+
+
+def peak_rss_bytes() -> int:
+    """The most memory this process ever held; the kernel counts it in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _failure_of(error: Exception) -> Failure:
+    if isinstance(error, DamagedChunksError):
+        return Failure(error=str(error), retryable=True, undone=error.chunks)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return Failure(error=f"out of memory: {error}", retryable=True, kind="out_of_memory")
+    if isinstance(error, BatchsegError):
+        return Failure(error=str(error), retryable=error.retryable)
+    # Unknown errors may pass (a full disk, a reset connection), so they get their retries; the story keeps the place.
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(last.filename).name}:{last.lineno}"
+    return Failure(error=f"{type(error).__name__}: {error} ({place})", retryable=True)

@@ -1,0 +1,123 @@
+"""What a person sees of a run: a live line on a terminal, plain lines elsewhere, and one summary at the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batchseg.run.progress import Snapshot
+    from batchseg.run.session import Outcome
+
+PLAIN_EVERY_S = 10.0
+
+
+@contextmanager
+def shown(*, quiet: bool) -> Iterator[Callable[[Snapshot], None]]:
+    if quiet:
+        yield lambda _: None
+    elif sys.stderr.isatty():
+        with _live() as show:
+            yield show
+    else:
+        yield _PlainLines()
+
+
+@contextmanager
+def _live() -> Iterator[Callable[[Snapshot], None]]:
+    from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
+    from rich.live import Live  # noqa: PLC0415
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn  # noqa: PLC0415
+
+    bar = Progress(
+        TextColumn("chunks"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[facts]}"), auto_refresh=False
+    )
+    task = bar.add_task("chunks", total=None, facts="starting workers")
+    with Live(bar, console=Console(stderr=True), refresh_per_second=4, transient=True):
+
+        def show(snapshot: Snapshot) -> None:
+            bar.update(task, total=snapshot.num_chunks, completed=snapshot.num_done, facts=facts(snapshot))
+
+        yield show
+
+
+class _PlainLines:
+    def __init__(self) -> None:
+        self._last_s = float("-inf")
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        now_s = time.monotonic()
+        if now_s - self._last_s >= PLAIN_EVERY_S:
+            self._last_s = now_s
+            print(f"chunks {facts(snapshot)}", file=sys.stderr, flush=True)
+
+
+def facts(s: Snapshot) -> str:
+    parts = [f"{s.num_done}/{s.num_chunks}", f"{s.num_workers} workers", f"{s.mpx_per_s:.2f} Mpx/s", f"${s.usd:.4f}"]
+    if s.num_failed:
+        parts.append(f"{s.num_failed} given up")
+    if s.num_done == s.num_chunks:
+        parts.append(f"writing GeoTIFFs {s.num_sheets_done}/{s.num_sheets}")
+    elif s.left_s is not None:
+        parts.append(f"{duration(s.left_s)} left")
+    return " · ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    minutes, rest_s = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest_s:02d} s" if minutes else f"{seconds:.1f} s"
+
+
+def print_summary(outcome: Outcome) -> None:
+    for line in summary_lines(outcome.metrics, str(outcome.output)):
+        print(line)
+    if outcome.exit_status:
+        print(f"not complete (exit {outcome.exit_status}): {outcome.why}", file=sys.stderr)
+
+
+def summary_lines(m: dict[str, Any], output: str) -> list[str]:
+    """What a person wants to know at the end, from metrics.json alone."""
+    chunks, tiles = m["chunks"], m["tiles"]
+    lines = [
+        _line("ground", _ground(m)),
+        _line("time", f"{duration(m['wall_s'])}, {m['mpx_per_s'] or 0:.2f} Mpx/s"),
+        _line("chunks", ", ".join(f"{n} {word.replace('_', ' ')}" for word, n in chunks.items() if n) or "none"),
+        _line("tiles", f"{tiles['bulk']} bulk, {tiles['heavy']} heavy, {tiles['skipped']} skipped"),
+        _line("cost", _cost(m)),
+    ]
+    if m["iou"] is not None:
+        lines.append(_line("IoU", ", ".join(f"{name} {v:.3f}" for name, v in m["iou"].items() if v is not None)))
+        lines.append(_line("mIoU", f"{m['miou']:.3f}"))
+    if m["unknown_label_px"]:
+        lines.append(_line("labels", f"{m['unknown_label_px']} labelled pixels hold a code that is no class"))
+    seams = ", ".join(f"{name.replace('_', ' ')} {v:.2f}" for name, v in m["seam"].items() if v is not None)
+    lines.append(_line("seams", f"{seams} (1.00 cannot be seen)" if seams else "none to speak of"))
+    lines += [_line("given up", f"{task}: {story[-1]}") for task, story in m["quarantined"].items()]
+    return [
+        *lines,
+        *(_line("files", f"{output}/{scene}/labels.tif") for scene in m["scenes"]),
+        _line("", f"{output}/metrics.json"),
+    ]
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name:>9}  {text}"
+
+
+def _ground(m: dict[str, Any]) -> str:
+    if m["area_km2"] is None:
+        notes = {s["area_note"] for s in m["scenes"].values() if s["area_note"]}
+        return f"{m['valid_px'] / 1e6:.2f} Mpx, km² unknown: {'; '.join(sorted(notes))}"
+    return f"{m['area_km2']:.4f} km², {m['valid_px'] / 1e6:.2f} Mpx"
+
+
+def _cost(m: dict[str, Any]) -> str:
+    parts = ", ".join(f"{part.replace('_', ' ')} {usd:.4f}" for part, usd in m["cost"].items() if usd >= 0.00005)
+    per_km2 = f", ${m['cost_usd_per_km2']:.5f} per km²" if m["cost_usd_per_km2"] is not None else ""
+    return f"${m['cost_usd']:.4f}{per_km2}  ({parts})"

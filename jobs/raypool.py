@@ -1,0 +1,169 @@
+"""The pool of Ray actors. Ray carries tasks and records; it is never asked to remember, retry or place work.
+
+An actor is a thin shell around the same Worker that the in-process pool uses. A task is not bound to an actor: when an
+actor or its node dies its chunks come back to the run state as a lost worker, and are given to whoever is there. Lost
+actors are replaced up to the size of their pool; nobody waits for one that cannot be placed.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import ray
+from ray.exceptions import RayActorError, RayError
+
+from batchseg.errors import InputError
+from batchseg.ledger.keys import TaskKey
+from batchseg.ledger.records import Record, SheetRecord
+from batchseg.recipe import Fleet, PoolSpec
+from batchseg.run.job import Job
+from batchseg.run.models import device_of, open_models
+from batchseg.run.pool import Report, report_of
+from batchseg.run.runstate import Assign, TaskFailed, WorkerLost, WorkerReady
+from batchseg.run.session import DEPTH
+from batchseg.run.worker import Failure, Worker, WorkerSpec
+from batchseg.store import LocalStore
+
+
+class ChunkWorker:
+    """The actor. Its thread pool is one wider than the tasks it holds, so that `close` is heard while it works."""
+
+    def __init__(self, spec: WorkerSpec, job: Job, store: LocalStore) -> None:
+        self._worker = Worker(spec, job, store, open_models)
+
+    def open(self) -> str:
+        return self._worker.open().spec.name
+
+    def attempt(self, task: TaskKey, number: int) -> Record | SheetRecord | Failure:
+        return self._worker.attempt(task, number)
+
+    def close(self) -> None:
+        self._worker.close()
+
+
+def open_ray_pool(job: Job, store: LocalStore, fleet: Fleet) -> RayPool:
+    """On the cluster of RAY_ADDRESS, else on one that lives as long as this run."""
+    owns = not ray.is_initialized()
+    if owns:
+        ray.init(
+            address=os.environ.get("RAY_ADDRESS"),
+            log_to_driver=False,
+            configure_logging=False,
+            include_dashboard=False if "RAY_ADDRESS" not in os.environ else None,
+            num_cpus=None if "RAY_ADDRESS" in os.environ else max(1, int(sum(p.workers * p.cpus for p in fleet.pools))),
+        )
+    store = LocalStore(store.root.resolve())
+    return RayPool(job=ray.put(job), store=store, fleet=fleet, owns_ray=owns).start()
+
+
+@dataclass(slots=True)
+class _Actor:
+    handle: Any
+    spec: WorkerSpec
+    pool: PoolSpec
+
+
+@dataclass(slots=True)
+class RayPool:
+    job: Any
+    store: LocalStore
+    fleet: Fleet
+    owns_ray: bool
+    max_starts: int = 100
+    """Actors started in a run beyond the first ones: a pool whose workers all die at birth must end."""
+    _actors: dict[str, _Actor] = field(default_factory=dict)
+    _opening: dict[Any, str] = field(default_factory=dict)
+    _running: dict[Any, Assign] = field(default_factory=dict)
+    _lost: list[Report] = field(default_factory=list)
+    _num_restarts: int = 0
+
+    def start(self) -> RayPool:
+        for pool in self.fleet.pools:
+            for _ in range(pool.workers):
+                self._start_actor(pool)
+        return self
+
+    def send(self, assign: Assign) -> None:
+        actor = self._actors[assign.worker]
+        self._running[actor.handle.attempt.remote(assign.task, assign.attempt)] = assign
+
+    def poll(self, timeout_s: float) -> list[Report]:
+        refs = [*self._opening, *self._running]
+        done, _ = ray.wait(refs, num_returns=1, timeout=timeout_s, fetch_local=True) if refs else ([], [])
+        if done:
+            # Whatever else has ended by now is taken along.
+            done, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
+        reports = [report for ref in done for report in self._take(ref)]
+        reports, self._lost = [*self._lost, *reports], []
+        return reports
+
+    def close(self) -> None:
+        closing = [actor.handle.close.remote() for actor in self._actors.values()]
+        ray.wait(closing, num_returns=len(closing), timeout=10.0) if closing else None
+        for actor in self._actors.values():
+            ray.kill(actor.handle)
+        if self.owns_ray:
+            ray.shutdown()
+
+    def _take(self, ref: Any) -> list[Report]:
+        if ref in self._opening:
+            return self._take_opened(ref, self._opening.pop(ref))
+        assign = self._running.pop(ref, None)
+        if assign is None:
+            return []  # its worker was found lost a moment ago
+        try:
+            return [report_of(assign, ray.get(ref))]
+        except RayActorError as error:
+            return self._lose(assign.worker, error)
+        except RayError as error:
+            text = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            return [Report(TaskFailed(assign.worker, assign.task, text, retryable=True))]
+
+    def _take_opened(self, ref: Any, name: str) -> list[Report]:
+        try:
+            ray.get(ref)
+        except RayActorError as error:
+            return self._lose(name, error)
+        except RayError as error:
+            cause = getattr(error, "cause", None)
+            raise InputError(
+                "a worker cannot open its models", where=self._actors[name].pool.name, got=str(cause or error)
+            ) from error
+        return [Report(WorkerReady(name))]
+
+    def _lose(self, name: str, error: RayActorError) -> list[Report]:
+        actor = self._actors.pop(name, None)
+        if actor is None:
+            return []
+        self._running = {ref: assign for ref, assign in self._running.items() if assign.worker != name}
+        self._num_restarts += 1
+        if self._num_restarts > self.max_starts:
+            raise InputError(
+                f"{self._num_restarts} workers were lost in this run",
+                where=actor.pool.name,
+                got=str(error).splitlines()[0],
+                todo="look at `ray logs`, and give workers more memory or fewer of them a node",
+            )
+        self._start_actor(actor.pool)
+        return [Report(WorkerLost(name, str(error).splitlines()[0]))]
+
+    def _start_actor(self, pool: PoolSpec) -> None:
+        spec = WorkerSpec.new(pool=pool.name, device=device_of(pool.device), usd_per_hour=pool.usd_per_hour)
+        handle = (
+            ray.remote(ChunkWorker)
+            .options(
+                num_cpus=pool.cpus,
+                num_gpus=pool.gpus,
+                resources=pool.resources or None,
+                max_concurrency=DEPTH + 1,
+                max_restarts=0,
+                max_task_retries=0,
+            )
+            .remote(spec, self.job, self.store)
+        )
+        self._actors[spec.name] = _Actor(handle, spec, pool)
+        self._opening[handle.open.remote()] = spec.name

@@ -1,0 +1,140 @@
+"""Run a recipe, or go on with it where it stopped.
+
+One worker in this process by default; Ray with --workers above 1 or with a fleet file. Inside a Ray cluster
+(`ray job submit -- python -m jobs.run RECIPE --fleet FLEET`) it uses that cluster.
+
+Interrupt it and give the same command again: at most the chunks in hand are computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from batchseg.recipe import Fleet
+    from batchseg.run.drive import Stop
+    from batchseg.run.session import OpenPool, Options
+
+HELP = "run or resume a recipe"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="recipe file (YAML)")
+    parser.add_argument("--fleet", metavar="FLEET", help="fleet file (YAML): workers, prices, retries; uses Ray")
+    parser.add_argument("--workers", type=int, metavar="N", help="this many local workers; above 1 uses Ray")
+    parser.add_argument("--sample", type=int, metavar="N", help="only N chunks, chosen by hash: a quick look")
+    parser.add_argument(
+        "--bbox",
+        type=float,
+        nargs=4,
+        metavar=("WEST", "SOUTH", "EAST", "NORTH"),
+        help="only chunks that this box of longitudes and latitudes touches",
+    )
+    parser.add_argument(
+        "--retry-quarantined", action="store_true", help="give chunks that were given up another chance"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress, only the summary")
+
+
+def main(args: argparse.Namespace) -> int:
+    from batchseg.recipe import load_fleet, load_recipe  # noqa: PLC0415 - --help must not wait for it
+    from batchseg.run.drive import Stop  # noqa: PLC0415
+    from batchseg.run.resolve import resolve  # noqa: PLC0415
+    from batchseg.run.session import run  # noqa: PLC0415
+    from jobs.display import print_summary, shown  # noqa: PLC0415
+
+    recipe = load_recipe(args.recipe)
+    fleet = _fleet(load_fleet(args.fleet), args.workers)
+    resolved = resolve(recipe)
+    stop = Stop()
+    with _Signals(stop), shown(quiet=args.quiet) as show:
+        options = _options(args, resolved.job, stop, show)
+        outcome = run(recipe, fleet, open_pool=_pool(args, fleet), options=options, resolved=resolved)
+    print_summary(outcome)
+    return outcome.exit_status
+
+
+def _fleet(fleet: Fleet, workers: int | None) -> Fleet:
+    if workers is None:
+        return fleet
+    from batchseg.errors import RecipeError  # noqa: PLC0415
+
+    if len(fleet.pools) > 1:
+        raise RecipeError(
+            "--workers cannot say which pool it means", where="--workers", todo="set it in the fleet file"
+        )
+    return dataclasses.replace(fleet, pools=(dataclasses.replace(fleet.pools[0], workers=workers),))
+
+
+def _pool(args: argparse.Namespace, fleet: Fleet) -> OpenPool | None:
+    """None is the pool in this process."""
+    if args.fleet is None and sum(pool.workers for pool in fleet.pools) == 1 and "RAY_ADDRESS" not in os.environ:
+        return None
+    from jobs.raypool import open_ray_pool  # noqa: PLC0415 - Ray takes a second to import
+
+    return open_ray_pool
+
+
+def _options(args, job, stop, show) -> Options:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    from batchseg.run.backlog import sample_of  # noqa: PLC0415
+    from batchseg.run.session import Options, chunks_of_bbox  # noqa: PLC0415
+
+    wanted = None
+    if args.bbox is not None:
+        wanted = chunks_of_bbox(job, args.bbox)
+    if args.sample is not None:
+        sample = sample_of(job, args.sample)
+        wanted = sample if wanted is None else wanted & sample
+    return Options(
+        wanted=(lambda _: True) if wanted is None else wanted.__contains__,
+        retry_quarantined=args.retry_quarantined,
+        show=show,
+        stop=stop,
+    )
+
+
+class _Signals:
+    """The first interrupt lets the chunks in hand end; the second leaves at once. Both can be resumed."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._handle)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        name, status = signal.Signals(number).name, 128 + number
+        if self._stop.why is not None:
+            print("\nbatchseg: leaving at once; the same command goes on where this stopped", file=sys.stderr)
+            os._exit(status)
+        print(f"\nbatchseg: {name}: finishing the chunks in hand; once more to leave at once", file=sys.stderr)
+        self._stop.request(name, status)
+
+
+def run_main(argv: Sequence[str] | None = None) -> int:
+    """`python -m jobs.run …`."""
+    from jobs.cli import guarded  # noqa: PLC0415 - the command line imports this module
+
+    parser = argparse.ArgumentParser(
+        prog="python -m jobs.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    parser.set_defaults(main=main)
+    return guarded(parser.parse_args(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(run_main())

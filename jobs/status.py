@@ -1,0 +1,44 @@
+"""How far a run is, from its ledger alone; safe while it runs, and after."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+HELP = "how far a run is, from another terminal"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output", metavar="OUTPUT", type=Path, help="the run's output folder")
+
+
+def main(args: argparse.Namespace) -> int:
+    from batchseg.ledger.ledger import Ledger  # noqa: PLC0415 - --help must not wait for it
+    from batchseg.run.planfile import read_plan  # noqa: PLC0415
+    from batchseg.run.reporting import spent_usd  # noqa: PLC0415
+    from jobs.folder import opened  # noqa: PLC0415
+
+    store, _ = opened(args.output)
+    plan, ledger = read_plan(store), Ledger(store)
+    records, given_up = list(ledger.records()), ledger.quarantined()
+    for scene in plan.scenes:
+        done = sum(record.key.scene == scene for record in records)
+        print(f"{scene}: {done} of {len(plan.grid(scene))} chunks committed")
+    sheets = sum(1 for _ in ledger.sheets())
+    print(f"GeoTIFFs: {sheets} of {len(plan.scenes)} scenes")
+    print(f"given up: {len(given_up)}" + "".join(f"\n  {task}: {story[-1]}" for task, story in given_up.items()))
+    print(f"cost so far: ${spent_usd(store, head_usd_per_hour=plan.head_usd_per_hour):.4f}")
+    print(_driver(json.loads(store.get("run/driver.json"))))
+    return 0
+
+
+def _driver(driver: dict[str, object]) -> str:
+    age_s = time.time() - float(str(driver["beat_unix_s"]))
+    who = f"process {driver['pid']} on {driver['host']}"
+    if driver["ended"]:
+        return f"not running; last driver: {who}, ended {age_s:.0f} s ago"
+    if age_s > 15:
+        return f"not running: {who} gave no sign for {age_s:.0f} s; the same `batchseg run` goes on"
+    return f"running: {who}"
