@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from batchseg.synth.noise import F32, Bounds, Ground, draw
@@ -13,10 +15,19 @@ _SWAY_PX = 40.0
 Link = tuple[tuple[float, float], tuple[float, float]]
 
 
+@lru_cache(maxsize=4096)
 def town_centre(seed: int, iy: int, ix: int) -> tuple[float, float]:
     """Where the town of a lattice cell has its centre, as (y, x)."""
     at = [draw(seed, "town/centre", iy, ix, k) for k in range(2)]
     return (iy + 0.32 + 0.36 * at[0]) * TOWN_PERIOD_PX, (ix + 0.32 + 0.36 * at[1]) * TOWN_PERIOD_PX
+
+
+def town_distance2_px(seed: int, y: float, x: float, *, apart_from: tuple[int, int] | None = None) -> float:
+    """Squared distance to the nearest town centre, leaving out one town if asked to."""
+    iy, ix = int(y // TOWN_PERIOD_PX), int(x // TOWN_PERIOD_PX)
+    nodes = [(iy + j, ix + k) for j in (-1, 0, 1) for k in (-1, 0, 1)]
+    centres = [town_centre(seed, *node) for node in nodes if node != apart_from]
+    return min((cy - y) ** 2 + (cx - x) ** 2 for cy, cx in centres)
 
 
 def highway_px(ground: Ground) -> F32:

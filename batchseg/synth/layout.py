@@ -72,23 +72,26 @@ def _lay_lanes(d: parcels.Districts, out: Layout) -> None:
 
 
 def _lay_towns(grid: Grid, out: Layout) -> None:
-    near = town.towns_in(grid.seed, grid.bounds)
-    if not near:
-        return
-    bend = town.street_bend(grid)
-    for t in near:
-        s = town.streets(grid, t, bend)
-        material = np.full(grid.shape, ID["garden"], np.uint8)
+    for t in town.towns_in(grid.seed, grid.bounds):
+        part = grid.around(t.y, t.x, t.reach_px)
+        at = part.within(grid)
+        s = town.streets(part, t)
+        material = np.full(part.shape, ID["garden"], np.uint8)
         material[(s.zone == town.INDUSTRY) | (s.zone == town.SQUARE)] = ID["yard"]
         material[s.paved] = ID["street"]
         mine = s.paved | (s.zone != town.OUTSIDE)
-        np.copyto(out.material, material, where=mine)
-        np.copyto(out.tone, s.tone, where=mine)
+        np.copyto(out.material[at], material, where=mine)
+        np.copyto(out.tone[at], s.tone, where=mine)
+
+
+def _built(material: U8) -> np.ndarray:
+    return np.asarray((material == ID["street"]) | (material == ID["yard"]) | (material == ID["garden"]))
 
 
 def _lay_water(grid: Grid, out: Layout) -> None:
     river = terrain.river(grid)
-    sandy = (river > -9.0) & (grid.noise("river/sand", 128) > 0.55) & (out.material != ID["street"])
+    width = np.float32(14.0) * (grid.noise("river/sand", 128) - np.float32(0.25))
+    sandy = (river > -np.minimum(width, np.float32(11.0))) & ~_built(out.material)
     out.material[sandy] = ID["bank"]
     depth = river
     tone = np.float32(-0.2)

@@ -179,10 +179,21 @@ class Grid:
         out *= wy[0][:, None]
         row = np.empty_like(out)
         for k in (1, 2, 3):
-            np.take(along_x, iy + k, axis=0, out=row)
+            np.take(along_x, iy + k, axis=0, out=row, mode="clip")  # "clip" needs no buffer
             row *= wy[k][:, None]
             out += row
         return out
+
+    def around(self, y: float, x: float, reach_px: float) -> Grid:
+        """The part of this window within reach of a place, along each axis."""
+        r0, r1 = max(self.rows[0], int(y - reach_px)), min(self.rows[1], int(y + reach_px) + 2)
+        c0, c1 = max(self.cols[0], int(x - reach_px)), min(self.cols[1], int(x + reach_px) + 2)
+        return Grid(seed=self.seed, rows=(r0, max(r0 + 1, r1)), cols=(c0, max(c0 + 1, c1)))
+
+    def within(self, outer: Grid) -> tuple[slice, slice]:
+        """Where this window lies in an array of the outer one."""
+        r, c = outer.rows[0], outer.cols[0]
+        return slice(self.rows[0] - r, self.rows[1] - r), slice(self.cols[0] - c, self.cols[1] - c)
 
     def grain(self, layer: str, period_px: int) -> F32:
         """Rough noise in [-1, 1]: linear between nodes, for texture."""
@@ -196,7 +207,7 @@ class Grid:
         left = nodes[:, ix]
         along_x = left + (nodes[:, ix + 1] - left) * fx
         out: F32 = np.take(along_x, iy, axis=0)
-        above = np.take(along_x, iy + 1, axis=0)
+        above: F32 = np.take(along_x, iy + 1, axis=0)
         above -= out
         above *= fy
         out += above

@@ -10,7 +10,7 @@ import numpy as np
 from batchseg.synth import materials
 from batchseg.synth.layout import Layout
 from batchseg.synth.materials import ID
-from batchseg.synth.noise import F32, Grid, direction, draw, hash_nodes, layer_key, unit
+from batchseg.synth.noise import F32, I64, Grid, direction, draw, hash_nodes, layer_key, unit
 
 _CROWN_PX = 11
 _WARM = (1.0, 0.15, -0.9, 0.1)  # how one unit of warmth tints red, green, blue, near-infrared
@@ -69,21 +69,28 @@ def crowns(grid: Grid, sun: tuple[float, float]) -> Crowns:
     tree = np.zeros(grid.shape, np.float32)
     for j in (0, 1):
         for k in (0, 1):
-            at = np.ix_(iy + (j - iy[0]), ix + (k - ix[0]))
-            dy, dx, inv = grid.y - y[at], grid.x - x[at], inverse[at]
+            rows, cols = iy + (j - iy[0]), ix + (k - ix[0])
+            inv = _spread(inverse, rows, cols)
+            dy, dx = grid.y - _spread(y, rows, cols), grid.x - _spread(x, rows, cols)
             dy *= inv
             dx *= inv
             dome = np.float32(1.0) - dy * dy
             dome -= dx * dx
-            dome *= np.float32(0.6) + np.float32(0.4) * byte[3][at]
+            tall = _spread(byte[3], rows, cols)
+            dome *= np.float32(0.6) + np.float32(0.4) * tall
             higher = dome > height
             np.copyto(height, dome, where=higher)
             dy *= np.float32(sun[0])
             dx *= np.float32(sun[1])
             dy += dx
             np.copyto(lit, dy, where=higher)
-            np.copyto(tree, byte[3][at], where=higher)
+            np.copyto(tree, tall, where=higher)
     return Crowns(height=height, lit=lit, word=tree)
+
+
+def _spread(nodes: F32, rows: I64, cols: I64) -> F32:
+    """One lattice value for every pixel; an axis at a time is ten times faster than both at once."""
+    return np.take(np.take(nodes, cols, axis=1), rows, axis=0)
 
 
 def light(grid: Grid, ground: Layout, s: Season) -> F32:

@@ -27,6 +27,8 @@ from batchseg.synth.noise import (
 
 _DISTRICT_PX = 704
 _FAR = np.float32(1e9)
+_WAVE_PX = 9.0
+_WAVE_REACH_PX = 34.0  # more than noise ever bends a border
 
 # (upper end of the hashed share, material): the crop rotation.
 _CROPS = (
@@ -73,14 +75,27 @@ def _site_table(seed: int, cells: list[tuple[int, int]]) -> tuple[F32, U32]:
     return np.array(rows, np.float32), hash_nodes(layer_key(seed, "district"), nodes[:, 0], nodes[:, 1])
 
 
+def _contenders(grid: Grid, sites: F32, words: U32) -> tuple[F32, U32]:
+    """Only sites that can be first or second somewhere in the window; who wins does not depend on the others."""
+    box, zero = grid.bounds, np.float32(0.0)
+    y, x, wave = sites[:, 0], sites[:, 1], np.float32(_WAVE_REACH_PX)
+    near_y = np.maximum(np.maximum(box.y0 - wave - y, y - box.y1 - wave), zero)
+    near_x = np.maximum(np.maximum(box.x0 - wave - x, x - box.x1 - wave), zero)
+    far_y = np.maximum(y - box.y0 + wave, box.y1 + wave - y)
+    far_x = np.maximum(x - box.x0 + wave, box.x1 + wave - x)
+    second_far = np.sort(far_y * far_y + far_x * far_x)[1]
+    kept = near_y * near_y + near_x * near_x <= second_far
+    return sites[kept], words[kept]
+
+
 def districts(grid: Grid) -> Districts:
     """The nearest and second nearest site of every pixel; borders bend a little, like lanes do."""
-    wave_y = grid.noise("district/wave-y", 256) * np.float32(9.0)
-    wave_x = grid.noise("district/wave-x", 256) * np.float32(9.0)
+    wave_y = grid.noise("district/wave-y", 256) * np.float32(_WAVE_PX)
+    wave_x = grid.noise("district/wave-x", 256) * np.float32(_WAVE_PX)
     y, x = grid.y + wave_y, grid.x + wave_x
-    # 34: more than the wave moves a place; then one more cell holds every site that can be first or second.
-    cells = grid.bounds.cells(_DISTRICT_PX, _DISTRICT_PX + 34.0)
-    sites, words = _site_table(grid.seed, cells)
+    # One cell more, past what the wave moves, holds every site that can be first or second.
+    sites, words = _site_table(grid.seed, grid.bounds.cells(_DISTRICT_PX, _DISTRICT_PX + _WAVE_REACH_PX))
+    sites, words = _contenders(grid, sites, words)
     first = np.full(grid.shape, _FAR, np.float32)
     second = np.full(grid.shape, _FAR, np.float32)
     index = np.zeros(grid.shape, np.int64)

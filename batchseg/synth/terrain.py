@@ -13,6 +13,7 @@ from batchseg.synth.noise import F32, Ground, draw
 FAR_PX = -48.0  # no layer tells places apart that lie farther outside than this
 _RIVER_PERIOD_PX = 2048
 _NOISE_CLIP = 1.7
+_TRIES = 4  # of so many places a blob takes the one farthest from a town
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +49,14 @@ def _blob(seed: int, kind: BlobKind, iy: int, ix: int) -> Blob | None:
     if at(0) >= kind.share:
         return None
     low, high = kind.radius_px
+    spots = [
+        ((iy + 0.2 + 0.6 * at(7 + k)) * kind.period_px, (ix + 0.2 + 0.6 * at(17 + k)) * kind.period_px)
+        for k in range(_TRIES)
+    ]
+    y, x = max(spots, key=lambda spot: highway.town_distance2_px(seed, *spot))
     return Blob(
-        y=(iy + 0.2 + 0.6 * at(1)) * kind.period_px,
-        x=(ix + 0.2 + 0.6 * at(2)) * kind.period_px,
+        y=y,
+        x=x,
         radius_px=low + (high - low) * at(3),
         stretch=0.8 + 0.45 * at(4),
         tone=2.0 * at(5) - 1.0,

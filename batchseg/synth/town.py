@@ -39,10 +39,7 @@ class Town:
     along: np.ndarray  # [block column, long street]: whether that piece exists
     zone: np.ndarray  # [block column, block row]
 
-    @property
-    def reach_px(self) -> float:
-        """No trace of the town lies farther from its centre."""
-        return self.radius_px * (1.0 + _OUTLINE_SHARE * 2.0) + 0.75 * (self.pitch_u_px + self.pitch_v_px)
+    reach_px: float  # no trace of the town lies farther from its centre
 
 
 def _table(seed: int, layer: str, node: tuple[int, int], n: int) -> F32:
@@ -110,7 +107,17 @@ def town(seed: int, iy: int, ix: int) -> Town:
         cross=cross,
         along=along,
         zone=zone,
+        reach_px=_reach_px(frame, built),
     )
+
+
+def _reach_px(p: _Plan, built: np.ndarray) -> float:
+    """The farthest corner of a built block, and what a street's width and bend add to it."""
+    column, row = np.nonzero(built)
+    u = np.abs(p.line_u[np.stack([column, column + 1])]).max(axis=0, initial=0.0)
+    v = np.abs(p.line_v[np.stack([row, row + 1])]).max(axis=0, initial=0.0)
+    corner = float(np.sqrt(u * u + v * v).max(initial=0.0))
+    return corner + 12.0 + 1.5 * 3.6 * _BEND_PX
 
 
 def _zones(seed: int, p: _Plan) -> np.ndarray:
@@ -120,6 +127,7 @@ def _zones(seed: int, p: _Plan) -> np.ndarray:
     u, v = (a.ravel() for a in np.meshgrid(mid_u, mid_v, indexing="ij"))
     share = _table(seed, "town/zone", p.node, len(mid_u)).ravel()
     radius = np.float32(p.radius_px)
+    pitch = p.line_u[1] - p.line_u[0]
     far = np.sqrt(u * u + v * v) / radius
     cos, sin = direction(draw(seed, "town/industry", *p.node))
     zone = np.full(share.shape, SUBURB, np.uint8)
@@ -131,7 +139,11 @@ def _zones(seed: int, p: _Plan) -> np.ndarray:
     x = u * np.float32(p.cos) - v * np.float32(p.sin) + np.float32(p.x)
     spots = Points(seed=seed, y=y, x=x)
     outline = np.clip(spots.noise("town/outline", 160), np.float32(-2.0), np.float32(2.0))
-    built = (far < np.float32(1.0) + np.float32(_OUTLINE_SHARE) * outline) & (terrain.water(spots) < -20.0)
+    others = [
+        highway.town_distance2_px(seed, float(a), float(b), apart_from=p.node) ** 0.5 for a, b in zip(y, x, strict=True)
+    ]
+    apart = np.array(others, np.float32) - far * radius > np.float32(0.75) * np.float32(pitch)
+    built = apart & (far < np.float32(1.0) + np.float32(_OUTLINE_SHARE) * outline) & (terrain.water(spots) < -20.0)
     zone[~built] = OUTSIDE
     return np.pad(zone.reshape(len(mid_u), len(mid_v)), (0, 1), constant_values=OUTSIDE)
 
@@ -162,11 +174,12 @@ def _nearest_line(at: F32, pitch: float, line: F32) -> tuple[I64, F32]:
     return k, at - np.take(line, k)
 
 
-def streets(ground: Ground, t: Town, bend: tuple[F32, F32]) -> Streets:
+def streets(ground: Ground, t: Town) -> Streets:
     """The town's streets and zones at these places."""
     dy, dx = ground.y - np.float32(t.y), ground.x - np.float32(t.x)
-    u = dx * np.float32(t.cos) + dy * np.float32(t.sin) + bend[0]
-    v = dy * np.float32(t.cos) - dx * np.float32(t.sin) + bend[1]
+    bend_u, bend_v = street_bend(ground)
+    u = dx * np.float32(t.cos) + dy * np.float32(t.sin) + bend_u
+    v = dy * np.float32(t.cos) - dx * np.float32(t.sin) + bend_v
     ku, du = _nearest_line(u, t.pitch_u_px, t.line_u)
     kv, dv = _nearest_line(v, t.pitch_v_px, t.line_v)
     n = len(t.line_u)
