@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
@@ -28,7 +26,8 @@ PIXEL_M = 0.5
 BLOCK_PX = 512
 _BAND_NAMES = ("red", "green", "blue", "nir")
 _INTERPRETATION = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.nir)
-_THREADS = 2
+_THREADS = 2  # that compress, while the next stripe is rendered; the bytes do not depend on it
+_CACHE_BYTES = 64 << 20  # without a limit, GDAL keeps written blocks up to a share of the machine's memory
 
 
 def write_scene(
@@ -100,6 +99,7 @@ def _profile(seed: int, size_px: int, count: int, dtype: str, nodata: int) -> di
         "interleave": "pixel",
         "compress": "deflate",
         "zlevel": 1,
+        "num_threads": _THREADS,
         "bigtiff": "if_safer",
     }
 
@@ -113,6 +113,7 @@ def _write_rasters(
 ) -> None:
     seed, size_px, bands, dtype = what
     with ExitStack() as stack:
+        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES))
         scene = stack.enter_context(
             rasterio.open(scene_path, "w", **_profile(seed, size_px, bands, dtype, 0), predictor=2)
         )
@@ -131,13 +132,8 @@ def _write_rasters(
 
 
 def _stripes(what: tuple[int, int, int, str], stripe_px: int) -> Iterator[tuple[int, Pixels, Labels]]:
-    """Stripes from the top, each rendered in columns of blocks by a few threads."""
     seed, size_px, bands, dtype = what
     step = -(-stripe_px // BLOCK_PX) * BLOCK_PX
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for top in range(0, size_px, step):
-            rows = slice(top, min(top + step, size_px))
-            columns = [slice(c, min(c + BLOCK_PX, size_px)) for c in range(0, size_px, BLOCK_PX)]
-            parts = list(pool.map(lambda cols, rows=rows: render(seed, size_px, rows, cols, bands, dtype), columns))
-            pixels_BHW = np.concatenate([pixels for pixels, _ in parts], axis=2)
-            yield top, pixels_BHW, np.concatenate([labels for _, labels in parts], axis=1)
+    for top in range(0, size_px, step):
+        rows = slice(top, min(top + step, size_px))
+        yield top, *render(seed, size_px, rows, slice(0, size_px), bands, dtype)
