@@ -42,7 +42,9 @@ class Material:
     warmth: float = 0.0  # hue from parcel to parcel
 
 
-# Soil in a parcel and open ground in a pit are one substance: only the outline tells field from bare.
+# Soil in a parcel and open ground in a pit are one substance: only the outline tells field from bare. In the same
+# way flooded parcels are like lakes, nurseries like forest, and some flat roofs like yards, soil or water: a model
+# that sees little ground around a pixel cannot tell them apart, one that sees more can.
 _SOIL = (0.56, 0.47, 0.37, 0.50)
 _WATER = (0.13, 0.21, 0.23, 0.06)
 
@@ -65,6 +67,7 @@ _TABLE = {
     "fallow": Material(label=FIELD, rgbn=_SOIL, grain=0.11, mottle=0.13, tone=0.26, warmth=0.10),
     "paddy": Material(label=FIELD, rgbn=_WATER, grain=0.04, mottle=0.06, tone=0.30, warmth=0.14),
     "orchard": Material(label=FIELD, rgbn=(0.38, 0.46, 0.27, 0.60), grain=0.08, mottle=0.10, tone=0.10),
+    "nursery": Material(label=FIELD, rgbn=(0.21, 0.30, 0.17, 0.58), grain=0.10, mottle=0.12),
     "hedge": Material(label=FIELD, rgbn=(0.22, 0.31, 0.17, 0.58), grain=0.10, mottle=0.12),
     "margin": Material(label=FIELD, rgbn=(0.45, 0.50, 0.31, 0.60), grain=0.09, mottle=0.08),
     "garden": Material(label=FIELD, rgbn=(0.38, 0.46, 0.28, 0.58), grain=0.13, mottle=0.20),

@@ -14,7 +14,7 @@ from batchseg.synth.noise import F32, I64, Grid, direction, draw, hash_nodes, la
 
 _CROWN_PX = 11
 _WARM = (1.0, 0.15, -0.9, 0.1)  # how one unit of warmth tints red, green, blue, near-infrared
-_VEGETATION = ("forest", "cereal", "meadow", "orchard", "hedge", "margin", "garden")
+_VEGETATION = ("forest", "cereal", "meadow", "orchard", "nursery", "hedge", "margin", "garden")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -123,7 +123,7 @@ def _terraces(ground: Layout, out: F32) -> None:
 
 def _trees(grid: Grid, ground: Layout, s: Season, out: F32) -> None:
     m = ground.material
-    wood = (m == ID["forest"]) | (m == ID["hedge"])
+    wood = (m == ID["forest"]) | (m == ID["hedge"]) | (m == ID["nursery"])
     garden = m == ID["garden"]
     orchard = (m == ID["orchard"]) & (ground.orchard > 0.0)
     if wood.any() or garden.any():

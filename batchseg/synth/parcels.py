@@ -39,6 +39,7 @@ _CROPS = (
     (0.71, "tilled"),
     (0.84, "fallow"),
     (0.93, "paddy"),
+    (0.965, "nursery"),
     (1.00, "orchard"),
 )
 _CROP_BY_SHARE = np.array(
