@@ -1,0 +1,137 @@
+"""Ground area of pixels, in km² of the Earth's ellipsoid, whatever the coordinate system says a pixel is.
+
+Theory of operation
+-------------------
+The scene is cut into square blocks, anchored at its first pixel, so that an area does not depend on how the scene is
+cut into chunks. The four corners of a block, put on the ellipsoid in earth-centred coordinates, span a quadrilateral
+whose area is half the cross product of its diagonals. Nothing in this knows of longitudes, so the antimeridian and the
+poles need no care. Every pixel of a block weighs the same: at most 32 px, and at most 100 km, which keeps both the
+curvature inside a block and the change of scale over it far below one in a thousand.
+
+A block that lies off the Earth (beyond the disk of a geostationary view) weighs nothing that could be known: valid
+pixels there make the area of their window unknown (None), not zero.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchseg.scene.georef import Georef
+from batchseg.scene.place import NDArrayF, area_reason, corners_m
+from tiling.grid import cells
+from tiling.span import Span, Window
+
+__all__ = ["area_reason", "class_area_km2", "gsd_m", "pixel_area_range", "valid_area_km2"]
+
+BLOCK_PX = 32
+BLOCK_M = 100_000.0
+
+
+def valid_area_km2(georef: Georef, window: Window, valid_HW: NDArray[np.bool_]) -> float | None:
+    """Ground area of the valid pixels of a window; None when `area_reason` has a reason or valid pixels lie nowhere."""
+    areas_km2 = class_area_km2(georef, window, (~valid_HW).view(np.uint8), num_classes=1)
+    return None if areas_km2 is None else areas_km2[0]
+
+
+def class_area_km2(
+    georef: Georef, window: Window, labels_HW: NDArray[Any], *, num_classes: int
+) -> tuple[float, ...] | None:
+    """Ground area of each class 0, 1, …; labels from `num_classes` on are no class."""
+    if area_reason(georef) is not None:
+        return None
+    block_px = _block_px(georef)
+    weights_m2 = pixel_areas_m2(georef, window, block_px)
+    sums_m2 = np.zeros(num_classes)
+    for row, weights_C in zip(cells(window.rows, block_px), weights_m2, strict=True):
+        counts_CK = _count(labels_HW[_part(window.rows, row, block_px)], window.cols, block_px, num_classes)
+        known_C = np.isfinite(weights_C)
+        if counts_CK[~known_C].any():
+            return None
+        sums_m2 += weights_C[known_C] @ counts_CK[known_C]
+    return tuple((sums_m2 / 1e6).tolist())
+
+
+def _part(span: Span, cell: int, size_px: int) -> slice:
+    """Where one block lies in an array that holds `span`."""
+    return Span(cell * size_px, (cell + 1) * size_px).meet(span).within(span)
+
+
+def _count(labels_hW: NDArray[Any], cols: Span, block_px: int, num_classes: int) -> NDArray[np.int64]:
+    """Pixels of each class in each block of one row of blocks."""
+    num_codes = num_classes + 1
+    first = cells(cols, block_px)
+    offsets_W = (np.arange(cols.start, cols.stop) // block_px - first.start) * num_codes
+    keys_hW = np.minimum(labels_hW, num_classes) + offsets_W
+    counts = np.bincount(keys_hW.ravel(), minlength=len(first) * num_codes)
+    return counts.reshape(len(first), num_codes)[:, :num_classes]
+
+
+def pixel_areas_m2(georef: Georef, window: Window, block_px: int) -> NDArrayF:
+    """Mean area of one pixel of each block that a window touches."""
+    rows, cols = cells(window.rows, block_px), cells(window.cols, block_px)
+    corners = corners_m(
+        georef,
+        np.arange(rows.start, rows.stop + 1, dtype=np.float64) * block_px,
+        np.arange(cols.start, cols.stop + 1, dtype=np.float64) * block_px,
+    )
+    falling, rising = corners[1:, 1:] - corners[:-1, :-1], corners[1:, :-1] - corners[:-1, 1:]
+    areas_m2: NDArrayF = np.linalg.norm(np.cross(falling, rising), axis=-1) / 2
+    return areas_m2 / block_px**2
+
+
+def _block_px(georef: Georef) -> int:
+    """A power of two, so that blocks fall on the borders of chunks."""
+    pixel_m = _centre_gsd_m(georef)
+    if not math.isfinite(pixel_m) or pixel_m * BLOCK_PX <= BLOCK_M:
+        return BLOCK_PX
+    return 1 << max(0, math.floor(math.log2(BLOCK_M / pixel_m)))
+
+
+def gsd_m(georef: Georef) -> float | None:
+    """Ground sample distance: the side of a square with the area of the pixel at the scene's centre."""
+    if area_reason(georef) is not None:
+        return None
+    side_m = _centre_gsd_m(georef)
+    return side_m if math.isfinite(side_m) else None
+
+
+def _centre_gsd_m(georef: Georef) -> float:
+    return _centre_gsd_of(
+        georef.height_px, georef.width_px, georef.crs_wkt, georef.transform, georef.gcps, georef.gcps_crs_wkt
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _centre_gsd_of(height_px: int, width_px: int, *placed: Any) -> float:
+    crs_wkt, transform, gcps, gcps_crs_wkt = placed
+    georef = Georef(
+        width_px=width_px,
+        height_px=height_px,
+        crs_wkt=crs_wkt,
+        transform=transform,
+        gcps=gcps,
+        gcps_crs_wkt=gcps_crs_wkt,
+    )
+    row, col = height_px // 2, width_px // 2
+    return math.sqrt(float(pixel_areas_m2(georef, Window.of(row, row + 1, col, col + 1), 1)[0, 0]))
+
+
+def pixel_area_range(georef: Georef) -> tuple[float, float] | None:
+    """The smallest and the largest pixel of a scene in m², from a lattice of 33 x 33 of them."""
+    if area_reason(georef) is not None:
+        return None
+    spots = [_spots(size_px) for size_px in (georef.height_px, georef.width_px)]
+    areas_m2 = [
+        pixel_areas_m2(georef, Window.of(row, row + 1, col, col + 1), 1)[0, 0] for row in spots[0] for col in spots[1]
+    ]
+    finite = [float(area) for area in areas_m2 if math.isfinite(area)]
+    return (min(finite), max(finite)) if finite else None
+
+
+def _spots(size_px: int) -> list[int]:
+    return sorted({int(spot) for spot in np.linspace(0, size_px - 1, 33)})

@@ -1,0 +1,78 @@
+"""Which bands of a scene a model gets, and in which order. Known from names, or told by the recipe; never guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from batchseg.errors import RecipeError, SceneError
+from batchseg.scene.header import Band, SceneHeader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BandWanted:
+    """One input of a model."""
+
+    name: str
+    common: str | None
+    """red, green, blue, nir, ...; None when only the name says what it is."""
+
+
+def choose_bands(
+    header: SceneHeader, wanted: Sequence[BandWanted], override: Sequence[int | str] | None
+) -> tuple[int, ...]:
+    """Indexes from 1, in the model's order."""
+    if override is None:
+        return tuple(_by_name(header, wanted, one) for one in wanted)
+    if len(override) != len(wanted):
+        raise RecipeError(
+            "the recipe gives another number of bands than the model takes",
+            where="bands",
+            expected=f"{len(wanted)} ({_names(wanted)})",
+            got=str(list(override)),
+        )
+    return tuple(_by_order(header, one) for one in override)
+
+
+def _by_name(header: SceneHeader, wanted: Sequence[BandWanted], one: BandWanted) -> int:
+    found = [band for band in header.bands if _is_called(band, one.name)]
+    found = found or [band for band in header.bands if band.common == (one.common or one.name.casefold())]
+    if len(found) == 1:
+        return found[0].index
+    problem = "several bands could be" if found else "the scene names no band as"
+    raise SceneError(
+        f"{problem} the model's {one.name}",
+        where=header.url,
+        expected=_names(wanted),
+        got=header.describe_bands(),
+        todo=f"name them by index in the recipe, in the order {_names(wanted)}: `bands: {_example(header, wanted)}`",
+    )
+
+
+def _by_order(header: SceneHeader, one: int | str) -> int:
+    if isinstance(one, int):
+        found = [band for band in header.bands if band.index == one]
+    else:
+        found = [band for band in header.bands if _is_called(band, one)]
+        found = found or [band for band in header.bands if band.common == one.casefold()]
+    if len(found) == 1:
+        return found[0].index
+    raise RecipeError(
+        f"{'several bands are' if found else 'no band is'} {one!r}",
+        where="bands",
+        expected=f"bands of {header.url}: {header.describe_bands()}",
+        got=repr(one),
+    )
+
+
+def _is_called(band: Band, name: str) -> bool:
+    return band.name is not None and band.name.casefold().strip() == name.casefold().strip()
+
+
+def _names(wanted: Sequence[BandWanted]) -> str:
+    return ", ".join(one.name for one in wanted)
+
+
+def _example(header: SceneHeader, wanted: Sequence[BandWanted]) -> list[int]:
+    """A line that can be pasted and has the right length; a scene with too few bands has its last one repeated."""
+    return [min(number, len(header.bands)) for number in range(1, len(wanted) + 1)]

@@ -1,0 +1,167 @@
+"""Opening rasters with GDAL: one place for its settings, its paths, its warnings and its exceptions.
+
+Theory of operation
+-------------------
+GDAL datasets belong to one thread. Each thread keeps its own few open handles, by file and version of the file, so that
+a scene is opened once a thread and a run over thousands of scenes does not run out of file descriptors. A handle whose
+read failed is closed: the next try opens the file again.
+
+Settings that belong to the process (the block cache) are made once; all others travel with each call, because another
+library in the same process may have its own.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+import threading
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio._err import CPLE_BaseError
+from rasterio.env import set_gdal_config
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+from batchseg.errors import ReadError, SceneError
+
+GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+"""All that rasterio raises for what GDAL says."""
+
+BLOCK_CACHE_BYTES = 128 * 2**20
+"""GDAL would take 5 % of the memory. A chunk is read once, so what pays is one row of blocks for striped files."""
+
+SETTINGS: dict[str, Any] = {
+    # Sidecars (.msk, .aux.xml, world files) are asked for one by one: a folder of a million files is never listed.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
+    # A few more threads than one keep a reader ahead of the device; decoding is the next limit after the model.
+    "GDAL_NUM_THREADS": "2",
+    # A JPEG block that is cut short would otherwise be filled with grey.
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
+}
+
+OPEN_PER_THREAD = 16
+
+_SCHEMES = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/", "http": "/vsicurl/http://", "https": "/vsicurl/https://"}
+
+_warnings_lock = threading.Lock()
+
+
+class _Handles(threading.local):
+    def __init__(self) -> None:
+        self.by_key: OrderedDict[tuple[str, str], Any] = OrderedDict()
+
+
+_handles = _Handles()
+
+
+def gdal_path(url: str) -> str:
+    """What GDAL calls a URL; anything that is not a known scheme is a path or a GDAL name already."""
+    scheme, found, rest = url.partition("://")
+    if not found or not re.fullmatch(r"[a-z0-9]+", scheme):
+        return url
+    if scheme == "file":
+        return rest
+    return _SCHEMES[scheme] + rest if scheme in _SCHEMES else url
+
+
+def absolute(url: str) -> str:
+    """A local file by its whole path, because a worker may run in another folder."""
+    path = Path(gdal_path(url))
+    return str(path.absolute()) if path.exists() else url
+
+
+def identity_of(url: str, parts: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Which bytes a scene is made of: size and time of its file, and of other files that hold pixels (`parts`)."""
+    identity: dict[str, Any] = {"url": url}
+    path = Path(gdal_path(url))
+    if path.is_file():
+        stat = path.stat()
+        identity |= {"size_bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    others = [Path(part) for part in sorted(parts) if Path(part).is_file() and Path(part) != path]
+    if others:
+        facts = [(str(part), part.stat().st_size, part.stat().st_mtime_ns) for part in others]
+        identity["parts"] = hashlib.blake2b(repr(facts).encode(), digest_size=16).hexdigest()
+    return identity
+
+
+@contextmanager
+def gdal() -> Iterator[None]:
+    """Our settings, in this thread, for as long as the block runs."""
+    _bound_block_cache()
+    with rasterio.Env(**SETTINGS):
+        yield
+
+
+@functools.cache
+def _bound_block_cache() -> None:
+    set_gdal_config("GDAL_CACHEMAX", BLOCK_CACHE_BYTES)
+
+
+def open_raster(url: str) -> Any:
+    """A dataset to be closed by the caller, inside `gdal()`. A raster without a place on the ground is no surprise."""
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(gdal_path(url))
+
+
+@contextmanager
+def reading(url: str, identity: dict[str, Any], where: str) -> Iterator[Any]:
+    """A handle of this thread only. What GDAL raises inside the block becomes a ReadError that says `where`."""
+    key = (url, repr(identity))
+    with gdal():
+        try:
+            yield _handle(key, identity)
+        except GDAL_ERRORS as error:
+            _close(key)
+            raise ReadError("the raster could not be read", where=where, got=reason_of(error)) from error
+
+
+def _handle(key: tuple[str, str], identity: dict[str, Any]) -> Any:
+    handles = _handles.by_key
+    if key in handles:
+        handles.move_to_end(key)
+        return handles[key]
+    _check_unchanged(key[0], identity)
+    while len(handles) >= OPEN_PER_THREAD:
+        handles.popitem(last=False)[1].close()
+    handles[key] = open_raster(key[0])
+    return handles[key]
+
+
+def _close(key: tuple[str, str]) -> None:
+    dataset = _handles.by_key.pop(key, None)
+    if dataset is not None:
+        dataset.close()
+
+
+def _check_unchanged(url: str, identity: dict[str, Any]) -> None:
+    """Chunks of one run come from one version of a scene (invariant I2)."""
+    found = identity_of(url)
+    if any(found.get(fact) != identity.get(fact) for fact in ("size_bytes", "mtime_ns")):
+        raise SceneError(
+            "the file has changed since the run was planned",
+            where=url,
+            expected=_version(identity),
+            got=_version(found),
+            todo="put the first version back, or run it again into another output",
+        )
+
+
+def _version(identity: dict[str, Any]) -> str:
+    if "size_bytes" not in identity:
+        return "no file"
+    return f"{identity['size_bytes']} bytes of {identity['mtime_ns']} ns"
+
+
+def reason_of(error: BaseException) -> str:
+    """GDAL's own words: the deepest cause, on one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = getattr(error, "errmsg", None) or str(error)
+    return " ".join(str(text).split())

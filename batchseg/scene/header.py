@@ -1,0 +1,255 @@
+"""What a scene says about itself before any pixel is used: grid, place, bands, type, and how it marks invalid pixels.
+
+Nothing here is a decision of the run. Whatever cannot be a scene is refused with one line; no warning and no exception
+of GDAL leaves this module.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+import numpy as np
+from rasterio.enums import MaskFlags
+from rasterio.errors import CRSError
+from rasterio.windows import Window as GdalWindow
+
+from batchseg.errors import SceneError
+from batchseg.scene.dataset import GDAL_ERRORS, absolute, gdal, identity_of, open_raster, reason_of
+from batchseg.scene.georef import IDENTITY, Georef
+
+_COMMON_NAMES = (
+    # The first that matches counts: "red edge" before "red", "short-wave infrared" before "infrared".
+    ("alpha", r"alpha|opacity|transparency"),
+    ("rededge", r"red ?edge ?\d*"),
+    ("swir", r"swir ?\d*|short ?wave infra ?red"),
+    ("lwir", r"lwir ?\d*|tir ?\d*|thermal|long ?wave infra ?red"),
+    ("nir", r"nir ?\d*|near ?infra ?red|near ir|infra ?red"),
+    ("coastal", r"coastal|coastal blue|aerosol"),
+    ("pan", r"pan|panchromatic"),
+    ("yellow", r"yellow"),
+)
+_COLOURS = ("red", "green", "blue")
+_NOT_NAMES = frozenset({"undefined", "gray", "grey"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Band:
+    index: int
+    """Counted from 1, as GDAL does."""
+    name: str | None
+    """The description in the file."""
+    common: str | None
+    """red, green, blue, nir, alpha, ...: from the description, else from the colour interpretation."""
+    dtype: str
+    nodata: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskFacts:
+    """Ways in which the file itself marks invalid pixels; which one counts is decided by the nodata policy."""
+
+    alpha: int | None
+    """The band that is called alpha, and not near-infrared."""
+    alpha_shades: float
+    """Share of sampled alpha values between the ends. A mask has next to none; a picture is nothing but."""
+    per_dataset: bool
+    """One mask for all bands, inside the file or in a .msk beside it."""
+    per_band: bool
+    """A mask of its own for each band."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneHeader:
+    url: str
+    name: str
+    """Of the scene's output folder."""
+    georef: Georef
+    bands: tuple[Band, ...]
+    dtype: str
+    """The one that all bands are read as."""
+    masks: MaskFacts
+    driver: str
+    block_px: tuple[int, int]
+    """Rows and columns of one stored block."""
+    layout: Literal["tiled", "striped"]
+    interleave: Literal["pixel", "band"]
+    compression: str | None
+    palette: bool
+    identity: dict[str, Any]
+
+    @property
+    def shape_px(self) -> tuple[int, int]:
+        return self.georef.height_px, self.georef.width_px
+
+    @property
+    def nodata(self) -> float | None:
+        """The nodata value of the file; None when there is none, or when its bands differ."""
+        values = {repr(band.nodata): band.nodata for band in self.bands}
+        return next(iter(values.values())) if len(values) == 1 else None
+
+    def describe_bands(self) -> str:
+        """For messages: `1 red, 2 green, 3 "B8" (nir), 4 without a name`."""
+        return ", ".join(_describe(band) for band in self.bands)
+
+
+def read_header(url: str) -> SceneHeader:
+    whole = absolute(url)
+    with gdal():
+        try:
+            with open_raster(whole) as dataset:
+                return _header_of(whole, dataset)
+        except GDAL_ERRORS as error:
+            raise _not_a_raster(url, error) from error
+
+
+def _not_a_raster(url: str, error: BaseException) -> SceneError:
+    if "://" not in url and not url.startswith("/vsi") and isinstance(error, OSError) and not Path(url).exists():
+        return SceneError("no such file", where=url, todo="check the path and the current folder")
+    return SceneError("GDAL cannot open it as a raster", where=url, got=reason_of(error))
+
+
+def _header_of(url: str, dataset: Any) -> SceneHeader:
+    if dataset.count == 0:
+        raise _without_bands(url, dataset)
+    dtype = _common_dtype(url, dataset.dtypes)
+    bands = _bands_of(dataset)
+    return SceneHeader(
+        url=url,
+        name=scene_name(url),
+        georef=_georef_of(url, dataset),
+        bands=bands,
+        dtype=dtype,
+        masks=_masks_of(dataset, bands),
+        driver=dataset.driver,
+        block_px=tuple(dataset.block_shapes[0]),
+        layout="tiled" if dataset.block_shapes[0][1] < dataset.width or dataset.profile.get("tiled") else "striped",
+        interleave="pixel" if dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL" else "band",
+        compression=dataset.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION"),
+        palette=any(band.common == "palette" for band in bands),
+        identity=identity_of(url, _pixel_files(dataset)),
+    )
+
+
+def _without_bands(url: str, dataset: Any) -> SceneError:
+    if not dataset.subdatasets:
+        return SceneError("a raster without bands", where=url)
+    return SceneError(
+        "the file is a container of several rasters",
+        where=url,
+        got=", ".join(dataset.subdatasets[:8]),
+        todo="give one of them as the scene",
+    )
+
+
+def _common_dtype(url: str, dtypes: tuple[str, ...]) -> str:
+    """One type that holds the values of all bands exactly."""
+    if any(dtype.startswith("complex") for dtype in dtypes):
+        raise SceneError(
+            "complex pixels are not supported", where=url, got=dtypes[0], todo="save amplitude or phase as a raster"
+        )
+    common = np.result_type(*dtypes)
+    if not all(np.can_cast(dtype, common, "safe") for dtype in dtypes) or (
+        common == np.float64 and {"int64", "uint64"} & set(dtypes) and len(set(dtypes)) > 1
+    ):
+        raise SceneError(
+            "no type holds the values of all bands",
+            where=url,
+            got=", ".join(dtypes),
+            todo="save the bands with one data type",
+        )
+    return str(common)
+
+
+def _bands_of(dataset: Any) -> tuple[Band, ...]:
+    facts = zip(dataset.descriptions, dataset.colorinterp, dataset.dtypes, dataset.nodatavals, strict=True)
+    return tuple(
+        Band(index=index, name=name or None, common=common_name(name, colour.name), dtype=dtype, nodata=nodata)
+        for index, (name, colour, dtype, nodata) in enumerate(facts, start=1)
+    )
+
+
+def common_name(description: str | None, colour: str) -> str | None:
+    """What a band is. The description wins, because writers flag a fourth band as alpha whatever it is."""
+    text = " ".join(re.split(r"[^a-z0-9]+", (description or "").casefold())).strip()
+    for name, pattern in _COMMON_NAMES:
+        if re.search(rf"\b(?:{pattern})\b", text):
+            return name
+    colours = [name for name in _COLOURS if re.search(rf"\b{name}\b", text)]
+    if len(colours) == 1:
+        return colours[0]
+    return None if colour in _NOT_NAMES else colour
+
+
+def _masks_of(dataset: Any, bands: tuple[Band, ...]) -> MaskFacts:
+    alpha = next((band.index for band in bands if band.common == "alpha"), None)
+    flags = dataset.mask_flag_enums
+    return MaskFacts(
+        alpha=alpha,
+        alpha_shades=0.0 if alpha is None else _alpha_shades(dataset, alpha),
+        per_dataset=any(MaskFlags.per_dataset in band and MaskFlags.alpha not in band for band in flags),
+        per_band=any(not band for band in flags),
+    )
+
+
+def _alpha_shades(dataset: Any, band: int) -> float:
+    """Looks at nine small windows over the scene."""
+    seen: list[Any] = []
+    for row in _spots(dataset.height):
+        for col in _spots(dataset.width):
+            try:
+                seen.append(dataset.read(band, window=GdalWindow(col, row, 64, 64).intersection(_whole(dataset))))
+            except GDAL_ERRORS:
+                # A damaged block is reported by the chunk that needs it; this is a sample.
+                continue
+    values = np.concatenate([part.ravel() for part in seen]) if seen else np.zeros(1)
+    return float(np.mean((values != 0) & (values != values.max())))
+
+
+def _spots(size_px: int) -> list[int]:
+    return sorted({0, max(0, size_px // 2 - 32), max(0, size_px - 64)})
+
+
+def _whole(dataset: Any) -> GdalWindow:
+    return GdalWindow(0, 0, dataset.width, dataset.height)
+
+
+def _georef_of(url: str, dataset: Any) -> Georef:
+    transform = tuple(dataset.transform)[:6]
+    placed = transform != IDENTITY
+    points, points_crs = dataset.gcps
+    try:
+        crs_wkt = dataset.crs.to_wkt() if dataset.crs else None
+        gcps_crs_wkt = points_crs.to_wkt() if points and points_crs else None
+    except CRSError as error:
+        raise SceneError("the coordinate system cannot be understood", where=url, got=reason_of(error)) from error
+    return Georef(
+        width_px=dataset.width,
+        height_px=dataset.height,
+        crs_wkt=crs_wkt,
+        transform=transform if placed else None,
+        # A file that has both was placed by its transform; the points are what it was made from.
+        gcps=() if placed else tuple((p.row, p.col, p.x, p.y, p.z or 0.0) for p in points),
+        gcps_crs_wkt=None if placed else gcps_crs_wkt,
+        rpcs=dict(dataset.tags(ns="RPC")) or None,
+    )
+
+
+def _pixel_files(dataset: Any) -> tuple[str, ...]:
+    """Other files whose pixels belong to the scene: masks, parts of a VRT. What else sidecars say is in the header."""
+    return tuple(name for name in dataset.files if not name.endswith((".ovr", ".aux.xml")))
+
+
+def scene_name(url: str) -> str:
+    """The file's name without its ending, fit for a folder on any system; letters of all languages stay."""
+    base = PurePosixPath(url.partition("?")[0].rstrip("/")).name
+    stem = base.rsplit(".", 1)[0] or base
+    return re.sub(r"[^\w.-]+", "_", stem).strip("._") or "scene"
+
+
+def _describe(band: Band) -> str:
+    if band.name is None:
+        return f"{band.index} {band.common or 'without a name'}"
+    return f'{band.index} "{band.name}"' + (f" ({band.common})" if band.common else "")

@@ -1,0 +1,125 @@
+"""Reference labels: a raster on the scene's own grid, read window by window to score predictions."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyproj
+from numpy.typing import NDArray
+from pyproj.exceptions import CRSError
+
+from batchseg.errors import SceneError
+from batchseg.scene.georef import Georef
+from batchseg.scene.header import SceneHeader, read_header
+from batchseg.scene.nodata import NodataPolicy
+from batchseg.scene.source import RasterSource, where_of
+from tiling.span import Window
+
+_TOLERANCE_PX = 0.01
+_AS_FOUND = NodataPolicy(from_="auto")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelsHeader:
+    """A reference raster that was found to lie on its scene's grid."""
+
+    raster: SceneHeader
+    band: int
+    id: str
+    """Of this version of this file, for the records: scores against different references are never added."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSource:
+    header: LabelsHeader
+
+    def read(self, window: Window) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], NDArray[np.bool_]]:
+        """Class ids, and where there is one. Unlabelled is 255 in bytes, 65535 in wider types, nodata and masked."""
+        raster = self.header.raster
+        pixels = RasterSource(raster, (self.header.band,), _AS_FOUND).read(window)
+        raw_HW, labelled_HW = pixels.raw_BHW[0], pixels.valid_HW
+        if raw_HW.dtype == np.uint8:
+            return raw_HW, labelled_HW & (raw_HW != 255)
+        wrong = labelled_HW & ((raw_HW < 0) | (raw_HW > 65535))
+        if wrong.any():
+            raise SceneError(
+                "a reference label is no class id",
+                where=where_of(raster, window),
+                expected="0 to 65535",
+                got=str(raw_HW[wrong][0]),
+                todo="declare the value as nodata, if it means unlabelled",
+            )
+        labels_HW = np.where(labelled_HW, raw_HW, 65535).astype(np.uint16)
+        return labels_HW, labelled_HW & (labels_HW != 65535)
+
+
+def read_labels_header(url: str, scene: SceneHeader) -> LabelsHeader:
+    raster = read_header(url)
+    bands = [band for band in raster.bands if band.common != "alpha"]
+    if len(bands) != 1 or np.dtype(raster.dtype).kind not in "iu":
+        raise SceneError(
+            "reference labels are one band of integers",
+            where=url,
+            got=f"{len(bands)} bands of {raster.dtype}",
+            todo="save class ids as bytes",
+        )
+    _check_grid(url, raster.georef, scene)
+    identity = hashlib.blake2b(repr(sorted(raster.identity.items())).encode(), digest_size=16).hexdigest()
+    return LabelsHeader(raster=raster, band=bands[0].index, id=identity)
+
+
+def _check_grid(url: str, labels: Georef, scene: SceneHeader) -> None:
+    georef = scene.georef
+    same = (
+        (labels.width_px, labels.height_px) == (georef.width_px, georef.height_px)
+        and _same_crs(labels.crs_wkt, georef.crs_wkt)
+        and _same_transform(labels, georef)
+    )
+    if not same:
+        raise SceneError(
+            "reference labels have to lie on the scene's grid",
+            where=url,
+            expected=_describe(georef),
+            got=_describe(labels),
+            todo=f"warp them onto {scene.url} with nearest neighbour",
+        )
+
+
+def _same_crs(ours: str | None, theirs: str | None) -> bool:
+    if ours == theirs or ours is None or theirs is None:
+        return ours == theirs
+    try:
+        return bool(pyproj.CRS(ours).equals(pyproj.CRS(theirs), ignore_axis_order=True))
+    except CRSError:
+        # Not understood, and not written alike.
+        return False
+
+
+def _same_transform(ours: Georef, theirs: Georef) -> bool:
+    """No corner of the raster may be a hundredth of a pixel off."""
+    if ours.transform is None or theirs.transform is None:
+        return ours.transform == theirs.transform and ours.gcps == theirs.gcps
+    corners = np.array([(0, 0, 1), (0, ours.height_px, 1), (ours.width_px, 0, 1), (ours.width_px, ours.height_px, 1)])
+    first, second = (np.array(georef.transform).reshape(2, 3) for georef in (ours, theirs))
+    pixel = np.hypot(*first[:, :2])
+    off = np.abs(corners @ (first - second).T)
+    return bool((off <= _TOLERANCE_PX * pixel.min()).all())
+
+
+def _describe(georef: Georef) -> str:
+    place: Any = "no transform" if georef.transform is None else tuple(float(f"{v:.12g}") for v in georef.transform)
+    return f"{georef.width_px} x {georef.height_px} px, {place}, {_crs_name(georef.crs_wkt)}"
+
+
+def _crs_name(crs_wkt: str | None) -> str:
+    if crs_wkt is None:
+        return "no coordinate system"
+    try:
+        crs = pyproj.CRS(crs_wkt)
+    except CRSError:
+        return crs_wkt.split('"')[1] if '"' in crs_wkt else crs_wkt
+    authority = crs.to_authority(min_confidence=100)
+    return ":".join(authority) if authority else crs.name

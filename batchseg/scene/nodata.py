@@ -1,0 +1,149 @@
+"""Which pixels of a scene are valid: what the recipe asks for, settled against what the scene has.
+
+Values that are not finite (NaN, infinities) are invalid under every policy: no model was trained on them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchseg.errors import SceneError
+from batchseg.scene.header import SceneHeader
+
+ALPHA_SHADES_LIMIT = 0.5
+"""More sampled shades than this, and a band flagged as alpha is a picture."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodataPolicy:
+    from_: Literal["auto", "value", "alpha", "mask", "none"]
+    value: float | None = None
+    """With `value`: the raw value; None takes the scene's own."""
+    rule: Literal["all", "any"] = "all"
+    """With values: a pixel is invalid where all the chosen bands hold them, or any does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validity:
+    """A policy settled for one scene and its chosen bands."""
+
+    kind: Literal["value", "alpha", "mask", "band_masks", "none"]
+    values: tuple[float | None, ...]
+    """With `value`: the nodata value of each chosen band."""
+    alpha: int | None
+    rule: Literal["all", "any"]
+
+
+def check_policy(header: SceneHeader, policy: NodataPolicy, bands: Sequence[int]) -> None:
+    """Raises SceneError for a policy that this scene cannot follow."""
+    settle(header, policy, bands)
+
+
+def settle(header: SceneHeader, policy: NodataPolicy, bands: Sequence[int]) -> Validity:
+    kind = _auto(header, bands) if policy.from_ == "auto" else policy.from_
+    values: tuple[float | None, ...] = ()
+    if kind == "alpha":
+        _check_alpha(header, policy, bands)
+    if kind == "mask" and not (header.masks.per_dataset or header.masks.per_band):
+        raise _missing(header, "a mask", "no mask inside the file and no .msk beside it")
+    if kind == "value":
+        values = tuple(header.bands[band - 1].nodata if policy.value is None else policy.value for band in bands)
+        if all(value is None for value in values):
+            raise _missing(header, "a nodata value", "the scene has none", todo="give `value:` in the recipe")
+    return Validity(
+        kind="band_masks" if kind == "mask" and not header.masks.per_dataset else kind,
+        values=values,
+        alpha=header.masks.alpha if kind == "alpha" else None,
+        rule=policy.rule,
+    )
+
+
+def _auto(header: SceneHeader, bands: Sequence[int]) -> Literal["value", "alpha", "mask", "none"]:
+    masks = header.masks
+    # A band that the model reads is a picture, whatever the file calls it: near-infrared is often flagged as alpha.
+    if masks.alpha is not None and masks.alpha not in bands:
+        return "alpha"
+    if masks.per_dataset or masks.per_band:
+        return "mask"
+    return "value" if any(header.bands[band - 1].nodata is not None for band in bands) else "none"
+
+
+def _check_alpha(header: SceneHeader, policy: NodataPolicy, bands: Sequence[int]) -> None:
+    masks = header.masks
+    if masks.alpha is None:
+        raise _missing(header, "an alpha band", header.describe_bands())
+    if masks.alpha in bands:
+        raise SceneError(
+            "the alpha band is one of the model's bands",
+            where=header.url,
+            got=f"band {masks.alpha} as both",
+            todo="choose other `bands`, or another `nodata: from`",
+        )
+    if policy.from_ == "auto" and masks.alpha_shades > ALPHA_SHADES_LIMIT:
+        raise SceneError(
+            f"band {masks.alpha} is flagged as alpha but holds a picture, such as near-infrared",
+            where=header.url,
+            expected="zeros and the highest value",
+            got=f"{masks.alpha_shades:.0%} values in between",
+            todo="write `nodata: {from: none}` (or value, mask; or alpha if it is one) in the recipe",
+        )
+
+
+def _missing(header: SceneHeader, what: str, got: str, todo: str | None = None) -> SceneError:
+    return SceneError(
+        "the nodata policy cannot be followed",
+        where=header.url,
+        expected=what,
+        got=got,
+        todo=todo or "take another `nodata: from`; `auto` uses what the scene has",
+    )
+
+
+def valid_of(raw_BHW: NDArray[Any], validity: Validity, masks_MHW: NDArray[Any] | None = None) -> NDArray[np.bool_]:
+    """Valid pixels of a read.
+
+    Args:
+        raw_BHW: The chosen bands, in the order of `validity.values`.
+        validity: The settled policy.
+        masks_MHW: The alpha band, the mask (M = 1) or the bands' own masks; zero is invalid.
+    """
+    if validity.kind == "value":
+        valid_HW: NDArray[np.bool_] = ~_holds_nodata(raw_BHW, validity)
+    elif masks_MHW is not None:
+        seen_MHW = masks_MHW > 0
+        # Rule `any`: one invalid band is enough.
+        valid_HW = np.asarray(seen_MHW.any(axis=0) if validity.rule == "all" else seen_MHW.all(axis=0))
+    else:
+        valid_HW = np.ones(raw_BHW.shape[1:], bool)
+    if raw_BHW.dtype.kind == "f":
+        for raw_HW in raw_BHW:
+            valid_HW &= np.isfinite(raw_HW)
+    return valid_HW
+
+
+def _holds_nodata(raw_BHW: NDArray[Any], validity: Validity) -> NDArray[np.bool_]:
+    """NaN as nodata needs nothing here: what is not finite is invalid anyway, under the rule `any`."""
+    numbers = [None if value is None else in_dtype(value, raw_BHW.dtype) for value in validity.values]
+    held = [raw_HW == number for raw_HW, number in zip(raw_BHW, numbers, strict=True) if number is not None]
+    if not held or (validity.rule == "all" and len(held) < len(raw_BHW)):
+        return np.zeros(raw_BHW.shape[1:], bool)
+    merge = np.logical_and if validity.rule == "all" else np.logical_or
+    return functools.reduce(lambda first, second: merge(first, second, out=first), held)
+
+
+def in_dtype(value: float, dtype: np.dtype[Any]) -> Any | None:
+    """The value as a pixel would hold it; None where no pixel of this type can (-9999 in unsigned bytes)."""
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            number = dtype.type(value)
+        return number if np.isfinite(number) else None
+    info = np.iinfo(dtype)
+    if not np.isfinite(value) or value != int(value) or not info.min <= value <= info.max:
+        return None
+    return dtype.type(int(value))

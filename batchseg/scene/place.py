@@ -1,0 +1,150 @@
+"""Where the pixels of a scene lie on the Earth: pixel corners to points on the ellipsoid, for any kind of georeference.
+
+Points are given in earth-centred coordinates (metres), which have no seam at the antimeridian and no hole at the poles.
+Latitude and longitude are taken on the ellipsoid of the scene's own coordinate system; a system that is defined on a
+sphere (MODIS) means the same latitudes on the real Earth, so there the WGS 84 ellipsoid is used.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyproj
+from numpy.typing import NDArray
+from pyproj.exceptions import CRSError, ProjError
+
+from batchseg.scene.georef import Georef
+
+_EARTH_RADIUS_M = 6_378_137.0
+_EARTH_FLATTENING = 1 / 298.257223563
+_SAME_BODY = 0.01
+"""Ellipsoids of the Earth differ by less than this share of their radius; no other planet is as near."""
+
+NDArrayF = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """The way from a pixel to the ellipsoid."""
+
+    to_lonlat: pyproj.Transformer
+    """From the scene's coordinates to degrees on its own datum; safe to be used by any thread."""
+    geographic: bool
+    unit_degrees: float
+    """Degrees in one unit of a geographic system."""
+    radius_m: float
+    flattening: float
+
+
+def area_reason(georef: Georef) -> str | None:
+    """Why this scene has no ground area; None when it has one."""
+    _, reason = _ground(*_system(georef))
+    if reason is not None:
+        return reason
+    if georef.gcps and len(georef.gcps) < 3:
+        return f"{len(georef.gcps)} ground control points do not place a scene"
+    return None
+
+
+def _system(georef: Georef) -> tuple[str | None, str | None]:
+    """The coordinate system of what places the scene, or the reason why nothing does."""
+    if georef.transform is not None:
+        return georef.crs_wkt, None if georef.crs_wkt else "the scene has no coordinate system"
+    if georef.gcps:
+        return georef.gcps_crs_wkt, None if georef.gcps_crs_wkt else "the control points have no coordinate system"
+    if georef.rpcs:
+        return None, "the scene is placed by a sensor model (RPCs) only; orthorectify it first"
+    return None, "the scene is not georeferenced"
+
+
+@functools.lru_cache(maxsize=64)
+def _ground(crs_wkt: str | None, reason: str | None) -> tuple[Ground | None, str | None]:
+    """The way to the ground, or the reason why there is none."""
+    if crs_wkt is None or reason is not None:
+        return None, reason
+    try:
+        crs = pyproj.CRS(crs_wkt)
+        geodetic = crs.geodetic_crs
+        if geodetic is None or geodetic.ellipsoid is None:
+            return None, "the coordinate system is not tied to the Earth"
+        ellipsoid = geodetic.ellipsoid
+        if abs(ellipsoid.semi_major_metre / _EARTH_RADIUS_M - 1) > _SAME_BODY:
+            return None, f"the scene is not on the Earth ({ellipsoid.name})"
+        geodetic_2d = geodetic.to_2d()
+        to_lonlat = pyproj.Transformer.from_crs(crs.to_2d(), geodetic_2d, always_xy=True)
+    except (CRSError, ProjError) as error:
+        return None, f"the coordinate system cannot be used: {' '.join(str(error).split())}"
+    flat = 1 / ellipsoid.inverse_flattening if ellipsoid.inverse_flattening else 0.0
+    sphere = flat == 0.0
+    ground = Ground(
+        to_lonlat=to_lonlat,
+        geographic=crs.is_geographic,
+        unit_degrees=math.degrees(geodetic_2d.axis_info[0].unit_conversion_factor),
+        radius_m=_EARTH_RADIUS_M if sphere else ellipsoid.semi_major_metre,
+        flattening=_EARTH_FLATTENING if sphere else flat,
+    )
+    return ground, None
+
+
+def corners_m(georef: Georef, rows_px: NDArrayF, cols_px: NDArrayF) -> NDArrayF:
+    """Earth-centred coordinates of the lattice of pixel corners rows x cols, shape (R, C, 3); NaN off the Earth."""
+    ground, reason = _ground(*_system(georef))
+    if ground is None:
+        raise ValueError(reason)
+    rows_RC, cols_RC = np.meshgrid(rows_px, cols_px, indexing="ij")
+    x_RC, y_RC = to_crs(georef, rows_RC, cols_RC)
+    if ground.geographic:
+        lon_RC, lat_RC = x_RC * ground.unit_degrees, y_RC * ground.unit_degrees
+        # Global grids whose first pixel is centred on the pole reach half a pixel beyond it: there is no ground.
+        lat_RC = np.clip(lat_RC, -90.0, 90.0)
+    else:
+        lon_RC, lat_RC = ground.to_lonlat.transform(x_RC, y_RC)
+        lon_RC, lat_RC = lon_RC * ground.unit_degrees, lat_RC * ground.unit_degrees
+    return _earth_centred(np.radians(lon_RC), np.radians(lat_RC), ground)
+
+
+def _earth_centred(lon_RC: NDArrayF, lat_RC: NDArrayF, ground: Ground) -> NDArrayF:
+    eccentricity2 = ground.flattening * (2 - ground.flattening)
+    with np.errstate(invalid="ignore"):
+        sin_RC, cos_RC = np.sin(lat_RC), np.cos(lat_RC)
+        normal_RC = ground.radius_m / np.sqrt(1 - eccentricity2 * sin_RC**2)
+        return np.stack(
+            [
+                normal_RC * cos_RC * np.cos(lon_RC),
+                normal_RC * cos_RC * np.sin(lon_RC),
+                normal_RC * (1 - eccentricity2) * sin_RC,
+            ],
+            axis=-1,
+        )
+
+
+def to_crs(georef: Georef, rows_px: NDArrayF, cols_px: NDArrayF) -> tuple[NDArrayF, NDArrayF]:
+    """Pixel corners to the coordinates of the scene's system, or of its control points."""
+    if georef.transform is not None:
+        a, b, c, d, e, f = georef.transform
+        return a * cols_px + b * rows_px + c, d * cols_px + e * rows_px + f
+    to_x, to_y, centre, span, order = _fit(georef.gcps)
+    terms = _terms((rows_px - centre[0]) / span, (cols_px - centre[1]) / span, order)
+    return terms @ to_x, terms @ to_y
+
+
+@functools.lru_cache(maxsize=64)
+def _fit(gcps: tuple[tuple[float, ...], ...]) -> tuple[Any, Any, Any, float, int]:
+    """Least-squares polynomials from pixels to the points' coordinates; of the second order from six points on."""
+    points = np.array(gcps)
+    pixels, x, y = points[:, :2], points[:, 2], points[:, 3]
+    centre, span = pixels.mean(axis=0), float(np.ptp(pixels, axis=0).max()) or 1.0
+    order = 2 if len(points) >= 6 else 1
+    row, col = ((pixels - centre) / span).T
+    terms = _terms(row, col, order)
+    to_x, to_y = (np.linalg.lstsq(terms, values, rcond=None)[0] for values in (x, y))
+    return to_x, to_y, centre, span, order
+
+
+def _terms(row: NDArrayF, col: NDArrayF, order: int) -> NDArrayF:
+    linear = [np.ones_like(row), row, col]
+    return np.stack(linear if order == 1 else [*linear, row * row, row * col, col * col], axis=-1)

@@ -1,0 +1,132 @@
+"""Polygons over one scene: which tiles they touch, and which pixels they cover.
+
+Theory of operation
+-------------------
+Polygons are kept in pixel coordinates, on a grid of 1/1024 px, so a rotated or south-up scene needs no care later and
+what is digested is exactly what is drawn. A pixel is covered when its centre is. Drawing is done in fixed cells that
+are anchored at the scene's first pixel, each with its own origin: the same numbers go into the same arithmetic whatever
+window is asked for, so the mask of a pixel cannot depend on how the scene is cut into chunks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from rasterio.features import rasterize
+
+from batchseg.scene.dataset import gdal
+from batchseg.scene.georef import Georef
+from batchseg.scene.vectors import Geometries, polygonal_parts, read_polygonal, to_pixels
+from tiling.grid import Grid
+from tiling.span import Window
+
+SNAP_PX = 1 / 1024
+CELL_PX = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Polygons:
+    """What a vector file encloses of one scene. May be empty: the file has polygons, the scene has none of them."""
+
+    wkb: tuple[bytes, ...]
+    """Single polygons in pixels (x = column, y = row), in a fixed order."""
+    shape_px: tuple[int, int]
+    _tree: list[Any] = field(default_factory=list, compare=False, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.wkb)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Polygons, (self.wkb, self.shape_px)
+
+    def digest(self) -> str:
+        """Of the ground that is enclosed, wherever and in whatever format the file lies."""
+        hashed = hashlib.blake2b(repr(self.shape_px).encode(), digest_size=16)
+        for wkb in self.wkb:
+            hashed.update(wkb)
+        return hashed.hexdigest()
+
+    def tree(self) -> Any:
+        if not self._tree:
+            self._tree.append(shapely.STRtree(shapely.from_wkb(list(self.wkb))))
+        return self._tree[0]
+
+    def mask(self, window: Window) -> NDArray[np.bool_]:
+        """Pixels whose centres are inside a polygon."""
+        covered_HW = np.zeros(window.shape, bool)
+        cells = Grid(self.shape_px, CELL_PX)
+        for row, col in cells.touching(window):
+            cell = cells.full_window(row, col)
+            part = cell.meet(window)
+            covered_HW[part.within(window)] = self._draw(cell)[part.within(cell)]
+        return covered_HW
+
+    def _draw(self, cell: Window) -> NDArray[np.bool_]:
+        left, top, right, bottom = cell.cols.start, cell.rows.start, cell.cols.stop, cell.rows.stop
+        box = shapely.box(left, top, right, bottom)
+        tree = self.tree()
+        found = tree.geometries[np.sort(tree.query(box, predicate="intersects"))]
+        if not len(found):
+            return np.zeros(cell.shape, bool)
+        if shapely.covers(found, box).any():
+            return np.ones(cell.shape, bool)
+        # A coastline may have a million corners; those of other cells cost time in every line that is drawn.
+        near = polygonal_parts(shapely.intersection(found, shapely.box(left - 1, top - 1, right + 1, bottom + 1)))
+        local = shapely.transform(near, lambda xy_N2: xy_N2 - (left, top))
+        if not len(local):
+            return np.zeros(cell.shape, bool)
+        with gdal():
+            return np.asarray(rasterize(local, out_shape=cell.shape, fill=0, default_value=1, dtype="uint8") == 1)
+
+
+def read_polygons(url: str, *, where: str | None = None, georef: Georef) -> Polygons:
+    """The polygons of a vector file, on the grid of one scene.
+
+    Args:
+        url: Anything that GDAL reads as vectors.
+        where: Attribute filter, as in SQL.
+        georef: The scene's.
+    """
+    drawn, crs = read_polygonal(url, where)
+    return polygons_of(to_pixels(url, drawn, crs, georef), (georef.height_px, georef.width_px))
+
+
+def polygons_of(pixel_space: Geometries, shape_px: tuple[int, int]) -> Polygons:
+    """Snapped, in one normal form and order, and only what meets the scene."""
+    snapped = polygonal_parts(shapely.set_precision(pixel_space, SNAP_PX))
+    scene = shapely.box(0, 0, shape_px[1], shape_px[0])
+    kept = shapely.normalize(snapped[shapely.intersects(snapped, scene)])
+    return Polygons(tuple(sorted({bytes(wkb) for wkb in shapely.to_wkb(kept, byte_order=1)})), shape_px)
+
+
+def touched_tiles(polygons: Polygons, georef: Georef, lattice: Grid) -> frozenset[tuple[int, int]]:
+    """Tiles whose own pixels share ground with a polygon; a common edge alone is not ground."""
+    assert polygons.shape_px == (georef.height_px, georef.width_px) == lattice.shape_px
+    return frozenset().union(*(_tiles_under(polygon, lattice) for polygon in polygons.tree().geometries))
+
+
+def _tiles_under(polygon: Any, lattice: Grid) -> frozenset[tuple[int, int]]:
+    left, top, right, bottom = polygon.bounds
+    rows, cols = (
+        np.arange(max(0, math.floor(low / lattice.cell_px)), min(number, math.floor(high / lattice.cell_px) + 1))
+        for low, high, number in zip((top, left), (bottom, right), lattice.shape, strict=True)
+    )
+    row_N, col_N = (index.ravel() for index in np.meshgrid(rows, cols, indexing="ij"))
+    # Corners lie on a grid of 1/1024 px, so half of that keeps neighbours that only share an edge apart.
+    inset = SNAP_PX / 2
+    height_px, width_px = lattice.shape_px
+    boxes = shapely.box(
+        col_N * lattice.cell_px + inset,
+        row_N * lattice.cell_px + inset,
+        np.minimum((col_N + 1) * lattice.cell_px, width_px) - inset,
+        np.minimum((row_N + 1) * lattice.cell_px, height_px) - inset,
+    )
+    shapely.prepare(polygon)
+    touched = shapely.intersects(polygon, boxes)
+    return frozenset(zip(row_N[touched].tolist(), col_N[touched].tolist(), strict=True))

@@ -1,0 +1,68 @@
+"""Reads windows of a scene: one wide read for all bands, with the pixels' validity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.windows import Window as GdalWindow
+
+from batchseg.scene.dataset import reading
+from batchseg.scene.header import SceneHeader
+from batchseg.scene.nodata import NodataPolicy, Validity, settle, valid_of
+from batchseg.scene.pixels import Pixels
+from tiling.span import Window
+
+
+@dataclass(frozen=True, slots=True)
+class RasterSource:
+    """One scene, with the bands and the nodata policy of a run. Holds no handle: any thread, any process."""
+
+    header: SceneHeader
+    bands: tuple[int, ...]
+    policy: NodataPolicy
+
+    def read(self, window: Window) -> Pixels:
+        if window.clip(self.header.shape_px) != window:
+            raise ValueError(f"{window} reaches out of a scene of {self.header.shape_px}")
+        validity = settle(self.header, self.policy, self.bands)
+        # A repeated band, and an alpha band, are part of the same read: GDAL decodes each block once.
+        distinct = tuple(dict.fromkeys(self.bands))
+        extra = () if validity.alpha is None else (validity.alpha,)
+        with reading(self.header.url, self.header.identity, where_of(self.header, window)) as dataset:
+            read_DHW = dataset.read(
+                [*distinct, *extra], window=gdal_window(window), out_dtype=self.header.dtype, masked=False
+            )
+            masks_MHW = self._masks(dataset, distinct, window, validity)
+        if extra:
+            masks_MHW = read_DHW[len(distinct) :]
+        found_DHW = read_DHW[: len(distinct)]
+        values = tuple(validity.values[self.bands.index(band)] for band in distinct) if validity.values else ()
+        valid_HW = valid_of(found_DHW, _for_bands(validity, values), masks_MHW)
+        if distinct != self.bands:
+            found_DHW = found_DHW[[distinct.index(band) for band in self.bands]]
+        return Pixels(window, found_DHW, valid_HW)
+
+    def _masks(
+        self, dataset: Any, bands: tuple[int, ...], window: Window, validity: Validity
+    ) -> NDArray[np.uint8] | None:
+        if validity.kind == "mask":
+            return np.asarray(dataset.read_masks([bands[0]], window=gdal_window(window)))
+        if validity.kind == "band_masks":
+            return np.asarray(dataset.read_masks(list(bands), window=gdal_window(window)))
+        return None
+
+
+def _for_bands(validity: Validity, values: tuple[float | None, ...]) -> Validity:
+    return Validity(kind=validity.kind, values=values, alpha=validity.alpha, rule=validity.rule)
+
+
+def gdal_window(window: Window) -> GdalWindow:
+    return GdalWindow(window.cols.start, window.rows.start, len(window.cols), len(window.rows))
+
+
+def where_of(header: SceneHeader, window: Window) -> str:
+    rows, cols = window.rows, window.cols
+    return f"{header.url}, rows {rows.start} to {rows.stop}, columns {cols.start} to {cols.stop}"
