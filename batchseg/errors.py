@@ -37,7 +37,7 @@ class BatchsegError(Exception):
             text += f"; expected {self.expected}"
         if self.got is not None:
             text += f"{',' if self.expected is not None else ';'} got {self.got}"
-        if self.todo is not None:
+        if self.todo:
             text += f". {self.todo[0].upper()}{self.todo[1:]}"
         return text
 

@@ -44,11 +44,8 @@ def build(kind: type[T], data: object, *, where: str) -> T:
     given = {f.name: _convert(hints[f.name], data[key], f"{where}: {key}") for key, f in known.items() if key in data}
     for key, f in known.items():
         if f.name not in given and f.default is MISSING and f.default_factory is MISSING:
-            raise RecipeError(
-                f"`{key}` is missing",
-                where=where,
-                todo=f"add a line `{key}: …` ({f.metadata.get('doc', '')})",
-            )
+            doc = f" ({f.metadata['doc']})" if "doc" in f.metadata else ""
+            raise RecipeError(f"`{key}` is missing", where=where, todo=f"add a line `{key}: …`{doc}")
     return kind(**given)
 
 
@@ -106,7 +103,10 @@ def _convert_scalar(hint: Any, value: object, where: str) -> Any:
     if hint is Any:
         return value
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise _wrong(where, "a number of less than 309 digits", value) from error
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}

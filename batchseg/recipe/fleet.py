@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,8 +26,16 @@ class PoolSpec:
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise RecipeError("a pool has at least one worker", where=f"pools: {self.name}", got=str(self.workers))
-        if self.usd_per_hour < 0:
-            raise RecipeError("a price cannot be negative", where=f"pools: {self.name}", got=str(self.usd_per_hour))
+        if not re.fullmatch(r"\w[\w.-]*", self.name):
+            raise RecipeError(
+                "a pool's name is part of file names",
+                where="pools: name",
+                expected="letters, digits, `-`, `_` and `.`",
+                got=repr(self.name),
+            )
+        amounts = {"usd_per_hour": self.usd_per_hour, "cpus": self.cpus, "gpus": self.gpus, **self.resources}
+        for key, amount in amounts.items():
+            _check_amount(amount, f"pools: {self.name}: {key}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +45,11 @@ class Retries:
 
     def __post_init__(self) -> None:
         if min(self.failures, self.preemptions) < 1:
-            raise RecipeError("a chunk needs at least one attempt", where="retries")
+            raise RecipeError(
+                "a chunk needs at least one attempt",
+                where="retries",
+                got=f"failures {self.failures}, preemptions {self.preemptions}",
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,3 +65,11 @@ class Fleet:
         names = [pool.name for pool in self.pools]
         if len(set(names)) < len(names):
             raise RecipeError("pools need different names", where="pools", got=", ".join(names))
+        _check_amount(self.head_usd_per_hour, "head_usd_per_hour")
+        if self.max_usd is not None and not self.max_usd > 0:
+            raise RecipeError("a budget has to be more than nothing", where="max_usd", got=str(self.max_usd))
+
+
+def _check_amount(amount: float, where: str) -> None:
+    if not 0 <= amount < math.inf:
+        raise RecipeError("this cannot be an amount", where=where, expected="0 or more", got=str(amount))

@@ -23,6 +23,8 @@ def _no_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[object
     seen: dict[object, object] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
+        if isinstance(key, list | dict):
+            raise RecipeError("a list or a mapping is no key", where=f"line {key_node.start_mark.line + 1}")
         if key in seen:
             raise RecipeError(f"`{key}` is given twice", where=f"line {key_node.start_mark.line + 1}")
         seen[key] = loader.construct_object(value_node, deep=True)
@@ -51,15 +53,15 @@ def _load(kind: type[T], path: str | Path, what: str) -> T:
         ) from error
     try:
         data = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that also refuses duplicate keys
-    except yaml.YAMLError as error:
-        raise RecipeError("this is not YAML", where=str(path), got=" ".join(str(error).split())) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of a date like 2024-99-99
+        raise RecipeError("this YAML cannot be read", where=str(path), got=" ".join(str(error).split())) from error
     except RecipeError as error:
         raise RecipeError(error.what, where=f"{path}: {error.where}") from error
     try:
         return build(kind, {} if data is None else data, where=str(path))
     except RecipeError as error:
         # What a dataclass checks itself knows its key but not the file.
-        if error.where is not None and error.where.startswith(str(path)):
+        if error.where is not None and f"{error.where}: ".startswith(f"{path}: "):
             raise
         raise RecipeError(
             error.what,

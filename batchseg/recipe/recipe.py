@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,13 +43,15 @@ class Tiling:
     halo: Halo = setting(Halo, doc="context a tile reads around its core; by default what the bundle says")
 
     def __post_init__(self) -> None:
-        if self.core < 1 or self.chunk < self.core or self.chunk % self.core:
+        if self.core < 1:
+            raise RecipeError("a core has at least one pixel", where="tiling: core", got=str(self.core))
+        if self.chunk < self.core or self.chunk % self.core:
             raise RecipeError(
                 "a chunk is a whole number of cores",
                 where="tiling",
                 expected="chunk = k x core",
                 got=f"core {self.core}, chunk {self.chunk}",
-                todo=f"take chunk: {max(1, round(self.chunk / max(self.core, 1))) * max(self.core, 1)}",
+                todo=f"take chunk: {max(1, round(self.chunk / self.core)) * self.core}",
             )
 
 
@@ -109,10 +112,16 @@ class Recipe:
     def __post_init__(self) -> None:
         if not self.scenes:
             raise RecipeError("there is no scene", where="scenes", todo="list at least one raster")
+        if not self.output:
+            raise RecipeError("there is no folder to write to", where="output", got="''")
         if "labels" not in self.outputs:
             raise RecipeError("labels are always written", where="outputs", todo="add `labels`")
-        if self.scale is not None and self.scale[0] >= self.scale[1]:
-            raise RecipeError("the range is empty", where="scale", expected="[low, high]", got=str(list(self.scale)))
+        if len(set(self.outputs)) < len(self.outputs):
+            raise RecipeError("a layer is written once", where="outputs", got=", ".join(self.outputs))
+        if self.bands is not None and not self.bands:
+            raise RecipeError("there is no band", where="bands", todo="list at least one, or drop the line")
+        if self.scale is not None and not -math.inf < self.scale[0] < self.scale[1] < math.inf:
+            raise RecipeError("this is no range", where="scale", expected="[low, high]", got=str(list(self.scale)))
         if self.route.priority and (self.models.bulk is None or self.models.heavy is None):
             raise RecipeError(
                 "a route needs two models",
