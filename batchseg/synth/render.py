@@ -15,15 +15,18 @@ _BLOCK_PX = 256  # small enough for the processor's cache; pixels do not depend 
 _MARGIN_PX = 10  # shadows of woods reach 8 px, the blur one more
 _SCALE = {"uint8": 254.0, "uint16": 9999.0}
 _UNKNOWN_PERIOD_PX = 1024
+_LARGEST_PX = 262_144  # beyond, positions in float32 are coarser than 1/32 pixel
 _SMALLEST_CUT_PX = 32  # smaller scenes have no void corner: it could be all of them
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8 | np.uint16]]
 Labels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 
-def check(size_px: int, bands: int, dtype: str) -> None:
+def check(size_px: int | None, bands: int, dtype: str) -> None:
     """Refuse what no scene can be made of."""
-    if size_px < 1 or size_px > 1_000_000:
-        raise InputError("this scene size cannot be made", expected="1 to 1000000 pixels a side", got=str(size_px))
+    if size_px is not None and not 1 <= size_px <= _LARGEST_PX:
+        raise InputError(
+            "this scene size cannot be made", expected=f"1 to {_LARGEST_PX} pixels a side", got=str(size_px)
+        )
     if bands not in (3, 4):
         raise InputError("this number of bands cannot be made", expected="3 or 4", got=str(bands))
     if dtype not in _SCALE:
@@ -31,14 +34,15 @@ def check(size_px: int, bands: int, dtype: str) -> None:
 
 
 def render(
-    seed: int, size_px: int, rows: slice, cols: slice, bands: int = 3, dtype: str = "uint8"
+    seed: int, size_px: int | None, rows: slice, cols: slice, bands: int = 3, dtype: str = "uint8"
 ) -> tuple[Pixels, Labels]:
     """Render a window of the scene (seed, size_px).
 
     Args:
         seed: which scene.
-        size_px: its side; only the ground without data depends on it.
-        rows: pixel rows, with start and stop; a window may lie anywhere, even outside the scene.
+        size_px: its side; only the corner without data depends on it. None is endless ground without such a
+            corner, for training crops.
+        rows: pixel rows, with start and stop (a slice or a Span); they may lie outside the scene.
         cols: pixel columns.
         bands: 3 (red, green, blue) or 4 (and near-infrared).
         dtype: uint8 (1 to 255) or uint16 (1 to 10000); 0 is nodata.
@@ -106,8 +110,8 @@ def _corner(seed: int, size_px: int) -> _Cut:
     return _Cut(mirror_y=corner in (2, 3), mirror_x=corner in (1, 3), down=1.0 / legs[0], right=1.0 / legs[1])
 
 
-def _void(grid: Grid, size_px: int) -> np.ndarray:
-    if size_px < _SMALLEST_CUT_PX:
+def _void(grid: Grid, size_px: int | None) -> np.ndarray:
+    if size_px is None or size_px < _SMALLEST_CUT_PX:
         return np.zeros(grid.shape, bool)
     cut = _corner(grid.seed, size_px)
     y = np.float32(size_px - 1) - grid.y if cut.mirror_y else grid.y
