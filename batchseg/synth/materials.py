@@ -45,7 +45,7 @@ class Material:
 # Soil in a parcel and open ground in a pit are one substance: only the outline tells field from bare. In the same
 # way flooded parcels are like lakes, nurseries like forest, and some flat roofs like yards, soil or water: a model
 # that sees little ground around a pixel cannot tell them apart, one that sees more can.
-_SOIL = (0.56, 0.47, 0.37, 0.50)
+_SOIL = (0.56, 0.47, 0.37, 0.62)
 _WATER = (0.13, 0.21, 0.23, 0.06)
 
 _TABLE = {
@@ -55,10 +55,10 @@ _TABLE = {
         label=FIELD, rgbn=(0.33, 0.47, 0.22, 0.76), grain=0.05, mottle=0.07, rows=0.08, tone=0.22, warmth=0.12
     ),
     "ripe": Material(
-        label=FIELD, rgbn=(0.70, 0.61, 0.37, 0.56), grain=0.05, mottle=0.06, rows=0.07, tone=0.15, warmth=0.08
+        label=FIELD, rgbn=(0.70, 0.61, 0.37, 0.74), grain=0.05, mottle=0.06, rows=0.07, tone=0.15, warmth=0.08
     ),
     "stubble": Material(
-        label=FIELD, rgbn=(0.63, 0.57, 0.43, 0.52), grain=0.08, mottle=0.08, rows=0.12, tone=0.15, warmth=0.08
+        label=FIELD, rgbn=(0.63, 0.57, 0.43, 0.66), grain=0.08, mottle=0.08, rows=0.12, tone=0.15, warmth=0.08
     ),
     "meadow": Material(
         label=FIELD, rgbn=(0.39, 0.49, 0.27, 0.66), grain=0.09, mottle=0.15, rows=0.0, tone=0.20, warmth=0.12
@@ -73,12 +73,12 @@ _TABLE = {
     "garden": Material(label=FIELD, rgbn=(0.38, 0.46, 0.28, 0.58), grain=0.13, mottle=0.20),
     "highway": Material(label=ROAD, rgbn=(0.43, 0.43, 0.44, 0.38), grain=0.04, mottle=0.04),
     "lane": Material(label=ROAD, rgbn=(0.52, 0.50, 0.48, 0.44), grain=0.05, mottle=0.06),
-    "track": Material(label=ROAD, rgbn=(0.62, 0.55, 0.45, 0.52), grain=0.08, mottle=0.08),
+    "track": Material(label=ROAD, rgbn=(0.62, 0.55, 0.45, 0.64), grain=0.08, mottle=0.08),
     "street": Material(label=ROAD, rgbn=(0.47, 0.47, 0.48, 0.41), grain=0.05, mottle=0.06),
     "yard": Material(label=ROAD, rgbn=(0.61, 0.60, 0.57, 0.52), grain=0.06, mottle=0.09, tone=0.20, warmth=0.05),
     "building": Material(label=BUILDING, rgbn=(0.5, 0.5, 0.5, 0.4), grain=0.04, mottle=0.03),
     "bare": Material(label=BARE, rgbn=_SOIL, grain=0.11, mottle=0.13, tone=0.26, warmth=0.10),
-    "bank": Material(label=BARE, rgbn=(0.66, 0.59, 0.47, 0.55), grain=0.09, mottle=0.12),
+    "bank": Material(label=BARE, rgbn=(0.66, 0.59, 0.47, 0.68), grain=0.09, mottle=0.12),
 }
 
 ID = {name: index for index, name in enumerate(_TABLE)}

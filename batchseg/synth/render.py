@@ -117,7 +117,7 @@ def _void(grid: Grid, size_px: int | None) -> np.ndarray:
     y = np.float32(size_px - 1) - grid.y if cut.mirror_y else grid.y
     x = np.float32(size_px - 1) - grid.x if cut.mirror_x else grid.x
     inside = y * np.float32(cut.down) + x * np.float32(cut.right)
-    if inside.min() > 1.2 or inside.max() < 0.0:
+    if inside.min() > 1.2:
         return np.zeros(grid.shape, bool)
     ragged = np.clip(grid.noise("void/edge", 64), np.float32(-3.0), np.float32(3.0)) * np.float32(0.02)
     return np.asarray(inside + ragged < np.float32(1.0))

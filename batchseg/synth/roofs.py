@@ -26,7 +26,7 @@ _GABLE = np.array(
 _FLAT = np.array(
     [
         (0.61, 0.60, 0.57, 0.52),  # concrete, as the yards
-        (0.56, 0.48, 0.38, 0.50),  # gravel, as open ground
+        (0.56, 0.48, 0.38, 0.62),  # gravel, as open ground
         (0.78, 0.78, 0.77, 0.66),
         (0.17, 0.21, 0.23, 0.10),  # bitumen, near dark water
         (0.46, 0.46, 0.47, 0.41),  # as asphalt

@@ -28,7 +28,7 @@ class BlobKind:
 
 
 LAKES = BlobKind(layer="lake", period_px=1024, share=0.7, radius_px=(60.0, 165.0), ragged=0.28)
-PITS = BlobKind(layer="pit", period_px=640, share=0.9, radius_px=(65.0, 155.0), ragged=0.30)
+PITS = BlobKind(layer="pit", period_px=640, share=0.9, radius_px=(72.0, 165.0), ragged=0.30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
