@@ -17,6 +17,9 @@ that kills every worker is poison too) and out-of-memory (a failure whose remedy
 no longer holds the task is ignored. The state ends: each task leaves by being done or quarantined, and both counters
 have limits (invariant I5).
 
+A task that ran out of memory, or was held twice by a worker that was lost, is a *suspect*: from then on it has a worker
+to itself. So it has the memory to itself too, and poison is not the end of the tasks that happen to be held with it.
+
 A sheet waits until each of its chunks is done or quarantined. A committed chunk found damaged while its sheet is made
 becomes pending again (`TaskUndone`), and the sheet waits for it once more.
 """
@@ -31,6 +34,9 @@ from typing import Literal
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
 
 FailureKind = Literal["failure", "out_of_memory"]
+
+SUSPECT_LOSSES = 2
+"""Workers lost with a task in hand before it is held alone; one loss is common on spot machines, and proves nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,10 @@ class _History:
     def attempts(self) -> int:
         return self.failures + self.preemptions + self.out_of_memory
 
+    @property
+    def is_suspect(self) -> bool:
+        return self.out_of_memory > 0 or self.preemptions >= SUSPECT_LOSSES
+
 
 @dataclass(slots=True)
 class RunState:
@@ -143,7 +153,11 @@ class RunState:
         depth: int,
     ) -> RunState:
         """A run of these pending chunks and of these sheets, each with the chunks it still waits for."""
+        chunks = list(chunks)
         waiting = {sheet: set(needed) for sheet, needed in sheets.items()}
+        awaited = [chunk for needed in waiting.values() for chunk in needed]
+        if len(set(chunks)) < len(chunks) or len(set(awaited)) < len(awaited) or not set(awaited) <= set(chunks):
+            raise ValueError("a chunk is pending once, and one sheet at most waits for it")
         ready = [sheet for sheet, needed in waiting.items() if not needed]
         state = cls(
             pending=deque([*chunks, *ready]),
@@ -206,8 +220,9 @@ class RunState:
     def _redo(self, sheet: SheetKey, chunks: tuple[ChunkKey, ...]) -> None:
         """Damaged chunks are made again before their sheet."""
         self.waiting[sheet] = set(chunks)
-        for chunk in chunks:
+        for chunk in dict.fromkeys(chunks):
             self._sheet_of[chunk] = sheet
+            self.quarantined.discard(chunk)
             self.histories.setdefault(chunk, _History()).story.append("its stored objects were found damaged")
             self.pending.append(chunk)
 
@@ -248,12 +263,19 @@ class RunState:
             return out
         for level in range(self.depth):
             for worker, held in self.held.items():
-                if self.pending and len(held) == level and worker not in self.draining:
+                if self.pending and len(held) == level and worker not in self.draining and self._may_join(held):
                     task = self.pending.popleft()
                     held.append(task)
                     history = self.histories.get(task)
                     out.append(Assign(worker, task, 1 + (history.attempts if history else 0)))
         return out
+
+    def _may_join(self, held: list[TaskKey]) -> bool:
+        return not held or not any(self._is_suspect(task) for task in (*held, self.pending[0]))
+
+    def _is_suspect(self, task: TaskKey) -> bool:
+        history = self.histories.get(task)
+        return history is not None and history.is_suspect
 
     def _finish(self) -> list[Instruction]:
         idle = not any(self.held.values())
