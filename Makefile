@@ -16,7 +16,7 @@ BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 export OPENVINO_TELEMETRY := 0
 
-.PHONY: venv test test-real demo lint format lock zoo bench clean
+.PHONY: venv docs test test-real demo lint format lock zoo bench clean
 
 venv: .venv/ready-$(notdir $(LOCK))
 
@@ -25,6 +25,9 @@ venv: .venv/ready-$(notdir $(LOCK))
 	$(BIN)/python -m pip install --quiet --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $(LOCK)
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
+
+docs: venv
+	$(BIN)/python -m batchseg.recipe.document docs/recipe.md
 
 lint: venv
 	$(BIN)/ruff check .

@@ -7,12 +7,16 @@ storage, and what both a local folder (by renaming) and an object store (by natu
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+from batchseg.errors import DamagedError
 
 
 class Store(Protocol):
@@ -38,9 +42,24 @@ class Store(Protocol):
         """Remove an object; none there is no error."""
         ...
 
+    def scratch(self) -> Path:
+        """A local folder for files that `put_file` will take."""
+        ...
+
 
 def digest_of(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def get_json(store: Store, key: str) -> Any:
+    """A small object that a run keeps its own facts in; FileNotFoundError where there is none."""
+    content = store.get(key)
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise DamagedError(
+            "this is not JSON", where=key, got=str(error), todo="look at it, and remove it if it can be spared"
+        ) from error
 
 
 _UNFINISHED = ".unfinished-"
@@ -72,10 +91,12 @@ class LocalStore:
     def put_file(self, key: str, path: Path) -> None:
         target = self.root / key
         target.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
         path.replace(target)
 
     def names(self, prefix: str) -> Iterator[tuple[str, int]]:
-        for folder, _, files in os.walk(self.root / prefix):
+        for folder, _, files in os.walk(self.root / prefix, onerror=_raise):
             for file in files:
                 if not file.startswith(_UNFINISHED):
                     path = Path(folder) / file
@@ -89,10 +110,19 @@ class LocalStore:
         left = [path for path in self.root.rglob(f"{_UNFINISHED}*") if path.is_file()]
         for path in left:
             path.unlink(missing_ok=True)
-        return len(left)
+        scratch = list(self.scratch().iterdir())
+        for path in scratch:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return len(left) + len(scratch)
 
     def scratch(self) -> Path:
         """A folder on the same disk, so that finished files can be renamed into place."""
         folder = self.root / "run" / "scratch"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def _raise(error: OSError) -> None:
+    """A folder that is not there holds nothing; one that cannot be read is no empty one (invariant I7)."""
+    if not isinstance(error, FileNotFoundError):
+        raise error

@@ -16,6 +16,7 @@ VERBS = {
     "status": "jobs.status",
     "inspect": "jobs.inspect",
     "report": "jobs.report",
+    "train": "jobs.train",
 }
 """Verb -> module with `HELP`, `add_arguments(parser)` and `main(args) -> exit status`."""
 

@@ -47,10 +47,9 @@ def lines(e: Estimate, fingerprint: str) -> list[str]:
 
 
 def _scene_line(s: SceneEstimate) -> str:
-    empty = "unknown" if s.num_empty is None else str(s.num_empty)
     area = "km² unknown" if s.area_km2 is None else f"{s.area_km2:.4f} km²"
     rows, cols = s.shape_px
     return (
         f"scene      {s.name}: {cols} x {rows} px, {area}; {s.num_chunks} chunks ({s.num_committed} committed, "
-        f"surely empty: {empty}); {s.num_tiles} tiles, {s.num_priority_tiles} of them priority"
+        f"{s.num_empty} surely empty); {s.num_tiles} tiles, {s.num_priority_tiles} of them priority"
     )

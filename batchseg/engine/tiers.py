@@ -20,6 +20,13 @@ TIER_NAMES: dict[int, str] = {
 }
 """Written into the metadata of every tier layer."""
 
+TIER_COLOURS: dict[int, tuple[int, int, int]] = {
+    BULK: (198, 219, 239),
+    HEAVY_BY_POLYGONS: (203, 24, 29),
+    HEAVY_BY_UNCERTAINTY: (253, 141, 60),
+    HEAVY_ALONE: (106, 81, 163),
+}
+
 
 def tier_of(code: int) -> Tier:
     return "bulk" if code == BULK else "heavy"

@@ -137,14 +137,18 @@ def _metadata(mask: Mask) -> dict[str, bytes]:
             chunks=(mask.stored_px, mask.stored_px),
             dtype=layer.dtype,
             fill_value=layer.nodata,
-            compressors={"id": "zlib", "level": ZLIB_LEVEL},
+            compressors=_compressor(),
         )
         array.attrs.update({"_ARRAY_DIMENSIONS": ["y", "x"], **place, **mask.attributes.get(layer.name, {})})
     for axis, values in _coordinates(mask.georef).items():
-        array = group.create_array(axis, data=values, chunks=values.shape, compressors={"id": "zlib", "level": 1})
+        array = group.create_array(axis, data=values, chunks=values.shape, compressors=_compressor())
         array.attrs.update({"_ARRAY_DIMENSIONS": [axis], **_axis_attributes(axis, mask.georef)})
     zarr.consolidate_metadata(group.store, zarr_format=2)
     return {key: buffer.to_bytes() for key, buffer in memory.items()}
+
+
+def _compressor() -> dict[str, Any]:
+    return {"id": "zlib", "level": ZLIB_LEVEL}
 
 
 def _placement(georef: Georef) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from batchseg.output.cog import CogFile, write_cog
 from batchseg.output.layer import Layer
 from batchseg.output.mask import Mask, read_stored
 from batchseg.output.style import Style, sidecars
-from batchseg.store import LocalStore, digest_of
+from batchseg.store import Store, digest_of
 from tiling.seams import SeamCount, count_seams, count_tier_seams
 from tiling.span import Span
 
@@ -67,7 +67,7 @@ def inputs_digest(records: Mapping[ChunkKey, Record | None]) -> str:
     return hasher.hexdigest()
 
 
-def make_sheet(store: LocalStore, work: SheetWork, records: Mapping[ChunkKey, Record | None]) -> Sheet:
+def make_sheet(store: Store, work: SheetWork, records: Mapping[ChunkKey, Record | None]) -> Sheet:
     mask = work.mask
     reader = _Rows(store, mask, _index(records))
     seams = _SeamCounter(mask, work.core_px)
@@ -86,9 +86,7 @@ def make_sheet(store: LocalStore, work: SheetWork, records: Mapping[ChunkKey, Re
     )
 
 
-def _publish(
-    store: LocalStore, scene: str, layer: Layer, path: Path, made: CogFile, style: Style
-) -> list[StoredObject]:
+def _publish(store: Store, scene: str, layer: Layer, path: Path, made: CogFile, style: Style) -> list[StoredObject]:
     """Sidecars first: whoever sees the raster sees its names and colours too."""
     objects = []
     for suffix, text in sidecars(layer, style, made).items():
@@ -115,7 +113,7 @@ def _index(records: Mapping[ChunkKey, Record | None]) -> dict[str, tuple[StoredO
 class _Rows:
     """Rows of any layer of a mask, put together from its stored chunks."""
 
-    store: LocalStore
+    store: Store
     mask: Mask
     index: dict[str, tuple[StoredObject, ChunkKey]]
 

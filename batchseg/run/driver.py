@@ -20,11 +20,13 @@ from typing import Any
 import psutil
 
 from batchseg.errors import BusyError
-from batchseg.store import Store
+from batchseg.store import Store, get_json
 
 DRIVER_KEY = "run/driver.json"
 BEAT_S = 5.0
 PATIENCE_S = 12.0
+SETTLE_S = 0.3
+"""Of several who claim at the same moment the last one to write stays; the others see its name after this time."""
 
 
 @dataclass(slots=True)
@@ -39,16 +41,16 @@ class Driver:
     def claim(self, *, sleep: Callable[[float], None] = time.sleep, patience_s: float = PATIENCE_S) -> None:
         """Become the holder, or raise BusyError."""
         found = self._read()
-        if found is not None and not found["ended"]:
-            if not _is_dead(found):
-                self._wait_until_still(found, sleep, patience_s)
+        if found is not None and not found["ended"] and (_is_dead(found) or self._is_still(found, sleep, patience_s)):
             self.took_over = f"process {found['pid']} on {found['host']}"
         self._write(ended=False)
+        sleep(SETTLE_S)
+        self.beat()
 
     def beat(self) -> None:
         found = self._read()
         if found is None or found["name"] != self.name:
-            raise BusyError("another driver took this run over while this one stood still", where="output")
+            raise BusyError("another driver has taken this run over", where="output")
         self._write(ended=False)
 
     def release(self) -> None:
@@ -57,24 +59,26 @@ class Driver:
         if found is not None and found["name"] == self.name:
             self._write(ended=True)
 
-    def _wait_until_still(self, found: dict[str, Any], sleep: Callable[[float], None], patience_s: float) -> None:
+    def _is_still(self, found: dict[str, Any], sleep: Callable[[float], None], patience_s: float) -> bool:
+        """Look on: whether the holder stands still; False if it ended meanwhile."""
         waited_s = 0.0
         while waited_s < patience_s:
             sleep(0.5)
             waited_s += 0.5
             now = self._read()
             if now is None or now["ended"]:
-                return
+                return False
             if now["beat_unix_s"] != found["beat_unix_s"] or now["name"] != found["name"]:
                 raise BusyError(
                     f"process {now['pid']} on {now['host']} is running this recipe into this folder",
                     where="output",
                     todo="wait for it, stop it, or give another output folder; `batchseg status` shows how far it is",
                 )
+        return True
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = json.loads(self.store.get(DRIVER_KEY))
+            found: dict[str, Any] = get_json(self.store, DRIVER_KEY)
         except FileNotFoundError:
             return None
         return found
@@ -95,7 +99,7 @@ class Driver:
 
 def wall_s(store: Store) -> float:
     """Seconds that drivers have spent on this run, up to their last beats."""
-    sessions = [json.loads(store.get(key)) for key, _ in sorted(store.names("run/sessions"))]
+    sessions = [get_json(store, key) for key, _ in sorted(store.names("run/sessions"))]
     return float(sum(session["beat_unix_s"] - session["begun_unix_s"] for session in sessions))
 
 

@@ -6,7 +6,7 @@ Every figure names what it rests on. What is not known is None, and says why; it
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +22,12 @@ from batchseg.run.backlog import backlog
 from batchseg.run.job import Job, SceneJob
 from batchseg.run.resolve import Resolved
 from batchseg.run.session import DEPTH
-from batchseg.scene.area import gross_area_km2
-from batchseg.scene.source import empty_index
+from batchseg.scene.area import area_reason, pixel_areas_m2
+from batchseg.scene.empty import EmptyIndex
+from batchseg.scene.georef import Georef
 from batchseg.store import LocalStore
+from tiling.grid import Grid
+from tiling.span import Window
 
 LIBRARIES_BYTES = 700 << 20
 """A worker with its libraries and one small model, before the first chunk; measured by bench/memory.py."""
@@ -42,8 +45,8 @@ class SceneEstimate:
     shape_px: tuple[int, int]
     num_chunks: int
     num_committed: int
-    num_empty: int | None
-    """Chunks whose blocks are all absent from the file; None where the file does not tell."""
+    num_empty: int
+    """Chunks known to be empty from the file's index of blocks; there may be more."""
     num_tiles: int
     num_priority_tiles: int
     area_km2: float | None
@@ -93,7 +96,7 @@ def estimate(resolved: Resolved, fleet: Fleet, output: Path) -> Estimate:
     )
 
 
-def _scene(job: Job, name: str, committed: dict[ChunkKey, object]) -> SceneEstimate:
+def _scene(job: Job, name: str, committed: Collection[ChunkKey]) -> SceneEstimate:
     scene = job.scenes[name]
     return SceneEstimate(
         name=name,
@@ -107,12 +110,22 @@ def _scene(job: Job, name: str, committed: dict[ChunkKey, object]) -> SceneEstim
     )
 
 
-def _surely_empty(job: Job, scene: SceneJob, name: str) -> int | None:
-    index = empty_index(scene.header, scene.policy)
-    if index is None:
-        return None
+def _surely_empty(job: Job, scene: SceneJob, name: str) -> int:
+    index = EmptyIndex(scene.header, scene.bands, scene.policy)
     grid = job.chunk_grid(name)
-    return sum(index.is_empty(grid.window(row, col)) for row, col in grid)
+    return sum(index.surely_empty(grid.window(row, col)) for row, col in grid)
+
+
+def gross_area_km2(georef: Georef) -> float | None:
+    """Of the whole grid, valid or not."""
+    if area_reason(georef) is not None:
+        return None
+    whole = Window.of(0, georef.height_px, 0, georef.width_px)
+    block_px = max(32, -(-max(whole.shape) // 256))
+    grid = Grid(whole.shape, block_px)
+    areas_m2 = pixel_areas_m2(georef, whole, block_px)
+    total_m2 = sum(areas_m2[row, col] * grid.window(row, col).num_px for row, col in grid)
+    return float(total_m2) / 1e6 if np.isfinite(total_m2) else None
 
 
 def worker_memory_bytes(job: Job) -> int:
@@ -179,7 +192,7 @@ def _requests(job: Job, chunks: Sequence[ChunkKey]) -> int:
     total = 0
     for key in chunks:
         scene = job.scenes[key.scene]
-        rows, cols = scene.header.block_shape
+        rows, cols = scene.header.block_px
         window = job.window(key).grow(job.halo_px).clip(scene.shape_px)
         blocks = (-(-len(window.rows) // rows) + 1) * -(-(-(-len(window.cols) // cols) + 1) // READ_BLOCKS_A_REQUEST)
         puts = len(scene.mask.layers) * len(scene.mask.stored_grid.touching(job.window(key)))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from batchseg.engine.inputs import InputRule
-from batchseg.engine.tiers import Tier
+from batchseg.engine.tiers import TIER_COLOURS, TIER_NAMES, Tier
 from batchseg.ledger.keys import ChunkKey, SheetKey
+from batchseg.ledger.records import Record
 from batchseg.model.contract import ClassInfo
 from batchseg.output.mask import Mask
+from batchseg.output.sheet import SheetWork
+from batchseg.output.style import ClassStyle, Style
 from batchseg.scene.header import SceneHeader
 from batchseg.scene.labels import LabelsHeader
 from batchseg.scene.nodata import NodataPolicy
@@ -64,6 +68,27 @@ class Job:
     def chunks_of(self, sheet: SheetKey) -> list[ChunkKey]:
         """A scene has one sheet so far: all of its chunks."""
         return [ChunkKey(sheet.scene, row, col) for row, col in self.chunk_grid(sheet.scene)]
+
+    def sheet_work(self, scene: str, records: Iterable[Record]) -> SheetWork:
+        """How a scene's GeoTIFFs are made and shown; the areas of its classes go into their legends."""
+        areas = [record.measured.class_area_km2 for record in records]
+        known = [area for area in areas if area is not None]
+        area_km2 = {c.id: sum(area[i] for area in known) for i, c in enumerate(self.classes)} if known else None
+        return SheetWork(
+            mask=self.scenes[scene].mask,
+            core_px=self.core_px,
+            styles={
+                "labels": Style(
+                    classes=tuple(ClassStyle(id=c.id, name=c.name, rgb=c.rgb) for c in self.classes), area_km2=area_km2
+                ),
+                "confidence": Style(),
+                "tier": Style(
+                    classes=tuple(
+                        ClassStyle(id=code, name=name, rgb=TIER_COLOURS[code]) for code, name in TIER_NAMES.items()
+                    )
+                ),
+            },
+        )
 
     def sheet_of(self, scene: str) -> SheetKey:
         return SheetKey(scene, 0, 0)

@@ -36,12 +36,13 @@ def measure(job: Job, scene: SceneJob, prediction: Prediction, labels: LabelSour
     )
 
 
-def class_index(labels_HW: NDArray[Any], ids: tuple[int, ...], nodata: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def class_index(labels_HW: NDArray[Any], ids: tuple[int, ...], nodata: int) -> NDArray[Any]:
     """Class ids to their positions in the bundle's list; what is no class gets the position after the last."""
     table = np.full(int(np.iinfo(labels_HW.dtype).max) + 1, len(ids), np.uint16 if len(ids) > 254 else np.uint8)
     table[list(ids)] = np.arange(len(ids))
     table[nodata] = len(ids)
-    return table[labels_HW]
+    index_HW: NDArray[Any] = table[labels_HW]
+    return index_HW
 
 
 def agree(job: Job, window: Window, predicted_HW: NDArray[Any], labels: LabelSource) -> Agreement:

@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from batchseg.ledger.ledger import Ledger
+from batchseg.ledger.records import Record, SheetRecord
 from batchseg.run.driver import wall_s
 from batchseg.run.planfile import read_plan
 from batchseg.run.report import cost_parts, metrics
@@ -47,6 +48,6 @@ def _version(package: str) -> str | None:
 def spent_usd(store: LocalStore, *, head_usd_per_hour: float) -> float:
     """What the run has cost so far."""
     ledger = Ledger(store)
-    tasks = [*ledger.records(), *ledger.sheets()]
+    tasks: list[Record | SheetRecord] = [*ledger.records(), *ledger.sheets()]
     parts = cost_parts(tasks, list(ledger.stints()), wall_s=wall_s(store), head_usd_per_hour=head_usd_per_hour)
     return sum(parts.values())

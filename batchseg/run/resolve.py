@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from batchseg.engine.inputs import InputRule
-from batchseg.engine.tiers import TIER_NAMES, Tier
+from batchseg.engine.tiers import TIER_COLOURS, TIER_NAMES, Tier
 from batchseg.errors import BundleError, RecipeError, SceneError
 from batchseg.model.bundle import Bundle, load_bundle
 from batchseg.output.layer import Layer
@@ -304,6 +304,3 @@ def _mask(recipe: Recipe, header: SceneHeader, bundle: Bundle) -> Mask:
         layers=tuple(layer for name, layer in layers.items() if name in recipe.outputs),
         attributes=attributes,
     )
-
-
-TIER_COLOURS = {0: (198, 219, 239), 1: (203, 24, 29), 2: (253, 141, 60), 3: (106, 81, 163)}

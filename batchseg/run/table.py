@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import geopandas
 import numpy as np
+import pyproj
 import shapely
 
 from batchseg.ledger.records import Record
 from batchseg.ledger.stages import STAGES, paid_s
 from batchseg.run.planfile import PlanFile
 from batchseg.scene.georef import Georef
-from batchseg.scene.place import lonlat_of
-from batchseg.store import LocalStore
+from batchseg.scene.place import area_reason, corners_m
+from batchseg.store import Store
 from tiling.span import Window
 
 OUTLINE_STEPS = 8
@@ -24,7 +26,7 @@ OUTLINE_STEPS = 8
 
 
 def write_table(
-    plan: PlanFile, store: LocalStore, records: Sequence[Record], quarantined: dict[str, tuple[str, ...]], key: str
+    plan: PlanFile, store: Store, records: Sequence[Record], quarantined: dict[str, tuple[str, ...]], key: str
 ) -> None:
     rows = [_row(record) for record in records]
     rows += [_failed_row(task, story) for task, story in quarantined.items()]
@@ -82,8 +84,23 @@ def _failed_row(task: str, story: tuple[str, ...]) -> dict[str, Any]:
 
 def outline(georef: Georef, window: Window) -> Any:
     """A window as a polygon of longitudes and latitudes; None where the scene has no place on the Earth."""
-    t = np.linspace(0.0, 1.0, OUTLINE_STEPS, endpoint=False)
-    rows = window.rows.start + len(window.rows) * np.concatenate([0 * t, t, 0 * t + 1, 1 - t])
-    cols = window.cols.start + len(window.cols) * np.concatenate([t, 0 * t + 1, 1 - t, 0 * t])
-    lonlat = lonlat_of(georef, rows, cols)
-    return None if lonlat is None else shapely.Polygon(np.column_stack(lonlat))
+    if area_reason(georef) is not None:
+        return None
+    rows = np.linspace(window.rows.start, window.rows.stop, OUTLINE_STEPS + 1)
+    cols = np.linspace(window.cols.start, window.cols.stop, OUTLINE_STEPS + 1)
+    ring_m = _rim(corners_m(georef, rows, cols))
+    if not np.isfinite(ring_m).all():
+        return None
+    lon, lat, _ = _to_degrees().transform(*ring_m.T)
+    # A ring across the antimeridian goes on beyond 180 degrees instead of around the Earth.
+    return shapely.Polygon(np.column_stack([np.degrees(np.unwrap(np.radians(lon))), lat]))
+
+
+def _rim(grid: Any) -> Any:
+    """The outer points of a grid of points, in order around it."""
+    return np.concatenate([grid[0, :-1], grid[:-1, -1], grid[-1, :0:-1], grid[:0:-1, 0]])
+
+
+@cache
+def _to_degrees() -> pyproj.Transformer:
+    return pyproj.Transformer.from_crs("EPSG:4978", "EPSG:4979", always_xy=True)

@@ -40,7 +40,7 @@ from batchseg.run.runstate import FailureKind
 from batchseg.scene.labels import LabelSource
 from batchseg.scene.pixels import Source
 from batchseg.scene.source import RasterSource
-from batchseg.store import LocalStore
+from batchseg.store import Store
 from tiling.grid import Tile, tiles_of
 from tiling.span import Window
 
@@ -79,7 +79,7 @@ OpenModels = Callable[[Job, WorkerSpec], tuple[dict[Tier, Model], dict[str, str]
 class Worker:
     spec: WorkerSpec
     job: Job
-    store: LocalStore
+    store: Store
     open_models: OpenModels
     open_source: Callable[[SceneJob], Source] = lambda scene: RasterSource(scene.header, scene.bands, scene.policy)
     clock: StageClock = field(default_factory=StageClock)
@@ -196,7 +196,8 @@ class Worker:
         begun_unix_s, name = time.time(), str(key)
         with self.clock.stage("write", name):
             records = {chunk: self._ledger.record(chunk) for chunk in self.job.chunks_of(key)}
-            sheet = make_sheet(self.store, self.job.sheet_work(key.scene), records)
+            present = [record for record in records.values() if record is not None]
+            sheet = make_sheet(self.store, self.job.sheet_work(key.scene, present), records)
         record = SheetRecord(
             key=key,
             fingerprint=self.job.fingerprint,

@@ -1,0 +1,219 @@
+"""A bundle on disk: `item.json`, a STAC item with the Machine Learning Model extension, and `weights.safetensors`.
+
+What the extension has a field for stands in that field, and is read from there: bands, value scaling, classes,
+architecture. The rest of the contract stands under our own prefix, `batchseg:`. The digest of the weights is in the
+item and checked before they are used; no pickle is ever loaded.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchseg.errors import BundleError, RecipeError
+from batchseg.model.contract import ClassInfo, Contract, Numerics
+from batchseg.recipe.build import build, plain
+from batchseg.scene.bands import BandWanted
+
+ITEM, WEIGHTS = "item.json", "weights.safetensors"
+ZOO = Path(__file__).resolve().parent.parent / "zoo"
+MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
+FILE = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    contract: Contract
+    folder: Path
+    weights_sha256: str
+
+    @property
+    def digest(self) -> str:
+        """Of all that decides output bytes: contract with numerics, and weights; not of quality or lineage."""
+        content = plain(self.contract)
+        content.pop("quality")
+        content.pop("lineage")
+        for numerics in content["numerics"].values():
+            numerics.pop("seconds_per_tile")
+            numerics.pop("measured_on")
+        text = json.dumps([content, self.weights_sha256], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def zoo_names() -> list[str]:
+    return sorted(folder.name for folder in ZOO.iterdir() if (folder / ITEM).exists()) if ZOO.exists() else []
+
+
+def bundle_folder(ref: str) -> Path:
+    """`zoo:NAME` is one that we ship; anything else is a folder."""
+    if not ref.startswith("zoo:"):
+        return Path(ref)
+    name, known = ref.removeprefix("zoo:"), zoo_names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        todo = f"did you mean zoo:{near[0]}?" if near else f"shipped: {', '.join(f'zoo:{k}' for k in known)}"
+        raise BundleError("no such bundle is shipped", where=ref, todo=todo)
+    return ZOO / name
+
+
+def load_bundle(ref: str) -> Bundle:
+    """Read and check the contract; the weights are only looked for."""
+    folder = bundle_folder(ref)
+    try:
+        item = json.loads((folder / ITEM).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(
+            "this is not a bundle",
+            where=ref,
+            expected=f"a folder with {ITEM} and {WEIGHTS}",
+            got=str(error),
+            todo="check the path, or take one that is shipped: " + ", ".join(f"zoo:{name}" for name in zoo_names()),
+        ) from error
+    if not (folder / WEIGHTS).exists():
+        raise BundleError("the weights are missing", where=str(folder / WEIGHTS), todo="fetch the bundle again")
+    try:
+        return Bundle(_contract(item), folder, _weights_sha256(item))
+    except (KeyError, TypeError, IndexError, RecipeError) as error:
+        raise BundleError(
+            "the contract cannot be understood", where=str(folder / ITEM), got=f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def read_weights(bundle: Bundle) -> bytes:
+    """The weights, checked against the digest in the item."""
+    content = (bundle.folder / WEIGHTS).read_bytes()
+    found = hashlib.sha256(content).hexdigest()
+    if found != bundle.weights_sha256:
+        raise BundleError(
+            "the weights are not those of the contract",
+            where=str(bundle.folder / WEIGHTS),
+            expected=bundle.weights_sha256,
+            got=found,
+            todo="fetch the bundle again",
+        )
+    return content
+
+
+def write_bundle(folder: Path, contract: Contract, weights: bytes, *, made: str) -> None:
+    """Write a bundle; `made` is its date and time, as STAC wants it (2026-01-31T00:00:00Z)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / WEIGHTS).write_bytes(weights)
+    item = _item(contract, hashlib.sha256(weights).hexdigest(), len(weights), made)
+    (folder / ITEM).write_text(json.dumps(item, indent=1) + "\n", "utf-8")
+
+
+def _weights_sha256(item: dict[str, Any]) -> str:
+    checksum = item["assets"]["weights"]["file:checksum"]
+    # A multihash: 0x12 is sha2-256, 0x20 its length in bytes.
+    return str(checksum).removeprefix("1220")
+
+
+def _contract(item: dict[str, Any]) -> Contract:
+    properties = item["properties"]
+    model_input, output = properties["mlm:input"][0], properties["mlm:output"][0]
+    scaling = model_input["value_scaling"]
+    ours = {key.removeprefix("batchseg:"): value for key, value in properties.items() if key.startswith("batchseg:")}
+    return Contract(
+        name=properties["mlm:name"],
+        tier=ours["tier"],
+        bands=tuple(
+            build(BandWanted, {"name": band["name"], "common": band.get("eo:common_name")}, where="bands")
+            for band in properties["bands"]
+        ),
+        dtype=model_input["input"]["data_type"],
+        range=tuple(ours["range"]),
+        mean=tuple(band["mean"] for band in scaling),
+        std=tuple(band["stddev"] for band in scaling),
+        gsd_m=tuple(ours["gsd_m"]),
+        classes=tuple(_class(found) for found in output["classification:classes"]),
+        halo_px=ours["halo_px"],
+        stride_px=ours["stride_px"],
+        architecture=ours["architecture"],
+        numerics={kind: build(Numerics, found, where=f"numerics: {kind}") for kind, found in ours["numerics"].items()},
+        quality=ours["quality"],
+        lineage=ours["lineage"],
+    )
+
+
+def _class(found: dict[str, Any]) -> ClassInfo:
+    colour = int(found["color_hint"], 16)
+    return ClassInfo(id=found["value"], name=found["name"], rgb=(colour >> 16, colour >> 8 & 255, colour & 255))
+
+
+def _item(contract: Contract, sha256: str, size_bytes: int, made: str) -> dict[str, Any]:
+    kinds = sorted(contract.numerics)
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": [MLM, FILE],
+        "id": contract.name,
+        "geometry": None,
+        "properties": {
+            "datetime": made,
+            "bands": [_band(band) for band in contract.bands],
+            "mlm:name": contract.name,
+            "mlm:architecture": contract.architecture["kind"],
+            "mlm:tasks": ["semantic-segmentation"],
+            "mlm:framework": "pytorch",
+            "mlm:accelerator": "cuda" if "cuda" in kinds else None,
+            "mlm:accelerator_constrained": False,
+            "mlm:input": [_input(contract)],
+            "mlm:output": [_output(contract)],
+            **{f"batchseg:{key}": value for key, value in _ours(contract).items()},
+        },
+        "links": [],
+        "assets": {
+            "weights": {
+                "href": WEIGHTS,
+                "title": "weights",
+                "type": "application/vnd.safetensors",
+                "roles": ["mlm:model", "mlm:weights"],
+                "mlm:artifact_type": "safetensors",
+                "file:checksum": f"1220{sha256}",
+                "file:size": size_bytes,
+            }
+        },
+    }
+
+
+def _band(band: BandWanted) -> dict[str, Any]:
+    return {"name": band.name} | ({"eo:common_name": band.common} if band.common else {})
+
+
+def _input(contract: Contract) -> dict[str, Any]:
+    scales = zip(contract.mean, contract.std, strict=True)
+    return {
+        "name": "tile",
+        "bands": [band.name for band in contract.bands],
+        "input": {
+            "shape": [-1, len(contract.bands), -1, -1],
+            "dim_order": ["batch", "bands", "height", "width"],
+            "data_type": contract.dtype,
+        },
+        "value_scaling": [{"type": "z-score", "mean": mean, "stddev": std} for mean, std in scales],
+    }
+
+
+def _output(contract: Contract) -> dict[str, Any]:
+    return {
+        "name": "classes",
+        "tasks": ["semantic-segmentation"],
+        "result": {
+            "shape": [-1, len(contract.classes), -1, -1],
+            "dim_order": ["batch", "classes", "height", "width"],
+            "data_type": "float32",
+        },
+        "classification:classes": [
+            {"value": c.id, "name": c.name, "color_hint": "{:02X}{:02X}{:02X}".format(*c.rgb)} for c in contract.classes
+        ],
+    }
+
+
+def _ours(contract: Contract) -> dict[str, Any]:
+    content = plain(contract)
+    keys = ("tier", "range", "gsd_m", "halo_px", "stride_px", "architecture", "numerics", "quality", "lineage")
+    return {key: content[key] for key in keys}

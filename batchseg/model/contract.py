@@ -1,0 +1,84 @@
+"""What a model promises and asks for. Everything that a run has to know of it, and nothing that it has to guess."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from batchseg.errors import BundleError
+from batchseg.scene.bands import BandWanted
+
+DeviceKind = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassInfo:
+    id: int
+    """The code in the labels layer."""
+    name: str
+    rgb: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numerics:
+    """How a model is run on one kind of device. Measured once, obeyed always: it decides the last bits of the output."""
+
+    backend: Literal["torch", "openvino"]
+    precision: Literal["float32", "bfloat16"]
+    batch: int
+    """Tiles in every forward; the last batch is padded to it."""
+    threads: int
+    seconds_per_tile: float | None = None
+    """As measured when this was chosen; for estimates only, not part of the digest."""
+    measured_on: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    name: str
+    tier: Literal["bulk", "heavy"]
+    """The slot that it was made for; any slot may use it."""
+    bands: tuple[BandWanted, ...]
+    dtype: Literal["uint8", "uint16", "float32"]
+    range: tuple[float, float]
+    """Raw values that the model knows; what lies beyond is clipped when a recipe scales."""
+    mean: tuple[float, ...]
+    """A band, in raw values; also what invalid pixels are filled with."""
+    std: tuple[float, ...]
+    gsd_m: tuple[float, float]
+    """Smallest and largest ground size of a pixel."""
+    classes: tuple[ClassInfo, ...]
+    """In the order of the network's outputs."""
+    halo_px: int
+    stride_px: int
+    """Tile sides are a multiple of this."""
+    architecture: dict[str, Any]
+    numerics: dict[str, Numerics]
+    """By device kind."""
+    quality: dict[str, Any] = field(default_factory=dict)
+    lineage: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        num_bands = len(self.bands)
+        if not num_bands or len(self.mean) != num_bands or len(self.std) != num_bands:
+            raise self._broken(f"{num_bands} bands, {len(self.mean)} means, {len(self.std)} deviations")
+        ids = [c.id for c in self.classes]
+        if not ids or len(set(ids)) < len(ids) or min(ids) < 0 or max(ids) > 65534 or 255 in ids:
+            raise self._broken(f"class ids {ids}; they are different, 0 to 65534, and 255 is nodata")
+        if self.halo_px < 0 or self.stride_px < 1:
+            raise self._broken(f"halo {self.halo_px}, stride {self.stride_px}")
+
+    def _broken(self, got: str) -> BundleError:
+        return BundleError("this contract contradicts itself", where=self.name, got=got)
+
+    def numerics_on(self, device: DeviceKind) -> Numerics:
+        found = self.numerics.get(device)
+        if found is None:
+            raise BundleError(
+                f"this bundle was never tuned for {device}",
+                where=self.name,
+                expected=f"numerics for {device}",
+                got=", ".join(self.numerics) or "none",
+                todo="give pools a device that it has",
+            )
+        return found

@@ -1,0 +1,104 @@
+"""The networks that we build: both give logits at a quarter of the input's resolution.
+
+The heavy one is SegFormer, as `transformers` builds it. The bulk one is ours, made for throughput: dense convolutions
+at a quarter and an eighth of the resolution, channel counts that suit matrix units, no normalisation left at inference,
+no global operation. What a pixel depends on ends `BULK_FIELD_PX` away, so with a halo of that size a tile's core is what
+the whole image would give.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from batchseg.errors import BundleError
+
+BULK_FIELD_PX = 48
+SEGFORMER_SIZES: dict[str, dict[str, Any]] = {
+    "b0": {"hidden_sizes": [32, 64, 160, 256], "depths": [2, 2, 2, 2], "decoder_hidden_size": 256},
+    "b1": {"hidden_sizes": [64, 128, 320, 512], "depths": [2, 2, 2, 2], "decoder_hidden_size": 256},
+    "b2": {"hidden_sizes": [64, 128, 320, 512], "depths": [3, 4, 6, 3], "decoder_hidden_size": 768},
+    "b3": {"hidden_sizes": [64, 128, 320, 512], "depths": [3, 4, 18, 3], "decoder_hidden_size": 768},
+    "b4": {"hidden_sizes": [64, 128, 320, 512], "depths": [3, 8, 27, 3], "decoder_hidden_size": 768},
+    "b5": {"hidden_sizes": [64, 128, 320, 512], "depths": [3, 6, 40, 3], "decoder_hidden_size": 768},
+}
+
+
+def build_network(architecture: dict[str, Any], *, num_bands: int, num_classes: int) -> nn.Module:
+    kind = architecture.get("kind")
+    if kind == "bulknet":
+        return BulkNet(num_bands, num_classes, width=architecture.get("width", 64))
+    if kind == "segformer" and architecture.get("size") in SEGFORMER_SIZES:
+        return SegFormer(num_bands, num_classes, size=architecture["size"])
+    raise BundleError(
+        "an unknown architecture",
+        where="batchseg:architecture",
+        expected="bulknet, or segformer with size " + ", ".join(SEGFORMER_SIZES),
+        got=str(architecture),
+    )
+
+
+class SegFormer(nn.Module):
+    def __init__(self, num_bands: int, num_classes: int, *, size: str) -> None:
+        super().__init__()
+        # Two seconds to import, and only who runs or trains a SegFormer has to wait for it.
+        from transformers import SegformerConfig, SegformerForSemanticSegmentation  # noqa: PLC0415
+
+        config = SegformerConfig(
+            num_channels=num_bands, num_labels=num_classes, drop_path_rate=0.05, **SEGFORMER_SIZES[size]
+        )
+        self.segformer = SegformerForSemanticSegmentation(config)
+
+    def forward(self, x_NBHW: Tensor) -> Tensor:
+        logits: Tensor = self.segformer(x_NBHW).logits
+        return logits
+
+
+class _Conv(nn.Sequential):
+    """A convolution with its normalisation; `fold` merges the two for inference."""
+
+    def __init__(self, inputs: int, outputs: int, side: int, *, stride: int = 1) -> None:
+        padding = side // 2 if stride == 1 else 0
+        super().__init__(
+            nn.Conv2d(inputs, outputs, side, stride, padding, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+
+class BulkNet(nn.Module):
+    def __init__(self, num_bands: int, num_classes: int, *, width: int = 64) -> None:
+        super().__init__()
+        wide = 2 * width
+        self.stem = _Conv(num_bands, width, 4, stride=4)
+        self.fine = nn.ModuleList(_Conv(width, width, 3) for _ in range(2))
+        self.down = _Conv(width, wide, 2, stride=2)
+        self.coarse = nn.ModuleList(_Conv(wide, wide, 3) for _ in range(3))
+        self.lift = _Conv(wide, width, 1)
+        self.mix = _Conv(wide, width, 1)
+        self.out = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, x_NBHW: Tensor) -> Tensor:
+        fine = self.stem(x_NBHW)
+        for conv in self.fine:
+            fine = fine + conv(fine)
+        coarse = self.down(fine)
+        for conv in self.coarse:
+            coarse = coarse + conv(coarse)
+        lifted = functional.interpolate(self.lift(coarse), scale_factor=2.0, mode="nearest")
+        logits: Tensor = self.out(self.mix(torch.cat([fine, lifted], 1)))
+        return logits
+
+
+def folded(network: nn.Module) -> nn.Module:
+    """Merge each normalisation into its convolution: the same function with fewer passes over memory."""
+    for name, child in list(network.named_children()):
+        if isinstance(child, _Conv):
+            fused = torch.nn.utils.fuse_conv_bn_eval(child[0].eval(), child[1].eval())
+            setattr(network, name, nn.Sequential(fused, child[2]))
+        else:
+            folded(child)
+    return network

@@ -1,0 +1,137 @@
+"""Running a bundle on a device, as its numerics say. Two backends: torch, and OpenVINO for CPUs.
+
+OpenVINO needs torch and the network's library only once, to convert the graph; the converted one is kept in a cache by
+bundle, shape and version, so that the next worker starts without importing either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchseg.engine.segment import Segmenter
+from batchseg.errors import BundleError
+from batchseg.model.bundle import Bundle, read_weights
+from batchseg.model.contract import DeviceKind, Numerics
+
+Labels = NDArray[np.uint8]
+
+
+def open_segmenter(bundle: Bundle, *, device: DeviceKind, tile_px: int) -> Segmenter:
+    """The bundle's model for tiles of this side."""
+    numerics = bundle.contract.numerics_on(device)
+    if len(bundle.contract.classes) > 255:
+        raise BundleError("more classes than one graph can tell apart", where=bundle.contract.name, expected="255")
+    if numerics.backend == "openvino":
+        return OpenVinoSegmenter(bundle, numerics, tile_px)
+    return TorchSegmenter(bundle, numerics, device)
+
+
+def load_graph(bundle: Bundle) -> Any:
+    """The bundle's graph in torch, ready for inference in float32."""
+    from safetensors.torch import load  # noqa: PLC0415 - torch is slow to import and often not needed
+
+    from batchseg.model.graph import WholeGraph  # noqa: PLC0415
+    from batchseg.model.networks import build_network, folded  # noqa: PLC0415
+
+    contract = bundle.contract
+    network = build_network(contract.architecture, num_bands=len(contract.bands), num_classes=len(contract.classes))
+    weights = {name: tensor.float() for name, tensor in load(read_weights(bundle)).items()}
+    try:
+        network.load_state_dict(weights, strict=True, assign=False)
+    except RuntimeError as error:
+        raise BundleError(
+            "the weights are not of this architecture", where=contract.name, got=str(error).splitlines()[0]
+        ) from error
+    return WholeGraph(folded(network.eval()), contract.mean, contract.std).eval()
+
+
+class TorchSegmenter:
+    """Eager torch, channels last. Its threads are set for the calling thread each time: Ray sets them to one."""
+
+    def __init__(self, bundle: Bundle, numerics: Numerics, device: DeviceKind) -> None:
+        import torch  # noqa: PLC0415 - seconds to import
+
+        self._torch, self._numerics, self._device = torch, numerics, device
+        self.batch = numerics.batch
+        graph = load_graph(bundle).to(device)
+        if numerics.precision == "bfloat16":
+            graph.network.bfloat16()
+        self._graph = graph.to(memory_format=torch.channels_last)
+
+    def __call__(self, x_NBHW: NDArray[Any], /) -> tuple[Labels, Labels]:
+        torch = self._torch
+        torch.set_num_threads(self._numerics.threads)
+        with torch.inference_mode():
+            x = torch.from_numpy(x_NBHW).to(self._device, non_blocking=True)
+            index, confidence = self._graph(x.contiguous(memory_format=torch.channels_last))
+        return index.cpu().numpy(), confidence.cpu().numpy()
+
+
+class OpenVinoSegmenter:
+    """OpenVINO on a CPU, compiled for one shape."""
+
+    def __init__(self, bundle: Bundle, numerics: Numerics, tile_px: int) -> None:
+        import openvino  # noqa: PLC0415 - half a second to import
+
+        self.batch = numerics.batch
+        contract = bundle.contract
+        dtype = "uint8" if contract.dtype == "uint8" else "float32"
+        shape = (numerics.batch, len(contract.bands), tile_px, tile_px)
+        path = _converted(bundle, shape, dtype)
+        options = {
+            "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[numerics.precision],
+            "INFERENCE_NUM_THREADS": numerics.threads,
+            "NUM_STREAMS": 1,
+        }
+        compiled = openvino.Core().compile_model(path, "CPU", options)
+        self._request = compiled.create_infer_request()
+
+    def __call__(self, x_NBHW: NDArray[Any], /) -> tuple[Labels, Labels]:
+        found = self._request.infer([x_NBHW], share_inputs=True)
+        return found[0].copy(), found[1].copy()
+
+
+def cache_folder() -> Path:
+    return Path(os.environ.get("BATCHSEG_CACHE") or Path.home() / ".cache" / "batchseg")
+
+
+def _converted(bundle: Bundle, shape: tuple[int, ...], dtype: str) -> Path:
+    """The graph as an OpenVINO model file, converted once a machine."""
+    key = f"{bundle.digest} {shape} {dtype} {version('openvino')} {version('torch')}"
+    name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    folder = cache_folder() / "openvino" / name
+    if not (folder / "graph.xml").exists():
+        _convert(bundle, shape, dtype, folder)
+    return folder / "graph.xml"
+
+
+def _convert(bundle: Bundle, shape: tuple[int, ...], dtype: str, folder: Path) -> None:
+    """Into a folder of another name first: two workers may convert at once, and one of them may die."""
+    import openvino  # noqa: PLC0415
+    import torch  # noqa: PLC0415
+
+    example = torch.zeros(shape, dtype=getattr(torch, dtype))
+    with torch.no_grad():
+        graph = openvino.convert_model(load_graph(bundle), example_input=example, input=[(list(shape), _type(dtype))])
+    unfinished = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}")
+    unfinished.mkdir(parents=True)
+    openvino.save_model(graph, unfinished / "graph.xml", compress_to_fp16=False)
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        if not (folder / "graph.xml").exists():
+            raise  # not that another worker was faster
+
+
+def _type(dtype: str) -> Any:
+    import openvino  # noqa: PLC0415
+
+    return {"uint8": openvino.Type.u8, "float32": openvino.Type.f32}[dtype]

@@ -1,0 +1,78 @@
+"""docs/recipe.md, made from the fields of the dataclasses, so that no default is ever written twice.
+
+`make docs` renews it: `python -m batchseg.recipe.document docs/recipe.md`.
+"""
+
+from __future__ import annotations
+
+import sys
+import typing
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from batchseg.recipe.build import plain, yaml_name
+from batchseg.recipe.fleet import Fleet
+from batchseg.recipe.recipe import Recipe
+
+HEAD = """# Recipe and fleet
+
+A **recipe** holds everything that decides output bytes; a **fleet** holds workers, prices and retries, and never changes
+a byte. Unknown keys are refused with the nearest valid name. Paths are relative to the current folder.
+
+This page is made from the code (`make docs`).
+"""
+
+
+def document() -> str:
+    parts = [HEAD]
+    for title, kind in (("Recipe", Recipe), ("Fleet", Fleet)):
+        rows = "\n".join(_rows(kind, ""))
+        parts.append(f"## {title}\n\n| key | default | what it is |\n|---|---|---|\n{rows}\n")
+    return "\n".join(parts)
+
+
+def _rows(kind: type[Any], prefix: str) -> Iterator[str]:
+    hints = typing.get_type_hints(kind)
+    for of in fields(kind):
+        name = f"{prefix}{yaml_name(of)}"
+        inner = _inner(hints[of.name])
+        nested = inner is not None and of.default is MISSING and of.default_factory in (MISSING, inner)
+        yield f"| `{name}` | {'' if nested else _default(of)} | {_cell(of.metadata['doc'])} |"
+        if inner is not None:
+            in_list = hints[of.name] is not inner
+            yield from _rows(inner, f"{name}[]." if in_list else f"{name}.")
+
+
+def _inner(hint: Any) -> type[Any] | None:
+    """The dataclass that a field holds, alone or in a list."""
+    return next((kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and is_dataclass(kind)), None)
+
+
+def _default(of: Field[Any]) -> str:
+    if of.default is not MISSING:
+        value = of.default
+    elif of.default_factory is not MISSING:
+        value = of.default_factory()
+    else:
+        return "**required**"
+    return f"`{_yaml(plain(value))}`"
+
+
+def _yaml(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {_yaml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_yaml(item) for item in value) + "]"
+    return str(value)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(document(), "utf-8")

@@ -1,0 +1,1 @@
+"""Training a bundle from labelled ground. Preprocessing is the contract's, the same as in inference."""
