@@ -38,6 +38,6 @@ def parse_chunk_key(text: str) -> ChunkKey:
     """The inverse of `str(ChunkKey)`; for command lines."""
     scene, _, cell = text.rpartition("/")
     row, _, col = cell.partition("_")
-    if not (scene and row.isdigit() and col.isdigit()):
+    if not (scene and row.isdecimal() and col.isdecimal()):
         raise RecipeError("this is not the name of a chunk", expected="SCENE/ROW_COLUMN", got=text)
     return ChunkKey(scene, int(row), int(col))

@@ -24,7 +24,7 @@ from typing import Any, TypeVar, cast
 from batchseg.errors import ForeignRunError
 from batchseg.ledger.keys import ChunkKey, TaskKey
 from batchseg.ledger.records import Record, SheetRecord, Stint, from_json, to_json
-from batchseg.store import Store
+from batchseg.store import Store, get_json
 
 RECIPE_KEY = "run/recipe.json"
 K = TypeVar("K", Record, SheetRecord, Stint)
@@ -89,21 +89,21 @@ class Ledger:
 
     def story(self, task: TaskKey) -> tuple[str, ...] | None:
         try:
-            return tuple(json.loads(self.store.get(quarantine_key(task)))["story"])
+            return tuple(get_json(self.store, quarantine_key(task))["story"])
         except FileNotFoundError:
             return None
 
     def quarantined(self) -> dict[str, tuple[str, ...]]:
         found = {}
         for key, _ in sorted(self.store.names("run/quarantine")):
-            content = json.loads(self.store.get(key))
+            content = get_json(self.store, key)
             found[content["task"]] = tuple(content["story"])
         return found
 
     def resolved(self) -> dict[str, Any] | None:
         """What an earlier run in this folder wrote down as its recipe."""
         try:
-            return cast("dict[str, Any]", json.loads(self.store.get(RECIPE_KEY)))
+            return cast("dict[str, Any]", get_json(self.store, RECIPE_KEY))
         except FileNotFoundError:
             return None
 

@@ -31,7 +31,7 @@ class StageClock:
     """Thread-safe. `now` is any steady clock in seconds."""
 
     now: Callable[[], float] = time.monotonic
-    idle_s: float = 0.0
+    _idle_s: float = 0.0
     _open: list[tuple[int, str]] = field(default_factory=list)
     _spent_s: defaultdict[str, defaultdict[str, float]] = field(
         default_factory=lambda: defaultdict(lambda: defaultdict(float))
@@ -69,6 +69,13 @@ class StageClock:
             self._tick()
             return {task: paid_s(spent) for task, spent in self._spent_s.items()}
 
+    @property
+    def idle_s(self) -> float:
+        """Seconds in no stage at all, up to now."""
+        with self._lock:
+            self._tick()
+            return self._idle_s
+
     def _tick(self) -> None:
         now_s = self.now()
         elapsed_s, self._last_s = now_s - self._last_s, now_s
@@ -76,7 +83,7 @@ class StageClock:
             stage, task = min(self._open)
             self._spent_s[task][STAGES[stage]] += elapsed_s
         else:
-            self.idle_s += elapsed_s
+            self._idle_s += elapsed_s
 
 
 def paid_s(seconds: Mapping[str, float]) -> float:

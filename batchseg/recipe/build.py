@@ -11,6 +11,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, field, fields, is_dataclass
+from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from batchseg.errors import RecipeError
@@ -40,13 +41,19 @@ def build(kind: type[T], data: object, *, where: str) -> T:
     for key in data:
         if key not in known:
             raise _unknown_key(str(key), list(known), where)
-    hints = typing.get_type_hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     given = {f.name: _convert(hints[f.name], data[key], f"{where}: {key}") for key, f in known.items() if key in data}
     for key, f in known.items():
         if f.name not in given and f.default is MISSING and f.default_factory is MISSING:
             doc = f" ({f.metadata['doc']})" if "doc" in f.metadata else ""
             raise RecipeError(f"`{key}` is missing", where=where, todo=f"add a line `{key}: …`{doc}")
     return kind(**given)
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Understanding annotations takes longer than using them, and a ledger holds many records."""
+    return typing.get_type_hints(kind)
 
 
 def _unknown_key(key: str, known: list[str], where: str) -> RecipeError:
