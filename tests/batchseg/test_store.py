@@ -1,0 +1,203 @@
+"""An object appears whole or not at all, whatever dies and whenever."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchseg.errors import DamagedError
+from batchseg.store import LocalStore, Store, digest_of, get_json
+from tests.fakes import CountingStore, Crash, CrashingStore
+from tests.strategies import quick
+
+KEY = "run/records/a/0_0.json"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "out")
+
+
+def files(store: LocalStore) -> list[str]:
+    return sorted(path.relative_to(store.root).as_posix() for path in store.root.rglob("*") if path.is_file())
+
+
+def test_what_was_put_is_got(store: LocalStore) -> None:
+    store.put(KEY, b"one")
+    store.put(KEY, b"two")
+    assert store.get(KEY) == b"two"
+    assert files(store) == [KEY]
+
+
+def test_an_object_that_is_not_there(store: LocalStore) -> None:
+    with pytest.raises(FileNotFoundError):
+        store.get(KEY)
+    store.delete(KEY)
+    store.put(KEY, b"")
+    assert store.get(KEY) == b""
+    store.delete(KEY)
+    store.delete(KEY)
+    with pytest.raises(FileNotFoundError):
+        store.get(KEY)
+
+
+def test_names_are_those_below_a_folder_with_their_sizes(store: LocalStore) -> None:
+    for key, content in (("a/1", b"x"), ("a/b/2", b"yy"), ("ab/3", b"zzz"), ("c", b"")):
+        store.put(key, content)
+    assert sorted(store.names("a")) == [("a/1", 1), ("a/b/2", 2)]
+    assert sorted(store.names("")) == [("a/1", 1), ("a/b/2", 2), ("ab/3", 3), ("c", 0)]
+    assert list(store.names("nothing")) == []
+
+
+def test_a_folder_that_cannot_be_read_is_not_an_empty_one(store: LocalStore) -> None:
+    store.put("run/records", b"a file where a folder should be")
+    with pytest.raises(NotADirectoryError):
+        list(store.names("run/records"))
+
+
+def test_a_finished_file_is_moved_into_place(store: LocalStore) -> None:
+    made = store.scratch() / "labels.tif"
+    made.write_bytes(b"pixels")
+    store.put("a/labels.tif", b"old")
+    store.put_file("a/labels.tif", made)
+    assert store.get("a/labels.tif") == b"pixels"
+    assert files(store) == ["a/labels.tif"]
+
+
+DIES = """
+import os, pathlib, sys
+from batchseg.store import LocalStore
+os.fsync = lambda number: os._exit(9)
+store, path = LocalStore(pathlib.Path(sys.argv[1])), pathlib.Path(sys.argv[2])
+store.put_file("run/records/a/0_0.json", path) if path.exists() else store.put("run/records/a/0_0.json", b"new" * 999)
+"""
+
+
+@pytest.mark.parametrize("what", ["put", "put_file"])
+def test_a_process_that_dies_before_the_rename_leaves_the_old_object(store: LocalStore, what: str) -> None:
+    store.put(KEY, b"old")
+    made = store.root / "made"
+    if what == "put_file":
+        made.write_bytes(b"new" * 999)
+    died = subprocess.run([sys.executable, "-c", DIES, store.root, made], check=False)
+    assert died.returncode == 9
+    assert store.get(KEY) == b"old"
+    assert [key for key, _ in store.names("run")] == [KEY], "what is unfinished has no name"
+    assert store.sweep() == (1 if what == "put" else 0)
+    assert [name for name in files(store) if name != "made"] == [KEY]
+
+
+def test_an_error_while_writing_leaves_nothing_behind(store: LocalStore) -> None:
+    store.put(KEY, b"old")
+    with pytest.raises(TypeError):
+        store.put(KEY, "text")  # type: ignore[arg-type]
+    assert store.get(KEY) == b"old"
+    assert files(store) == [KEY]
+
+
+def test_sweeping_removes_what_dead_writers_left_and_nothing_else(store: LocalStore) -> None:
+    store.put(KEY, b"kept")
+    (store.root / "run/records/a/.unfinished-00ff").write_bytes(b"half")
+    folder = store.scratch() / "tmp1234"
+    folder.mkdir()
+    (folder / "labels.tif").write_bytes(b"half a sheet")
+    (store.scratch() / "table.parquet").write_bytes(b"half a table")
+    assert store.sweep() == 3
+    assert files(store) == [KEY]
+    assert store.sweep() == 0
+
+
+def test_a_reader_sees_whole_objects_while_they_are_replaced(store: LocalStore) -> None:
+    contents = [bytes([i]) * 50_000 for i in range(4)]
+    store.put(KEY, contents[0])
+    done = threading.Event()
+
+    def replace() -> None:
+        for i in range(80):
+            store.put(KEY, contents[i % 4])
+        done.set()
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    seen = set()
+    while not done.is_set():
+        seen.add(store.get(KEY))
+        assert {key for key, _ in store.names("run/records")} == {KEY}
+    writer.join()
+    assert seen <= set(contents)
+
+
+@quick
+@given(st.binary(max_size=200))
+def test_digests_are_of_the_content(content: bytes) -> None:
+    assert digest_of(content) == digest_of(bytes(content))
+    assert digest_of(content) != digest_of(content + b"\0")
+    assert len(digest_of(content)) == 32
+
+
+def test_facts_that_cannot_be_read_are_damage(store: LocalStore) -> None:
+    store.put("run/driver.json", b'{"half": ')
+    with pytest.raises(DamagedError, match=r"run/driver\.json: this is not JSON"):
+        get_json(store, "run/driver.json")
+    store.put("run/driver.json", b"\xff\xfe")
+    with pytest.raises(DamagedError, match=r"run/driver\.json: this is not JSON"):
+        get_json(store, "run/driver.json")
+    with pytest.raises(FileNotFoundError):
+        get_json(store, "run/other.json")
+
+
+# The stores that tests use
+
+
+def use(store: Store, made: Path) -> None:
+    """One of everything: operations 0 to 5."""
+    store.put("a", b"first")
+    store.put("a", b"second")
+    store.get("a")
+    made.write_bytes(b"file")
+    store.put_file("b", made)
+    list(store.names(""))
+    store.delete("a")
+
+
+def test_a_counting_store_counts_everything(store: LocalStore, tmp_path: Path) -> None:
+    counting = CountingStore(store)
+    use(counting, tmp_path / "made")
+    assert counting.operations == ["put a", "put a", "get a", "put_file b", "names ", "delete a"]
+
+
+@pytest.mark.parametrize("torn", [False, True])
+@pytest.mark.parametrize("at", range(7))
+def test_a_crashing_store_strikes_once_at_its_time(store: LocalStore, tmp_path: Path, at: int, torn: bool) -> None:
+    crashing = CrashingStore(store, at=at, torn=torn)
+    if at == 6:
+        use(crashing, tmp_path / "made")
+    else:
+        with pytest.raises(Crash):
+            use(crashing, tmp_path / "made")
+    assert len(crashing.operations) == min(at + 1, 6)
+    expected: dict[str, bytes] = [
+        {},
+        {"a": b"first"},
+        {"a": b"second"},
+        {"a": b"second"},
+        {"a": b"second", "b": b"file"},
+        {"a": b"second", "b": b"file"},
+        {"b": b"file"},
+    ][at]
+    assert {key: store.get(key) for key, _ in store.names("")} == expected
+    assert store.sweep() == (1 if torn and at < 2 else 0), "a torn put leaves half of a file"
+
+
+def test_a_strike_may_be_anything_and_what_it_lets_pass_goes_on(store: LocalStore, tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+    crashing = CrashingStore(store, at=1, strike=lambda: seen.append([key for key, _ in store.names("")]))
+    use(crashing, tmp_path / "made")
+    assert seen == [["a"]]
+    assert files(store) == ["b"]
