@@ -38,7 +38,8 @@ def measure(job: Job, scene: SceneJob, prediction: Prediction, labels: LabelSour
 
 def class_index(labels_HW: NDArray[Any], ids: tuple[int, ...], nodata: int) -> NDArray[Any]:
     """Class ids to their positions in the bundle's list; what is no class gets the position after the last."""
-    table = np.full(int(np.iinfo(labels_HW.dtype).max) + 1, len(ids), np.uint16 if len(ids) > 254 else np.uint8)
+    # One entry for every code of sixteen bits, since a reference may be wider than the labels layer.
+    table = np.full(65536, len(ids), np.uint16 if len(ids) > 254 else np.uint8)
     table[list(ids)] = np.arange(len(ids))
     table[nodata] = len(ids)
     index_HW: NDArray[Any] = table[labels_HW]

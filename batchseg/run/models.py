@@ -34,7 +34,7 @@ def open_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str
                 todo="put the old bundle back, or give another output folder",
             )
         segmenter = open_segmenter(bundle, device=spec.device, tile_px=job.core_px + 2 * wanted.halo_px)
-        numerics = bundle.contract.numerics[spec.device]
+        numerics = bundle.contract.numerics_on(spec.device)
         environment[tier] = (
             f"{numerics.backend} {numerics.precision}, batch {numerics.batch}, {numerics.threads} threads"
         )

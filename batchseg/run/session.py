@@ -72,13 +72,13 @@ def run(
     open_pool: OpenPool | None = None,
     options: Options | None = None,
     resolved: Resolved | None = None,
+    store: LocalStore | None = None,
 ) -> Outcome:
     """Run or resume a recipe; by default with one worker in this process."""
     fleet, options = fleet or Fleet(), options or Options()
     resolved = resolved or resolve(recipe)
-    job, store = resolved.job, LocalStore(Path(recipe.output))
-    ledger = Ledger(store)
-    ledger.check(job.fingerprint, resolved.content)
+    store = store or LocalStore(Path(recipe.output))
+    Ledger(store).check(resolved.fingerprint, resolved.content)
     driver = Driver(store)
     driver.claim()
     with ExitStack() as stack:

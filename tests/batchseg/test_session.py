@@ -1,0 +1,158 @@
+"""Whole runs with quick models: what is written, what a resume does, what an interruption leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from batchseg.errors import ForeignRunError
+from batchseg.ledger.ledger import Ledger
+from batchseg.recipe import Fleet, Models, PoolSpec
+from batchseg.store import LocalStore
+from tests.fakes import CountingStore, CrashingStore
+from tests.runs import Workplace, noise, product_bytes, write_fake_bundle
+
+
+def comparable_records(output: Path) -> dict[str, object]:
+    """Records without who made them and when."""
+    return {str(r.key): replace(r, attempt=None) for r in Ledger(LocalStore(output)).records()}  # type: ignore[arg-type]
+
+
+def test_a_run_writes_what_it_says(tmp_path):
+    place = Workplace.of(tmp_path, noise(70, 45))
+    outcome = place.run()
+    assert outcome.exit_status == 0
+    with rasterio.open(place.output / "scene0" / "labels.tif") as labels, rasterio.open(place.scenes[0]) as scene:
+        assert (labels.width, labels.height, labels.crs, labels.transform) == (45, 70, scene.crs, scene.transform)
+        assert labels.nodata == 255
+        assert set(np.unique(labels.read(1))) <= set(range(5))
+    metrics = json.loads((place.output / "metrics.json").read_text())
+    assert metrics["valid_px"] == 70 * 45
+    assert metrics["area_km2"] == pytest.approx(70 * 45 / 1e6, rel=0.01)
+    assert metrics["chunks"] == {"done": 6, "empty": 0, "failed": 0, "not_run": 0}
+    assert sum(metrics["class_px"].values()) == metrics["valid_px"]
+    assert json.loads((place.output / "run" / "exit.json").read_text())["exit_status"] == 0
+
+
+def test_costs_add_up_to_what_was_paid(tmp_path):
+    place = Workplace.of(tmp_path, noise(70, 45))
+    metrics = place.run(fleet=Fleet(pools=(PoolSpec(usd_per_hour=3600.0),))).metrics
+    stint = next(Ledger(LocalStore(place.output)).stints())
+    paid_usd = stint.beat_unix_s - stint.begun_unix_s
+    assert metrics["cost_usd"] == pytest.approx(paid_usd, rel=0.02)
+    assert sum(metrics["cost"].values()) == pytest.approx(metrics["cost_usd"], rel=1e-6)
+
+
+def test_a_finished_run_has_nothing_to_do(tmp_path):
+    place = Workplace.of(tmp_path, noise(40, 40))
+    place.run()
+    before = {path: path.stat().st_mtime_ns for path in (place.output / "scene0").rglob("*")}
+    assert place.run().exit_status == 0
+    assert {path: path.stat().st_mtime_ns for path in (place.output / "scene0").rglob("*")} == before
+
+
+def test_i4_another_recipe_under_the_same_output_stops_and_names_what_differs(tmp_path):
+    place = Workplace.of(tmp_path, noise(40, 40))
+    place.run()
+    with pytest.raises(ForeignRunError, match=r"scale \(null -> \[0.0, 128.0\]\)") as caught:
+        place.run(scale=(0.0, 128.0))
+    assert caught.value.exit_status == 2
+
+
+def test_another_fleet_or_price_goes_on(tmp_path):
+    place = Workplace.of(tmp_path, noise(40, 40))
+    place.run()
+    assert place.run(fleet=Fleet(pools=(PoolSpec(name="dear", usd_per_hour=9.0),))).exit_status == 0
+
+
+def test_labels_named_later_are_scored_without_running_a_model(tmp_path):
+    place = Workplace.of(tmp_path, noise(40, 40))
+    place.run()
+    with rasterio.open(place.output / "scene0" / "labels.tif") as made:
+        truth, profile = made.read(1), made.profile
+    truth[:10] = 255
+    truth[10:20] = (truth[10:20] + 1) % 5
+    reference = tmp_path / "labels.tif"
+    with rasterio.open(reference, "w", driver="GTiff", **{k: profile[k] for k in ("crs", "transform", "dtype", "count", "width", "height")}) as file:
+        file.write(truth, 1)
+    later = place.run(labels=(str(reference),)).metrics
+    confusion = np.array(later["confusion"])
+    assert confusion.sum() == 30 * 40
+    assert np.diag(confusion).sum() == 20 * 40
+    fresh = Workplace(tmp_path, place.scenes).run(labels=(str(reference),), output=str(tmp_path / "fresh")).metrics
+    assert fresh["confusion"] == later["confusion"]
+
+
+def test_a_damaged_object_is_made_again(tmp_path):
+    """I3: the digest of every committed object is checked before it goes into a GeoTIFF."""
+    place = Workplace.of(tmp_path, noise(70, 45))
+    place.run()
+    clean = product_bytes(place.output)
+    stored = place.output / "scene0" / "mask.zarr" / "labels" / "1.0"
+    content = bytearray(stored.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    stored.write_bytes(bytes(content))
+    (place.output / "run" / "sheets" / "scene0" / "0_0.json").unlink()
+    assert place.run().exit_status == 0
+    assert product_bytes(place.output) == clean
+
+
+def test_a_lost_object_is_made_again(tmp_path):
+    place = Workplace.of(tmp_path, noise(70, 45))
+    place.run()
+    clean = product_bytes(place.output)
+    (place.output / "scene0" / "mask.zarr" / "confidence" / "2.1").unlink()
+    (place.output / "scene0" / "tier.tif").unlink()
+    assert place.run().exit_status == 0
+    assert product_bytes(place.output) == clean
+
+
+def test_two_tiers_differ_where_polygons_say_so(tmp_path):
+    place = Workplace.of(tmp_path, noise(64, 64))
+    models = Models(bulk=write_fake_bundle(tmp_path / "bulk"), heavy=write_fake_bundle(tmp_path / "heavy", tier="heavy"))
+    assert place.run(models=models).metrics["tiles"] == {"bulk": 16, "heavy": 0, "skipped": 0}
+
+
+def run_in_a_child(place: Workplace, store: LocalStore) -> int:
+    """The child may die hard; the parent only sees how it ended."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(place.run(store=store).exit_status)
+        except BaseException:  # noqa: BLE001 - nothing of the child may run on
+            os._exit(99)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.fixture(scope="module")
+def crash_place(tmp_path_factory) -> tuple[Workplace, int, dict[str, str], dict[str, object]]:
+    """A clean run with every operation counted, then an empty output again."""
+    pixels = noise(40, 45)
+    pixels[:, :20, 32:] = 0
+    place = Workplace.of(tmp_path_factory.mktemp("crash"), pixels)
+    counting = CountingStore(LocalStore(place.output))
+    assert place.run(store=counting).exit_status == 0
+    clean = product_bytes(place.output), comparable_records(place.output)
+    return place, len(counting.operations), *clean
+
+
+@pytest.mark.parametrize("torn", [False, True])
+@pytest.mark.parametrize("part", range(8))
+def test_death_at_any_operation_leaves_nothing_wrong(crash_place, tmp_path, part, torn):
+    """Die at operation i, resume, and compare with the clean run: for every i (this part: each eighth)."""
+    place, num_operations, products, records = crash_place
+    for at in range(part, num_operations, 8):
+        output = tmp_path / f"out{at}"
+        dying = Workplace(place.folder, place.scenes, {"output": str(output)})
+        store = CrashingStore(LocalStore(output), at=at, torn=torn, strike=lambda: os._exit(77))
+        assert run_in_a_child(dying, store) == 77, f"operation {at} was never reached"
+        assert run_in_a_child(dying, LocalStore(output)) == 0, f"no resume after operation {at}"
+        assert product_bytes(output) == products, f"other bytes after operation {at}"
+        assert comparable_records(output) == records, f"other records after operation {at}"
+        assert not list(output.rglob(".unfinished-*"))
