@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,7 @@ def load_bundle(ref: str) -> Bundle:
         raise BundleError("the weights are missing", where=str(folder / WEIGHTS), todo="fetch the bundle again")
     try:
         return Bundle(_contract(item), folder, _weights_sha256(item))
-    except (KeyError, TypeError, IndexError, RecipeError) as error:
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError, RecipeError) as error:
         raise BundleError(
             "the contract cannot be understood", where=str(folder / ITEM), got=f"{type(error).__name__}: {error}"
         ) from error
@@ -107,9 +108,11 @@ def write_bundle(folder: Path, contract: Contract, weights: bytes, *, made: str)
 
 
 def _weights_sha256(item: dict[str, Any]) -> str:
-    checksum = item["assets"]["weights"]["file:checksum"]
-    # A multihash: 0x12 is sha2-256, 0x20 its length in bytes.
-    return str(checksum).removeprefix("1220")
+    """From a multihash: 0x12 is sha2-256, 0x20 its length in bytes."""
+    checksum = str(item["assets"]["weights"]["file:checksum"])
+    if not re.fullmatch("1220[0-9a-f]{64}", checksum):
+        raise ValueError(f"file:checksum {checksum!r} is not a SHA-256 multihash, 1220 and 64 hexadecimal digits")
+    return checksum.removeprefix("1220")
 
 
 def _contract(item: dict[str, Any]) -> Contract:
@@ -122,7 +125,7 @@ def _contract(item: dict[str, Any]) -> Contract:
         tier=ours["tier"],
         bands=tuple(
             build(BandWanted, {"name": band["name"], "common": band.get("eo:common_name")}, where="bands")
-            for band in properties["bands"]
+            for band in item["assets"]["weights"]["bands"]
         ),
         dtype=model_input["input"]["data_type"],
         range=tuple(ours["range"]),
@@ -154,7 +157,6 @@ def _item(contract: Contract, sha256: str, size_bytes: int, made: str) -> dict[s
         "geometry": None,
         "properties": {
             "datetime": made,
-            "bands": [_band(band) for band in contract.bands],
             "mlm:name": contract.name,
             "mlm:architecture": contract.architecture["kind"],
             "mlm:tasks": ["semantic-segmentation"],
@@ -173,6 +175,8 @@ def _item(contract: Contract, sha256: str, size_bytes: int, made: str) -> dict[s
                 "type": "application/vnd.safetensors",
                 "roles": ["mlm:model", "mlm:weights"],
                 "mlm:artifact_type": "safetensors",
+                # STAC allows bands in properties only beside bands of an asset, so they stand here alone.
+                "bands": [_band(band) for band in contract.bands],
                 "file:checksum": f"1220{sha256}",
                 "file:size": size_bytes,
             }
@@ -208,7 +212,13 @@ def _output(contract: Contract) -> dict[str, Any]:
             "data_type": "float32",
         },
         "classification:classes": [
-            {"value": c.id, "name": c.name, "color_hint": "{:02X}{:02X}{:02X}".format(*c.rgb)} for c in contract.classes
+            {
+                "value": c.id,
+                "name": c.name,
+                "description": c.name,  # the schema wants one
+                "color_hint": "{:02X}{:02X}{:02X}".format(*c.rgb),
+            }
+            for c in contract.classes
         ],
     }
 

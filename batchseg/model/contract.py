@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from batchseg.errors import BundleError
 from batchseg.scene.bands import BandWanted
 
 DeviceKind = Literal["cpu", "cuda"]
+TierName = Literal["bulk", "heavy"]
+InputType = Literal["uint8", "uint16", "float32"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +25,7 @@ class ClassInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numerics:
-    """How a model is run on one kind of device. Measured once, obeyed always: it decides the last bits of the output."""
+    """How a model is run on one kind of device. Measured once, obeyed always: it decides the output's last bits."""
 
     backend: Literal["torch", "openvino"]
     precision: Literal["float32", "bfloat16"]
@@ -36,10 +40,10 @@ class Numerics:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
     name: str
-    tier: Literal["bulk", "heavy"]
+    tier: TierName
     """The slot that it was made for; any slot may use it."""
     bands: tuple[BandWanted, ...]
-    dtype: Literal["uint8", "uint16", "float32"]
+    dtype: InputType
     range: tuple[float, float]
     """Raw values that the model knows; what lies beyond is clipped when a recipe scales."""
     mean: tuple[float, ...]
@@ -59,17 +63,36 @@ class Contract:
     lineage: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for got in (*self._problems(), *self._problems_of_numerics()):
+            raise BundleError("this contract contradicts itself", where=self.name, got=got)
+
+    def _problems(self) -> Iterator[str]:
         num_bands = len(self.bands)
         if not num_bands or len(self.mean) != num_bands or len(self.std) != num_bands:
-            raise self._broken(f"{num_bands} bands, {len(self.mean)} means, {len(self.std)} deviations")
+            yield f"{num_bands} bands, {len(self.mean)} means, {len(self.std)} deviations"
+        elif not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
+            yield f"means {self.mean}, deviations {self.std}; deviations are above 0"
         ids = [c.id for c in self.classes]
         if not ids or len(set(ids)) < len(ids) or min(ids) < 0 or max(ids) > 65534 or 255 in ids:
-            raise self._broken(f"class ids {ids}; they are different, 0 to 65534, and 255 is nodata")
+            yield f"class ids {ids}; they are different, 0 to 65534, and 255 is nodata"
+        if self.tier not in get_args(TierName) or self.dtype not in get_args(InputType):
+            yield f"tier {self.tier!r}, data type {self.dtype!r}"
+        if not -math.inf < self.range[0] < self.range[1] < math.inf:
+            yield f"a range of {self.range[0]:g} to {self.range[1]:g}"
+        if not 0 < self.gsd_m[0] <= self.gsd_m[1]:
+            yield f"pixels of {self.gsd_m[0]:g} to {self.gsd_m[1]:g} m"
         if self.halo_px < 0 or self.stride_px < 1:
-            raise self._broken(f"halo {self.halo_px}, stride {self.stride_px}")
+            yield f"halo {self.halo_px}, stride {self.stride_px}"
 
-    def _broken(self, got: str) -> BundleError:
-        return BundleError("this contract contradicts itself", where=self.name, got=got)
+    def _problems_of_numerics(self) -> Iterator[str]:
+        if not self.numerics or not set(self.numerics) <= set(get_args(DeviceKind)):
+            yield f"numerics for {', '.join(self.numerics) or 'no device'}; devices are cpu and cuda"
+        for kind, numerics in self.numerics.items():
+            # A batch of nothing would label nothing, and nobody would be told.
+            if numerics.batch < 1 or numerics.threads < 1:
+                yield f"{kind}: a batch of {numerics.batch} on {numerics.threads} threads"
+            if kind != "cpu" and numerics.backend == "openvino":
+                yield f"{kind}: OpenVINO, which is for CPUs here"
 
     def numerics_on(self, device: DeviceKind) -> Numerics:
         found = self.numerics.get(device)

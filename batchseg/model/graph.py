@@ -18,6 +18,9 @@ CERTAIN = 254
 class WholeGraph(nn.Module):
     """Normalise, run the network, upsample to full resolution, softmax, take the best."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.network = network

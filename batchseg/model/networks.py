@@ -2,8 +2,8 @@
 
 The heavy one is SegFormer, as `transformers` builds it. The bulk one is ours, made for throughput: dense convolutions
 at a quarter and an eighth of the resolution, channel counts that suit matrix units, no normalisation left at inference,
-no global operation. What a pixel depends on ends `BULK_FIELD_PX` away, so with a halo of that size a tile's core is what
-the whole image would give.
+no global operation. What a pixel depends on ends `BULK_FIELD_PX` away, so with a halo of that size a tile's core is
+what the whole image would give.
 """
 
 from __future__ import annotations
@@ -51,6 +51,8 @@ class SegFormer(nn.Module):
             num_channels=num_bands, num_labels=num_classes, drop_path_rate=0.05, **SEGFORMER_SIZES[size]
         )
         self.segformer = SegformerForSemanticSegmentation(config)
+        # Never called; where there is none, tracing makes the library log that it would take one for language models.
+        self.segformer.loss_function = functional.cross_entropy
 
     def forward(self, x_NBHW: Tensor) -> Tensor:
         logits: Tensor = self.segformer(x_NBHW).logits
@@ -97,8 +99,11 @@ def folded(network: nn.Module) -> nn.Module:
     """Merge each normalisation into its convolution: the same function with fewer passes over memory."""
     for name, child in list(network.named_children()):
         if isinstance(child, _Conv):
-            fused = torch.nn.utils.fuse_conv_bn_eval(child[0].eval(), child[1].eval())
-            setattr(network, name, nn.Sequential(fused, child[2]))
+            conv, normalisation, activation = child.eval()
+            assert isinstance(conv, nn.Conv2d)
+            assert isinstance(normalisation, nn.BatchNorm2d)
+            fused = torch.nn.utils.fuse_conv_bn_eval(conv, normalisation)
+            setattr(network, name, nn.Sequential(fused, activation))
         else:
             folded(child)
     return network

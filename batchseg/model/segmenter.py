@@ -1,7 +1,8 @@
 """Running a bundle on a device, as its numerics say. Two backends: torch, and OpenVINO for CPUs.
 
 OpenVINO needs torch and the network's library only once, to convert the graph; the converted one is kept in a cache by
-bundle, shape and version, so that the next worker starts without importing either.
+bundle, shape and versions, our own code of the graph among them, so that the next worker starts without importing
+either.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,11 +30,16 @@ Labels = NDArray[np.uint8]
 def open_segmenter(bundle: Bundle, *, device: DeviceKind, tile_px: int) -> Segmenter:
     """The bundle's model for tiles of this side."""
     numerics = bundle.contract.numerics_on(device)
+    if tile_px % bundle.contract.stride_px:
+        expected = f"a multiple of {bundle.contract.stride_px} px"
+        raise BundleError(
+            "the tile does not fit the model", where=bundle.contract.name, expected=expected, got=f"{tile_px} px"
+        )
     if len(bundle.contract.classes) > 255:
         raise BundleError("more classes than one graph can tell apart", where=bundle.contract.name, expected="255")
     if numerics.backend == "openvino":
         return OpenVinoSegmenter(bundle, numerics, tile_px)
-    return TorchSegmenter(bundle, numerics, device)
+    return TorchSegmenter(bundle, numerics, tile_px, device)
 
 
 def load_graph(bundle: Bundle) -> Any:
@@ -56,9 +64,10 @@ def load_graph(bundle: Bundle) -> Any:
 class TorchSegmenter:
     """Eager torch, channels last. Its threads are set for the calling thread each time: Ray sets them to one."""
 
-    def __init__(self, bundle: Bundle, numerics: Numerics, device: DeviceKind) -> None:
+    def __init__(self, bundle: Bundle, numerics: Numerics, tile_px: int, device: DeviceKind) -> None:
         import torch  # noqa: PLC0415 - seconds to import
 
+        self._shape = (numerics.batch, len(bundle.contract.bands), tile_px, tile_px)
         self._torch, self._numerics, self._device = torch, numerics, device
         self.batch = numerics.batch
         graph = load_graph(bundle).to(device)
@@ -68,6 +77,7 @@ class TorchSegmenter:
 
     def __call__(self, x_NBHW: NDArray[Any], /) -> tuple[Labels, Labels]:
         torch = self._torch
+        _check_shape(x_NBHW, self._shape)
         torch.set_num_threads(self._numerics.threads)
         with torch.inference_mode():
             x = torch.from_numpy(x_NBHW).to(self._device, non_blocking=True)
@@ -84,8 +94,8 @@ class OpenVinoSegmenter:
         self.batch = numerics.batch
         contract = bundle.contract
         dtype = "uint8" if contract.dtype == "uint8" else "float32"
-        shape = (numerics.batch, len(contract.bands), tile_px, tile_px)
-        path = _converted(bundle, shape, dtype)
+        self._shape = (numerics.batch, len(contract.bands), tile_px, tile_px)
+        path = _converted(bundle, self._shape, dtype)
         options = {
             "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[numerics.precision],
             "INFERENCE_NUM_THREADS": numerics.threads,
@@ -95,8 +105,15 @@ class OpenVinoSegmenter:
         self._request = compiled.create_infer_request()
 
     def __call__(self, x_NBHW: NDArray[Any], /) -> tuple[Labels, Labels]:
+        _check_shape(x_NBHW, self._shape)
         found = self._request.infer([x_NBHW], share_inputs=True)
         return found[0].copy(), found[1].copy()
+
+
+def _check_shape(x_NBHW: NDArray[Any], shape: tuple[int, ...]) -> None:
+    """Torch would take any, and might round differently in a batch of another size."""
+    if x_NBHW.shape != shape:
+        raise ValueError(f"tiles of {x_NBHW.shape}, made for {shape}")
 
 
 def cache_folder() -> Path:
@@ -105,7 +122,8 @@ def cache_folder() -> Path:
 
 def _converted(bundle: Bundle, shape: tuple[int, ...], dtype: str) -> Path:
     """The graph as an OpenVINO model file, converted once a machine."""
-    key = f"{bundle.digest} {shape} {dtype} {version('openvino')} {version('torch')}"
+    versions = [version(name) for name in ("openvino", "torch", "transformers")]
+    key = f"{bundle.digest} {shape} {dtype} {versions} {_code_digest()}"
     name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
     folder = cache_folder() / "openvino" / name
     if not (folder / "graph.xml").exists():
@@ -113,14 +131,17 @@ def _converted(bundle: Bundle, shape: tuple[int, ...], dtype: str) -> Path:
     return folder / "graph.xml"
 
 
+def _code_digest() -> str:
+    """Of our own code that makes the graph: a cache must not outlive a change of it."""
+    sources = [Path(__file__).with_name(name).read_bytes() for name in ("graph.py", "networks.py")]
+    return hashlib.blake2b(b"".join(sources), digest_size=16).hexdigest()
+
+
 def _convert(bundle: Bundle, shape: tuple[int, ...], dtype: str, folder: Path) -> None:
     """Into a folder of another name first: two workers may convert at once, and one of them may die."""
     import openvino  # noqa: PLC0415
-    import torch  # noqa: PLC0415
 
-    example = torch.zeros(shape, dtype=getattr(torch, dtype))
-    with torch.no_grad():
-        graph = openvino.convert_model(load_graph(bundle), example_input=example, input=[(list(shape), _type(dtype))])
+    graph = _openvino_graph(bundle, shape, dtype)
     unfinished = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}")
     unfinished.mkdir(parents=True)
     openvino.save_model(graph, unfinished / "graph.xml", compress_to_fp16=False)
@@ -129,9 +150,24 @@ def _convert(bundle: Bundle, shape: tuple[int, ...], dtype: str, folder: Path) -
     except OSError:
         if not (folder / "graph.xml").exists():
             raise  # not that another worker was faster
+        shutil.rmtree(unfinished)
 
 
-def _type(dtype: str) -> Any:
+def _openvino_graph(bundle: Bundle, shape: tuple[int, ...], dtype: str) -> Any:
+    """Through the frontend itself: `openvino.convert_model` would report each conversion to its makers."""
     import openvino  # noqa: PLC0415
+    import torch  # noqa: PLC0415
+    from openvino.frontend import FrontEndManager  # noqa: PLC0415
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # noqa: PLC0415
 
-    return {"uint8": openvino.Type.u8, "float32": openvino.Type.f32}[dtype]
+    example = torch.zeros(shape, dtype=getattr(torch, dtype))
+    with torch.no_grad(), warnings.catch_warnings():
+        # Tracing keeps shapes as constants and warns of it. They are constants here.
+        warnings.simplefilter("ignore")
+        decoder = TorchScriptPythonDecoder(load_graph(bundle), example_input=(example,), shared_memory=False)
+        frontend = FrontEndManager().load_by_framework("pytorch")
+        graph = frontend.convert(frontend.load(decoder))
+    tile = graph.inputs[0]
+    tile.get_node().set_element_type({"uint8": openvino.Type.u8, "float32": openvino.Type.f32}[dtype])
+    graph.reshape({tile: openvino.PartialShape(list(shape))})
+    return graph

@@ -23,27 +23,26 @@ class Ground:
     labels_WHW: NDArray[np.uint8]
     places: dict[int, NDArray[np.int64]]
     """By class: rows of (window, row, column)."""
-
-    @property
-    def mean(self) -> NDArray[np.float64]:
-        return self.pixels_WBHW[::4].mean((0, 2, 3))
-
-    @property
-    def std(self) -> NDArray[np.float64]:
-        return self.pixels_WBHW[::4].std((0, 2, 3))
+    mean: NDArray[np.float64]
+    """A band, of the pixels that have data."""
+    std: NDArray[np.float64]
 
 
 def synth_ground(spec: SynthGround, *, seed: int) -> Ground:
-    """A window somewhere in the scene of each seed."""
+    """A window somewhere in the scene of each seed; what has no data gets the mean, as at inference."""
     random = np.random.default_rng(seed)
     windows = []
     for scene_seed in range(*spec.seeds):
         row, col = random.integers(0, spec.size_px - spec.window_px + 1, 2)
         span = spec.window_px
         windows.append(render(scene_seed, spec.size_px, slice(row, row + span), slice(col, col + span), 3, "uint8"))
-    labels_WHW = np.stack([labels for _, labels in windows])
+    pixels_WBHW, labels_WHW = (np.stack(arrays) for arrays in zip(*windows, strict=True))
     places = {c.id: _places(labels_WHW, c.id, random) for c in CLASSES}
-    return Ground(np.stack([pixels for pixels, _ in windows]), labels_WHW, places)
+    valid_WHW = (pixels_WBHW != 0).any(axis=1)
+    sample = np.moveaxis(pixels_WBHW[::4], 1, -1)[valid_WHW[::4]]
+    mean, std = sample.mean(0), sample.std(0)
+    np.moveaxis(pixels_WBHW, 1, -1)[~valid_WHW] = np.rint(mean)
+    return Ground(pixels_WBHW, labels_WHW, places, mean, std)
 
 
 def _places(labels_WHW: NDArray[np.uint8], class_id: int, random: np.random.Generator) -> NDArray[np.int64]:
@@ -71,13 +70,13 @@ class Crops:
         span = self.crop_px
         x = self.ground.pixels_WBHW[window, :, row : row + span, col : col + span].astype(np.float32)
         y = self.ground.labels_WHW[window, row : row + span, col : col + span].copy()
-        x, y = self._turned(x, y)
         x = self._relit(x)
         chance = self.random.random()
         if chance < 0.10:
             self._beyond_edge(x, y)
         elif chance < 0.15:
             self._invalid(x, y)
+        x, y = self._turned(x, y)  # last, so that edges lie on every side
         return np.ascontiguousarray(x), np.ascontiguousarray(y)
 
     def _place(self) -> tuple[int, int, int]:
@@ -98,10 +97,11 @@ class Crops:
 
     def _relit(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Another light, another season: gain a band, offset, a little noise."""
-        gain = np.float32(self.random.normal(1.0, 0.08)) * self.random.normal(1.0, 0.03, (3, 1, 1)).astype(np.float32)
+        gain = self.random.normal(1.0, 0.08) * self.random.normal(1.0, 0.03, (x.shape[0], 1, 1))
         offset = np.float32(self.random.normal(0.0, 4.0))
         noise = self.random.normal(0.0, 1.5, x.shape).astype(np.float32)
-        return np.clip(x * gain + offset + noise, 0.0, 255.0)
+        relit: NDArray[np.float32] = np.clip(x * gain.astype(np.float32) + offset + noise, 0.0, 255.0)
+        return relit
 
     def _beyond_edge(self, x: NDArray[Any], y: NDArray[Any]) -> None:
         """As at the scene's edge: the last row or column is repeated, and nothing is labelled there."""
@@ -117,4 +117,4 @@ class Crops:
         angle = self.random.uniform(0.0, 2 * np.pi)
         middle = self.crop_px / 2
         side = (rows - middle) * np.sin(angle) + (cols - middle) * np.cos(angle) > self.random.uniform(0.0, middle)
-        x[:, side], y[side] = self.ground.mean[:, None], UNLABELLED
+        x[:, side], y[side] = np.rint(self.ground.mean)[:, None], UNLABELLED

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save, save_file
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save, save_file
 from torch import Tensor
 from torch.nn import functional
 
+from batchseg.engine.inputs import cut_tile
+from batchseg.errors import RecipeError
 from batchseg.model.bundle import load_bundle, write_bundle
 from batchseg.model.contract import ClassInfo, Contract, Numerics
 from batchseg.model.graph import WholeGraph
@@ -26,8 +31,11 @@ from batchseg.scene.bands import BandWanted
 from batchseg.synth import CLASSES
 from batchseg.train.ground import UNLABELLED, Crops, Ground, synth_ground
 from batchseg.train.recipe import TrainRecipe
+from tiling.grid import Grid, tiles_of
+from tiling.span import Window
 
 BANDS = tuple(BandWanted(name=name, common=name) for name in ("red", "green", "blue"))
+_CORE_PX = 512
 Show = Callable[[int, int, dict[str, float]], None]
 
 
@@ -54,23 +62,32 @@ def train(recipe: TrainRecipe, folder: Path, *, made: str, show: Show) -> Path:
     for _ in range(training.step):
         crops.draw()  # the same crops as without the interruption
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "curve.csv").open("a", newline="") as file:
+    with _open_curve(folder / "curve.csv", training.step) as file:
         curve = csv.writer(file)
         while training.step < recipe.steps:
             facts = _step(training, crops)
             curve.writerow([training.step, *(f"{value:.5f}" for value in facts.values())])
+            file.flush()
             show(training.step, recipe.steps, facts)
             if training.step % recipe.checkpoint_every == 0:
                 _save(training, checkpoint)
-    iou = measure(training.graph, synth_ground(recipe.validate, seed=recipe.seed), recipe)
+    iou = measure(training.graph, synth_ground(recipe.validate, seed=recipe.seed), halo_px=recipe.halo_px)
     _write(training, folder, iou, made)
     return folder
+
+
+def _open_curve(path: Path, steps: int) -> TextIO:
+    """One line a step; those that the last checkpoint does not know are done again."""
+    kept = path.read_text("utf-8").splitlines(keepends=True)[:steps] if path.exists() else []
+    path.write_text("".join(kept), "utf-8")
+    return path.open("a", newline="", encoding="utf-8")
 
 
 def _begin(recipe: TrainRecipe, ground: Ground) -> Training:
     network = build_network(recipe.architecture, num_bands=len(BANDS), num_classes=len(CLASSES))
     mean, std = (tuple(round(float(v), 3) for v in values) for values in (ground.mean, ground.std))
-    graph = WholeGraph(network, mean, std).to(memory_format=torch.channels_last)
+    graph = WholeGraph(network, mean, std)
+    graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(
         graph.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
     )
@@ -127,43 +144,70 @@ def _soft_loss(teacher: WholeGraph, x: Tensor, scores: Tensor, recipe: TrainReci
     return distance * recipe.temperature**2
 
 
-def measure(graph: WholeGraph, ground: Ground, recipe: TrainRecipe) -> dict[str, float]:
-    """IoU a class over whole windows, cut into tiles as at inference would be, without their outermost halo."""
+def measure(graph: WholeGraph, ground: Ground, *, halo_px: int) -> dict[str, float]:
+    """IoU of each class that occurs, over whole windows cut into tiles as in a run."""
     confusion = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
-    halo = recipe.halo_px
     graph.eval()
-    for pixels, labels in zip(ground.pixels_WBHW, ground.labels_WHW, strict=True):
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            index, _ = graph(torch.from_numpy(pixels[None]))
-        inner = (slice(halo, -halo), slice(halo, -halo))
-        predicted, truth = index[0].numpy()[inner], labels[inner]
-        known = truth != UNLABELLED
-        pairs = truth[known].astype(np.int64) * len(CLASSES) + predicted[known]
+    for pixels_BHW, truth_HW in zip(ground.pixels_WBHW, ground.labels_WHW, strict=True):
+        predicted_HW = _predict(graph, pixels_BHW, halo_px)
+        known = truth_HW != UNLABELLED
+        pairs = truth_HW[known].astype(np.int64) * len(CLASSES) + predicted_HW[known]
         confusion += np.bincount(pairs, minlength=len(CLASSES) ** 2).reshape(confusion.shape)
     hits = np.diag(confusion)
     union = confusion.sum(0) + confusion.sum(1) - hits
-    return {c.name: round(float(hit / all_), 4) for c, hit, all_ in zip(CLASSES, hits, union, strict=True)}
+    return {c.name: round(float(hit / all_), 4) for c, hit, all_ in zip(CLASSES, hits, union, strict=True) if all_}
+
+
+def _predict(graph: WholeGraph, pixels_BHW: NDArray[np.uint8], halo_px: int) -> NDArray[np.uint8]:
+    rows, cols = pixels_BHW.shape[1:]
+    have = Window.of(0, rows, 0, cols)
+    labels_HW = np.empty((rows, cols), np.uint8)
+    for tile in tiles_of(Grid((rows, cols), _CORE_PX), have):
+        x_BHW = cut_tile(pixels_BHW, have, tile, halo_px, (rows, cols))
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            index_NHW, _ = graph(torch.from_numpy(x_BHW[None]).contiguous(memory_format=torch.channels_last))
+        of = tile.owned.within(tile.read_window(halo_px))
+        labels_HW[tile.owned.within(have)] = index_NHW[0].numpy()[of]
+    return labels_HW
 
 
 def _save(training: Training, checkpoint: Path) -> None:
+    """One file, replaced at once: step, network and optimiser are always of one moment."""
     checkpoint.mkdir(parents=True, exist_ok=True)
-    tensors = {f"network.{name}": value for name, value in training.graph.network.state_dict().items()}
+    tensors = {f"graph.{name}": value for name, value in training.graph.state_dict().items()}
     for number, state in training.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
     unfinished = checkpoint / "unfinished.safetensors"
-    save_file({k: v.contiguous() for k, v in tensors.items()}, unfinished, {"step": str(training.step)})
+    facts = {"step": str(training.step), "recipe": _must_agree(training.recipe)}
+    save_file({k: v.contiguous() for k, v in tensors.items()}, unfinished, facts)
     unfinished.replace(checkpoint / "state.safetensors")
-    (checkpoint / "step").write_text(str(training.step))
+
+
+def _must_agree(recipe: TrainRecipe) -> str:
+    """What of a recipe may not change between a checkpoint and what goes on from it."""
+    content = plain(recipe)
+    for free in ("steps", "threads", "checkpoint_every", "validate"):
+        content.pop(free)
+    return json.dumps(content, sort_keys=True)
 
 
 def _restore(training: Training, checkpoint: Path) -> None:
     path = checkpoint / "state.safetensors"
     if not path.exists():
         return
-    tensors = load_file(path)
-    training.step = int((checkpoint / "step").read_text())
-    network = {k.removeprefix("network."): v for k, v in tensors.items() if k.startswith("network.")}
-    training.graph.network.load_state_dict(network)
+    with safe_open(path, "pt") as file:
+        facts, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    ours = _must_agree(training.recipe)
+    if facts["recipe"] != ours:
+        raise RecipeError(
+            "a training of another recipe is unfinished here",
+            where=str(checkpoint),
+            expected=facts["recipe"],
+            got=ours,
+            todo="take another folder, or delete this checkpoint",
+        )
+    training.step = int(facts["step"])
+    training.graph.load_state_dict({k.removeprefix("graph."): v for k, v in tensors.items() if k.startswith("graph.")})
     state: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():
         if key.startswith("optimiser."):
