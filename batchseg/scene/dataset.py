@@ -6,6 +6,9 @@ GDAL datasets belong to one thread. Each thread keeps its own few open handles, 
 a scene is opened once a thread and a run over thousands of scenes does not run out of file descriptors. A handle whose
 read failed is closed: the next try opens the file again.
 
+Decoders differ in how they take damage. Most fail, which rasterio raises. JPEG and PackBits fill what is missing and
+only warn; rasterio logs that, so the log of the reading thread is watched during a read. Other warnings may pass.
+
 Settings that belong to the process (the block cache) are made once; all others travel with each call, because another
 library in the same process may have its own.
 """
@@ -14,6 +17,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
+import os
 import re
 import threading
 import warnings
@@ -34,14 +39,16 @@ GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """All that rasterio raises for what GDAL says."""
 
 BLOCK_CACHE_BYTES = 128 * 2**20
-"""GDAL would take 5 % of the memory. A chunk is read once, so what pays is one row of blocks for striped files."""
+"""GDAL would take 5 % of the memory. Tiled files need next to none, as chunks are read once. In a striped file the next
+chunk to the right lies in the same strips: 8192 px wide, it reads twice as fast with this as with half of it."""
 
 SETTINGS: dict[str, Any] = {
     # Sidecars (.msk, .aux.xml, world files) are asked for one by one: a folder of a million files is never listed.
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
-    # A few more threads than one keep a reader ahead of the device; decoding is the next limit after the model.
-    "GDAL_NUM_THREADS": "2",
-    # A JPEG block that is cut short would otherwise be filled with grey.
+    # Decoding with several threads is up to 1.7 times faster and takes a fifth more of the processor in all, which is
+    # worth it only where cores are left over beside the model.
+    "GDAL_NUM_THREADS": str(max(1, min(4, (os.cpu_count() or 1) // 4))),
+    # A JPEG file that is cut short would otherwise be filled with grey.
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
 }
 
@@ -52,12 +59,32 @@ _SCHEMES = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/", "http": "/vsicurl
 _warnings_lock = threading.Lock()
 
 
+_DAMAGE = re.compile(r"Corrupt JPEG|Premature end of JPEG|Invalid JPEG|PackBitsDecode")
+
+
 class _Handles(threading.local):
     def __init__(self) -> None:
         self.by_key: OrderedDict[tuple[str, str], Any] = OrderedDict()
 
 
 _handles = _Handles()
+
+
+class _DamageLog(logging.Handler):
+    """Keeps what GDAL says of damaged blocks, a thread at a time."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._heard = threading.local()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if _DAMAGE.search(text):
+            self._heard.text = text
+
+    def take(self) -> str | None:
+        text: str | None = self._heard.__dict__.pop("text", None)
+        return text
 
 
 def gdal_path(url: str) -> str:
@@ -103,6 +130,13 @@ def _bound_block_cache() -> None:
     set_gdal_config("GDAL_CACHEMAX", BLOCK_CACHE_BYTES)
 
 
+@functools.cache
+def _damage_log() -> _DamageLog:
+    log = _DamageLog()
+    logging.getLogger("rasterio").addHandler(log)
+    return log
+
+
 def open_raster(url: str) -> Any:
     """A dataset to be closed by the caller, inside `gdal()`. A raster without a place on the ground is no surprise."""
     with _warnings_lock, warnings.catch_warnings():
@@ -115,11 +149,17 @@ def reading(url: str, identity: dict[str, Any], where: str) -> Iterator[Any]:
     """A handle of this thread only. What GDAL raises inside the block becomes a ReadError that says `where`."""
     key = (url, repr(identity))
     with gdal():
+        _damage_log().take()
         try:
             yield _handle(key, identity)
         except GDAL_ERRORS as error:
             _close(key)
             raise ReadError("the raster could not be read", where=where, got=reason_of(error)) from error
+        damage = _damage_log().take()
+        if damage is not None:
+            # The handle's cache holds the patched-up block.
+            _close(key)
+            raise ReadError("the raster is damaged", where=where, got=damage)
 
 
 def _handle(key: tuple[str, str], identity: dict[str, Any]) -> Any:

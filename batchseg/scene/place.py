@@ -45,8 +45,16 @@ def area_reason(georef: Georef) -> str | None:
     _, reason = _ground(*_system(georef))
     if reason is not None:
         return reason
-    if georef.gcps and len(georef.gcps) < 3:
-        return f"{len(georef.gcps)} ground control points do not place a scene"
+    return _gcps_reason(georef.gcps) if georef.transform is None else None
+
+
+def _gcps_reason(gcps: tuple[tuple[float, ...], ...]) -> str | None:
+    if len(gcps) < 3:
+        return f"{len(gcps)} ground control points do not place a scene"
+    points = np.array(gcps)[:, :4]
+    for pair in (points[:, :2], points[:, 2:]):
+        if np.linalg.matrix_rank(pair - pair.mean(axis=0), tol=1e-6 * np.ptp(pair)) < 2:
+            return "the ground control points lie on one line"
     return None
 
 
@@ -134,12 +142,15 @@ def to_crs(georef: Georef, rows_px: NDArrayF, cols_px: NDArrayF) -> tuple[NDArra
 
 @functools.lru_cache(maxsize=64)
 def _fit(gcps: tuple[tuple[float, ...], ...]) -> tuple[Any, Any, Any, float, int]:
-    """Least-squares polynomials from pixels to the points' coordinates; of the second order from six points on."""
+    """Least-squares polynomials from pixels to the points' coordinates.
+
+    Of the second order where six points or more determine it; points in two columns, say, do not.
+    """
     points = np.array(gcps)
     pixels, x, y = points[:, :2], points[:, 2], points[:, 3]
     centre, span = pixels.mean(axis=0), float(np.ptp(pixels, axis=0).max()) or 1.0
-    order = 2 if len(points) >= 6 else 1
     row, col = ((pixels - centre) / span).T
+    order = 2 if np.linalg.matrix_rank(_terms(row, col, 2)) == 6 else 1
     terms = _terms(row, col, order)
     to_x, to_y = (np.linalg.lstsq(terms, values, rcond=None)[0] for values in (x, y))
     return to_x, to_y, centre, span, order

@@ -54,7 +54,10 @@ class Polygons:
 
     def tree(self) -> Any:
         if not self._tree:
-            self._tree.append(shapely.STRtree(shapely.from_wkb(list(self.wkb))))
+            tree = shapely.STRtree(shapely.from_wkb(list(self.wkb)))
+            # The first query builds it, so that comes before other threads see it.
+            tree.query(shapely.Point(0, 0))
+            self._tree.append(tree)
         return self._tree[0]
 
     def mask(self, window: Window) -> NDArray[np.bool_]:

@@ -32,9 +32,7 @@ class RasterSource:
         distinct = tuple(dict.fromkeys(self.bands))
         extra = () if validity.alpha is None else (validity.alpha,)
         with reading(self.header.url, self.header.identity, where_of(self.header, window)) as dataset:
-            read_DHW = dataset.read(
-                [*distinct, *extra], window=gdal_window(window), out_dtype=self.header.dtype, masked=False
-            )
+            read_DHW = self._read(dataset, [*distinct, *extra], window)
             masks_MHW = self._masks(dataset, distinct, window, validity)
         if extra:
             masks_MHW = read_DHW[len(distinct) :]
@@ -44,6 +42,16 @@ class RasterSource:
         if distinct != self.bands:
             found_DHW = found_DHW[[distinct.index(band) for band in self.bands]]
         return Pixels(window, found_DHW, valid_HW)
+
+    def _read(self, dataset: Any, bands: list[int], window: Window) -> NDArray[Any]:
+        """One call for all bands; one for each where they differ in type, which rasterio refuses to read at once."""
+        dtype = self.header.dtype
+        types = {self.header.bands[band - 1].dtype for band in bands}
+        runs = [bands] if len(types) == 1 else [[band] for band in bands]
+        read_DHW = np.empty((len(bands), *window.shape), dtype)
+        for start, run in zip((bands.index(run[0]) for run in runs), runs, strict=True):
+            dataset.read(run, window=gdal_window(window), out=read_DHW[start : start + len(run)])
+        return read_DHW
 
     def _masks(
         self, dataset: Any, bands: tuple[int, ...], window: Window, validity: Validity
