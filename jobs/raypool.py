@@ -21,18 +21,19 @@ from batchseg.ledger.keys import TaskKey
 from batchseg.ledger.records import Record, SheetRecord
 from batchseg.recipe import Fleet, PoolSpec
 from batchseg.run.job import Job
-from batchseg.run.models import device_of, open_models
+from batchseg.run.models import device_of
+from batchseg.run.models import open_models as open_bundles
 from batchseg.run.pool import Report, report_of
 from batchseg.run.runstate import Assign, TaskFailed, WorkerLost, WorkerReady
 from batchseg.run.session import DEPTH
-from batchseg.run.worker import Failure, Worker, WorkerSpec
+from batchseg.run.worker import Failure, OpenModels, Worker, WorkerSpec
 from batchseg.store import LocalStore
 
 
 class ChunkWorker:
     """The actor. Its thread pool is one wider than the tasks it holds, so that `close` is heard while it works."""
 
-    def __init__(self, spec: WorkerSpec, job: Job, store: LocalStore) -> None:
+    def __init__(self, spec: WorkerSpec, job: Job, store: LocalStore, open_models: OpenModels) -> None:
         self._worker = Worker(spec, job, store, open_models)
 
     def open(self) -> str:
@@ -45,7 +46,7 @@ class ChunkWorker:
         self._worker.close()
 
 
-def open_ray_pool(job: Job, store: LocalStore, fleet: Fleet) -> RayPool:
+def open_ray_pool(job: Job, store: LocalStore, fleet: Fleet, *, open_models: OpenModels = open_bundles) -> RayPool:
     """On the cluster of RAY_ADDRESS, else on one that lives as long as this run."""
     owns = not ray.is_initialized()
     if owns:
@@ -57,7 +58,7 @@ def open_ray_pool(job: Job, store: LocalStore, fleet: Fleet) -> RayPool:
             num_cpus=None if "RAY_ADDRESS" in os.environ else max(1, int(sum(p.workers * p.cpus for p in fleet.pools))),
         )
     store = LocalStore(store.root.resolve())
-    return RayPool(job=ray.put(job), store=store, fleet=fleet, owns_ray=owns).start()
+    return RayPool(job=ray.put(job), store=store, fleet=fleet, open_models=open_models, owns_ray=owns).start()
 
 
 @dataclass(slots=True)
@@ -72,6 +73,7 @@ class RayPool:
     job: Any
     store: LocalStore
     fleet: Fleet
+    open_models: OpenModels
     owns_ray: bool
     max_starts: int = 100
     """Actors started in a run beyond the first ones: a pool whose workers all die at birth must end."""
@@ -163,7 +165,7 @@ class RayPool:
                 max_restarts=0,
                 max_task_retries=0,
             )
-            .remote(spec, self.job, self.store)
+            .remote(spec, self.job, self.store, self.open_models)
         )
         self._actors[spec.name] = _Actor(handle, spec, pool)
         self._opening[handle.open.remote()] = spec.name

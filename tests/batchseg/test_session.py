@@ -79,7 +79,12 @@ def test_labels_named_later_are_scored_without_running_a_model(tmp_path):
     truth[:10] = 255
     truth[10:20] = (truth[10:20] + 1) % 5
     reference = tmp_path / "labels.tif"
-    with rasterio.open(reference, "w", driver="GTiff", **{k: profile[k] for k in ("crs", "transform", "dtype", "count", "width", "height")}) as file:
+    with rasterio.open(
+        reference,
+        "w",
+        driver="GTiff",
+        **{k: profile[k] for k in ("crs", "transform", "dtype", "count", "width", "height")},
+    ) as file:
         file.write(truth, 1)
     later = place.run(labels=(str(reference),)).metrics
     confusion = np.array(later["confusion"])
@@ -115,7 +120,9 @@ def test_a_lost_object_is_made_again(tmp_path):
 
 def test_two_tiers_differ_where_polygons_say_so(tmp_path):
     place = Workplace.of(tmp_path, noise(64, 64))
-    models = Models(bulk=write_fake_bundle(tmp_path / "bulk"), heavy=write_fake_bundle(tmp_path / "heavy", tier="heavy"))
+    models = Models(
+        bulk=write_fake_bundle(tmp_path / "bulk"), heavy=write_fake_bundle(tmp_path / "heavy", tier="heavy")
+    )
     assert place.run(models=models).metrics["tiles"] == {"bulk": 16, "heavy": 0, "skipped": 0}
 
 
