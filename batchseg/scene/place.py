@@ -75,27 +75,36 @@ def _ground(crs_wkt: str | None, reason: str | None) -> tuple[Ground | None, str
     if crs_wkt is None or reason is not None:
         return None, reason
     try:
-        crs = pyproj.CRS(crs_wkt)
+        crs = _flat(pyproj.CRS(crs_wkt))
         geodetic = crs.geodetic_crs
-        if geodetic is None or geodetic.ellipsoid is None:
-            return None, "the coordinate system is not tied to the Earth"
+        if geodetic is None or geodetic.ellipsoid is None or crs.is_geocentric:
+            return None, "the coordinate system is not a map of the Earth"
+        if geodetic.is_derived:
+            # Latitudes around a shifted pole are no latitudes.
+            geodetic = geodetic.source_crs
         ellipsoid = geodetic.ellipsoid
         if abs(ellipsoid.semi_major_metre / _EARTH_RADIUS_M - 1) > _SAME_BODY:
             return None, f"the scene is not on the Earth ({ellipsoid.name})"
-        geodetic_2d = geodetic.to_2d()
-        to_lonlat = pyproj.Transformer.from_crs(crs.to_2d(), geodetic_2d, always_xy=True)
+        to_lonlat = pyproj.Transformer.from_crs(crs, _flat(geodetic), always_xy=True)
     except (CRSError, ProjError) as error:
         return None, f"the coordinate system cannot be used: {' '.join(str(error).split())}"
     flat = 1 / ellipsoid.inverse_flattening if ellipsoid.inverse_flattening else 0.0
     sphere = flat == 0.0
     ground = Ground(
         to_lonlat=to_lonlat,
-        geographic=crs.is_geographic,
-        unit_degrees=math.degrees(geodetic_2d.axis_info[0].unit_conversion_factor),
+        geographic=crs.is_geographic and not crs.is_derived,
+        unit_degrees=math.degrees(geodetic.axis_info[0].unit_conversion_factor),
         radius_m=_EARTH_RADIUS_M if sphere else ellipsoid.semi_major_metre,
         flattening=_EARTH_FLATTENING if sphere else flat,
     )
     return ground, None
+
+
+def _flat(crs: pyproj.CRS) -> pyproj.CRS:
+    """Without heights, and without the shift to WGS 84 that old systems carry."""
+    bare = crs.source_crs if crs.is_bound else crs
+    assert bare is not None
+    return bare.to_2d()
 
 
 def corners_m(georef: Georef, rows_px: NDArrayF, cols_px: NDArrayF) -> NDArrayF:

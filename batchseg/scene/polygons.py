@@ -11,7 +11,6 @@ window is asked for, so the mask of a pixel cannot depend on how the scene is cu
 from __future__ import annotations
 
 import hashlib
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +26,8 @@ from tiling.grid import Grid
 from tiling.span import Window
 
 SNAP_PX = 1 / 1024
+INSET_PX = SNAP_PX / 2
+"""Corners lie on the grid of 1/1024 px, so half of it keeps neighbours that only share an edge apart."""
 CELL_PX = 1024
 
 
@@ -103,7 +104,7 @@ def read_polygons(url: str, *, where: str | None = None, georef: Georef) -> Poly
 def polygons_of(pixel_space: Geometries, shape_px: tuple[int, int]) -> Polygons:
     """Snapped, in one normal form and order, and only what meets the scene."""
     snapped = polygonal_parts(shapely.set_precision(pixel_space, SNAP_PX))
-    scene = shapely.box(0, 0, shape_px[1], shape_px[0])
+    scene = shapely.box(INSET_PX, INSET_PX, shape_px[1] - INSET_PX, shape_px[0] - INSET_PX)
     kept = shapely.normalize(snapped[shapely.intersects(snapped, scene)])
     return Polygons(tuple(sorted({bytes(wkb) for wkb in shapely.to_wkb(kept, byte_order=1)})), shape_px)
 
@@ -111,25 +112,34 @@ def polygons_of(pixel_space: Geometries, shape_px: tuple[int, int]) -> Polygons:
 def touched_tiles(polygons: Polygons, georef: Georef, lattice: Grid) -> frozenset[tuple[int, int]]:
     """Tiles whose own pixels share ground with a polygon; a common edge alone is not ground."""
     assert polygons.shape_px == (georef.height_px, georef.width_px) == lattice.shape_px
-    return frozenset().union(*(_tiles_under(polygon, lattice) for polygon in polygons.tree().geometries))
+    found = polygons.tree().geometries
+    cells = _cells_under(found, lattice)
+    # Most layers are of small things that lie inside one tile, so bounds say it all.
+    alone = (cells[:, :2] == cells[:, 2:]).all(axis=1)
+    touched = set(map(tuple, cells[alone, :2].tolist()))
+    for polygon, (top, left, bottom, right) in zip(found[~alone], cells[~alone].tolist(), strict=True):
+        touched |= _tiles_under(polygon, range(top, bottom + 1), range(left, right + 1), lattice)
+    return frozenset(touched)
 
 
-def _tiles_under(polygon: Any, lattice: Grid) -> frozenset[tuple[int, int]]:
-    left, top, right, bottom = polygon.bounds
-    rows, cols = (
-        np.arange(max(0, math.floor(low / lattice.cell_px)), min(number, math.floor(high / lattice.cell_px) + 1))
-        for low, high, number in zip((top, left), (bottom, right), lattice.shape, strict=True)
-    )
+def _cells_under(polygons: Geometries, lattice: Grid) -> NDArray[np.int64]:
+    """First row and column, last row and column of the tiles under the bounds of each polygon."""
+    left, top, right, bottom = shapely.bounds(polygons).T
+    first = np.stack([top, left], axis=1) + INSET_PX
+    last = np.stack([bottom, right], axis=1) - INSET_PX
+    edges = np.concatenate([first, last], axis=1) // lattice.cell_px
+    return np.asarray(np.clip(edges, 0, np.tile(lattice.shape, 2) - 1), np.int64)
+
+
+def _tiles_under(polygon: Any, rows: range, cols: range, lattice: Grid) -> set[tuple[int, int]]:
     row_N, col_N = (index.ravel() for index in np.meshgrid(rows, cols, indexing="ij"))
-    # Corners lie on a grid of 1/1024 px, so half of that keeps neighbours that only share an edge apart.
-    inset = SNAP_PX / 2
     height_px, width_px = lattice.shape_px
     boxes = shapely.box(
-        col_N * lattice.cell_px + inset,
-        row_N * lattice.cell_px + inset,
-        np.minimum((col_N + 1) * lattice.cell_px, width_px) - inset,
-        np.minimum((row_N + 1) * lattice.cell_px, height_px) - inset,
+        col_N * lattice.cell_px + INSET_PX,
+        row_N * lattice.cell_px + INSET_PX,
+        np.minimum((col_N + 1) * lattice.cell_px, width_px) - INSET_PX,
+        np.minimum((row_N + 1) * lattice.cell_px, height_px) - INSET_PX,
     )
     shapely.prepare(polygon)
     touched = shapely.intersects(polygon, boxes)
-    return frozenset(zip(row_N[touched].tolist(), col_N[touched].tolist(), strict=True))
+    return set(zip(row_N[touched].tolist(), col_N[touched].tolist(), strict=True))

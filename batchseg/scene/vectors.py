@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from batchseg.scene.dataset import gdal_path
 from batchseg.scene.georef import Georef
 
 Geometries = NDArray[np.object_]
+ToPx = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 _VECTOR_ERRORS = (DataSourceError, DataLayerError, FieldError, GeometryError, ValueError)
 """All that pyogrio raises for a file or a filter that it cannot use."""
@@ -133,19 +137,32 @@ def to_pixels(url: str, polygons: Geometries, crs: pyproj.CRS, georef: Georef) -
         raise RecipeError("no way from its coordinates to the scene's", where=url, got=_one_line(error)) from error
     to_px = _to_px(forward, georef.transform)
     near = clip(polygons, _boxes(georef, backward, geographic=crs.is_geographic))
-    if crs.equals(scene_crs):
-        return np.asarray(shapely.transform(near, to_px))
-    near = np.array([_densified(polygon, to_px) for polygon in near], dtype=object)
-    return polygonal_parts(shapely.make_valid(shapely.transform(near, to_px)))
+    if not crs.equals(scene_crs, ignore_axis_order=True):
+        near = _densified(near, to_px)
+    projected = shapely.transform(near, to_px)
+    if not np.isfinite(shapely.get_coordinates(projected)).all():
+        raise RecipeError("a polygon near the scene reaches where the scene's coordinates end", where=url)
+    pixel_space = polygonal_parts(shapely.make_valid(projected))
+    if not scene_crs.is_geographic:
+        return pixel_space
+    return _all_turns(pixel_space, georef.transform, math.tau / scene_crs.axis_info[0].unit_conversion_factor)
 
 
-def _to_px(forward: pyproj.Transformer, transform: tuple[float, ...]) -> Any:
+def _all_turns(pixel_space: Geometries, transform: tuple[float, ...], turn: float) -> Geometries:
+    """The same ground one turn of the Earth to the left and to the right: longitudes may run from 0 to 360."""
+    a, b, _, d, e, _ = transform
+    turn_px = np.array([e, -d]) * turn / (a * e - b * d)
+    turns = [shapely.transform(pixel_space, functools.partial(np.add, turns * turn_px)) for turns in (-1, 0, 1)]
+    return np.concatenate(turns)
+
+
+def _to_px(forward: pyproj.Transformer, transform: tuple[float, ...]) -> ToPx:
     a, b, c, d, e, f = transform
     scale = a * e - b * d
 
     def to_px(xy_N2: NDArray[np.float64]) -> NDArray[np.float64]:
         x, y = forward.transform(xy_N2[:, 0], xy_N2[:, 1])
-        x, y = x - c, y - f
+        x, y = np.asarray(x) - c, np.asarray(y) - f
         return np.stack([(e * x - b * y) / scale, (a * y - d * x) / scale], axis=1)
 
     return to_px
@@ -169,6 +186,9 @@ def _boxes(
     low, high = float(y.min()), float(y.max())
     margin = 0.05 * max(high - low, 1e-9)
     spans = _longitudes(x) if geographic else [(float(x.min()), float(x.max()))]
+    if geographic:
+        # The file may count from 0 to 360, or run on beyond 180.
+        spans = [(left + turn, right + turn) for left, right in spans for turn in (-360, 0, 360)]
     return [
         (left - margin - 0.05 * (right - left), low - margin, right + margin + 0.05 * (right - left), high + margin)
         for left, right in spans
@@ -186,28 +206,50 @@ def _longitudes(lon: NDArray[np.float64]) -> list[tuple[float, float]]:
 
 
 def clip(polygons: Geometries, boxes: list[tuple[float, float, float, float]]) -> Geometries:
-    kept = [shapely.intersection(polygons, shapely.box(*box)) for box in boxes]
+    low_N2, high_N2 = np.split(shapely.bounds(polygons), 2, axis=1)
+    kept: list[Geometries] = []
+    for box in boxes:
+        inside = ((low_N2 >= box[:2]) & (high_N2 <= box[2:])).all(axis=1)
+        cut = ((low_N2 <= box[2:]) & (high_N2 >= box[:2])).all(axis=1) & ~inside
+        kept += [polygons[inside], shapely.intersection(polygons[cut], shapely.box(*box))]
     return polygonal_parts(np.concatenate(kept)) if kept else np.array([], dtype=object)
 
 
-def _densified(polygon: Any, to_px: Any) -> Any:
-    """The polygon with points added until each edge, projected, is straight to an eighth of a pixel."""
-    rings = [_densified_ring(shapely.get_coordinates(ring), to_px) for ring in (polygon.exterior, *polygon.interiors)]
-    return shapely.Polygon(rings[0], rings[1:])
+def _densified(polygons: Geometries, to_px: ToPx) -> Geometries:
+    """The polygons with points added until each edge, projected, is straight to an eighth of a pixel."""
+    xy_N2, owner_N = shapely.get_coordinates(polygons, return_index=True)
+    bent = _bent(xy_N2, to_px) & (owner_N[1:] == owner_N[:-1])
+    # Most layers are of small things, such as roofs, of which none is bent.
+    for number in np.unique(owner_N[1:][bent]):
+        outer, *holes = (
+            _densified_ring(shapely.get_coordinates(ring), to_px)
+            for ring in (polygons[number].exterior, *polygons[number].interiors)
+        )
+        polygons[number] = shapely.Polygon(outer, holes)
+    return polygons
 
 
-def _densified_ring(xy_N2: NDArray[np.float64], to_px: Any) -> NDArray[np.float64]:
+def _densified_ring(xy_N2: NDArray[np.float64], to_px: ToPx) -> NDArray[np.float64]:
     for _ in range(_MAX_SPLITS):
-        start, step = xy_N2[:-1], np.diff(xy_N2, axis=0)
+        bent = _bent(xy_N2, to_px)
+        if not bent.any():
+            break
+        middles = (xy_N2[:-1] + xy_N2[1:])[bent] / 2
+        xy_N2 = np.insert(xy_N2, np.flatnonzero(bent) + 1, middles, axis=0)
+    return xy_N2
+
+
+def _bent(xy_N2: NDArray[np.float64], to_px: ToPx) -> NDArray[np.bool_]:
+    """Edges that run too far from where their ends, projected, say they run."""
+    start, step = xy_N2[:-1], np.diff(xy_N2, axis=0)
+    bent = np.zeros(len(step), bool)
+    # Between two polygons, which is no edge, the projection may end.
+    with np.errstate(invalid="ignore"):
         ends_px = to_px(xy_N2)
-        bent = np.zeros(len(step), bool)
         for part in (0.25, 0.5, 0.75):
             straight_px = ends_px[:-1] + part * np.diff(ends_px, axis=0)
             bent |= np.hypot(*(to_px(start + part * step) - straight_px).T) > _TOLERANCE_PX
-        if not bent.any():
-            break
-        xy_N2 = np.insert(xy_N2, np.flatnonzero(bent) + 1, (start + step / 2)[bent], axis=0)
-    return xy_N2
+    return bent
 
 
 def _one_line(error: Exception) -> str:

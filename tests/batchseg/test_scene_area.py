@@ -44,6 +44,7 @@ def outline_area_km2(made: Georef, window: Window) -> float:
     col = np.concatenate([across, np.full(4000, cols.stop), across[::-1], np.full(4000, cols.start)])
     a, b, c, d, e, f = made.transform  # type: ignore[misc]
     crs = pyproj.CRS(made.crs_wkt)
+    crs = (crs.source_crs if crs.is_bound else crs).to_2d()
     to_lonlat = pyproj.Transformer.from_crs(crs, crs.geodetic_crs, always_xy=True)
     lon, lat = to_lonlat.transform(a * col + b * row + c, d * col + e * row + f)
     unit = math.degrees(crs.geodetic_crs.axis_info[0].unit_conversion_factor)  # type: ignore[union-attr]
@@ -66,6 +67,9 @@ PLACES = {
     "old ellipsoid": ("EPSG:31467", (10, 0, 3_500_000, 0, -10, 5_500_000)),
     "Greenwich is not zero": ("EPSG:27572", (20, 0, 600_000, 0, -20, 2_200_000)),
     "grads": ("EPSG:4807", (0.001, 0, 1, 0, -0.001, 50)),
+    "with heights": ("EPSG:32633+5773", (10, 0, 400_000, 0, -10, 5_500_000)),
+    "degrees with heights": ("EPSG:4979", (0.001, 0, 20, 0, -0.001, 61)),
+    "with a datum shift": ("+proj=tmerc +lon_0=15 +ellps=bessel +towgs84=600,100,400", (10, 0, 9e3, 0, -10, 5_500_000)),
     "state, albers": ("EPSG:5070", (30, 0, -1_000_000, 0, -30, 2_000_000)),
 }
 
@@ -79,6 +83,21 @@ def test_against_geodesic_polygons(place: str) -> None:
             # Straight sides between far points on a parallel are not geodesics, so many points are needed.
             assert expected_km2 > 1e6
         assert area_km2(made, window) == pytest.approx(expected_km2, rel=1e-4)
+
+
+def test_latitudes_around_a_shifted_pole() -> None:
+    shifted = "+proj=ob_tran +o_proj=longlat +o_lat_p=39.25 +o_lon_p=0 +lon_0=18 +ellps=WGS84"
+    made = georef(shifted, (0.01, 0, -3, 0, -0.01, 4), 500, 600)
+    window = Window.of(100, 200, 100, 250)
+    row = np.concatenate(
+        [np.full(500, 100.0), np.linspace(100, 200, 500), np.full(500, 200.0), np.linspace(200, 100, 500)]
+    )
+    col = np.concatenate(
+        [np.linspace(100, 250, 500), np.full(500, 250.0), np.linspace(250, 100, 500), np.full(500, 100.0)]
+    )
+    to_lonlat = pyproj.Transformer.from_crs(shifted, "EPSG:4326", always_xy=True)
+    lon, lat = to_lonlat.transform(-3 + 0.01 * col, 4 - 0.01 * row)
+    assert area_km2(made, window) == pytest.approx(abs(GEOD.polygon_area_perimeter(lon, lat)[0]) / 1e6, rel=1e-4)
 
 
 def test_the_whole_earth() -> None:
@@ -187,7 +206,7 @@ def test_reasons() -> None:
             width_px=9, height_px=9, crs_wkt=None, transform=None, gcps=GCPS[:2], gcps_crs_wkt=wkt
         ),
         "the scene is not on the Earth (Mars)": Georef(width_px=9, height_px=9, crs_wkt=MARS, transform=here),
-        "the coordinate system is not tied to the Earth": Georef(
+        "the coordinate system is not a map of the Earth": Georef(
             width_px=9, height_px=9, crs_wkt=ENGINEERING, transform=here
         ),
     }

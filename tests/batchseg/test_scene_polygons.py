@@ -141,6 +141,23 @@ def test_what_hangs_over_the_scene_touches_only_tiles_that_exist(tmp_path: Path)
     assert touched_tiles(made, georef(), Grid((300, 300), 64)) == {(4, col) for col in range(5)}
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(*[st.integers(-40, 340)] * 4), min_size=1, max_size=6), st.integers(20, 200))
+def test_touched_tiles_against_a_loop(corners: list[tuple[int, ...]], cell_px: int) -> None:
+    boxes = [shapely.box(a, b, a + 1 + abs(c) / 3, b + 1 + abs(d)) for a, b, c, d in corners]
+    made = polygons_of(np.array(boxes), (300, 290))
+    place = Georef(width_px=290, height_px=300, crs_wkt=UTM33, transform=(10, 0, 400_000, 0, -10, 5_500_000))
+    lattice = Grid((300, 290), cell_px)
+    snapped = shapely.set_precision(boxes, 1 / 1024)
+    expected = {
+        (row, col)
+        for row, col in lattice
+        for box in snapped
+        if shapely.area(shapely.intersection(box, shapely.box(*box_of(lattice.window(row, col))))) > 0
+    }
+    assert touched_tiles(made, place, lattice) == expected
+
+
 def test_polygons_elsewhere_are_none_but_no_error(tmp_path: Path) -> None:
     path = save(tmp_path / "x.gpkg", [shapely.box(0, 0, 10, 10)])
     made = read_polygons(path, georef=georef())
@@ -187,6 +204,31 @@ def test_across_the_antimeridian(tmp_path: Path) -> None:
     assert 0 < expected_HW[:, 150:].sum() < expected_HW[:, 150:].size
     # A column of pixels lies on the seam itself.
     assert (made.mask(whole(made)) ^ expected_HW).sum() < 350
+
+
+LONLAT = pyproj.CRS("EPSG:4326").to_wkt()
+
+
+@pytest.mark.parametrize(
+    ("left", "box"),
+    [(-180, (170, -20, 190, 10)), (-180, (-190, -20, -170, 10)), (0, (-30, -20, -10, 10)), (0, (330, -20, 350, 10))],
+)
+def test_longitudes_may_run_on(tmp_path: Path, left: int, box: tuple[float, ...]) -> None:
+    place = Georef(width_px=360, height_px=180, crs_wkt=LONLAT, transform=(1.0, 0.0, float(left), 0.0, -1.0, 90.0))
+    path = save(tmp_path / "x.geojson", [shapely.box(*box)], "EPSG:4326")
+    made = read_polygons(path, georef=place)
+    expected_HW = np.zeros((180, 360), bool)
+    expected_HW[80:110, [(lon - left) % 360 for lon in range(int(box[0]), int(box[2]))]] = True
+    np.testing.assert_array_equal(made.mask(whole(made)), expected_HW)
+
+
+def test_around_a_pole(tmp_path: Path) -> None:
+    place = georef((20_000, 0, -3_000_000, 0, -20_000, 3_000_000), pyproj.CRS("EPSG:3031").to_wkt())
+    made = read_polygons(save(tmp_path / "x.geojson", [shapely.box(-180, -90, 180, -70)], "EPSG:4326"), georef=place)
+    rows, cols = np.mgrid[:300, :300] + 0.5
+    to_lonlat = pyproj.Transformer.from_crs("EPSG:3031", "EPSG:4326", always_xy=True)
+    _, lat_HW = to_lonlat.transform(-3_000_000 + 20_000 * cols, 3_000_000 - 20_000 * rows)
+    assert (made.mask(whole(made)) ^ (lat_HW < -70)).sum() < 100
 
 
 @pytest.mark.parametrize("ending", ["geojson", "gpkg", "shp", "fgb"])
