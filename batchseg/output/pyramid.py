@@ -22,16 +22,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from isal import isal_zlib
+from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
-from batchseg.errors import WriteError
+from batchseg.output.deflate import deflate
 from batchseg.output.layer import Layer
 from batchseg.output.overview import halve_classes, halve_measures, level_sizes_px
 
 FRAME_BYTES = 4
 """Before a block lies its size, after it a copy of its last bytes (see `head.py`)."""
-_DEFLATE_LEVEL = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +103,8 @@ def _pack(block_HW: NDArray[Any], *, differenced: bool) -> tuple[bytes, Proof]:
         np.subtract(block_HW[:, 1:], block_HW[:, :-1], out=stored_HW[:, 1:])
     if stored_HW.dtype == np.uint16:
         stored_HW = stored_HW.astype("<u2", copy=False)
-    stream = isal_zlib.compress(stored_HW, _DEFLATE_LEVEL)
-    adler32 = isal_zlib.adler32(stored_HW)
-    if stream[-4:] != adler32.to_bytes(4, "big"):
-        raise WriteError("a block was not compressed whole", expected=f"{adler32:08x}", got=stream[-4:].hex())
-    return stream, Proof(len(stream), isal_zlib.crc32(stream), adler32)
+    stream, adler32 = deflate(stored_HW)
+    return stream, Proof(len(stream), crc32(stream), adler32)
 
 
 @lru_cache(maxsize=256)

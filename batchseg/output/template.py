@@ -48,8 +48,8 @@ def make_template(georef: Georef, layer: Layer, statistics: dict[str, str], fold
     path = folder / "template.tif"
     sidecar = folder / "template.tif.aux.xml"
     sidecar.unlink(missing_ok=True)
-    # Only these two cases make rasterio warn, and only here is a raster without a place known to be meant.
-    unplaced = georef.transform is None and not georef.gcps and georef.rpcs is None
+    # rasterio warns of a file without a transform or points; here it is known to be meant.
+    unplaced = georef.transform is None and not georef.gcps
     with warnings.catch_warnings() if unplaced else nullcontext():
         if unplaced:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
