@@ -11,6 +11,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import sys
 import warnings
 from importlib.metadata import version
 from pathlib import Path
@@ -89,8 +90,6 @@ class OpenVinoSegmenter:
     """OpenVINO on a CPU, compiled for one shape."""
 
     def __init__(self, bundle: Bundle, numerics: Numerics, tile_px: int) -> None:
-        import openvino  # noqa: PLC0415 - half a second to import
-
         self.batch = numerics.batch
         contract = bundle.contract
         dtype = "uint8" if contract.dtype == "uint8" else "float32"
@@ -101,7 +100,7 @@ class OpenVinoSegmenter:
             "INFERENCE_NUM_THREADS": numerics.threads,
             "NUM_STREAMS": 1,
         }
-        compiled = openvino.Core().compile_model(path, "CPU", options)
+        compiled = _openvino().Core().compile_model(path, "CPU", options)
         self._request = compiled.create_infer_request()
 
     def __call__(self, x_NBHW: NDArray[Any], /) -> tuple[Labels, Labels]:
@@ -139,12 +138,10 @@ def _code_digest() -> str:
 
 def _convert(bundle: Bundle, shape: tuple[int, ...], dtype: str, folder: Path) -> None:
     """Into a folder of another name first: two workers may convert at once, and one of them may die."""
-    import openvino  # noqa: PLC0415
-
     graph = _openvino_graph(bundle, shape, dtype)
     unfinished = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}")
     unfinished.mkdir(parents=True)
-    openvino.save_model(graph, unfinished / "graph.xml", compress_to_fp16=False)
+    _openvino().save_model(graph, unfinished / "graph.xml", compress_to_fp16=False)
     try:
         unfinished.rename(folder)
     except OSError:
@@ -154,20 +151,26 @@ def _convert(bundle: Bundle, shape: tuple[int, ...], dtype: str, folder: Path) -
 
 
 def _openvino_graph(bundle: Bundle, shape: tuple[int, ...], dtype: str) -> Any:
-    """Through the frontend itself: `openvino.convert_model` would report each conversion to its makers."""
-    import openvino  # noqa: PLC0415
     import torch  # noqa: PLC0415
-    from openvino.frontend import FrontEndManager  # noqa: PLC0415
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # noqa: PLC0415
 
+    openvino = _openvino()
     example = torch.zeros(shape, dtype=getattr(torch, dtype))
+    kind = {"uint8": openvino.Type.u8, "float32": openvino.Type.f32}[dtype]
     with torch.no_grad(), warnings.catch_warnings():
         # Tracing keeps shapes as constants and warns of it. They are constants here.
         warnings.simplefilter("ignore")
-        decoder = TorchScriptPythonDecoder(load_graph(bundle), example_input=(example,), shared_memory=False)
-        frontend = FrontEndManager().load_by_framework("pytorch")
-        graph = frontend.convert(frontend.load(decoder))
-    tile = graph.inputs[0]
-    tile.get_node().set_element_type({"uint8": openvino.Type.u8, "float32": openvino.Type.f32}[dtype])
-    graph.reshape({tile: openvino.PartialShape(list(shape))})
-    return graph
+        return openvino.convert_model(
+            load_graph(bundle), example_input=example, input=[(list(shape), kind)], share_weights=False
+        )
+
+
+def _openvino() -> Any:
+    """OpenVINO, which else would tell its makers of each import and conversion, and write into the home folder.
+
+    None as a module makes its import fail, and then OpenVINO takes a stand-in of its own that reports nothing.
+    """
+    modules: dict[str, Any] = sys.modules
+    modules.setdefault("openvino_telemetry", None)
+    import openvino  # noqa: PLC0415 - half a second to import
+
+    return openvino

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from batchseg.errors import BundleError
+from batchseg.model.graph import CERTAIN, WholeGraph, best_of
+from batchseg.model.networks import BULK_FIELD_PX, BulkNet, build_network, folded
+
+
+def lively(network: nn.Module) -> nn.Module:
+    """Normalisation statistics that are not neutral, as after training."""
+    torch.manual_seed(3)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0.0, 0.2)
+            module.running_var.uniform_(0.5, 2.0)
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.normal_(0.0, 0.2)
+    return network.eval()
+
+
+@torch.no_grad()
+def test_folding_changes_nothing_but_rounding() -> None:
+    network = lively(BulkNet(4, 5, width=16))
+    x = torch.randn(2, 4, 64, 96)
+    wanted = network(x)
+    merged = folded(copy.deepcopy(network))
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in merged.modules())
+    assert wanted.shape == (2, 5, 16, 24)
+    torch.testing.assert_close(merged(x), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("phase", range(8))
+def test_the_bulk_network_sees_no_further_than_it_says(phase: int) -> None:
+    """Of the gradient of one output pixel, in double precision with all weights positive, so that nothing cancels."""
+    network = BulkNet(3, 2, width=8).double().eval()
+    for parameter in network.parameters():
+        parameter.data.abs_()
+    graph = WholeGraph(network, (0.0,) * 3, (1.0,) * 3).double()
+    x = torch.ones(1, 3, 192, 192, dtype=torch.float64, requires_grad=True)
+    logits = functional.interpolate(network(x), size=(192, 192), mode="bilinear", align_corners=False)
+    at = 96 + phase
+    logits[0, 0, at, at].backward()
+    assert x.grad is not None
+    rows = torch.nonzero(x.grad[0].abs().sum((0, 2)))
+    seen = (at - int(rows.min()), int(rows.max()) - at)
+    assert max(seen) <= BULK_FIELD_PX
+    assert max(seen) > BULK_FIELD_PX - 16
+    assert graph.scores(x.detach().float()).shape == (1, 2, 192, 192)
+
+
+@torch.no_grad()
+def test_with_its_halo_a_tile_gives_what_the_whole_image_gives() -> None:
+    network = lively(BulkNet(3, 4, width=8))
+    graph = WholeGraph(network, (100.0,) * 3, (50.0,) * 3).eval()
+    torch.manual_seed(1)
+    image = torch.randint(0, 256, (1, 3, 256, 256), dtype=torch.uint8)
+    halo = BULK_FIELD_PX
+    whole, tile = graph.scores(image), graph.scores(image[:, :, 64 - halo : 160 + halo, 64 - halo : 160 + halo])
+    torch.testing.assert_close(tile[:, :, halo:-halo, halo:-halo], whole[:, :, 64:160, 64:160], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("scores", "label", "chance"),
+    [
+        ([0.0, 0.0, 0.0, 0.0], 0, 0.25),
+        ([-1.0, 2.0, 2.0, 0.0], 1, None),
+        ([-90.0, -90.0, 90.0, -90.0], 2, 1.0),
+        ([-9e4, -9e4, -9e4, 9e4], 3, 1.0),
+    ],
+)
+def test_best_of(scores: list[float], label: int, chance: float | None) -> None:
+    index, confidence = best_of(torch.tensor(scores).view(1, 4, 1, 1))
+    assert (index.dtype, confidence.dtype) == (torch.uint8, torch.uint8)
+    chance = float(torch.tensor(scores).softmax(0).max()) if chance is None else chance
+    assert (int(index), int(confidence)) == (label, round(CERTAIN * chance))
+
+
+def test_best_of_is_argmax_and_softmax() -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(2, 6, 33, 17) * 3
+    index, confidence = best_of(scores)
+    chance, label = scores.softmax(1).max(1)
+    np.testing.assert_array_equal(index.numpy(), label.numpy())
+    difference = np.abs(confidence.numpy().astype(int) - np.round(CERTAIN * chance.numpy()))
+    assert difference.max() <= 1
+    assert confidence.max() <= CERTAIN
+
+
+@pytest.mark.parametrize(
+    "architecture", [{}, {"kind": "unet"}, {"kind": "segformer"}, {"kind": "segformer", "size": 0}]
+)
+def test_an_unknown_architecture_is_refused(architecture: dict[str, Any]) -> None:
+    with pytest.raises(BundleError, match="unknown architecture"):
+        build_network(architecture, num_bands=3, num_classes=2)
+
+
+@torch.no_grad()
+def test_segformer_gives_logits_at_a_quarter() -> None:
+    network = build_network({"kind": "segformer", "size": "b0"}, num_bands=4, num_classes=5).eval()
+    assert network(torch.randn(1, 4, 64, 96)).shape == (1, 5, 16, 24)
+    assert 3.6e6 < sum(p.numel() for p in network.parameters()) < 3.9e6

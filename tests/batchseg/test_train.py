@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+from batchseg.errors import RecipeError
+from batchseg.model.bundle import load_bundle, read_weights
+from batchseg.model.graph import WholeGraph
+from batchseg.model.networks import BulkNet
+from batchseg.model.segmenter import load_graph
+from batchseg.synth import CLASSES
+from batchseg.train import loop
+from batchseg.train.ground import UNLABELLED, Crops, Ground, synth_ground
+from batchseg.train.loop import measure, train
+from batchseg.train.recipe import SynthGround, TrainRecipe, load_train_recipe
+
+MADE = "2026-01-31T00:00:00Z"
+CONFIGS = Path(__file__).parents[2] / "configs" / "train"
+GROUND = SynthGround(seeds=(1000, 1002), size_px=256, window_px=128)
+RECIPE = TrainRecipe(
+    name="tiny-net",
+    tier="bulk",
+    architecture={"kind": "bulknet", "width": 8},
+    halo_px=16,
+    train=GROUND,
+    validate=replace(GROUND, seeds=(2000, 2001)),
+    crop_px=64,
+    batch=2,
+    steps=6,
+    learning_rate=0.01,
+    checkpoint_every=2,
+    threads=1,
+)
+
+
+def quietly(step: int, steps: int, facts: dict[str, float]) -> None:
+    assert step <= steps
+    assert facts["loss"] > 0
+
+
+def square_ground(size: int = 96) -> Ground:
+    """Each class has a brightness of its own, in blocks; a column without labels."""
+    blocks = np.add.outer(np.arange(size // 16), 2 * np.arange(size // 16)) % len(CLASSES)
+    labels = blocks.repeat(16, 0).repeat(16, 1).astype(np.uint8)[None]
+    pixels = np.repeat((40 + 30 * labels)[:, None], 3, axis=1).astype(np.uint8)
+    labels[:, :, -1] = UNLABELLED
+    places = {c.id: np.argwhere(labels == c.id) for c in CLASSES}
+    return Ground(pixels, labels, places, np.full(3, 115.0), np.full(3, 50.0))
+
+
+def crops(ground: Ground, *, seed: int = 0, size: int = 48) -> Crops:
+    return Crops(ground, size, 8, 0.5, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_the_recipes_of_what_is_shipped(path: Path) -> None:
+    recipe = load_train_recipe(path)
+    assert recipe.name == path.stem
+    assert recipe.train.seeds[0] >= 1000
+    # Ground that is measured on is never trained on, and seeds below 100 belong to users.
+    assert recipe.validate.seeds[0] >= max(2000, recipe.train.seeds[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("name: [", "cannot be read"), ("name: x\nstep: 3", "did you mean `steps`"), ("- a", "has to be a mapping")],
+)
+def test_a_recipe_that_cannot_be_meant(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=f"(?i){said}"):
+        load_train_recipe(path)
+
+
+def test_ground_without_data_is_filled_with_the_mean_as_at_inference() -> None:
+    ground = synth_ground(replace(GROUND, window_px=256), seed=0)
+    assert (ground.pixels_WBHW != 0).any(axis=1).all()
+    void = (ground.pixels_WBHW == np.rint(ground.mean)[None, :, None, None]).all(axis=1)
+    assert void.mean() > 0.005  # every scene has a corner without data
+    assert (ground.labels_WHW[void] == UNLABELLED).mean() > 0.99
+    known = np.moveaxis(ground.pixels_WBHW[:1], 1, -1)[~void[:1]]
+    np.testing.assert_allclose(ground.mean, known.mean(0), atol=1.0)
+
+
+def test_crops_are_the_same_for_the_same_seed() -> None:
+    ground = square_ground()
+    for (x, y), (again_x, again_y) in zip(*([crops(ground).draw()] for _ in range(2)), strict=True):
+        np.testing.assert_array_equal(x, again_x)
+        np.testing.assert_array_equal(y, again_y)
+    assert not np.array_equal(crops(ground, seed=1).draw()[0], crops(ground).draw()[0])
+
+
+def test_pixels_and_labels_are_turned_together() -> None:
+    """Brightness says the class, and augmentation of light is weaker than the difference of two classes."""
+    ground, made = square_ground(), crops(square_ground())
+    for _ in range(20):
+        x, y = made.draw()
+        known = y != UNLABELLED
+        assert known.any()
+        agreement = [np.corrcoef(x[i, 0][known[i]], y[i][known[i]])[0, 1] for i in range(len(x))]
+        assert min(agreement) > 0.95
+    assert x.dtype == np.float32
+    assert (x.min(), x.max()) >= (0.0, ground.pixels_WBHW.min())
+
+
+def runs_of_equal_lines(x_BHW: NDArray[Any]) -> dict[str, int]:
+    """How many lines at each side repeat their neighbour exactly, as beyond the edge of a scene."""
+    sides = {
+        "top": x_BHW,
+        "bottom": x_BHW[:, ::-1],
+        "left": x_BHW.swapaxes(1, 2),
+        "right": x_BHW[:, :, ::-1].swapaxes(1, 2),
+    }
+    return {name: int((a[:, 1:] == a[:, :-1]).all((0, 2)).argmin()) for name, a in sides.items()}
+
+
+def test_edges_are_repeated_on_every_side_sometimes() -> None:
+    made = crops(synth_ground(GROUND, seed=0))
+    seen = dict.fromkeys(("top", "bottom", "left", "right"), 0)
+    filled = 0
+    for _ in range(40):
+        for x, y in zip(*made.draw(), strict=True):
+            repeated = runs_of_equal_lines(x)
+            if 0 < max(repeated.values()) < made.crop_px - 1:
+                side = max(repeated, key=lambda name: repeated[name])
+                seen[side] += 1
+                lines = np.rot90(y, {"top": 0, "bottom": 2, "left": 3, "right": 1}[side])
+                assert (lines[: repeated[side]] == UNLABELLED).all()
+            mean = np.rint(made.ground.mean).astype(np.float32)[:, None, None]
+            filled += bool((x == mean).all(0).mean() > 0.02)
+    assert min(seen.values()) >= 2
+    assert filled >= 2
+
+
+def test_a_class_that_is_rare_is_drawn_often() -> None:
+    ground = square_ground()
+    ground.labels_WHW[:] = 2
+    ground.labels_WHW[0, 40, 70] = 4
+    places = {c.id: np.argwhere(ground.labels_WHW == c.id) for c in CLASSES}
+    made = crops(replace(ground, places=places), size=16)
+    held = [(y == 4).any() for _ in range(30) for y in made.draw()[1]]
+    # Half of the crops hold a pixel of a class drawn evenly out of the two that occur.
+    assert 0.12 < np.mean(held) < 0.45
+
+
+def test_training_learns_and_writes_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "synth_ground", lambda *_, **__: square_ground())
+    recipe = replace(RECIPE, steps=60, checkpoint_every=100)
+    folder = train(recipe, tmp_path / "bundle", made=MADE, show=quietly)
+    bundle = load_bundle(str(folder))
+    assert read_weights(bundle)
+    assert [(c.id, c.name, c.rgb) for c in bundle.contract.classes] == [(c.id, c.name, c.rgb) for c in CLASSES]
+    assert bundle.contract.quality["miou"] > 0.5
+    curve = [line.split(",") for line in (folder / "curve.csv").read_text().splitlines()]
+    assert [int(row[0]) for row in curve] == list(range(1, 61))
+    losses = [float(row[1]) for row in curve]
+    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
+    # What is stored in half the bytes still gives what was measured.
+    again = measure(load_graph(bundle), square_ground(), halo_px=recipe.halo_px)
+    assert again == pytest.approx(bundle.contract.quality["iou"], abs=0.02)
+
+
+def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(step: int, steps: int, facts: dict[str, float]) -> None:
+        if step == 5:
+            raise Interrupted
+
+    whole = train(RECIPE, tmp_path / "whole", made=MADE, show=quietly)
+    with pytest.raises(Interrupted):
+        train(RECIPE, tmp_path / "parts", made=MADE, show=interrupt)
+    parts = train(RECIPE, tmp_path / "parts", made=MADE, show=quietly)
+    rows = [[line.split(",")[:3] for line in (f / "curve.csv").read_text().splitlines()] for f in (whole, parts)]
+    assert rows[0] == rows[1]
+    ours, theirs = (load_file(folder / "weights.safetensors") for folder in (whole, parts))
+    assert ours.keys() == theirs.keys()
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    train(replace(RECIPE, steps=2), tmp_path, made=MADE, show=quietly)
+    with pytest.raises(RecipeError, match="another recipe"):
+        train(replace(RECIPE, learning_rate=0.5), tmp_path, made=MADE, show=quietly)
+
+
+def test_a_student_learns_from_its_teacher(tmp_path: Path) -> None:
+    teacher = train(replace(RECIPE, steps=1), tmp_path / "teacher", made=MADE, show=quietly)
+    recipe = replace(RECIPE, steps=2, teacher=str(teacher), soft_share=1.0)
+    graph = load_graph(load_bundle(str(teacher)))
+    x = torch.rand(1, 3, 64, 64) * 255
+    scores = graph.scores(x).detach()
+    same, other = (float(loop._soft_loss(graph, x, s, recipe)) for s in (scores, scores.flip(1)))
+    assert 0 <= same < other / 20
+    student = train(recipe, tmp_path / "student", made=MADE, show=quietly)
+    assert load_bundle(str(student)).contract.lineage["recipe"]["teacher"] == str(teacher)
+
+
+def test_the_loss_ignores_what_is_not_labelled() -> None:
+    torch.manual_seed(0)
+    scores, y = torch.randn(1, 6, 8, 8), torch.randint(0, 6, (1, 8, 8))
+    y[:, :4] = UNLABELLED
+    changed = scores.clone()
+    changed[:, :, :4] = torch.randn(1, 6, 4, 8) * 50
+    assert torch.equal(loop._loss(scores, y), loop._loss(changed, y))
+    perfect = torch.nn.functional.one_hot(y.where(y != UNLABELLED, 0), 6).movedim(-1, 1) * 40.0
+    assert float(loop._loss(perfect, y)) < 0.01 < float(loop._loss(scores, y))
+
+
+def test_measure_counts_what_occurs_and_is_labelled() -> None:
+    class Oracle(WholeGraph):
+        def forward(self, x_NBHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            index = ((x_NBHW[:, 0].float() - 40) / 30).round().to(torch.uint8)
+            return index, torch.full_like(index, 254)
+
+    ground = square_ground()
+    oracle = Oracle(BulkNet(3, 6, width=8), (0.0,) * 3, (1.0,) * 3)
+    assert measure(oracle, ground, halo_px=16) == {c.name: 1.0 for c in CLASSES}
+    ground.labels_WHW[ground.labels_WHW == 5] = 4
+    iou = measure(oracle, ground, halo_px=16)
+    assert iou["water"] == 1.0
+    assert iou["bare"] == 0.0
+    assert 0.4 < iou["building"] < 0.6
+    ground.pixels_WBHW[:], ground.labels_WHW[:] = 40, 0
+    assert measure(oracle, ground, halo_px=16) == {"water": 1.0}
