@@ -103,6 +103,8 @@ def read_header(url: str) -> SceneHeader:
                 return _header_of(whole, dataset)
         except GDAL_ERRORS as error:
             raise _not_a_raster(url, error) from error
+        except UnicodeDecodeError as error:
+            raise SceneError("text in the header is not UTF-8", where=url, got=repr(error.object)) from error
 
 
 def _not_a_raster(url: str, error: BaseException) -> SceneError:
@@ -164,11 +166,19 @@ def _common_dtype(url: str, dtypes: tuple[str, ...]) -> str:
 
 
 def _bands_of(dataset: Any) -> tuple[Band, ...]:
-    facts = zip(dataset.descriptions, dataset.colorinterp, dataset.dtypes, dataset.nodatavals, strict=True)
+    facts = zip(_descriptions(dataset), dataset.colorinterp, dataset.dtypes, dataset.nodatavals, strict=True)
     return tuple(
         Band(index=index, name=name or None, common=common_name(name, colour.name), dtype=dtype, nodata=nodata)
         for index, (name, colour, dtype, nodata) in enumerate(facts, start=1)
     )
+
+
+def _descriptions(dataset: Any) -> tuple[str | None, ...]:
+    """Names only help to find bands, so a file with names in some old encoding is one without names."""
+    try:
+        return tuple(dataset.descriptions)
+    except UnicodeDecodeError:
+        return (None,) * int(dataset.count)
 
 
 def common_name(description: str | None, colour: str) -> str | None:

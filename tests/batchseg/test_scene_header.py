@@ -304,6 +304,13 @@ def test_gdal_paths(url: str, path: str) -> None:
     assert gdal_path(url) == path
 
 
+def test_names_in_an_old_encoding_are_no_names(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tif", noise(3, 5, 5), photometric="rgb", names=("red", "green", "blue"), **UTM)
+    path.write_bytes(path.read_bytes().replace(b"green", b"gr\xfcn "))
+    bands = read_header(str(path)).bands
+    assert [(band.name, band.common) for band in bands] == [(None, "red"), (None, "green"), (None, "blue")]
+
+
 def refused(url: object) -> str:
     with pytest.raises(SceneError) as caught:
         read_header(str(url))
