@@ -137,7 +137,6 @@ class RunState:
     draining: set[str] = field(default_factory=set)
     histories: dict[TaskKey, _History] = field(default_factory=dict)
     quarantined: set[TaskKey] = field(default_factory=set)
-    num_done: int = 0
     stopped: str | None = None
     finished: bool = False
     _sheet_of: dict[ChunkKey, SheetKey] = field(default_factory=dict)
@@ -197,7 +196,6 @@ class RunState:
 
     def _done(self, worker: str, task: TaskKey) -> None:
         if self._release(worker, task):
-            self.num_done += 1
             self._settle(task)
 
     def _failed(self, event: TaskFailed) -> list[Instruction]:
