@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchseg.run.progress import Snapshot
-    from batchseg.run.session import Outcome
+    from batchseg.runs.progress import Snapshot
+    from batchseg.runs.session import Outcome
 
 PLAIN_EVERY_S = 10.0
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from batchseg.run.estimate import Estimate, SceneEstimate
+    from batchseg.runs.estimate import Estimate, SceneEstimate
 
 HELP = "what a run will do, take and cost; writes nothing"
 
@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from batchseg.recipe import load_fleet, load_recipe  # noqa: PLC0415 - --help must not wait for it
-    from batchseg.run.estimate import estimate  # noqa: PLC0415
-    from batchseg.run.resolve import resolve  # noqa: PLC0415
+    from batchseg.runs.estimate import estimate  # noqa: PLC0415
+    from batchseg.runs.resolve import resolve  # noqa: PLC0415
 
     recipe, fleet = load_recipe(args.recipe), load_fleet(args.fleet)
     resolved = resolve(recipe)

@@ -20,13 +20,13 @@ from batchseg.errors import InputError
 from batchseg.ledger.keys import TaskKey
 from batchseg.ledger.records import Record, SheetRecord
 from batchseg.recipe import Fleet, PoolSpec
-from batchseg.run.job import Job
-from batchseg.run.models import device_of
-from batchseg.run.models import open_models as open_bundles
-from batchseg.run.pool import Report, report_of
-from batchseg.run.runstate import Assign, TaskFailed, WorkerLost, WorkerReady
-from batchseg.run.session import DEPTH
-from batchseg.run.worker import Failure, OpenModels, Worker, WorkerSpec
+from batchseg.runs.job import Job
+from batchseg.runs.models import device_of
+from batchseg.runs.models import open_models as open_bundles
+from batchseg.runs.pool import Report, report_of
+from batchseg.runs.runstate import Assign, TaskFailed, WorkerLost, WorkerReady
+from batchseg.runs.session import DEPTH
+from batchseg.runs.worker import Failure, OpenModels, Worker, WorkerSpec
 from batchseg.store import LocalStore
 
 

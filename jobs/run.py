@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from batchseg.recipe import Fleet
-    from batchseg.run.drive import Stop
-    from batchseg.run.session import OpenPool, Options
+    from batchseg.runs.drive import Stop
+    from batchseg.runs.session import OpenPool, Options
 
 HELP = "run or resume a recipe"
 
@@ -45,9 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from batchseg.recipe import load_fleet, load_recipe  # noqa: PLC0415 - --help must not wait for it
-    from batchseg.run.drive import Stop  # noqa: PLC0415
-    from batchseg.run.resolve import resolve  # noqa: PLC0415
-    from batchseg.run.session import run  # noqa: PLC0415
+    from batchseg.runs.drive import Stop  # noqa: PLC0415
+    from batchseg.runs.resolve import resolve  # noqa: PLC0415
+    from batchseg.runs.session import run  # noqa: PLC0415
     from jobs.display import print_summary, shown  # noqa: PLC0415
 
     recipe = load_recipe(args.recipe)
@@ -83,8 +83,8 @@ def _pool(args: argparse.Namespace, fleet: Fleet) -> OpenPool | None:
 
 
 def _options(args, job, stop, show) -> Options:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    from batchseg.run.backlog import sample_of  # noqa: PLC0415
-    from batchseg.run.session import Options, chunks_of_bbox  # noqa: PLC0415
+    from batchseg.runs.backlog import sample_of  # noqa: PLC0415
+    from batchseg.runs.session import Options, chunks_of_bbox  # noqa: PLC0415
 
     wanted = None
     if args.bbox is not None:

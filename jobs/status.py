@@ -16,8 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from batchseg.ledger.ledger import Ledger  # noqa: PLC0415 - --help must not wait for it
-    from batchseg.run.planfile import read_plan  # noqa: PLC0415
-    from batchseg.run.reporting import spent_usd  # noqa: PLC0415
+    from batchseg.runs.planfile import read_plan  # noqa: PLC0415
+    from batchseg.runs.reporting import spent_usd  # noqa: PLC0415
     from jobs.folder import opened  # noqa: PLC0415
 
     store, _ = opened(args.output)

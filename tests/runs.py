@@ -18,10 +18,10 @@ from batchseg.model.bundle import write_bundle
 from batchseg.model.contract import ClassInfo, Contract, Numerics
 from batchseg.recipe import Fleet, Models, Recipe, Tiling
 from batchseg.recipe.recipe import Halo
-from batchseg.run.job import Job
-from batchseg.run.pool import LocalPool, Pool
-from batchseg.run.session import DEPTH, Outcome, run
-from batchseg.run.worker import Worker, WorkerSpec
+from batchseg.runs.job import Job
+from batchseg.runs.pool import LocalPool, Pool
+from batchseg.runs.session import DEPTH, Outcome, run
+from batchseg.runs.worker import Worker, WorkerSpec
 from batchseg.scene.bands import BandWanted
 from batchseg.store import LocalStore
 from tests.fakes import ContextSegmenter

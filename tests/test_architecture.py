@@ -46,7 +46,7 @@ def test_batchseg_never_loads_ray_nor_the_jobs() -> None:
 def test_deciding_needs_no_model_and_no_raster() -> None:
     """What to do next, what was meant and what was done can be tested and read in a moment."""
     loaded = loaded_by(
-        "batchseg.recipe", "batchseg.ledger", "batchseg.run.runstate", "batchseg.run.driver", "batchseg.engine.segment"
+        "batchseg.recipe", "batchseg.ledger", "batchseg.runs.runstate", "batchseg.runs.driver", "batchseg.engine.segment"
     )
     assert {"torch", "rasterio", "zarr", "ray", "geopandas", "transformers", "openvino"} & loaded == set()
 
@@ -108,7 +108,7 @@ def test_errors_are_caught_wholesale_at_the_workers_edge_only() -> None:
         for node in ast.walk(tree(path))
         if isinstance(node, ast.ExceptHandler) and caught(node) and not passes_on(node)
     ]
-    assert sorted(wide) == ["batchseg/run/pulse.py: BaseException", "batchseg/run/worker.py: Exception"]
+    assert sorted(wide) == ["batchseg/runs/pulse.py: BaseException", "batchseg/runs/worker.py: Exception"]
 
 
 def calls(path: Path) -> Iterator[str]:

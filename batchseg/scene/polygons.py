@@ -21,9 +21,10 @@ from rasterio.features import rasterize
 
 from batchseg.scene.dataset import gdal
 from batchseg.scene.georef import Georef
-from batchseg.scene.vectors import Geometries, polygonal_parts, read_polygonal, to_pixels
 from tiling.grid import Grid
 from tiling.span import Window
+
+Geometries = NDArray[np.object_]
 
 SNAP_PX = 1 / 1024
 INSET_PX = SNAP_PX / 2
@@ -97,6 +98,9 @@ def read_polygons(url: str, *, where: str | None = None, georef: Georef) -> Poly
         where: Attribute filter, as in SQL.
         georef: The scene's.
     """
+    # Brings pandas, which costs a second: the planner pays it, a worker that only draws does not.
+    from batchseg.scene.vectors import read_polygonal, to_pixels  # noqa: PLC0415
+
     drawn, crs = read_polygonal(url, where)
     return polygons_of(to_pixels(url, drawn, crs, georef), (georef.height_px, georef.width_px))
 
@@ -107,6 +111,14 @@ def polygons_of(pixel_space: Geometries, shape_px: tuple[int, int]) -> Polygons:
     scene = shapely.box(INSET_PX, INSET_PX, shape_px[1] - INSET_PX, shape_px[0] - INSET_PX)
     kept = shapely.normalize(snapped[shapely.intersects(snapped, scene)])
     return Polygons(tuple(sorted({bytes(wkb) for wkb in shapely.to_wkb(kept, byte_order=1)})), shape_px)
+
+
+def polygonal_parts(geometries: Geometries) -> Geometries:
+    """Single polygons; lines and points that repairing or clipping left over enclose nothing."""
+    parts = shapely.get_parts(shapely.get_parts(geometries))
+    enclose = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)
+    kept: Geometries = parts[enclose]
+    return kept
 
 
 def touched_tiles(polygons: Polygons, georef: Georef, lattice: Grid) -> frozenset[tuple[int, int]]:

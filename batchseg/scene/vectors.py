@@ -20,8 +20,8 @@ from pyproj.exceptions import CRSError, ProjError
 from batchseg.errors import RecipeError
 from batchseg.scene.dataset import gdal_path
 from batchseg.scene.georef import Georef
+from batchseg.scene.polygons import Geometries, polygonal_parts
 
-Geometries = NDArray[np.object_]
 ToPx = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 _VECTOR_ERRORS = (DataSourceError, DataLayerError, FieldError, GeometryError, ValueError)
@@ -94,14 +94,6 @@ def _polygons_only(url: str, where: str | None, geometries: Geometries) -> Geome
             todo="buffer points and lines to polygons first",
         )
     return polygonal_parts(shapely.make_valid(geometries))
-
-
-def polygonal_parts(geometries: Geometries) -> Geometries:
-    """Single polygons; lines and points that repairing or clipping left over enclose nothing."""
-    parts = shapely.get_parts(shapely.get_parts(geometries))
-    enclose = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)
-    kept: Geometries = parts[enclose]
-    return kept
 
 
 def _crs_of(url: str, text: str | None) -> pyproj.CRS:

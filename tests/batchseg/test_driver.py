@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from batchseg.errors import BusyError, DamagedError
-from batchseg.run.driver import DRIVER_KEY, SETTLE_S, Driver, wall_s
-from batchseg.run.pulse import Pulse
+from batchseg.runs.driver import DRIVER_KEY, SETTLE_S, Driver, wall_s
+from batchseg.runs.pulse import Pulse
 from batchseg.store import LocalStore
 
 

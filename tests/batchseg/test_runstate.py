@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
-from batchseg.run.runstate import (
+from batchseg.runs.runstate import (
     Assign,
     FailureKind,
     Finish,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
-from batchseg.run.runstate import (
+from batchseg.runs.runstate import (
     Assign,
     Event,
     Finish,

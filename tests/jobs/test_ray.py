@@ -21,9 +21,9 @@ from batchseg.engine.segment import Model
 from batchseg.engine.tiers import Tier
 from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Fleet, Models, PoolSpec, Priority, Recipe, Route
-from batchseg.run.job import Job
-from batchseg.run.session import Options, Outcome, run
-from batchseg.run.worker import WorkerSpec
+from batchseg.runs.job import Job
+from batchseg.runs.session import Options, Outcome, run
+from batchseg.runs.worker import WorkerSpec
 from batchseg.store import LocalStore
 from tests.runs import Workplace, fake_models, noise, product_bytes, write_fake_bundle
 

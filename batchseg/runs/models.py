@@ -14,8 +14,8 @@ from batchseg.engine.tiers import Tier
 from batchseg.errors import BundleError
 from batchseg.model.bundle import load_bundle
 from batchseg.model.segmenter import open_segmenter
-from batchseg.run.job import Job
-from batchseg.run.worker import WorkerSpec
+from batchseg.runs.job import Job
+from batchseg.runs.worker import WorkerSpec
 
 
 def open_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str, str]]:

@@ -33,10 +33,10 @@ from batchseg.ledger.records import Attempt, Record, SheetRecord, Stint
 from batchseg.ledger.stages import StageClock, paid_s
 from batchseg.output.mask import write_chunk
 from batchseg.output.sheet import DamagedChunksError, make_sheet
-from batchseg.run.job import Job, SceneJob
-from batchseg.run.measure import measure
-from batchseg.run.pulse import Pulse
-from batchseg.run.runstate import FailureKind
+from batchseg.runs.job import Job, SceneJob
+from batchseg.runs.measure import measure
+from batchseg.runs.pulse import Pulse
+from batchseg.runs.runstate import FailureKind
 from batchseg.scene.labels import LabelSource
 from batchseg.scene.pixels import Source
 from batchseg.scene.source import RasterSource

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from batchseg.engine.segment import Prediction
 from batchseg.ledger.records import Agreement, Measured, TileCounts
-from batchseg.run.job import Job, SceneJob
+from batchseg.runs.job import Job, SceneJob
 from batchseg.scene.area import class_area_km2
 from batchseg.scene.labels import LabelSource
 from tiling.span import Window

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from batchseg.ledger.keys import ChunkKey
 from batchseg.recipe.build import build, plain
-from batchseg.run.job import Job
+from batchseg.runs.job import Job
 from batchseg.scene.area import area_reason
 from batchseg.scene.georef import Georef
 from batchseg.store import Store

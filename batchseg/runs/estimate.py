@@ -18,10 +18,10 @@ from batchseg.errors import RecipeError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.model.bundle import Bundle
 from batchseg.recipe import Fleet
-from batchseg.run.backlog import backlog
-from batchseg.run.job import Job, SceneJob
-from batchseg.run.resolve import Resolved
-from batchseg.run.session import DEPTH
+from batchseg.runs.backlog import backlog
+from batchseg.runs.job import Job, SceneJob
+from batchseg.runs.resolve import Resolved
+from batchseg.runs.session import DEPTH
 from batchseg.scene.area import area_reason, pixel_areas_m2
 from batchseg.scene.empty import EmptyIndex
 from batchseg.scene.georef import Georef

@@ -18,21 +18,21 @@ from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.output.mask import create
 from batchseg.recipe import Fleet, Recipe
-from batchseg.run.backlog import Backlog, backlog
-from batchseg.run.drive import Drive, Stop, Watcher
-from batchseg.run.driver import Driver
-from batchseg.run.job import Job
-from batchseg.run.log import EventLog
-from batchseg.run.models import device_of, open_models
-from batchseg.run.planfile import plan_file, write_plan
-from batchseg.run.pool import LocalPool, Pool
-from batchseg.run.progress import Progress, Snapshot
-from batchseg.run.pulse import Pulse
-from batchseg.run.reporting import spent_usd, write_reports
-from batchseg.run.rescore import rescore
-from batchseg.run.resolve import Resolved, resolve
-from batchseg.run.runstate import RunState
-from batchseg.run.worker import Worker, WorkerSpec
+from batchseg.runs.backlog import Backlog, backlog
+from batchseg.runs.drive import Drive, Stop, Watcher
+from batchseg.runs.driver import Driver
+from batchseg.runs.job import Job
+from batchseg.runs.log import EventLog
+from batchseg.runs.models import device_of, open_models
+from batchseg.runs.planfile import plan_file, write_plan
+from batchseg.runs.pool import LocalPool, Pool
+from batchseg.runs.progress import Progress, Snapshot
+from batchseg.runs.pulse import Pulse
+from batchseg.runs.reporting import spent_usd, write_reports
+from batchseg.runs.rescore import rescore
+from batchseg.runs.resolve import Resolved, resolve
+from batchseg.runs.runstate import RunState
+from batchseg.runs.worker import Worker, WorkerSpec
 from batchseg.store import LocalStore
 
 DEPTH = 2
@@ -168,6 +168,6 @@ def _write_exit(store: LocalStore, status: int, why: str) -> None:
 
 def chunks_of_bbox(job: Job, bbox: Sequence[float]) -> frozenset[ChunkKey]:
     """Chunks that a box of longitudes and latitudes (west, south, east, north) touches."""
-    from batchseg.run.place import chunks_in_box  # noqa: PLC0415 - geopandas is slow to import and seldom needed
+    from batchseg.runs.place import chunks_in_box  # noqa: PLC0415 - geopandas is slow to import and seldom needed
 
     return chunks_in_box(job, bbox)

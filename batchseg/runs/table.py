@@ -15,7 +15,7 @@ import shapely
 
 from batchseg.ledger.records import Record
 from batchseg.ledger.stages import STAGES, paid_s
-from batchseg.run.planfile import PlanFile
+from batchseg.runs.planfile import PlanFile
 from batchseg.scene.georef import Georef
 from batchseg.scene.place import area_reason, corners_m
 from batchseg.store import Store

@@ -7,8 +7,8 @@ from dataclasses import replace
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record
 from batchseg.output.mask import read_chunk
-from batchseg.run.job import Job
-from batchseg.run.measure import agree, class_index
+from batchseg.runs.job import Job
+from batchseg.runs.measure import agree, class_index
 from batchseg.scene.labels import LabelSource
 from batchseg.store import Store
 

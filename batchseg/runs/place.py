@@ -8,8 +8,8 @@ import shapely
 
 from batchseg.errors import RecipeError
 from batchseg.ledger.keys import ChunkKey
-from batchseg.run.job import Job
-from batchseg.run.table import outline
+from batchseg.runs.job import Job
+from batchseg.runs.table import outline
 
 
 def chunks_in_box(job: Job, bbox: Sequence[float]) -> frozenset[ChunkKey]:

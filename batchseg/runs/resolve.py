@@ -21,7 +21,7 @@ from batchseg.output.layer import Layer
 from batchseg.output.mask import Mask, flag_attributes
 from batchseg.recipe.build import plain
 from batchseg.recipe.recipe import Recipe
-from batchseg.run.job import Job, ModelJob, SceneJob
+from batchseg.runs.job import Job, ModelJob, SceneJob
 from batchseg.scene.area import gsd_m
 from batchseg.scene.bands import choose_bands
 from batchseg.scene.header import SceneHeader, read_header

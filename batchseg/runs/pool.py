@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from batchseg.ledger.records import Record, SheetRecord
-from batchseg.run.runstate import Assign, Event, TaskDone, TaskFailed, WorkerReady
-from batchseg.run.worker import Failure, Worker
+from batchseg.runs.runstate import Assign, Event, TaskDone, TaskFailed, WorkerReady
+from batchseg.runs.worker import Failure, Worker
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batchseg.ledger.records import Record, SheetRecord
-from batchseg.run.drive import Stop
+from batchseg.runs.drive import Stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

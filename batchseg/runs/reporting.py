@@ -8,9 +8,9 @@ from typing import Any
 
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record, SheetRecord
-from batchseg.run.driver import wall_s
-from batchseg.run.planfile import read_plan
-from batchseg.run.report import cost_parts, metrics
+from batchseg.runs.driver import wall_s
+from batchseg.runs.planfile import read_plan
+from batchseg.runs.report import cost_parts, metrics
 from batchseg.store import LocalStore
 
 METRICS_KEY = "metrics.json"
@@ -20,7 +20,7 @@ VERSIONED = ("batchseg", "numpy", "openvino", "rasterio", "ray", "torch", "trans
 
 def write_reports(store: LocalStore) -> dict[str, Any]:
     """The same numbers whenever it is done."""
-    from batchseg.run.table import write_table  # noqa: PLC0415 - geopandas takes a second to import
+    from batchseg.runs.table import write_table  # noqa: PLC0415 - geopandas takes a second to import
 
     plan, ledger = read_plan(store), Ledger(store)
     records, quarantined = list(ledger.records()), ledger.quarantined()

@@ -12,7 +12,7 @@ from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record, SheetRecord, StoredObject
 from batchseg.output.sheet import inputs_digest
-from batchseg.run.job import Job
+from batchseg.runs.job import Job
 from batchseg.store import Store
 
 R = TypeVar("R", Record, SheetRecord)

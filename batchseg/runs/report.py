@@ -18,7 +18,7 @@ import numpy as np
 
 from batchseg.ledger.records import Attempt, Record, SheetRecord, Stint, TileCounts
 from batchseg.ledger.stages import STAGES, paid_s
-from batchseg.run.planfile import PlanFile
+from batchseg.runs.planfile import PlanFile
 from tiling.seams import SeamCount
 
 COST_PARTS = ("compute_bulk", "compute_heavy", "read", "write", "idle", "start", "waste", "head")
