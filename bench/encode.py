@@ -44,7 +44,7 @@ def smoothed(noise_HW: NDArray[np.float32], radius_px: int) -> NDArray[np.float3
 def landscape(side_px: int) -> dict[str, NDArray[np.uint8]]:
     """Labels of smooth outlines, a confidence that falls towards them and is noisy, a tier by square."""
     rng = np.random.default_rng(0)
-    noise = [smoothed(rng.standard_normal((PATCH_PX, PATCH_PX), np.float32), 25) for _ in range(NUM_CLASSES)]
+    noise = [smoothed(rng.standard_normal((PATCH_PX, PATCH_PX), np.float32), 60) for _ in range(NUM_CLASSES)]
     score_KHW = np.stack(noise) / np.std(noise)
     best, second = np.partition(score_KHW, NUM_CLASSES - 2, axis=0)[-1:-3:-1]
     sure = 1 - 0.5 * np.exp(-3 * (best - second)) + 0.003 * rng.standard_normal(best.shape, np.float32)
