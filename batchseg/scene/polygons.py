@@ -106,10 +106,12 @@ def read_polygons(url: str, *, where: str | None = None, georef: Georef) -> Poly
 
 
 def polygons_of(pixel_space: Geometries, shape_px: tuple[int, int]) -> Polygons:
-    """Snapped, in one normal form and order, and only what meets the scene."""
-    snapped = polygonal_parts(shapely.set_precision(pixel_space, SNAP_PX))
+    """Snapped, in one normal form and order, and only what shares ground with the scene."""
     scene = shapely.box(INSET_PX, INSET_PX, shape_px[1] - INSET_PX, shape_px[0] - INSET_PX)
-    kept = shapely.normalize(snapped[shapely.intersects(snapped, scene)])
+    # With polygons as thin as nothing, the library divides by zero inside, recovers, and leaves numpy a flag.
+    with np.errstate(all="ignore"):
+        snapped = polygonal_parts(shapely.set_precision(pixel_space, SNAP_PX))
+        kept = shapely.normalize(snapped[shapely.intersects(snapped, scene)])
     return Polygons(tuple(sorted({bytes(wkb) for wkb in shapely.to_wkb(kept, byte_order=1)})), shape_px)
 
 

@@ -93,7 +93,9 @@ def _polygons_only(url: str, where: str | None, geometries: Geometries) -> Geome
             got=f"{int(other.sum())} of {len(geometries)} are {geometries[other][0].geom_type}",
             todo="buffer points and lines to polygons first",
         )
-    return polygonal_parts(shapely.make_valid(geometries))
+    # The library may divide by zero inside, and recover.
+    with np.errstate(all="ignore"):
+        return polygonal_parts(shapely.make_valid(geometries))
 
 
 def _crs_of(url: str, text: str | None) -> pyproj.CRS:
@@ -128,13 +130,15 @@ def to_pixels(url: str, polygons: Geometries, crs: pyproj.CRS, georef: Georef) -
     except (CRSError, ProjError) as error:
         raise RecipeError("no way from its coordinates to the scene's", where=url, got=_one_line(error)) from error
     to_px = _to_px(forward, georef.transform)
-    near = clip(polygons, _boxes(georef, backward, geographic=crs.is_geographic))
+    with np.errstate(all="ignore"):
+        near = clip(polygons, _boxes(georef, backward, geographic=crs.is_geographic))
     if not crs.equals(scene_crs, ignore_axis_order=True):
         near = _densified(near, to_px)
     projected = shapely.transform(near, to_px)
     if not np.isfinite(shapely.get_coordinates(projected)).all():
         raise RecipeError("a polygon near the scene reaches where the scene's coordinates end", where=url)
-    pixel_space = polygonal_parts(shapely.make_valid(projected))
+    with np.errstate(all="ignore"):
+        pixel_space = polygonal_parts(shapely.make_valid(projected))
     if not scene_crs.is_geographic:
         return pixel_space
     return _all_turns(pixel_space, georef.transform, math.tau / scene_crs.axis_info[0].unit_conversion_factor)

@@ -73,7 +73,7 @@ def test_mask_holds_the_pixels_whose_centres_are_inside(tmp_path: Path, name: st
     np.testing.assert_array_equal(made.mask(whole(made)), centres(SHAPE, (300, 300)))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data())
 def test_mask_does_not_depend_on_the_window(data: st.DataObject) -> None:
     number = st.floats(-300, 3000, allow_nan=False)
@@ -86,6 +86,13 @@ def test_mask_does_not_depend_on_the_window(data: st.DataObject) -> None:
     row, col = data.draw(st.integers(0, 2499)), data.draw(st.integers(0, 2099))
     window = Window.of(row, data.draw(st.integers(row + 1, 2500)), col, data.draw(st.integers(col + 1, 2100)))
     np.testing.assert_array_equal(made.mask(window), full_HW[window.within(whole(made))])
+
+
+def test_a_polygon_as_thin_as_nothing_is_none(tmp_path: Path) -> None:
+    thin = shapely.Polygon([(0.0, 0.0), (0.0, 5.6e-202), (1.0, 0.0)])
+    assert len(polygons_of(np.array([thin]), (30, 30))) == 0
+    path = save(tmp_path / "x.gpkg", [to_map(shapely.Polygon([(5, 5), (9, 9), (7, 7)]), TRANSFORMS["north-up"])])
+    assert len(read_polygons(path, georef=georef())) == 0
 
 
 def test_corners_on_pixel_centres_do_not_depend_on_the_window() -> None:
