@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> int:
     for line in story or ():
         print(f"given up: {line}")
     for event in _events(args.output / "run" / "log.jsonl", str(key)):
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.pop("unix_s")))
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(str(event.pop("unix_s")))))
         print(f"{when}  {event.pop('event')}  " + "  ".join(f"{k}={v}" for k, v in event.items() if k != "task"))
     return 0
 

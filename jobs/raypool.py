@@ -155,17 +155,14 @@ class RayPool:
 
     def _start_actor(self, pool: PoolSpec) -> None:
         spec = WorkerSpec.new(pool=pool.name, device=device_of(pool.device), usd_per_hour=pool.usd_per_hour)
-        handle = (
-            ray.remote(ChunkWorker)
-            .options(
-                num_cpus=pool.cpus,
-                num_gpus=pool.gpus,
-                resources=pool.resources or None,
-                max_concurrency=DEPTH + 1,
-                max_restarts=0,
-                max_task_retries=0,
-            )
-            .remote(spec, self.job, self.store, self.open_models)
-        )
+        actor_class: Any = ray.remote(ChunkWorker)  # Ray's types do not know that it makes an actor of a class
+        handle = actor_class.options(
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpus,
+            resources=pool.resources or None,
+            max_concurrency=DEPTH + 1,
+            max_restarts=0,
+            max_task_retries=0,
+        ).remote(spec, self.job, self.store, self.open_models)
         self._actors[spec.name] = _Actor(handle, spec, pool)
         self._opening[handle.open.remote()] = spec.name

@@ -18,8 +18,8 @@ from batchseg.recipe.recipe import Recipe
 
 HEAD = """# Recipe and fleet
 
-A **recipe** holds everything that decides output bytes; a **fleet** holds workers, prices and retries, and never changes
-a byte. Unknown keys are refused with the nearest valid name. Paths are relative to the current folder.
+A **recipe** holds everything that decides output bytes; a **fleet** holds workers, prices and retries, and never
+changes a byte. Unknown keys are refused with the nearest valid name. Paths are relative to the current folder.
 
 This page is made from the code (`make docs`).
 """

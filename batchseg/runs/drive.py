@@ -9,7 +9,16 @@ from typing import Any, Protocol
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record, SheetRecord
 from batchseg.runs.pool import Pool, Report
-from batchseg.runs.runstate import Assign, Finish, Instruction, Quarantine, RunState, StopFeeding, TaskFailed, WorkerLost
+from batchseg.runs.runstate import (
+    Assign,
+    Finish,
+    Instruction,
+    Quarantine,
+    RunState,
+    StopFeeding,
+    TaskFailed,
+    WorkerLost,
+)
 
 POLL_S = 0.5
 

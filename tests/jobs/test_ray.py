@@ -51,7 +51,7 @@ def slow_models(job: Job, spec: WorkerSpec, pids: str) -> tuple[dict[Tier, Model
 
 @pytest.fixture(scope="module")
 def cluster():
-    import ray  # noqa: PLC0415
+    import ray
 
     ray.init(num_cpus=4, include_dashboard=False, configure_logging=False, log_to_driver=False)
     yield
@@ -83,7 +83,7 @@ def _workplace(folder: Path) -> Workplace:
 
 
 def run_on_ray(recipe: Recipe, workers: int, open_models: Any, options: Options | None = None) -> Outcome:
-    from jobs.raypool import open_ray_pool  # noqa: PLC0415
+    from jobs.raypool import open_ray_pool
 
     fleet = Fleet(pools=(PoolSpec(workers=workers, cpus=0.5),))
     return run(recipe, fleet, open_pool=partial(open_ray_pool, open_models=open_models), options=options)

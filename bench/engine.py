@@ -1,0 +1,132 @@
+"""How much of the bare model's speed does a whole run keep, and where does the rest go?
+
+    python bench/engine.py [--size 6144] [--models zoo:synthetic-heavy zoo:synthetic-bulk] [--folder DIR]
+
+In one run, on one scene: the bare forward over as many tiles as the scene has, decoding alone, encoding alone (the
+stored mask and the GeoTIFFs), and the whole command in a process of its own, start-up and reports included. The last
+columns say what share of the bare forward's pace is left: of the whole command, and without its start-up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from batchseg.ledger.keys import ChunkKey
+from batchseg.ledger.ledger import Ledger
+from batchseg.model.bundle import load_bundle
+from batchseg.model.segmenter import open_segmenter
+from batchseg.output.mask import read_chunk, write_chunk
+from batchseg.output.sheet import make_sheet
+from batchseg.recipe import Models, Recipe
+from batchseg.runs.resolve import Resolved, resolve
+from batchseg.scene.source import RasterSource
+from batchseg.store import LocalStore
+from batchseg.synth import write_scene
+
+RECIPE = """scenes: [{scene}]
+output: {output}
+models: {{bulk: "{model}"}}
+"""
+
+
+def bare_forward_s(ref: str, num_tiles: int, core_px: int) -> float:
+    """Full batches of noise, one after the other, and nothing else."""
+    bundle = load_bundle(ref)
+    side_px = core_px + 2 * bundle.contract.halo_px
+    segmenter = open_segmenter(bundle, device="cpu", tile_px=side_px)
+    x = np.random.default_rng(0).integers(1, 255, (segmenter.batch, 3, side_px, side_px), dtype=np.uint8)
+    for _ in range(3):
+        segmenter(x)
+    num_batches = -(-num_tiles // segmenter.batch)
+    begun_s = time.perf_counter()
+    for _ in range(num_batches):
+        segmenter(x)
+    return time.perf_counter() - begun_s
+
+
+def decode_s(resolved: Resolved) -> float:
+    job = resolved.job
+    name, scene = next(iter(job.scenes.items()))
+    source = RasterSource(scene.header, scene.bands, scene.policy)
+    begun_s = time.perf_counter()
+    for row, col in job.chunk_grid(name):
+        source.read(job.window(ChunkKey(name, row, col)).grow(job.halo_px).clip(scene.shape_px))
+    return time.perf_counter() - begun_s
+
+
+def encode_s(resolved: Resolved, output: Path, scratch: Path) -> float:
+    """Write again what the run wrote: the stored mask, then the GeoTIFFs."""
+    job = resolved.job
+    name, scene = next(iter(job.scenes.items()))
+    there, again = LocalStore(output), LocalStore(scratch)
+    records = {record.key: record for record in Ledger(there).records()}
+    spent_s = 0.0
+    for key, record in records.items():
+        window = job.window(key)
+        layers = {one.name: read_chunk(there, scene.mask, one, window, record.objects) for one in scene.mask.layers}
+        begun_s = time.perf_counter()
+        write_chunk(again, scene.mask, window, layers)
+        spent_s += time.perf_counter() - begun_s
+    begun_s = time.perf_counter()
+    make_sheet(again, job.sheet_work(name, records.values()), records)
+    return spent_s + time.perf_counter() - begun_s
+
+
+def measure(model: str, scene: Path, folder: Path) -> None:
+    output = folder / "out"
+    recipe_path = folder / "recipe.yaml"
+    recipe_path.write_text(RECIPE.format(scene=scene, output=output, model=model))
+    resolved = resolve(Recipe(scenes=(str(scene),), output=str(output), models=Models(bulk=model)))
+    name = next(iter(resolved.job.scenes))
+    num_tiles = len(resolved.job.lattice(name))
+    forward_s = bare_forward_s(model, num_tiles, resolved.job.core_px)
+    begun_s = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "jobs", "run", recipe_path, "--quiet"], check=True, stdout=subprocess.DEVNULL)
+    whole_s = time.perf_counter() - begun_s
+    read_s = decode_s(resolved)
+    write_s = encode_s(resolved, output, folder / "again")
+    metrics = json.loads((output / "metrics.json").read_text())
+    stint = next(Ledger(LocalStore(output)).stints())
+    show(model, num_tiles, metrics["valid_px"] / 1e6, forward_s, read_s, write_s, whole_s, stint.start_s)
+    price = metrics["cost_usd"] / (stint.beat_unix_s - stint.begun_unix_s)
+    stages = ", ".join(f"{part} {usd / price:.1f} s" for part, usd in metrics["cost"].items() if usd)
+    outside_s = whole_s - (stint.beat_unix_s - stint.begun_unix_s)
+    print(f"  inside the worker: {stages}; outside of it (imports, resolve, reports): {outside_s:.1f} s", flush=True)
+
+
+def show(  # noqa: PLR0913, PLR0917 - one number a column
+    model: str, tiles: int, mpx: float, forward_s: float, read_s: float, write_s: float, whole_s: float, start_s: float
+) -> None:
+    print(
+        f"{model}: {tiles} tiles, {mpx:.1f} Mpx; bare forward {forward_s:.1f} s ({mpx / forward_s:.2f} Mpx/s), "
+        f"decode {read_s:.1f} s, encode {write_s:.1f} s, whole {whole_s:.1f} s ({mpx / whole_s:.2f} Mpx/s), of it "
+        f"start {start_s:.1f} s\n  whole / bare forward {forward_s / whole_s:.3f}, without start "
+        f"{forward_s / (whole_s - start_s):.3f}; forward + decode + encode / whole "
+        f"{(forward_s + read_s + write_s) / whole_s:.3f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=6144, help="pixels a side of the scene")
+    parser.add_argument("--models", nargs="+", default=["zoo:synthetic-heavy", "zoo:synthetic-bulk"])
+    parser.add_argument("--folder", type=Path, help="where the scene and outputs go for a while")
+    args = parser.parse_args()
+    with TemporaryDirectory(dir=args.folder) as folder:
+        write_scene(Path(folder) / "input", size_px=args.size, seed=5)
+        for number, model in enumerate(args.models):
+            place = Path(folder) / str(number)
+            place.mkdir()
+            measure(model, Path(folder) / "input" / "scene.tif", place)
+
+
+if __name__ == "__main__":
+    main()
