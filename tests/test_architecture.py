@@ -46,7 +46,11 @@ def test_batchseg_never_loads_ray_nor_the_jobs() -> None:
 def test_deciding_needs_no_model_and_no_raster() -> None:
     """What to do next, what was meant and what was done can be tested and read in a moment."""
     loaded = loaded_by(
-        "batchseg.recipe", "batchseg.ledger", "batchseg.runs.runstate", "batchseg.runs.driver", "batchseg.engine.segment"
+        "batchseg.recipe",
+        "batchseg.ledger",
+        "batchseg.runs.runstate",
+        "batchseg.runs.driver",
+        "batchseg.engine.segment",
     )
     assert {"torch", "rasterio", "zarr", "ray", "geopandas", "transformers", "openvino"} & loaded == set()
 

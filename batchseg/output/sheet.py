@@ -1,9 +1,9 @@
 """A sheet: the GeoTIFFs over all chunks of a scene, made from the stored mask.
 
 Rows are pulled from the mask a stripe at a time, so memory is a few stripes however high the scene is. Each stored
-chunk is checked against the digest in its chunk's record while it is read; what does not match is named, so that its chunk
-can be made again, and no sheet is written (invariant I3). Ground whose chunk was given up is nodata in the files, and
-listed in the sheet's record (invariant I7). Seams are counted on the way, since here all pixels pass side by side.
+chunk is checked against the digest in its chunk's record while it is read; what does not match is named, so that its
+chunk can be made again, and no sheet is written (invariant I3). Ground whose chunk was given up is nodata in the files,
+and listed in the sheet's record (invariant I7). Seams are counted on the way, since here all pixels pass side by side.
 """
 
 from __future__ import annotations
