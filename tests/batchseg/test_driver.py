@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -207,18 +208,37 @@ def test_a_pulse_beats_until_its_end() -> None:
     assert len(beats) == num_beats
 
 
-def test_what_a_beat_raises_comes_out_in_the_thread_that_asked_for_it(store: LocalStore) -> None:
-    first = claimed(store, "one")
-    rewrite(store, host="far-away")
-    claimed(store, "two")
-    with pytest.raises(BusyError), Pulse(first.beat, every_s=0.001) as pulse:
-        wait_for_error(pulse)
-    with pytest.raises(ZeroDivisionError), Pulse(first.beat, every_s=0.001):
-        raise ZeroDivisionError  # the error of the work itself goes first
+def test_a_beat_that_has_begun_ends_before_its_pulse_does() -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def beat() -> None:
+        begun.set()
+        time.sleep(0.05)
+        ended.set()
+
+    with Pulse(beat, every_s=0.001):
+        assert begun.wait(10)
+    assert ended.is_set()
 
 
-def wait_for_error(pulse: Pulse) -> None:
-    for _ in range(2000):
+def test_what_a_beat_raises_comes_out_in_the_thread_that_asked_for_it() -> None:
+    failed = threading.Event()
+
+    def beat() -> None:
+        failed.set()
+        raise BusyError("replaced")
+
+    with pytest.raises(BusyError), Pulse(beat, every_s=0.001):
+        assert failed.wait(10)
+    failed.clear()
+    with pytest.raises(BusyError), Pulse(beat, every_s=0.001) as pulse:
+        check_often(pulse)
+    failed.clear()
+    with pytest.raises(ZeroDivisionError), Pulse(beat, every_s=0.001):
+        assert 1 / (not failed.wait(10))  # the error of the work itself goes first
+
+
+def check_often(pulse: Pulse) -> None:
+    for _ in range(5000):
         pulse.check()
         time.sleep(0.001)
-    raise AssertionError("the beat's error did not arrive")
