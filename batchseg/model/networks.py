@@ -45,14 +45,20 @@ class SegFormer(nn.Module):
     def __init__(self, num_bands: int, num_classes: int, *, size: str) -> None:
         super().__init__()
         # Two seconds to import, and only who runs or trains a SegFormer has to wait for it.
-        from transformers import SegformerConfig, SegformerForSemanticSegmentation  # noqa: PLC0415
+        from transformers import (  # noqa: PLC0415
+            PreTrainedModel,
+            SegformerConfig,
+            SegformerForSemanticSegmentation,
+        )
 
         config = SegformerConfig(
             num_channels=num_bands, num_labels=num_classes, drop_path_rate=0.05, **SEGFORMER_SIZES[size]
         )
         self.segformer = SegformerForSemanticSegmentation(config)
         # Never called; where there is none, tracing makes the library log that it would take one for language models.
-        self.segformer.loss_function = functional.cross_entropy
+        for module in self.segformer.modules():
+            if isinstance(module, PreTrainedModel):
+                module.loss_function = functional.cross_entropy
 
     def forward(self, x_NBHW: Tensor) -> Tensor:
         logits: Tensor = self.segformer(x_NBHW).logits

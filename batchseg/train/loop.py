@@ -29,6 +29,7 @@ from batchseg.model.segmenter import load_graph
 from batchseg.recipe.build import plain
 from batchseg.scene.bands import BandWanted
 from batchseg.synth import CLASSES
+from batchseg.train.card import write_card
 from batchseg.train.ground import UNLABELLED, Crops, Ground, synth_ground
 from batchseg.train.recipe import TrainRecipe
 from tiling.grid import Grid, tiles_of
@@ -245,3 +246,4 @@ def _write(training: Training, folder: Path, iou: dict[str, float], made: str) -
         lineage={"recipe": plain(recipe)},
     )
     write_bundle(folder, contract, save(weights), made=made)
+    write_card(folder, contract)

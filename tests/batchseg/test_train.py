@@ -158,6 +158,10 @@ def test_training_learns_and_writes_a_bundle(tmp_path: Path, monkeypatch: pytest
     assert read_weights(bundle)
     assert [(c.id, c.name, c.rgb) for c in bundle.contract.classes] == [(c.id, c.name, c.rgb) for c in CLASSES]
     assert bundle.contract.quality["miou"] > 0.5
+    card = (folder / "README.md").read_text()
+    assert "tiny-net" in card
+    assert f"| building | {bundle.contract.quality['iou']['building']:.3f} |" in card
+    assert f"| **mean** | **{bundle.contract.quality['miou']:.3f}** |" in card
     curve = [line.split(",") for line in (folder / "curve.csv").read_text().splitlines()]
     assert [int(row[0]) for row in curve] == list(range(1, 61))
     losses = [float(row[1]) for row in curve]

@@ -1,0 +1,54 @@
+"""The model card of a bundle: what it is, what it was made from, how well it does, where it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from batchseg.model.contract import Contract
+
+CARD = "README.md"
+
+
+def write_card(folder: Path, contract: Contract) -> None:
+    (folder / CARD).write_text(model_card(contract), "utf-8")
+
+
+def model_card(contract: Contract) -> str:
+    """Markdown. Every number in it comes from the contract."""
+    recipe, on = contract.lineage["recipe"], contract.quality["on"]
+    low_m, high_m = contract.gsd_m
+    learnt = f" and from the soft labels of {recipe['teacher']}" if recipe["teacher"] else ""
+    return f"""# {contract.name}
+
+The {contract.tier} tier for scenes of `batchseg.synth`. Licence: Apache-2.0, code, weights and data alike.
+
+- Network: {_words(contract.architecture)}; trained from scratch, no weights or images of others.
+- Input: {", ".join(band.name for band in contract.bands)}, {contract.dtype}, {low_m:g} to {high_m:g} m a pixel.
+- Learnt from {_seeds(recipe["train"])}{learnt}, {recipe["steps"]} steps of {recipe["batch"]} crops of
+  {recipe["crop_px"]} px. The whole recipe is in `item.json`, under `batchseg:lineage`.
+- A tile needs {contract.halo_px} px of ground around its core; its side is a multiple of {contract.stride_px} px.
+
+## How well it does
+
+Intersection over union on {_seeds(on)}, never trained on, in tiles as in a run:
+
+| class | IoU |
+|---|---|
+{chr(10).join(f"| {name} | {value:.3f} |" for name, value in contract.quality["iou"].items())}
+| **mean** | **{contract.quality["miou"]:.3f}** |
+
+## Where it ends
+
+It knows synthetic ground and nothing else. It shows how the engine works and what two tiers are worth; it is of no
+use on real images, and these numbers say nothing about any.
+"""
+
+
+def _words(architecture: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" if key != "kind" else str(value) for key, value in architecture.items())
+
+
+def _seeds(ground: dict[str, Any]) -> str:
+    first, after = ground["seeds"]
+    return f"seeds {first} to {after - 1}, a window of {ground['window_px']} px of each"
