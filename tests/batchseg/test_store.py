@@ -70,6 +70,13 @@ def test_a_finished_file_is_moved_into_place(store: LocalStore) -> None:
     assert files(store) == ["a/labels.tif"]
 
 
+def test_a_finished_file_may_be_the_first_of_its_folder(store: LocalStore) -> None:
+    made = store.scratch() / "labels.tif"
+    made.write_bytes(b"pixels")
+    store.put_file("new/folder/labels.tif", made)
+    assert files(store) == ["new/folder/labels.tif"]
+
+
 DIES = """
 import os, pathlib, sys
 from batchseg.store import LocalStore
