@@ -70,6 +70,8 @@ class LocalStore:
     """A folder. Objects are written beside their place and renamed into it."""
 
     root: Path
+    durable: bool = True
+    """Wait until objects are on the disk, so that they outlive the machine, not only the process."""
 
     def get(self, key: str) -> bytes:
         return (self.root / key).read_bytes()
@@ -81,8 +83,9 @@ class LocalStore:
         try:
             with unfinished.open("wb") as file:
                 file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+                if self.durable:
+                    file.flush()
+                    os.fsync(file.fileno())
             unfinished.replace(target)
         except BaseException:
             unfinished.unlink(missing_ok=True)

@@ -116,6 +116,7 @@ class Workplace:
         return Recipe(**(values | self.changes | changes))
 
     def run(self, *, store: LocalStore | None = None, fleet: Fleet | None = None, **changes: Any) -> Outcome:
+        store = store or LocalStore(Path(self.recipe(**changes).output), durable=False)
         return run(self.recipe(**changes), fleet, open_pool=fake_pool, store=store)
 
 

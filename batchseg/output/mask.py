@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 import zarr
-from isal import isal_zlib
 from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
 from batchseg.errors import DamagedError
 from batchseg.ledger.records import StoredObject
+from batchseg.output.deflate import deflate, inflate
 from batchseg.output.layer import Layer
 from batchseg.scene.georef import Georef
 from batchseg.store import Store, digest_of
@@ -94,7 +94,7 @@ def _encode(part: NDArray[Any], layer: Layer, stored_px: int) -> bytes:
         full = np.full((stored_px, stored_px), layer.nodata, layer.dtype)
         full[: part.shape[0], : part.shape[1]] = part
         part = full
-    return bytes(isal_zlib.compress(np.ascontiguousarray(part), ZLIB_LEVEL))
+    return deflate(part)[0]
 
 
 def read_stored(store: Store, mask: Mask, layer: Layer, stored: StoredObject) -> NDArray[Any]:
@@ -105,8 +105,8 @@ def read_stored(store: Store, mask: Mask, layer: Layer, stored: StoredObject) ->
         raise DamagedError("a committed object is gone", where=stored.key) from error
     if digest_of(content) != stored.digest:
         raise DamagedError("a committed object has changed", where=stored.key, expected=stored.digest)
-    flat = np.frombuffer(isal_zlib.decompress(content), layer.dtype)
-    return flat.reshape(mask.stored_px, mask.stored_px)
+    size_bytes = mask.stored_px**2 * np.dtype(layer.dtype).itemsize
+    return np.frombuffer(inflate(content, size_bytes), layer.dtype).reshape(mask.stored_px, mask.stored_px)
 
 
 def read_chunk(

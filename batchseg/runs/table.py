@@ -13,6 +13,7 @@ import numpy as np
 import pyproj
 import shapely
 
+from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.records import Record
 from batchseg.ledger.stages import STAGES, paid_s
 from batchseg.runs.planfile import PlanFile
@@ -31,8 +32,7 @@ def write_table(
     rows = [_row(record) for record in records]
     rows += [_failed_row(task, story) for task, story in quarantined.items()]
     columns = {name: [row.get(name) for row in rows] for name in _names()}
-    geometry = [outline(plan.scenes[r.key.scene].georef, plan.window(r.key)) for r in records]
-    geometry += [None] * (len(rows) - len(records))
+    geometry = [_outline_of(plan, row) for row in rows]
     frame = geopandas.GeoDataFrame(columns, geometry=geometry, crs="EPSG:4326")
     with tempfile.TemporaryDirectory(dir=store.scratch()) as folder:
         path = Path(folder) / "ledger.parquet"
@@ -80,6 +80,14 @@ def _failed_row(task: str, story: tuple[str, ...]) -> dict[str, Any]:
         "attempts": len(story),
         "story": "\n".join(story),
     }
+
+
+def _outline_of(plan: PlanFile, row: dict[str, Any]) -> Any:
+    """Ground that was given up is on the map too; a sheet lies over the whole of its scene."""
+    georef = plan.scenes[row["scene"]].georef
+    if row["kind"] == "failed sheet":
+        return outline(georef, Window.of(0, georef.height_px, 0, georef.width_px))
+    return outline(georef, plan.window(ChunkKey(row["scene"], row["row"], row["col"])))
 
 
 def outline(georef: Georef, window: Window) -> Any:
