@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from batchseg.engine.inputs import InputRule
 from batchseg.engine.tiers import TIER_COLOURS, TIER_NAMES, Tier
 from batchseg.errors import BundleError, RecipeError, SceneError
 from batchseg.model.bundle import Bundle, load_bundle
@@ -21,9 +20,8 @@ from batchseg.output.layer import Layer
 from batchseg.output.mask import Mask, flag_attributes
 from batchseg.recipe.build import plain
 from batchseg.recipe.recipe import Recipe
+from batchseg.runs.fit import check_fit, common_bands, halo_of, input_rule
 from batchseg.runs.job import Job, ModelJob, SceneJob
-from batchseg.scene.area import gsd_m
-from batchseg.scene.bands import choose_bands
 from batchseg.scene.header import SceneHeader, read_header
 from batchseg.scene.labels import LabelsHeader, read_labels_header
 from batchseg.scene.nodata import NodataPolicy, check_policy
@@ -51,7 +49,7 @@ def resolve(recipe: Recipe) -> Resolved:
     headers = [read_header(url) for url in expand_scenes(recipe.scenes)]
     _check_names(headers)
     labels = _labels_of(recipe, headers)
-    halos_px = {tier: _halo_px(recipe, tier, bundle) for tier, bundle in bundles.items()}
+    halos_px = {tier: halo_of(recipe, tier, bundle) for tier, bundle in bundles.items()}
     scenes: dict[str, SceneJob] = {}
     contents: dict[str, Any] = {}
     for header, reference in zip(headers, labels, strict=True):
@@ -151,38 +149,14 @@ def _labels_of(recipe: Recipe, headers: Sequence[SceneHeader]) -> list[LabelsHea
     return [None if url is None else read_labels_header(url, header) for url, header in pairs]
 
 
-def _halo_px(recipe: Recipe, tier: Tier, bundle: Bundle) -> int:
-    contract = bundle.contract
-    halo = recipe.tiling.halo.bulk if tier == "bulk" else recipe.tiling.halo.heavy
-    halo_px = contract.halo_px if halo is None else halo
-    tile_px = recipe.tiling.core + 2 * halo_px
-    if tile_px % contract.stride_px:
-        fits = next(
-            (h for h in range(halo_px, halo_px + 64) if (recipe.tiling.core + 2 * h) % contract.stride_px == 0), None
-        )
-        todo = (
-            f"set tiling: halo: {{{tier}: {fits}}}"
-            if fits
-            else f"take a core that is a multiple of {contract.stride_px}"
-        )
-        raise BundleError(
-            "the tile does not fit the model",
-            where=f"tiling, {contract.name}",
-            expected=f"core + 2 x halo, a multiple of {contract.stride_px}",
-            got=f"{recipe.tiling.core} + 2 x {halo_px} = {tile_px}",
-            todo=todo,
-        )
-    return halo_px
-
-
 def _resolve_scene(
     recipe: Recipe, header: SceneHeader, labels: LabelsHeader | None, bundles: dict[Tier, Bundle]
 ) -> tuple[SceneJob, dict[str, Any]]:
-    bands = _common_bands(recipe, header, bundles)
+    bands = common_bands(recipe, header, bundles)
     policy = NodataPolicy(from_=recipe.nodata.from_, value=recipe.nodata.value, rule=recipe.nodata.rule)
     check_policy(header, policy, bands)
     for bundle in bundles.values():
-        _check_fit(recipe, header, bundle)
+        check_fit(recipe, header, bundle)
     ground = [read_polygons(p.polygons, where=p.where, georef=header.georef) for p in recipe.route.priority]
     aoi = None if recipe.aoi is None else read_polygons(recipe.aoi, georef=header.georef)
     lattice = Grid((header.georef.height_px, header.georef.width_px), recipe.tiling.core)
@@ -190,7 +164,7 @@ def _resolve_scene(
         header=header,
         bands=bands,
         policy=policy,
-        rules={tier: _rule(recipe, header, bundle) for tier, bundle in bundles.items()},
+        rules={tier: input_rule(recipe, header, bundle) for tier, bundle in bundles.items()},
         mask=_mask(recipe, header, next(iter(bundles.values()))),
         priority_tiles=frozenset().union(*(touched_tiles(polygons, header.georef, lattice) for polygons in ground)),
         aoi=aoi,
@@ -211,54 +185,6 @@ def _scene_content(
         "priority": [polygons.digest() for polygons in priority],
         "aoi": None if aoi is None else aoi.digest(),
     }
-
-
-def _common_bands(recipe: Recipe, header: SceneHeader, bundles: dict[Tier, Bundle]) -> tuple[int, ...]:
-    """Both models read the same bands, so that a chunk is read once."""
-    chosen = {tier: choose_bands(header, bundle.contract.bands, recipe.bands) for tier, bundle in bundles.items()}
-    if len(set(chosen.values())) > 1:
-        raise BundleError(
-            "the two tiers want different bands",
-            where=header.url,
-            got=" and ".join(f"{tier} {list(bands)}" for tier, bands in chosen.items()),
-            todo="take bundles with the same bands in the same order",
-        )
-    return next(iter(chosen.values()))
-
-
-def _check_fit(recipe: Recipe, header: SceneHeader, bundle: Bundle) -> None:
-    contract = bundle.contract
-    if header.dtype != contract.dtype and recipe.scale is None and "dtype" not in recipe.accept:
-        raise BundleError(
-            "the scene's data type is not the model's",
-            where=header.url,
-            expected=f"{contract.dtype} ({contract.name})",
-            got=header.dtype,
-            todo=f"give `scale: [low, high]`, the raw values that stand for the model's "
-            f"{contract.range[0]:g} to {contract.range[1]:g}, or `accept: [dtype]` to take values as they are",
-        )
-    ground_m = gsd_m(header.georef)
-    low_m, high_m = contract.gsd_m
-    if ground_m is not None and not low_m <= ground_m <= high_m and "gsd" not in recipe.accept:
-        raise BundleError(
-            "the scene's pixels are not of the size that the model knows",
-            where=header.url,
-            expected=f"{low_m:g} to {high_m:g} m ({contract.name})",
-            got=f"{ground_m:.3g} m",
-            todo="resample the scene, take another model, or `accept: [gsd]`",
-        )
-
-
-def _rule(recipe: Recipe, header: SceneHeader, bundle: Bundle) -> InputRule:
-    contract = bundle.contract
-    dtype = "uint8" if contract.dtype == "uint8" else "float32"
-    same = header.dtype == dtype and recipe.scale in (None, contract.range)
-    return InputRule(
-        dtype=dtype,
-        raw_range=None if same else (recipe.scale or contract.range),
-        model_range=contract.range,
-        fill=contract.mean,
-    )
 
 
 def _labels_type(bundle: Bundle) -> tuple[str, int]:
