@@ -44,7 +44,7 @@ def test_tables_give_what_arithmetic_gives(raw_type: str, dtype: str, raw_range:
     assert np.abs(np.array(by_table) - exact).max() <= tolerance
 
 
-@pytest.mark.parametrize("raw_type", ["float32", "float64"])
+@pytest.mark.parametrize("raw_type", ["float16", "float32", "float64"])
 def test_quantisation_does_not_wrap(raw_type: str) -> None:
     almost_one = np.nextafter(np.array(1, raw_type), np.array(0, raw_type))
     raw = np.array([0, 0.5, almost_one, 1], raw_type)
