@@ -69,7 +69,8 @@ def metrics(
         sheets_of_scene = [s for s in sheets if s.key.scene == name]
         scenes[name] = _block(plan, (name,), of_scene, sheets_of_scene, quarantined)
         scenes[name]["cost_usd"] = _round(_records_usd([*of_scene, *sheets_of_scene]))
-        scenes[name]["area_note"] = plan.scenes[name].area_note
+        off_earth = "some valid pixels lie off the Earth" if scenes[name]["area_km2"] is None else None
+        scenes[name]["area_note"] = plan.scenes[name].area_note or off_earth
     whole = _block(plan, tuple(plan.scenes), records, sheets, quarantined)
     cost = cost_parts([*records, *sheets], stints, wall_s=wall_s, head_usd_per_hour=plan.head_usd_per_hour)
     total_usd, area_km2 = sum(cost.values()), whole["area_km2"]

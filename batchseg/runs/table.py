@@ -99,9 +99,13 @@ def outline(georef: Georef, window: Window) -> Any:
     ring_m = _rim(corners_m(georef, rows, cols))
     if not np.isfinite(ring_m).all():
         return None
-    lon, lat, _ = _to_degrees().transform(*ring_m.T)
+    lon, lat, _ = _to_degrees().transform(*np.append(ring_m, ring_m[:1], axis=0).T)
     # A ring across the antimeridian goes on beyond 180 degrees instead of around the Earth.
-    return shapely.Polygon(np.column_stack([np.degrees(np.unwrap(np.radians(lon))), lat]))
+    lon = np.unwrap(lon, period=360)
+    if abs(lon[-1] - lon[0]) > 180:
+        # A ring around a pole: the pole is an edge of the map.
+        lon, lat = np.append(lon, lon[[-1, 0]]), np.append(lat, np.copysign([90.0, 90.0], lat[0]))
+    return shapely.Polygon(np.column_stack([lon, lat]))
 
 
 def _rim(grid: Any) -> Any:
