@@ -154,7 +154,7 @@ class RayPool:
         return [Report(WorkerLost(name, str(error).splitlines()[0]))]
 
     def _start_actor(self, pool: PoolSpec) -> None:
-        spec = WorkerSpec.new(pool=pool.name, device=device_of(pool.device), usd_per_hour=pool.usd_per_hour)
+        spec = WorkerSpec.new(pool=pool.name, device=device_of(pool.device, self.job), usd_per_hour=pool.usd_per_hour)
         actor_class: Any = ray.remote(ChunkWorker)  # Ray's types do not know that it makes an actor of a class
         handle = actor_class.options(
             num_cpus=pool.cpus,

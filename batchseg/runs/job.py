@@ -28,6 +28,8 @@ class ModelJob:
     ref: str
     digest: str
     halo_px: int
+    devices: tuple[str, ...]
+    """That the bundle has numerics for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,11 +44,26 @@ def open_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str
     return models, environment
 
 
-def device_of(wanted: Literal["auto", "cpu", "cuda"]) -> Literal["cpu", "cuda"]:
-    """`auto` is CUDA where there is one. Importing torch to find out takes seconds, so the driver's file is asked."""
-    if wanted != "auto":
-        return wanted
-    return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
+def device_of(wanted: Literal["auto", "cpu", "cuda"], job: Job) -> Literal["cpu", "cuda"]:
+    """`auto` is CUDA where there is one and all models have numerics for it, else the CPU.
+
+    Importing torch to find out takes seconds, so the driver's file is asked.
+    """
+    device = wanted if wanted != "auto" else "cuda" if _can_cuda(job) and Path("/dev/nvidia0").exists() else "cpu"
+    for model in job.models.values():
+        if device not in model.devices:
+            raise BundleError(
+                f"this bundle was never tuned for {device}",
+                where=model.ref,
+                expected=f"numerics for {device}",
+                got=", ".join(model.devices),
+                todo="give pools a device that it has",
+            )
+    return device
+
+
+def _can_cuda(job: Job) -> bool:
+    return all("cuda" in model.devices for model in job.models.values())
 
 
 def _processor() -> str:

@@ -31,6 +31,9 @@ from tiling.grid import Grid
 ENGINE_REVISION = 1
 """Raised, together with the golden files, whenever the same recipe may give other bytes."""
 
+OWN_NAMES = frozenset({"run", "metrics.json", "ledger.parquet"})
+"""What a run writes beside the folders of its scenes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
@@ -72,7 +75,12 @@ def resolve(recipe: Recipe) -> Resolved:
         core_px=recipe.tiling.core,
         chunk_px=recipe.tiling.chunk,
         models={
-            tier: ModelJob(ref=str(bundle.folder), digest=bundle.digest, halo_px=halos_px[tier])
+            tier: ModelJob(
+                ref=str(bundle.folder),
+                digest=bundle.digest,
+                halo_px=halos_px[tier],
+                devices=tuple(sorted(bundle.contract.numerics)),
+            )
             for tier, bundle in bundles.items()
         },
         classes=first.contract.classes,
@@ -103,6 +111,13 @@ def expand_scenes(patterns: Sequence[str]) -> list[str]:
 def _check_names(headers: Sequence[SceneHeader]) -> None:
     seen: dict[str, str] = {}
     for header in headers:
+        if header.name in OWN_NAMES:
+            raise SceneError(
+                f"a run keeps its own things under the name {header.name}, so no scene can have it",
+                where="scenes",
+                got=header.url,
+                todo="rename the file",
+            )
         if header.name in seen:
             raise SceneError(
                 f"two scenes are called {header.name}, and would share an output folder",

@@ -8,12 +8,14 @@ are folds over the ledger and can be made again at any time (`batchseg report`).
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from batchseg.errors import RecipeError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.output.mask import create
@@ -78,88 +80,113 @@ def run(
     fleet, options = fleet or Fleet(), options or Options()
     resolved = resolved or resolve(recipe)
     store = store or LocalStore(Path(recipe.output))
+    check_folder(store.root)
+    for pool in fleet.pools:
+        device_of(pool.device, resolved.job)
     Ledger(store).check(resolved.fingerprint, resolved.content)
     driver = Driver(store)
     driver.claim()
     with ExitStack() as stack:
         stack.callback(driver.release)
-        stack.enter_context(Pulse(driver.beat, every_s=5.0))
-        return _run_claimed(resolved, store, fleet, open_pool or local_pool, options, driver)
+        pulse = stack.enter_context(Pulse(driver.beat, every_s=5.0))
+        session = _Session(resolved, store, fleet, open_pool or local_pool, options, driver, pulse.check)
+        return session.run()
 
 
-def _run_claimed(
-    resolved: Resolved, store: LocalStore, fleet: Fleet, open_pool: OpenPool, options: Options, driver: Driver
-) -> Outcome:
-    job, ledger = resolved.job, Ledger(store)
-    ledger.claim(job.fingerprint, resolved.content)
-    write_plan(store, plan_file(job, head_usd_per_hour=fleet.head_usd_per_hour))
-    store.sweep()
-    log = EventLog(store.root / "run" / "log.jsonl")
-    log.event("begun", driver=driver.name, took_over=driver.took_over, fingerprint=job.fingerprint)
-    todo = backlog(job, store, wanted=options.wanted, retry_quarantined=options.retry_quarantined)
-    if options.retry_quarantined:
-        ledger.release_all()
-    if not todo.is_empty:
-        _work(job, store, fleet, open_pool, options, todo, log)
-    driver.beat()
-    rescore(job, store)
-    metrics = write_reports(store)
-    status, why = _exit_status(metrics, options.stop)
-    _write_exit(store, status, why)
-    log.event("ended", exit_status=status, why=why)
-    return Outcome(status, why, metrics, store.root)
+def check_folder(output: Path) -> None:
+    """Raises RecipeError where no run can write."""
+    nearest = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise RecipeError(
+            "nothing can be written here",
+            where=f"output: {output}",
+            got=f"{nearest}, {'a folder without permission to write' if nearest.is_dir() else 'a file'}",
+            todo="give another output folder",
+        )
 
 
-def _work(
-    job: Job,
-    store: LocalStore,
-    fleet: Fleet,
-    open_pool: OpenPool,
-    options: Options,
-    todo: Backlog,
-    log: EventLog,
-) -> None:
-    for scene in sorted({key.scene for key in todo.chunks}):
-        create(store, job.scenes[scene].mask)
-    progress = Progress(
-        num_chunks=todo.num_total,
-        num_before=len(todo.committed),
-        num_sheets=len(todo.sheets),
-        usd_before=spent_usd(store, head_usd_per_hour=fleet.head_usd_per_hour),
-        usd_per_hour=fleet.head_usd_per_hour + sum(pool.workers * pool.usd_per_hour for pool in fleet.pools),
-        max_usd=fleet.max_usd,
-        stop=options.stop,
-        show=options.show,
-    )
-    state = RunState.start(
-        todo.chunks,
-        todo.sheets,
-        max_failures=fleet.retries.failures,
-        max_preemptions=fleet.retries.preemptions,
-        depth=DEPTH,
-    )
-    pool = open_pool(job, store, fleet)
-    try:
-        Drive(state, pool, Ledger(store), (log, progress, *options.watchers), options.stop).run()
-    finally:
-        pool.close()
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """A claimed output folder, and what to do there."""
+
+    resolved: Resolved
+    store: LocalStore
+    fleet: Fleet
+    open_pool: OpenPool
+    options: Options
+    driver: Driver
+    check: Callable[[], None]
+    """Raises when another driver has taken the folder over."""
+
+    def run(self) -> Outcome:
+        job, store, ledger = self.resolved.job, self.store, Ledger(self.store)
+        ledger.claim(job.fingerprint, self.resolved.content)
+        write_plan(store, plan_file(job, head_usd_per_hour=self.fleet.head_usd_per_hour))
+        store.sweep()
+        log = EventLog(store.root / "run" / "log.jsonl")
+        log.event("begun", driver=self.driver.name, took_over=self.driver.took_over, fingerprint=job.fingerprint)
+        retry = self.options.retry_quarantined
+        todo = backlog(job, store, wanted=self.options.wanted, retry_quarantined=retry)
+        if retry:
+            ledger.release_all()
+        stopped = None if todo.is_empty else self._work(todo, log)
+        self.driver.beat()
+        rescore(job, store)
+        metrics = write_reports(store)
+        status, why = _exit_status(metrics, stopped)
+        _write_exit(store, status, why)
+        log.event("ended", exit_status=status, why=why)
+        return Outcome(status, why, metrics, store.root)
+
+    def _work(self, todo: Backlog, log: EventLog) -> Stop | None:
+        """Do what is left; what stopped it, if it did not come to its end."""
+        job, store, fleet, stop = self.resolved.job, self.store, self.fleet, self.options.stop
+        for scene in sorted({key.scene for key in todo.chunks}):
+            create(store, job.scenes[scene].mask)
+        progress = Progress(
+            num_chunks=todo.num_total,
+            num_before=len(todo.committed),
+            num_sheets=len(todo.sheets),
+            usd_before=spent_usd(store, head_usd_per_hour=fleet.head_usd_per_hour),
+            usd_per_hour=fleet.head_usd_per_hour + sum(pool.workers * pool.usd_per_hour for pool in fleet.pools),
+            max_usd=fleet.max_usd,
+            stop=stop,
+            show=self.options.show,
+        )
+        state = RunState.start(
+            todo.chunks,
+            todo.sheets,
+            max_failures=fleet.retries.failures,
+            max_preemptions=fleet.retries.preemptions,
+            depth=DEPTH,
+        )
+        pool = self.open_pool(job, store, fleet)
+        try:
+            finish = Drive(
+                state, pool, Ledger(store), (log, progress, *self.options.watchers), stop, check=self.check
+            ).run()
+        finally:
+            pool.close()
+        # A stop that was asked for while the last task ended stopped nothing.
+        return stop if finish.stopped is not None else None
 
 
 def local_pool(job: Job, store: LocalStore, fleet: Fleet) -> Pool:
     """One worker in this process, at the price of the fleet's first pool."""
     first = fleet.pools[0]
-    spec = WorkerSpec.new(pool=first.name, device=device_of(first.device), usd_per_hour=first.usd_per_hour)
+    spec = WorkerSpec.new(pool=first.name, device=device_of(first.device, job), usd_per_hour=first.usd_per_hour)
     return LocalPool(lambda: Worker(spec, job, store, open_models).open(), depth=DEPTH)
 
 
-def _exit_status(metrics: dict[str, Any], stop: Stop) -> tuple[int, str]:
-    if stop.why == "budget":
+def _exit_status(metrics: dict[str, Any], stopped: Stop | None) -> tuple[int, str]:
+    if stopped is not None and stopped.why == "budget":
         return EXIT_BUDGET, "stopped by the budget; the same command with a higher max_usd goes on"
-    if stop.why is not None:
-        return stop.exit_status, f"interrupted by {stop.why}; the same command goes on"
-    if metrics["quarantined"]:
-        return EXIT_QUARANTINED, f"{len(metrics['quarantined'])} tasks were given up"
-    return EXIT_OK, "complete"
+    if stopped is not None:
+        return stopped.exit_status, f"interrupted by {stopped.why}; the same command goes on"
+    num_given_up, num_left = len(metrics["quarantined"]), metrics["chunks"]["not_run"]
+    if num_given_up:
+        return EXIT_QUARANTINED, f"{num_given_up} {'task was' if num_given_up == 1 else 'tasks were'} given up"
+    return EXIT_OK, f"as far as was asked for; {num_left} chunks are left" if num_left else "complete"
 
 
 def _write_exit(store: LocalStore, status: int, why: str) -> None:
