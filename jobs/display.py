@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from batchseg.runs.session import Outcome
 
 PLAIN_EVERY_S = 10.0
+MAX_LISTED = 10
 
 
 @contextmanager
@@ -98,12 +99,15 @@ def summary_lines(m: dict[str, Any], output: str) -> list[str]:
         lines.append(_line("labels", f"{m['unknown_label_px']} labelled pixels hold a code that is no class"))
     seams = ", ".join(f"{name.replace('_', ' ')} {v:.2f}" for name, v in m["seam"].items() if v is not None)
     lines.append(_line("seams", f"{seams} (1.00 cannot be seen)" if seams else "none to speak of"))
-    lines += [_line("given up", f"{task}: {story[-1]}") for task, story in m["quarantined"].items()]
-    return [
-        *lines,
-        *(_line("files", f"{output}/{scene}/labels.tif") for scene in m["scenes"]),
-        _line("", f"{output}/metrics.json"),
-    ]
+    given_up = [f"{task}: {story[-1]}" for task, story in m["quarantined"].items()]
+    files = [f"{output}/{scene}/labels.tif" for scene in m["scenes"]]
+    return [*lines, *_some("given up", given_up), *_some("files", files), _line("", f"{output}/metrics.json")]
+
+
+def _some(name: str, texts: list[str]) -> list[str]:
+    """A run may have a thousand scenes; the reports have them all."""
+    more = [f"… and {len(texts) - MAX_LISTED} more"] if len(texts) > MAX_LISTED else []
+    return [_line(name, text) for text in [*texts[:MAX_LISTED], *more]]
 
 
 def _line(name: str, text: str) -> str:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from batchseg.recipe import Fleet
     from batchseg.runs.drive import Stop
+    from batchseg.runs.job import Job
     from batchseg.runs.session import OpenPool, Options
 
 HELP = "run or resume a recipe"
@@ -54,8 +55,9 @@ def main(args: argparse.Namespace) -> int:
     fleet = _fleet(load_fleet(args.fleet), args.workers)
     resolved = resolve(recipe)
     stop = Stop()
+    options = _options(args, resolved.job, stop)
     with _Signals(stop), shown(quiet=args.quiet) as show:
-        options = _options(args, resolved.job, stop, show)
+        options = dataclasses.replace(options, show=show)
         outcome = run(recipe, fleet, open_pool=_pool(args, fleet), options=options, resolved=resolved)
     print_summary(outcome)
     return outcome.exit_status
@@ -66,6 +68,8 @@ def _fleet(fleet: Fleet, workers: int | None) -> Fleet:
         return fleet
     from batchseg.errors import RecipeError  # noqa: PLC0415
 
+    if workers < 1:
+        raise RecipeError("a run has at least one worker", where="--workers", got=str(workers))
     if len(fleet.pools) > 1:
         raise RecipeError(
             "--workers cannot say which pool it means", where="--workers", todo="set it in the fleet file"
@@ -82,22 +86,14 @@ def _pool(args: argparse.Namespace, fleet: Fleet) -> OpenPool | None:
     return open_ray_pool
 
 
-def _options(args, job, stop, show) -> Options:  # type: ignore[no-untyped-def]  # noqa: ANN001
-    from batchseg.runs.backlog import sample_of  # noqa: PLC0415
+def _options(args: argparse.Namespace, job: Job, stop: Stop) -> Options:
+    from batchseg.runs.backlog import all_chunks, sample_of  # noqa: PLC0415
     from batchseg.runs.session import Options, chunks_of_bbox  # noqa: PLC0415
 
-    wanted = None
-    if args.bbox is not None:
-        wanted = chunks_of_bbox(job, args.bbox)
+    wanted = all_chunks(job) if args.bbox is None else chunks_of_bbox(job, args.bbox)
     if args.sample is not None:
-        sample = sample_of(job, args.sample)
-        wanted = sample if wanted is None else wanted & sample
-    return Options(
-        wanted=(lambda _: True) if wanted is None else wanted.__contains__,
-        retry_quarantined=args.retry_quarantined,
-        show=show,
-        stop=stop,
-    )
+        wanted = sample_of(wanted, args.sample)
+    return Options(wanted=wanted.__contains__, retry_quarantined=args.retry_quarantined, stop=stop)
 
 
 class _Signals:

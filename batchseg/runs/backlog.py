@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from batchseg.errors import ForeignRunError
+from batchseg.errors import ForeignRunError, RecipeError
 from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record, SheetRecord, StoredObject
@@ -82,8 +82,13 @@ def _is_there(stored: StoredObject, present: dict[str, int]) -> bool:
     return present.get(stored.key) == stored.size_bytes
 
 
-def sample_of(job: Job, num_chunks: int) -> frozenset[ChunkKey]:
-    """Chunks chosen by the hash of their names: spread over the scenes, and the same ones each time."""
-    keys = [ChunkKey(scene, row, col) for scene in job.scenes for row, col in job.chunk_grid(scene)]
-    keys.sort(key=lambda key: hashlib.blake2b(str(key).encode(), digest_size=8).digest())
-    return frozenset(keys[:num_chunks])
+def all_chunks(job: Job) -> frozenset[ChunkKey]:
+    return frozenset(ChunkKey(scene, row, col) for scene in job.scenes for row, col in job.chunk_grid(scene))
+
+
+def sample_of(chunks: Iterable[ChunkKey], num_chunks: int) -> frozenset[ChunkKey]:
+    """Some of these, chosen by the hash of their names: spread over the scenes, and the same ones each time."""
+    if num_chunks < 1:
+        raise RecipeError("a sample has at least one chunk", where="--sample", got=str(num_chunks))
+    ordered = sorted(chunks, key=lambda key: hashlib.blake2b(str(key).encode(), digest_size=8).digest())
+    return frozenset(ordered[:num_chunks])

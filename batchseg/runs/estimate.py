@@ -16,12 +16,13 @@ import psutil
 from batchseg.engine.tiers import Tier
 from batchseg.errors import RecipeError
 from batchseg.ledger.keys import ChunkKey
-from batchseg.model.bundle import Bundle
+from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Fleet
 from batchseg.runs.backlog import backlog
 from batchseg.runs.job import Job, SceneJob
+from batchseg.runs.models import device_of
 from batchseg.runs.resolve import Resolved
-from batchseg.runs.session import DEPTH
+from batchseg.runs.session import DEPTH, check_folder
 from batchseg.scene.area import area_reason, pixel_areas_m2
 from batchseg.scene.empty import EmptyIndex
 from batchseg.scene.georef import Georef
@@ -67,13 +68,16 @@ class Estimate:
 
 def estimate(resolved: Resolved, fleet: Fleet, output: Path) -> Estimate:
     job, store = resolved.job, LocalStore(output)
+    check_folder(output)
+    Ledger(store).check(resolved.fingerprint, resolved.content)
     todo = backlog(job, store, wanted=lambda _: True, retry_quarantined=True)
     scenes = tuple(_scene(job, name, todo.committed) for name in job.scenes)
     worker_bytes = worker_memory_bytes(job)
     pixels = sum(rows * cols for rows, cols in (scene.shape_px for scene in scenes))
     output_bytes = int(pixels * OUTPUT_BYTES_PER_PX)
     _refuse_what_cannot_fit(job, worker_bytes, fleet, output_bytes, output)
-    per_tile_s = {tier: _seconds_per_tile(bundle) for tier, bundle in resolved.bundles.items()}
+    device = device_of(fleet.pools[0].device, job)
+    per_tile_s = {tier: bundle.contract.numerics[device].seconds_per_tile for tier, bundle in resolved.bundles.items()}
     share = len(todo.chunks) / max(todo.num_total, 1)
     seconds, notes = _seconds(scenes, per_tile_s, share, fleet)
     workers_usd_per_hour = sum(p.workers * p.usd_per_hour for p in fleet.pools) + fleet.head_usd_per_hour
@@ -163,10 +167,6 @@ def _refuse_what_cannot_fit(job: Job, worker_bytes: int, fleet: Fleet, output_by
             got=f"{output_bytes / 1e9:.1f} GB",
             todo="free some space or give another output folder",
         )
-
-
-def _seconds_per_tile(bundle: Bundle) -> float | None:
-    return bundle.contract.numerics["cpu"].seconds_per_tile
 
 
 def _seconds(

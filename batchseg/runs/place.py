@@ -15,9 +15,16 @@ from batchseg.runs.table import outline
 def chunks_in_box(job: Job, bbox: Sequence[float]) -> frozenset[ChunkKey]:
     """Chunks that a box of longitudes and latitudes (west, south, east, north) touches."""
     west, south, east, north = bbox
-    if west >= east or south >= north:
-        raise RecipeError("the box is empty", where="--bbox", expected="west south east north", got=str(list(bbox)))
-    box = shapely.box(west, south, east, north)
+    if not (west < east and south < north):
+        raise RecipeError(
+            "the box is empty",
+            where="--bbox",
+            expected="west south east north",
+            got=" ".join(f"{degrees:g}" for degrees in bbox),
+            todo="across the antimeridian let east go on beyond 180",
+        )
+    # Outlines may go on beyond 180 degrees too.
+    box = shapely.MultiPolygon([shapely.box(west + turn, south, east + turn, north) for turn in (-360, 0, 360)])
     found = frozenset(
         key
         for scene in job.scenes
