@@ -60,10 +60,16 @@ def _lines(rows: Span, step_px: int, shift_px: int) -> NDArray[np.intp]:
 
 
 def count_seams(labels: Labels, rows: Span, *, step_px: int, core_px: int, nodata: int) -> SeamCount:
-    """Count the lines between rows of an array that holds the rows `rows`; give the transpose to count columns."""
+    """Count the lines between rows of an array that holds the rows `rows`; give the transpose to count columns.
+
+    Borders that are far apart are compared with the lines on both of their sides, so that one line with more to see
+    than another does not look like a seam.
+    """
+    inner = {core_px // 2} if step_px == core_px else {core_px // 2, step_px - core_px // 2}
     sums = []
-    for shift in (0, core_px // 2):
-        changes, pairs = _line_pairs(labels, _lines(rows, step_px, shift), nodata)
+    for shifts in ({0}, inner):
+        lines = np.concatenate([_lines(rows, step_px, shift) for shift in sorted(shifts)])
+        changes, pairs = _line_pairs(labels, lines, nodata)
         sums += [int(changes.sum()), int(pairs.sum())]
     return SeamCount(*sums)
 
