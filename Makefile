@@ -16,7 +16,7 @@ BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 export OPENVINO_TELEMETRY := 0
 
-.PHONY: venv docs test test-real demo lint format lock zoo bench clean
+.PHONY: venv docs golden test test-real demo lint format lock zoo bench clean
 
 venv: .venv/ready-$(notdir $(LOCK))
 
@@ -25,6 +25,19 @@ venv: .venv/ready-$(notdir $(LOCK))
 	$(BIN)/python -m pip install --quiet --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $(LOCK)
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
+
+zoo: venv
+	$(BIN)/batchseg train configs/train/synthetic-bulk.yaml batchseg/zoo/synthetic-bulk
+	$(BIN)/batchseg train configs/train/synthetic-heavy.yaml batchseg/zoo/synthetic-heavy
+
+# After a change that is meant to change output bytes; raise ENGINE_REVISION with it.
+golden: venv
+	BATCHSEG_RENEW_GOLDEN=1 $(BIN)/python -m pytest -m real tests/jobs/test_shipped.py -k golden
+
+bench: venv
+	$(BIN)/python bench/encode.py
+	$(BIN)/python bench/engine.py
+	$(BIN)/python bench/memory.py
 
 docs: venv
 	$(BIN)/python -m batchseg.recipe.document docs/recipe.md
