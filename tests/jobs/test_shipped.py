@@ -1,4 +1,4 @@
-"""The shipped models on a synthetic scene, through the command line: killed at random moments, and against golden files."""
+"""The shipped models on a synthetic scene, by the command line: killed at random moments, and against golden files."""
 
 from __future__ import annotations
 
@@ -58,7 +58,6 @@ def clean(scene, tmp_path_factory) -> tuple[Path, dict[str, str]]:
 def test_sigkill_at_random_moments_changes_nothing(scene, clean, tmp_path):
     seed = int(os.environ.get("BATCHSEG_TEST_SEED", str(time.time_ns() % 1_000_000)))
     moments = random.Random(seed)
-    print(f"seed {seed}")
     output = tmp_path / "out"
     killed = 0
     for _ in range(4):
