@@ -113,6 +113,7 @@ REFUSED = {
     BASE + "scale: [5, 5]\n": "scale: this is no range; expected [low, high], got [5.0, 5.0]",
     BASE + "scale: [.nan, 1]\n": "scale: this is no range",
     BASE + "scale: [0, .inf]\n": "scale: this is no range",
+    BASE + "scale: [-.inf, 0]\n": "scale: this is no range",
     BASE + "nodata: {value: 0}\n": "nodata: a value needs `from: value`; got from: auto",
     BASE.replace(", heavy: zoo:y", "")
     + "route: {priority: [{polygons: a}]}\n": "route: priority: a route needs two models",
