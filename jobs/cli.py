@@ -28,8 +28,9 @@ a first run, from nothing:
   batchseg status out/demo                        how far it is, from another terminal
 
 exit status:
-  0 complete   2 bad input or recipe, nothing written   3 finished with quarantined chunks
-  4 stopped by the budget   130 / 143 interrupted; every one but 2 is resumed by the same command
+  0 complete   2 bad input or recipe, nothing written   3 finished, but with chunks given up
+  4 stopped by the budget   130 / 143 interrupted
+  the same command goes on after 4, 130, 143 and any crash; after 3 with --retry-quarantined
 
 docs: README.md, ARCHITECTURE.md, docs/recipe.md
 """

@@ -46,22 +46,26 @@ def _live() -> Iterator[Callable[[Snapshot], None]]:
 
 
 class _PlainLines:
+    """A line now and then, and one whenever a part of the run ends."""
+
     def __init__(self) -> None:
         self._last_s = float("-inf")
+        self._ended = (False, False)
 
     def __call__(self, snapshot: Snapshot) -> None:
-        now_s = time.monotonic()
-        if now_s - self._last_s >= PLAIN_EVERY_S:
-            self._last_s = now_s
+        now_s, ended = time.monotonic(), (snapshot.chunks_ended, snapshot.sheets_ended)
+        if now_s - self._last_s >= PLAIN_EVERY_S or ended != self._ended:
+            self._last_s, self._ended = now_s, ended
             print(f"chunks {facts(snapshot)}", file=sys.stderr, flush=True)
 
 
 def facts(s: Snapshot) -> str:
-    parts = [f"{s.num_done}/{s.num_chunks}", f"{s.num_workers} workers", f"{s.mpx_per_s:.2f} Mpx/s", f"${s.usd:.4f}"]
+    workers = f"{s.num_workers} worker{'' if s.num_workers == 1 else 's'}"
+    parts = [f"{s.num_done}/{s.num_chunks}", workers, f"{s.mpx_per_s:.2f} Mpx/s", f"${s.usd:.4f}"]
     if s.num_failed:
         parts.append(f"{s.num_failed} given up")
-    if s.num_done == s.num_chunks:
-        parts.append(f"writing GeoTIFFs {s.num_sheets_done}/{s.num_sheets}")
+    if s.chunks_ended:
+        parts.append(f"{'' if s.sheets_ended else 'writing '}GeoTIFFs {s.num_sheets_done}/{s.num_sheets}")
     elif s.left_s is not None:
         parts.append(f"{duration(s.left_s)} left")
     return " · ".join(parts)

@@ -37,6 +37,7 @@ class Driver:
     name: str = field(default_factory=lambda: secrets.token_hex(8))
     begun_unix_s: float = field(default_factory=time.time)
     took_over: str | None = None
+    _counted: bool = False
 
     def claim(self, *, sleep: Callable[[float], None] = time.sleep, patience_s: float = PATIENCE_S) -> None:
         """Become the holder, or raise BusyError."""
@@ -52,6 +53,11 @@ class Driver:
         if found is None or found["name"] != self.name:
             raise BusyError("another driver has taken this run over", where="output")
         self._write(ended=False)
+
+    def count(self) -> None:
+        """A last beat for the books: what comes after, the reports themselves, is not counted as the run's time."""
+        self.beat()
+        self._counted = True
 
     def release(self) -> None:
         """Say that the run has ended, so that the next one need not wait; not if someone else holds it by now."""
@@ -93,7 +99,7 @@ class Driver:
             "beat_unix_s": time.time(),
             "ended": ended,
         }
-        for key in (DRIVER_KEY, f"run/sessions/{self.name}.json"):
+        for key in (DRIVER_KEY, *(() if self._counted else (f"run/sessions/{self.name}.json",))):
             self.store.put(key, json.dumps(content, indent=1).encode())
 
 

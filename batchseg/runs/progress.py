@@ -26,6 +26,14 @@ class Snapshot:
     """Expected seconds to go; None until something is known."""
 
     @property
+    def chunks_ended(self) -> bool:
+        return self.num_done + self.num_failed >= self.num_chunks
+
+    @property
+    def sheets_ended(self) -> bool:
+        return self.num_sheets_done >= self.num_sheets
+
+    @property
     def mpx_per_s(self) -> float:
         return self.valid_px / 1e6 / self.elapsed_s if self.elapsed_s > 0 else 0.0
 

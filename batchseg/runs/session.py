@@ -130,8 +130,8 @@ class _Session:
         if retry:
             ledger.release_all()
         stopped = None if todo.is_empty else self._work(todo, log)
-        self.driver.beat()
         rescore(job, store)
+        self.driver.count()
         metrics = write_reports(store)
         status, why = _exit_status(metrics, stopped)
         _write_exit(store, status, why)
@@ -144,7 +144,7 @@ class _Session:
         for scene in sorted({key.scene for key in todo.chunks}):
             create(store, job.scenes[scene].mask)
         progress = Progress(
-            num_chunks=todo.num_total,
+            num_chunks=len(todo.committed) + len(todo.chunks),
             num_before=len(todo.committed),
             num_sheets=len(todo.sheets),
             usd_before=spent_usd(store, head_usd_per_hour=fleet.head_usd_per_hour),
@@ -185,7 +185,8 @@ def _exit_status(metrics: dict[str, Any], stopped: Stop | None) -> tuple[int, st
         return stopped.exit_status, f"interrupted by {stopped.why}; the same command goes on"
     num_given_up, num_left = len(metrics["quarantined"]), metrics["chunks"]["not_run"]
     if num_given_up:
-        return EXIT_QUARANTINED, f"{num_given_up} {'task was' if num_given_up == 1 else 'tasks were'} given up"
+        tasks = "1 task was" if num_given_up == 1 else f"{num_given_up} tasks were"
+        return EXIT_QUARANTINED, f"{tasks} given up; --retry-quarantined tries again"
     return EXIT_OK, f"as far as was asked for; {num_left} chunks are left" if num_left else "complete"
 
 
