@@ -32,7 +32,10 @@ def build_network(architecture: dict[str, Any], *, num_bands: int, num_classes: 
     if kind == "bulknet":
         return BulkNet(num_bands, num_classes, width=architecture.get("width", 64))
     if kind == "segformer" and architecture.get("size") in SEGFORMER_SIZES:
-        return SegFormer(num_bands, num_classes, size=architecture["size"])
+        shape = SEGFORMER_SIZES[architecture["size"]]
+        if "decoder" in architecture:
+            shape = shape | {"decoder_hidden_size": architecture["decoder"]}
+        return SegFormer(num_bands, num_classes, shape)
     raise BundleError(
         "an unknown architecture",
         where="batchseg:architecture",
@@ -42,7 +45,7 @@ def build_network(architecture: dict[str, Any], *, num_bands: int, num_classes: 
 
 
 class SegFormer(nn.Module):
-    def __init__(self, num_bands: int, num_classes: int, *, size: str) -> None:
+    def __init__(self, num_bands: int, num_classes: int, shape: dict[str, Any]) -> None:
         super().__init__()
         # Two seconds to import, and only who runs or trains a SegFormer has to wait for it.
         from transformers import (  # noqa: PLC0415
@@ -51,14 +54,16 @@ class SegFormer(nn.Module):
             SegformerForSemanticSegmentation,
         )
 
-        config = SegformerConfig(
-            num_channels=num_bands, num_labels=num_classes, drop_path_rate=0.05, **SEGFORMER_SIZES[size]
-        )
+        config = SegformerConfig(num_channels=num_bands, num_labels=num_classes, drop_path_rate=0.05, **shape)
         self.segformer = SegformerForSemanticSegmentation(config)
         # Never called; where there is none, tracing makes the library log that it would take one for language models.
         for module in self.segformer.modules():
             if isinstance(module, PreTrainedModel):
                 module.loss_function = functional.cross_entropy
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                # The library's start, a deviation of 0.02 for all, is for weights that are loaded anyway: depthwise
+                # convolutions pass almost nothing on, and after 420 steps the loss was 0.81 instead of 0.66.
+                nn.init.trunc_normal_(module.weight, std=module.weight[0].numel() ** -0.5)
 
     def forward(self, x_NBHW: Tensor) -> Tensor:
         logits: Tensor = self.segformer(x_NBHW).logits

@@ -25,7 +25,9 @@ class SynthGround:
 class TrainRecipe:
     name: str = setting(doc="of the bundle")
     tier: Literal["bulk", "heavy"] = setting(doc="the slot that the model is made for")
-    architecture: dict[str, Any] = setting(doc="{kind: bulknet, width: 64} or {kind: segformer, size: b0}")
+    architecture: dict[str, Any] = setting(
+        doc="{kind: bulknet, width: 64} or {kind: segformer, size: b0, decoder: 128}"
+    )
     halo_px: int = setting(doc="context around a core at inference")
     train: SynthGround = setting(doc="ground to learn from")
     validate: SynthGround = setting(doc="ground to measure on; never trained on")

@@ -107,3 +107,14 @@ def test_segformer_gives_logits_at_a_quarter() -> None:
     network = build_network({"kind": "segformer", "size": "b0"}, num_bands=4, num_classes=5).eval()
     assert network(torch.randn(1, 4, 64, 96)).shape == (1, 5, 16, 24)
     assert 3.6e6 < sum(p.numel() for p in network.parameters()) < 3.9e6
+
+
+def test_a_segformer_may_have_a_narrower_decoder() -> None:
+    sizes = [
+        sum(
+            p.numel()
+            for p in build_network({"kind": "segformer", "size": "b0"} | extra, num_bands=3, num_classes=6).parameters()
+        )
+        for extra in ({}, {"decoder": 128})
+    ]
+    assert sizes[1] < sizes[0]
