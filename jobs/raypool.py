@@ -141,6 +141,8 @@ class RayPool:
         actor = self._actors.pop(name, None)
         if actor is None:
             return []
+        # It may only be out of reach: whoever gets its chunks must be the only one to have them.
+        ray.kill(actor.handle)
         self._running = {ref: assign for ref, assign in self._running.items() if assign.worker != name}
         self._num_restarts += 1
         if self._num_restarts > self.max_starts:

@@ -91,10 +91,14 @@ def segment_chunk(work: ChunkWork, models: dict[Tier, Model], *, nodata: int, ti
         if work.wanted_HW[owned].any():
             tiles_of[tier_of(code)].append(tile)
             result.tier_HW[owned] = code
+    inputs: dict[InputRule, NDArray[Any]] = {}  # two bundles of one family take the same input
     for tier, tiles in tiles_of.items():
         if tiles:
             with timed(tier):
-                _run_tier(models[tier], work.rules[tier], tiles, work, result)
+                rule = work.rules[tier]
+                if rule not in inputs:
+                    inputs[rule] = rule.apply(work.pixels)
+                _run_tier(models[tier], inputs[rule], tiles, work, result)
         result.num_tiles_by_tier[tier] = len(tiles)
     unwanted_HW = ~work.wanted_HW
     for layer, code in ((result.labels_HW, nodata), (result.confidence_HW, 255), (result.tier_HW, NODATA_CODE)):
@@ -115,8 +119,7 @@ def blank(window: Window, tiles: list[Tile], models: dict[Tier, Model], nodata: 
     )
 
 
-def _run_tier(model: Model, rule: InputRule, tiles: list[Tile], work: ChunkWork, result: Prediction) -> None:
-    x_BHW = rule.apply(work.pixels)
+def _run_tier(model: Model, x_BHW: NDArray[Any], tiles: list[Tile], work: ChunkWork, result: Prediction) -> None:
     side_px = len(tiles[0].core.rows) + 2 * model.halo_px
     for group in _batches(tiles, model.segmenter.batch):
         x_NBHW = np.zeros((model.segmenter.batch, x_BHW.shape[0], side_px, side_px), x_BHW.dtype)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.records import Record, SheetRecord
 from batchseg.runs.drive import Stop
 
@@ -53,7 +54,7 @@ class Progress:
     now: Callable[[], float] = time.monotonic
     _begun_s: float = field(init=False)
     _first_s: float | None = None
-    _num_done: int = 0
+    _done: set[ChunkKey] = field(default_factory=set)
     _num_failed: int = 0
     _num_sheets_done: int = 0
     _valid_px: int = 0
@@ -73,7 +74,7 @@ class Progress:
 
     def committed(self, record: Record | SheetRecord) -> None:
         if isinstance(record, Record):
-            self._num_done += 1
+            self._done.add(record.key)  # one that was found damaged is committed twice
             self._valid_px += record.measured.valid_px
         else:
             self._num_sheets_done += 1
@@ -86,11 +87,11 @@ class Progress:
 
     def snapshot(self) -> Snapshot:
         elapsed_s = self.now() - self._begun_s
-        left = self.num_chunks - self.num_before - self._num_done - self._num_failed
+        left = self.num_chunks - self.num_before - len(self._done) - self._num_failed
         working_s = self.now() - self._first_s if self._first_s is not None else 0.0
         return Snapshot(
             num_chunks=self.num_chunks,
-            num_done=self.num_before + self._num_done,
+            num_done=self.num_before + len(self._done),
             num_failed=self._num_failed,
             num_sheets=self.num_sheets,
             num_sheets_done=self._num_sheets_done,
@@ -98,5 +99,5 @@ class Progress:
             valid_px=self._valid_px,
             elapsed_s=elapsed_s,
             usd=self.usd_before + elapsed_s * self.usd_per_hour / 3600,
-            left_s=working_s / self._num_done * left if self._num_done else None,
+            left_s=working_s / len(self._done) * left if self._done else None,
         )
