@@ -1,0 +1,47 @@
+"""The picture in the README: scene, labels and tiers of the demo, side by side.
+
+make demo && python bench/picture.py docs/images/demo.png
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+DEMO = Path("out/demo")
+SIDE_PX = 420
+GAP_PX = 8
+
+
+def panel(path: Path) -> NDArray[Any]:
+    """A small view in red, green and blue; classes in their own colours, from the overviews."""
+    with rasterio.open(path) as file:
+        if file.count >= 3:
+            return file.read((1, 2, 3), out_shape=(3, SIDE_PX, SIDE_PX), resampling=rasterio.enums.Resampling.average)
+        codes = file.read(1, out_shape=(SIDE_PX, SIDE_PX))
+        table = np.full((256, 3), 255, np.uint8)
+        for code, colour in file.colormap(1).items():
+            table[code] = colour[:3]
+        table[file.nodata and int(file.nodata)] = 255
+    return table[codes].transpose(2, 0, 1)
+
+
+def main() -> None:
+    panels = [panel(DEMO / "input" / "scene.tif"), *(panel(DEMO / "scene" / f"{n}.tif") for n in ("labels", "tier"))]
+    gap = np.full((3, SIDE_PX, GAP_PX), 255, np.uint8)
+    picture = np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=2)
+    target = Path(sys.argv[1])
+    target.parent.mkdir(parents=True, exist_ok=True)
+    profile = {"driver": "PNG", "dtype": "uint8", "count": 3, "height": picture.shape[1], "width": picture.shape[2]}
+    with rasterio.open(target, "w", **profile) as file:
+        file.write(picture)
+    Path(f"{target}.aux.xml").unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()
