@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batchseg.errors import RecipeError
+from batchseg.errors import BatchsegError, RecipeError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.output.mask import create
@@ -119,6 +119,15 @@ class _Session:
     """Raises when another driver has taken the folder over."""
 
     def run(self) -> Outcome:
+        # Until this run has ended in one way or another, nobody may read how the last one did.
+        self.store.delete(EXIT_KEY)
+        try:
+            return self._run()
+        except BatchsegError as error:
+            _write_exit(self.store, error.exit_status, str(error))
+            raise
+
+    def _run(self) -> Outcome:
         job, store, ledger = self.resolved.job, self.store, Ledger(self.store)
         ledger.claim(job.fingerprint, self.resolved.content)
         write_plan(store, plan_file(job, head_usd_per_hour=self.fleet.head_usd_per_hour))

@@ -173,3 +173,13 @@ def test_death_at_an_operation_leaves_nothing_wrong(crash_place, tmp_path, torn)
 def test_death_at_any_operation_leaves_nothing_wrong(crash_place, tmp_path, torn):
     for at in range(crash_place[1]):
         die_and_resume(crash_place, tmp_path, at, torn=torn)
+
+
+def test_how_a_run_ended_is_not_known_before_it_has(tmp_path):
+    """A stale exit.json would tell a scheduler that a run which was killed is complete."""
+    place = Workplace.of(tmp_path, noise(40, 40))
+    place.run()
+    (place.output / "scene0" / "labels.tif").unlink()
+    store = CrashingStore(LocalStore(place.output, durable=False), at=30, strike=lambda: os._exit(77))
+    assert run_in_a_child(place, store) == 77
+    assert not (place.output / "run" / "exit.json").exists()
