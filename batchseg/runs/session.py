@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batchseg.errors import BatchsegError, RecipeError
+from batchseg.errors import BatchsegError, BusyError, RecipeError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.output.mask import create
@@ -123,6 +123,8 @@ class _Session:
         self.store.delete(EXIT_KEY)
         try:
             return self._run()
+        except BusyError:
+            raise  # the folder is another driver's by now
         except BatchsegError as error:
             _write_exit(self.store, error.exit_status, str(error))
             raise
