@@ -157,6 +157,8 @@ def _item(contract: Contract, sha256: str, size_bytes: int, made: str) -> dict[s
         "geometry": None,
         "properties": {
             "datetime": made,
+            # The extension wants the bands here; STAC itself allows them here only if an asset has them too.
+            "bands": [_band(band) for band in contract.bands],
             "mlm:name": contract.name,
             "mlm:architecture": contract.architecture["kind"],
             "mlm:tasks": ["semantic-segmentation"],
@@ -175,7 +177,6 @@ def _item(contract: Contract, sha256: str, size_bytes: int, made: str) -> dict[s
                 "type": "application/vnd.safetensors",
                 "roles": ["mlm:model", "mlm:weights"],
                 "mlm:artifact_type": "safetensors",
-                # STAC allows bands in properties only beside bands of an asset, so they stand here alone.
                 "bands": [_band(band) for band in contract.bands],
                 "file:checksum": f"1220{sha256}",
                 "file:size": size_bytes,

@@ -54,7 +54,9 @@ def test_the_item_is_a_stac_item_that_others_can_read(tmp_path: Path) -> None:
     assert [one.bands for one in model.input] == [["red", "green", "blue"]]
     classes = model.output[0].classes
     assert [(c.value, c.name) for c in classes] == [(0, "class 0"), (10, "class 1"), (20, "class 2"), (30, "class 3")]
-    # The schema of classes is not shipped with pystac; these are what it asks for.
+    # The extension's schema is not shipped with pystac; it wants the bands here too.
+    assert content["properties"]["bands"] == content["assets"]["weights"]["bands"]
+    # Nor is that of classes; it asks for these.
     assert all(c.description and len(c.color_hint) == 6 for c in classes)
 
 
