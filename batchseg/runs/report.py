@@ -68,19 +68,18 @@ def metrics(
         of_scene = [r for r in records if r.key.scene == name]
         sheets_of_scene = [s for s in sheets if s.key.scene == name]
         scenes[name] = _block(plan, (name,), of_scene, sheets_of_scene, quarantined)
-        scenes[name]["cost_usd"] = _round(_records_usd([*of_scene, *sheets_of_scene]))
+        # Start-up, idle time and waste belong to workers, not to scenes: they are in the whole run's cost only.
+        of_tasks = cost_parts([*of_scene, *sheets_of_scene], [], wall_s=0.0, head_usd_per_hour=0.0)
+        scenes[name] |= _money(of_tasks, scenes[name]["area_km2"])
         off_earth = "some valid pixels lie off the Earth" if scenes[name]["area_km2"] is None else None
         scenes[name]["area_note"] = plan.scenes[name].area_note or off_earth
     whole = _block(plan, tuple(plan.scenes), records, sheets, quarantined)
     cost = cost_parts([*records, *sheets], stints, wall_s=wall_s, head_usd_per_hour=plan.head_usd_per_hour)
-    total_usd, area_km2 = sum(cost.values()), whole["area_km2"]
     return {
         **whole,
         "wall_s": _round(wall_s, 3),
         "mpx_per_s": _round(whole["valid_px"] / 1e6 / wall_s, 4) if wall_s else None,
-        "cost_usd": _round(total_usd),
-        "cost_usd_per_km2": _round(total_usd / area_km2) if area_km2 else None,
-        "cost": {part: _round(usd) for part, usd in cost.items()},
+        **_money(cost, whole["area_km2"]),
         "fingerprint": plan.fingerprint,
         "environments": environments(records),
         "quarantined": {task: list(story) for task, story in quarantined.items()},
@@ -189,8 +188,13 @@ def paid_seconds(attempt: Attempt) -> dict[str, float]:
     return {stage: s for stage, s in attempt.seconds.items() if stage in STAGES}
 
 
-def _records_usd(tasks: Sequence[Record | SheetRecord]) -> float:
-    return sum(paid_s(t.attempt.seconds) * t.attempt.usd_per_hour / 3600 for t in tasks)
+def _money(cost: dict[str, float], area_km2: float | None) -> dict[str, Any]:
+    total_usd = sum(cost.values())
+    return {
+        "cost_usd": _round(total_usd),
+        "cost_usd_per_km2": _round(total_usd / area_km2) if area_km2 else None,
+        "cost": {part: _round(usd) for part, usd in cost.items()},
+    }
 
 
 def environments(records: Iterable[Record]) -> list[dict[str, str]]:
