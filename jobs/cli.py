@@ -27,6 +27,11 @@ a first run, from nothing:
   batchseg run recipe.yaml                        do it; the same command again resumes it
   batchseg status out/demo                        how far it is, from another terminal
 
+the least recipe.yaml (docs/recipe.md has every key):
+  scenes: [demo/scene.tif]
+  output: out/demo
+  models: {bulk: zoo:synthetic-bulk}
+
 exit status:
   0 complete   2 bad input or recipe, nothing written   3 finished, but with chunks given up
   4 stopped by the budget   130 / 143 interrupted
@@ -39,8 +44,8 @@ docs: README.md, ARCHITECTURE.md, docs/recipe.md
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="batchseg",
-        description="Segment large rasters with two tiers of models: priority ground by the heavy one, the rest by the "
-        "fast one. Bounded memory, resumable, byte-identical output, cost per km² and IoU as data.",
+        description="Segment large rasters with two tiers of models: priority ground by the heavy one, the rest by\n"
+        "the fast one. Bounded memory, resumable, byte-identical output, cost per km² and IoU as data.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

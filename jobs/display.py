@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +61,8 @@ class _PlainLines:
 
 
 def facts(s: Snapshot) -> str:
-    workers = f"{s.num_workers} worker{'' if s.num_workers == 1 else 's'}"
-    parts = [f"{s.num_done}/{s.num_chunks}", workers, f"{s.mpx_per_s:.2f} Mpx/s", f"${s.usd:.4f}"]
+    workers = counted(s.num_workers, "worker")
+    parts = [f"{s.num_done}/{s.num_chunks}", workers, f"{s.mpx_per_s:.2f} Mpx/s", money(s.usd)]
     if s.num_failed:
         parts.append(f"{s.num_failed} given up")
     if s.chunks_ended:
@@ -79,9 +80,28 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest_s:02d} s" if minutes else f"{seconds:.1f} s"
 
 
+def counted(num: int, word: str) -> str:
+    return f"{num} {word}{'' if num == 1 else 's'}"
+
+
+def money(usd: float) -> str:
+    """Cents, and two digits of whatever is less."""
+    return f"${usd:.2f}" if usd >= 1 or usd <= 0 else f"${usd:.{1 - math.floor(math.log10(usd))}f}"
+
+
+def stages(seconds: Mapping[str, float]) -> str:
+    """`compute bulk 51%, write 11%`: what seconds or dollars went into; less than a hundredth is left out."""
+    total = sum(seconds.values())
+    shares = {name.replace("_", " "): part / total for name, part in seconds.items()} if total else {}
+    ordered = sorted(shares.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {share:.0%}" for name, share in ordered if share >= 0.01)
+
+
 def print_summary(outcome: Outcome) -> None:
-    for line in summary_lines(outcome.metrics, str(outcome.output)):
-        print(line)
+    for text in summary_lines(outcome.metrics, str(outcome.output)):
+        print(text)
+    if outcome.exit_status == 0 and outcome.why != "complete":
+        print(line("done", outcome.why))
     if outcome.exit_status:
         print(f"not complete (exit {outcome.exit_status}): {outcome.why}", file=sys.stderr)
 
@@ -90,31 +110,30 @@ def summary_lines(m: dict[str, Any], output: str) -> list[str]:
     """What a person wants to know at the end, from metrics.json alone."""
     chunks, tiles = m["chunks"], m["tiles"]
     lines = [
-        _line("ground", _ground(m)),
-        _line("time", f"{duration(m['wall_s'])}, {m['mpx_per_s'] or 0:.2f} Mpx/s"),
-        _line("chunks", ", ".join(f"{n} {word.replace('_', ' ')}" for word, n in chunks.items() if n) or "none"),
-        _line("tiles", f"{tiles['bulk']} bulk, {tiles['heavy']} heavy, {tiles['skipped']} skipped"),
-        _line("cost", _cost(m)),
+        line("ground", _ground(m)),
+        line("time", f"{duration(m['wall_s'])}, {m['mpx_per_s'] or 0:.2f} Mpx/s"),
+        line("chunks", ", ".join(f"{n} {word.replace('_', ' ')}" for word, n in chunks.items() if n) or "none"),
+        line("tiles", f"{tiles['bulk']} bulk, {tiles['heavy']} heavy, {tiles['skipped']} skipped"),
+        line("cost", _cost(m)),
     ]
     if m["iou"] is not None:
-        lines.append(_line("IoU", ", ".join(f"{name} {v:.3f}" for name, v in m["iou"].items() if v is not None)))
-        lines.append(_line("mIoU", f"{m['miou']:.3f}"))
+        lines.append(line("IoU", ", ".join(f"{name} {v:.3f}" for name, v in m["iou"].items() if v is not None)))
+        lines.append(line("mIoU", f"{m['miou']:.3f}"))
     if m["unknown_label_px"]:
-        lines.append(_line("labels", f"{m['unknown_label_px']} labelled pixels hold a code that is no class"))
-    seams = ", ".join(f"{name.replace('_', ' ')} {v:.2f}" for name, v in m["seam"].items() if v is not None)
-    lines.append(_line("seams", f"{seams} (1.00 cannot be seen)" if seams else "none to speak of"))
+        lines.append(line("labels", f"{m['unknown_label_px']} labelled pixels hold a code that is no class"))
+    lines.append(line("seams", _seams(m["seam"])))
     given_up = [f"{task}: {story[-1]}" for task, story in m["quarantined"].items()]
     files = [f"{output}/{scene}/labels.tif" for scene in m["scenes"]]
-    return [*lines, *_some("given up", given_up), *_some("files", files), _line("", f"{output}/metrics.json")]
+    return [*lines, *_some("given up", given_up), *_some("files", files), line("", f"{output}/metrics.json")]
 
 
 def _some(name: str, texts: list[str]) -> list[str]:
     """A run may have a thousand scenes; the reports have them all."""
     more = [f"… and {len(texts) - MAX_LISTED} more"] if len(texts) > MAX_LISTED else []
-    return [_line(name, text) for text in [*texts[:MAX_LISTED], *more]]
+    return [line(name, text) for text in [*texts[:MAX_LISTED], *more]]
 
 
-def _line(name: str, text: str) -> str:
+def line(name: str, text: str) -> str:
     return f"{name:>9}  {text}"
 
 
@@ -126,6 +145,14 @@ def _ground(m: dict[str, Any]) -> str:
 
 
 def _cost(m: dict[str, Any]) -> str:
-    parts = ", ".join(f"{part.replace('_', ' ')} {usd:.4f}" for part, usd in m["cost"].items() if usd >= 0.00005)
-    per_km2 = f", ${m['cost_usd_per_km2']:.5f} per km²" if m["cost_usd_per_km2"] is not None else ""
-    return f"${m['cost_usd']:.4f}{per_km2}  ({parts})"
+    per_km2 = f", {money(m['cost_usd_per_km2'])} per km²" if m["cost_usd_per_km2"] is not None else ""
+    return f"{money(m['cost_usd'])}{per_km2}  ({stages(m['cost'])})"
+
+
+def _seams(scores: dict[str, float | None]) -> str:
+    """How much likelier a class changes across a border than elsewhere; `same_tier` is there to compare `tier` with."""
+    known = {name: score for name, score in scores.items() if score is not None}
+    if "tier" not in known:
+        known.pop("same_tier", None)
+    text = ", ".join(f"{name.replace('_', ' ')} {score:.2f}" for name, score in known.items())
+    return f"{text} (1.00 cannot be seen)" if text else "none to speak of"

@@ -31,25 +31,26 @@ def main(args: argparse.Namespace) -> int:
 
 
 def lines(e: Estimate, fingerprint: str) -> list[str]:
-    from jobs.display import duration  # noqa: PLC0415 - the command line imports this module
+    from jobs.display import counted, duration, money  # noqa: PLC0415 - the command line imports this module
 
     return [
         *(_scene_line(scene) for scene in e.scenes),
-        f"to do      {e.num_to_do} chunks",
+        f"to do      {counted(e.num_to_do, 'chunk')}",
         f"memory     {e.worker_bytes / 2**30:.2f} GiB a worker",
         f"output     {e.output_bytes / 1e9:.3f} GB in {e.num_objects} objects",
         f"requests   about {e.num_requests}",
         f"time       {'unknown' if e.seconds is None else duration(e.seconds)}",
-        f"cost       {'unknown' if e.usd is None else f'${e.usd:.4f}'}",
+        f"cost       {'unknown' if e.usd is None else money(e.usd)}",
         *(f"  assumed  {text}" for text in e.assumptions),
         f"recipe     {fingerprint}",
     ]
 
 
 def _scene_line(s: SceneEstimate) -> str:
+    from jobs.display import counted  # noqa: PLC0415
+
     area = "km² unknown" if s.area_km2 is None else f"{s.area_km2:.4f} km²"
     rows, cols = s.shape_px
-    return (
-        f"scene      {s.name}: {cols} x {rows} px, {area}; {s.num_chunks} chunks ({s.num_committed} committed, "
-        f"{s.num_empty} surely empty); {s.num_tiles} tiles, {s.num_priority_tiles} of them priority"
-    )
+    chunks = f"{counted(s.num_chunks, 'chunk')} ({s.num_committed} committed, {s.num_empty} surely empty)"
+    tiles = f"{counted(s.num_tiles, 'tile')}, {s.num_priority_tiles} of them priority"
+    return f"scene      {s.name}: {cols} x {rows} px, {area}; {chunks}; {tiles}"

@@ -18,6 +18,7 @@ def main(args: argparse.Namespace) -> int:
     from batchseg.ledger.ledger import Ledger  # noqa: PLC0415 - --help must not wait for it
     from batchseg.runs.planfile import read_plan  # noqa: PLC0415
     from batchseg.runs.reporting import spent_usd  # noqa: PLC0415
+    from jobs.display import counted, money  # noqa: PLC0415
     from jobs.folder import opened  # noqa: PLC0415
 
     store, _ = opened(args.output)
@@ -25,11 +26,11 @@ def main(args: argparse.Namespace) -> int:
     records, given_up = list(ledger.records()), ledger.quarantined()
     for scene in plan.scenes:
         done = sum(record.key.scene == scene for record in records)
-        print(f"{scene}: {done} of {len(plan.grid(scene))} chunks committed")
+        print(f"{scene}: {done} of {counted(len(plan.grid(scene)), 'chunk')} committed")
     sheets = sum(1 for _ in ledger.sheets())
-    print(f"GeoTIFFs: {sheets} of {len(plan.scenes)} scenes")
+    print(f"GeoTIFFs: {sheets} of {counted(len(plan.scenes), 'scene')}")
     print(f"given up: {len(given_up)}" + "".join(f"\n  {task}: {story[-1]}" for task, story in given_up.items()))
-    print(f"cost so far: ${spent_usd(store, head_usd_per_hour=plan.head_usd_per_hour):.4f}")
+    print(f"cost so far: {money(spent_usd(store, head_usd_per_hour=plan.head_usd_per_hour))}")
     print(_driver(json.loads(store.get("run/driver.json"))))
     return 0
 

@@ -173,7 +173,9 @@ def _seconds(
     scenes: Sequence[SceneEstimate], per_tile_s: dict[Tier, float | None], share: float, fleet: Fleet
 ) -> tuple[float | None, list[str]]:
     if any(seconds is None for seconds in per_tile_s.values()):
-        return None, ["time and cost: unknown, since a bundle has not been measured (`batchseg model tune`)"]
+        return None, [
+            "time and cost: unknown, since a bundle does not say how long a tile takes; `run --sample 1` shows it"
+        ]
     tiles = sum(scene.num_tiles for scene in scenes)
     priority = sum(scene.num_priority_tiles for scene in scenes)
     num = {"heavy": tiles if "bulk" not in per_tile_s else priority}

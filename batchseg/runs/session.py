@@ -198,7 +198,12 @@ def _exit_status(metrics: dict[str, Any], stopped: Stop | None) -> tuple[int, st
     if num_given_up:
         tasks = "1 task was" if num_given_up == 1 else f"{num_given_up} tasks were"
         return EXIT_QUARANTINED, f"{tasks} given up; --retry-quarantined tries again"
-    return EXIT_OK, f"as far as was asked for; {num_left} chunks are left" if num_left else "complete"
+    return (
+        EXIT_OK,
+        f"as far as was asked; {num_left} chunks are left for the same command without --sample and --bbox"
+        if num_left
+        else "complete",
+    )
 
 
 def _write_exit(store: LocalStore, status: int, why: str) -> None:
