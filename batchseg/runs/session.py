@@ -22,7 +22,7 @@ from batchseg.output.mask import create
 from batchseg.recipe import Fleet, Recipe
 from batchseg.runs.backlog import Backlog, backlog
 from batchseg.runs.drive import Drive, Stop, Watcher
-from batchseg.runs.driver import Driver
+from batchseg.runs.driver import BEAT_S, Driver
 from batchseg.runs.job import Job
 from batchseg.runs.log import EventLog
 from batchseg.runs.models import device_of, open_models
@@ -88,7 +88,7 @@ def run(
     driver.claim()
     with ExitStack() as stack:
         stack.callback(driver.release)
-        pulse = stack.enter_context(Pulse(driver.beat, every_s=5.0))
+        pulse = stack.enter_context(Pulse(driver.beat, every_s=BEAT_S))
         session = _Session(resolved, store, fleet, open_pool or local_pool, options, driver, pulse.check)
         return session.run()
 

@@ -11,7 +11,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +29,22 @@ from rasterio.windows import Window as GdalWindow
 
 from batchseg.engine.segment import Model, Segmenter
 from batchseg.engine.tiers import Tier
-from batchseg.errors import InputError
+from batchseg.errors import BusyError, InputError
 from batchseg.ledger.ledger import Ledger
 from batchseg.model.contract import ClassInfo
 from batchseg.recipe import Fleet, Models, NodataSpec, Tiling
 from batchseg.recipe.recipe import Halo
+from batchseg.runs import session
+from batchseg.runs.drive import Stop
 from batchseg.runs.job import Job
+from batchseg.runs.place import chunks_in_box
 from batchseg.runs.pool import LocalPool, Pool
+from batchseg.runs.resolve import resolve
 from batchseg.runs.session import DEPTH, Options, Outcome, run
 from batchseg.runs.worker import Worker, WorkerSpec
 from batchseg.store import LocalStore
 from tests.batchseg.scene_rasters import UTM, noise, write
-from tests.fakes import ConstantSegmenter, ReachSegmenter
+from tests.fakes import ConstantSegmenter, CountingStore, ReachSegmenter
 from tests.runs import Workplace, product_bytes, write_fake_bundle
 
 HARD = Path(__file__).parents[3] / "shared" / "data" / "hard_inputs"
@@ -146,7 +150,10 @@ def check_rasters(scene: Path, folder: Path, valid_HW: NDArray[np.bool_], layers
             assert placement(made) == wanted
             # GeoTIFF spells out defaults of some systems that have no number.
             assert made.crs == crs or made.crs.to_proj4() == crs.to_proj4()
-            np.testing.assert_array_equal(made.read(1) != made.nodata, valid_HW, err_msg=layer)
+            for top in range(0, made.height, 2048):  # the largest has 648 million pixels
+                stripe = GdalWindow(0, top, made.width, min(2048, made.height - top))
+                labelled_HW = made.read(1, window=stripe) != made.nodata
+                np.testing.assert_array_equal(labelled_HW, valid_HW[stripe.toslices()], err_msg=layer)
 
 
 def test_every_kind_of_hard_input_is_here() -> None:
@@ -449,3 +456,120 @@ def test_class_codes_past_a_byte_take_sixteen_bits(tmp_path: Path) -> None:
     assert set(np.unique(labels_HW)) == {300, 65_535}
     np.testing.assert_array_equal(labels_HW == 65_535, pixels_BHW[0] == 0)
     assert outcome.metrics["class_px"]["class 300"] == outcome.metrics["valid_px"] == 50 * 45 - 400
+
+
+@dataclass(slots=True)
+class FullDisk(CountingStore):
+    """Has no room for objects whose names end like this."""
+
+    ending: str = ""
+
+    def put(self, key: str, content: bytes) -> None:
+        self._fail(key)
+        self.inner.put(key, content)
+
+    def put_file(self, key: str, path: Path) -> None:
+        self._fail(key)
+        self.inner.put_file(key, path)
+
+    def _fail(self, key: str) -> None:
+        if key.endswith(self.ending):
+            raise OSError(28, "No space left on device", key)
+
+
+@pytest.mark.parametrize(
+    ("ending", "task", "kind"),
+    [("labels/1.1", "scene/1_1", "failed"), ("scene/confidence.tif", "scene/sheet_0_0", "failed sheet")],
+)
+def test_i7_what_cannot_be_written_is_given_up_and_can_be_tried_again(
+    ending: str, task: str, kind: str, tmp_path: Path
+) -> None:
+    scene = write(tmp_path / "scene.tif", noise(3, 70, 50), **UTM)
+    place = place_of(tmp_path, scene)
+    full: Any = FullDisk(LocalStore(place.output), ending=ending)
+    outcome = run(place.recipe(), open_pool=VALUES, store=full)
+    assert outcome.exit_status == 3
+    assert list(outcome.metrics["quarantined"]) == [task]
+    assert all("No space left on device" in line for line in outcome.metrics["quarantined"][task])
+    table = geopandas.read_parquet(place.output / "ledger.parquet")
+    (failed,) = table[table.kind.str.startswith("failed")].itertuples()
+    assert failed.kind == kind
+    assert failed.geometry.area > 0
+    assert run(place.recipe(), open_pool=VALUES, options=Options(retry_quarantined=True)).exit_status == 0
+    other = replace(place, changes=place.changes | {"output": str(tmp_path / "other")})
+    run(other.recipe(), open_pool=VALUES)
+    assert product_bytes(place.output) == product_bytes(tmp_path / "other")
+
+
+def test_a_run_that_is_stopped_before_its_first_chunk(tmp_path: Path) -> None:
+    place = place_of(tmp_path, write(tmp_path / "scene.tif", noise(3, 40, 40), **UTM))
+    stop = Stop(why="SIGINT", exit_status=130)
+    outcome = run(place.recipe(), open_pool=VALUES, options=Options(stop=stop))
+    assert outcome.exit_status == 130
+    assert outcome.metrics["chunks"] == {"done": 0, "empty": 0, "failed": 0, "not_run": 4}
+    assert len(geopandas.read_parquet(place.output / "ledger.parquet")) == 0
+    assert run(place.recipe(), open_pool=VALUES).exit_status == 0
+
+
+@dataclass(slots=True)
+class Watch:
+    """Does something when a task has been committed."""
+
+    then: Callable[[Any], None]
+
+    def event(self, kind: str, **facts: Any) -> None:
+        pass
+
+    def committed(self, record: Any) -> None:
+        self.then(record)
+
+    def tick(self) -> None:
+        pass
+
+
+def test_a_stop_at_the_very_end_has_stopped_nothing(tmp_path: Path) -> None:
+    place = place_of(tmp_path, write(tmp_path / "scene.tif", noise(3, 40, 40), **UTM))
+    stop = Stop()
+
+    def ask(record: Any) -> None:
+        if "sheet" in str(record.key):
+            stop.request("SIGTERM", 143)
+
+    outcome = run(place.recipe(), open_pool=VALUES, options=Options(stop=stop, watchers=(Watch(ask),)))
+    assert (outcome.exit_status, outcome.why) == (0, "complete")
+
+
+def test_a_driver_that_was_replaced_stops_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have stood still for an hour; two drivers must not go on beside each other."""
+    monkeypatch.setattr(session, "BEAT_S", 0.02)
+    place = place_of(tmp_path, write(tmp_path / "scene.tif", noise(3, 400, 400), **UTM))
+    key = place.output / "run" / "driver.json"
+
+    def replace_driver(_: Any) -> None:
+        LocalStore(place.output).put(
+            "run/driver.json", json.dumps(json.loads(key.read_text()) | {"name": "x"}).encode()
+        )
+
+    with pytest.raises(BusyError, match="another driver has taken this run over"):
+        run(place.recipe(), open_pool=VALUES, options=Options(watchers=(Watch(replace_driver),)))
+    assert len(list(Ledger(LocalStore(place.output)).records())) < 13 * 13
+    assert json.loads(key.read_text())["name"] == "x"
+
+
+def test_boxes_across_the_antimeridian_and_around_the_pole(tmp_path: Path) -> None:
+    degrees = {"crs": "EPSG:4326", "transform": rasterio.Affine(0.01, 0, 179.5, 0, -0.01, 1.0)}
+    fiji = write(tmp_path / "fiji.tif", noise(3, 32, 96), **degrees)
+    arctic = {"crs": "EPSG:3995", "transform": rasterio.Affine(100, 0, -1600, 0, -100, 1600)}
+    pole = write(tmp_path / "pole.tif", noise(3, 32, 32), **arctic)
+    job = resolve(place_of(tmp_path, fiji, pole).recipe()).job
+
+    def found(*bbox: float) -> set[str]:
+        return {str(key) for key in chunks_in_box(job, bbox)}
+
+    # Columns 32 to 64 lie over the antimeridian: 179.82 to 180.14.
+    assert found(179.6, 0.8, 179.7, 0.9) == {"fiji/0_0"}
+    assert found(179.9, 0.8, 180.1, 0.9) == {"fiji/0_1"}
+    assert found(-179.9, 0.8, -179.88, 0.9) == {"fiji/0_1"}
+    assert found(-179.8, 0.8, -179.7, 0.9) == {"fiji/0_2"}
+    for lon in (-170, -80, 10, 100):
+        assert found(lon, 89.995, lon + 1, 89.999) == {"pole/0_0"}
