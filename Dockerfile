@@ -1,7 +1,7 @@
 # The image of GPU nodes: the locked CUDA environment and the code.
 FROM python:3.11-slim-bookworm
 
-ENV PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0 OPENVINO_TELEMETRY=0
+ENV PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0
 
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends git make openssh-client rsync \

@@ -14,7 +14,6 @@ TORCH_INDEX ?=
 LOCK := requirements/$(if $(CUDA),cuda,cpu).txt
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
-export OPENVINO_TELEMETRY := 0
 
 .PHONY: venv docs golden test test-real demo lint format lock zoo bench clean
 
@@ -29,6 +28,7 @@ venv: .venv/ready-$(notdir $(LOCK))
 zoo: venv
 	$(BIN)/batchseg train configs/train/synthetic-bulk.yaml batchseg/zoo/synthetic-bulk
 	$(BIN)/batchseg train configs/train/synthetic-heavy.yaml batchseg/zoo/synthetic-heavy
+	rm -rf batchseg/zoo/*/checkpoint batchseg/zoo/*/curve.csv
 
 # After a change that is meant to change output bytes; raise ENGINE_REVISION with it.
 golden: venv

@@ -90,7 +90,7 @@ def _begin(recipe: TrainRecipe, ground: Ground) -> Training:
     graph = WholeGraph(network, mean, std)
     graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(
-        graph.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, 0.99)
+        graph.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, recipe.adam_beta2)
     )
     teacher = None if recipe.teacher is None else load_graph(load_bundle(recipe.teacher))
     return Training(recipe, graph, optimiser, teacher)

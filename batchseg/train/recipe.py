@@ -36,6 +36,7 @@ class TrainRecipe:
     steps: int = setting(3000, doc="optimiser steps")
     learning_rate: float = setting(1e-3, doc="at its peak; warmed up over a tenth of the steps, then cosine to zero")
     weight_decay: float = setting(0.01, doc="of AdamW")
+    adam_beta2: float = setting(0.99, doc="how long AdamW remembers the size of gradients")
     balanced_share: float = setting(0.5, doc="share of crops that are centred on a pixel of a class drawn evenly")
     seed: int = setting(0, doc="of everything random")
     teacher: str | None = setting(None, doc="bundle whose soft labels are learnt beside the hard ones")
