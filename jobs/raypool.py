@@ -7,7 +7,9 @@ actors are replaced up to the size of their pool; nobody waits for one that cann
 
 from __future__ import annotations
 
+import math
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,18 +49,42 @@ class ChunkWorker:
 
 
 def open_ray_pool(job: Job, store: LocalStore, fleet: Fleet, *, open_models: OpenModels = open_bundles) -> RayPool:
-    """On the cluster of RAY_ADDRESS, else on one that lives as long as this run."""
+    """On the Ray that this process is in, or the cluster of RAY_ADDRESS, or one that lives as long as this run."""
     owns = not ray.is_initialized()
     if owns:
-        ray.init(
-            address=os.environ.get("RAY_ADDRESS"),
-            log_to_driver=False,
-            configure_logging=False,
-            include_dashboard=False if "RAY_ADDRESS" not in os.environ else None,
-            num_cpus=None if "RAY_ADDRESS" in os.environ else max(1, int(sum(p.workers * p.cpus for p in fleet.pools))),
-        )
+        address = os.environ.get("RAY_ADDRESS")
+        start_ray(fleet) if address is None else join_ray(address)
     store = LocalStore(store.root.resolve())
     return RayPool(job=ray.put(job), store=store, fleet=fleet, open_models=open_models, owns_ray=owns).start()
+
+
+def start_ray(fleet: Fleet) -> None:
+    """A Ray of our own, just wide enough for the fleet, whatever other Ray runs on this machine."""
+    cpus = sum(pool.workers * pool.cpus for pool in fleet.pools)
+    gpus = sum(pool.workers * pool.gpus for pool in fleet.pools)
+    resources: Counter[str] = Counter()
+    for pool in fleet.pools:
+        resources.update({name: amount * pool.workers for name, amount in pool.resources.items()})
+    ray.init(
+        address="local",
+        num_cpus=max(1, math.ceil(cpus)),
+        num_gpus=math.ceil(gpus),
+        resources=dict(resources) or None,
+        include_dashboard=False,
+        configure_logging=False,
+        log_to_driver=False,
+    )
+
+
+def join_ray(address: str) -> bool:
+    """The cluster at an address, `auto` for the one that runs on this machine; False where there is none."""
+    try:
+        ray.init(address=address, configure_logging=False, log_to_driver=False)
+    except ConnectionError as error:
+        if address == "auto":
+            return False
+        raise InputError("there is no Ray cluster", where=f"RAY_ADDRESS={address}", got=str(error)) from error
+    return True
 
 
 @dataclass(slots=True)

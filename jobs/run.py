@@ -79,6 +79,11 @@ def _fleet(fleet: Fleet, workers: int | None) -> Fleet:
 
 def _pool(args: argparse.Namespace, fleet: Fleet) -> OpenPool | None:
     """None is the pool in this process."""
+    if getattr(args, "in_cluster", False) and "RAY_ADDRESS" not in os.environ:
+        from jobs.raypool import join_ray, open_ray_pool  # noqa: PLC0415 - Ray takes a second to import
+
+        if join_ray("auto"):
+            return open_ray_pool
     if args.fleet is None and sum(pool.workers for pool in fleet.pools) == 1 and "RAY_ADDRESS" not in os.environ:
         return None
     from jobs.raypool import open_ray_pool  # noqa: PLC0415 - Ray takes a second to import
@@ -128,7 +133,7 @@ def run_main(argv: Sequence[str] | None = None) -> int:
         prog="python -m jobs.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
-    parser.set_defaults(main=main)
+    parser.set_defaults(main=main, in_cluster=True)
     return guarded(parser.parse_args(argv))
 
 
