@@ -11,7 +11,7 @@ import math
 import os
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
@@ -55,7 +55,14 @@ def open_ray_pool(job: Job, store: LocalStore, fleet: Fleet, *, open_models: Ope
         address = os.environ.get("RAY_ADDRESS")
         start_ray(fleet) if address is None else join_ray(address)
     store = LocalStore(store.root.resolve())
-    return RayPool(job=ray.put(job), store=store, fleet=fleet, open_models=open_models, owns_ray=owns).start()
+    return RayPool(
+        job=ray.put(job),
+        devices={pool.name: device_of(pool.device, job) for pool in fleet.pools},
+        store=store,
+        fleet=fleet,
+        open_models=open_models,
+        owns_ray=owns,
+    ).start()
 
 
 def start_ray(fleet: Fleet) -> None:
@@ -97,6 +104,9 @@ class _Actor:
 @dataclass(slots=True)
 class RayPool:
     job: Any
+    """A reference to the job: workers fetch it once a node."""
+    devices: dict[str, Literal["cpu", "cuda"]]
+    """Of each pool."""
     store: LocalStore
     fleet: Fleet
     open_models: OpenModels
@@ -182,7 +192,7 @@ class RayPool:
         return [Report(WorkerLost(name, str(error).splitlines()[0]))]
 
     def _start_actor(self, pool: PoolSpec) -> None:
-        spec = WorkerSpec.new(pool=pool.name, device=device_of(pool.device, self.job), usd_per_hour=pool.usd_per_hour)
+        spec = WorkerSpec.new(pool=pool.name, device=self.devices[pool.name], usd_per_hour=pool.usd_per_hour)
         actor_class: Any = ray.remote(ChunkWorker)  # Ray's types do not know that it makes an actor of a class
         handle = actor_class.options(
             num_cpus=pool.cpus,
@@ -191,6 +201,6 @@ class RayPool:
             max_concurrency=DEPTH + 1,
             max_restarts=0,
             max_task_retries=0,
-        ).remote(spec, self.job, self.store, self.open_models)
+        ).remote(spec, self.job_ref, self.store, self.open_models)
         self._actors[spec.name] = _Actor(handle, spec, pool)
         self._opening[handle.open.remote()] = spec.name
