@@ -201,6 +201,6 @@ class RayPool:
             max_concurrency=DEPTH + 1,
             max_restarts=0,
             max_task_retries=0,
-        ).remote(spec, self.job_ref, self.store, self.open_models)
+        ).remote(spec, self.job, self.store, self.open_models)
         self._actors[spec.name] = _Actor(handle, spec, pool)
         self._opening[handle.open.remote()] = spec.name
