@@ -141,6 +141,7 @@ class _Session:
         if retry:
             ledger.release_all()
         stopped = None if todo.is_empty else self._work(todo, log)
+        store.sweep()  # of workers that were killed while they wrote
         rescore(job, store)
         self.driver.count()
         metrics = write_reports(store)

@@ -539,6 +539,17 @@ def test_a_stop_at_the_very_end_has_stopped_nothing(tmp_path: Path) -> None:
     assert (outcome.exit_status, outcome.why) == (0, "complete")
 
 
+def test_what_a_killed_worker_left_unfinished_is_gone_at_the_end(tmp_path: Path) -> None:
+    place = place_of(tmp_path, write(tmp_path / "scene.tif", noise(3, 40, 40), **UTM))
+
+    def leave(_: Any) -> None:
+        (place.output / "scene" / "mask.zarr" / "labels" / ".unfinished-0123").write_bytes(b"half of")
+
+    assert run(place.recipe(), open_pool=VALUES, options=Options(watchers=(Watch(leave),))).exit_status == 0
+    assert not list(place.output.rglob(".unfinished-*"))
+    assert not list((place.output / "run" / "scratch").iterdir())
+
+
 def test_a_driver_that_was_replaced_stops_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have stood still for an hour; two drivers must not go on beside each other."""
     monkeypatch.setattr(session, "BEAT_S", 0.02)
