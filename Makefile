@@ -27,6 +27,7 @@ venv: .venv/ready-$(notdir $(LOCK))
 
 zoo: venv
 	$(BIN)/batchseg train configs/train/synthetic-bulk.yaml batchseg/zoo/synthetic-bulk
+	$(BIN)/batchseg train configs/train/synthetic-heavy-base.yaml out/zoo/synthetic-heavy-base
 	$(BIN)/batchseg train configs/train/synthetic-heavy.yaml batchseg/zoo/synthetic-heavy
 	rm -rf batchseg/zoo/*/checkpoint batchseg/zoo/*/curve.csv
 

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.torch import save, save_file
+from safetensors.torch import load, save, save_file
 from torch import Tensor
 from torch.nn import functional
 
 from batchseg.engine.inputs import cut_tile
 from batchseg.errors import RecipeError
-from batchseg.model.bundle import load_bundle, write_bundle
+from batchseg.model.bundle import load_bundle, read_weights, write_bundle
 from batchseg.model.contract import ClassInfo, Contract, Numerics
 from batchseg.model.graph import WholeGraph
 from batchseg.model.networks import build_network
@@ -87,6 +87,10 @@ def _open_curve(path: Path, steps: int) -> TextIO:
 def _begin(recipe: TrainRecipe, ground: Ground) -> Training:
     network = build_network(recipe.architecture, num_bands=len(BANDS), num_classes=len(CLASSES))
     mean, std = (tuple(round(float(v), 3) for v in values) for values in (ground.mean, ground.std))
+    if recipe.start is not None:
+        start = load_bundle(recipe.start)
+        network.load_state_dict({name: tensor.float() for name, tensor in load(read_weights(start)).items()})
+        mean, std = start.contract.mean, start.contract.std
     graph = WholeGraph(network, mean, std)
     graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(

@@ -31,6 +31,7 @@ class TrainRecipe:
     halo_px: int = setting(doc="context around a core at inference")
     train: SynthGround = setting(doc="ground to learn from")
     validate: SynthGround = setting(doc="ground to measure on; never trained on")
+    start: str | None = setting(None, doc="bundle of the same architecture whose weights training begins with")
     crop_px: int = setting(256, doc="side of a training crop")
     batch: int = setting(8, doc="crops a step")
     steps: int = setting(3000, doc="optimiser steps")
