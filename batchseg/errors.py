@@ -104,6 +104,10 @@ class StoppedError(BatchsegError):
     """The run ended before its work did, on purpose; the same command resumes it."""
 
 
+class FleetError(StoppedError):
+    """No worker can do any work: they die at birth, or do not see what the driver sees."""
+
+
 class BusyError(StoppedError):
     """Another live driver owns this output folder."""
 

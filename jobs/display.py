@@ -116,7 +116,7 @@ def summary_lines(m: dict[str, Any], output: str) -> list[str]:
         line("tiles", f"{tiles['bulk']} bulk, {tiles['heavy']} heavy, {tiles['skipped']} skipped"),
         line("cost", _cost(m)),
     ]
-    if m["iou"] is not None:
+    if m["miou"] is not None:
         lines.append(line("IoU", ", ".join(f"{name} {v:.3f}" for name, v in m["iou"].items() if v is not None)))
         lines.append(line("mIoU", f"{m['miou']:.3f}"))
     if m["unknown_label_px"]:

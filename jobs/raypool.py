@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import os
+import signal
+import threading
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -16,10 +18,11 @@ from typing import Any, Literal
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayError, RayTaskError
 
-from batchseg.errors import InputError
+from batchseg.errors import FleetError, InputError
 from batchseg.ledger.keys import TaskKey
+from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record, SheetRecord
 from batchseg.recipe import Fleet, PoolSpec
 from batchseg.runs.job import Job
@@ -39,6 +42,13 @@ class ChunkWorker:
         self._worker = Worker(spec, job, store, open_models)
 
     def open(self) -> str:
+        found = Ledger(self._worker.store).resolved()
+        if found is None or found["fingerprint"] != self._worker.job.fingerprint:
+            raise FleetError(
+                "a worker does not see the output folder of the driver",
+                where="output",
+                todo="give an output on a disk that all nodes share",
+            )
         return self._worker.open().spec.name
 
     def attempt(self, task: TaskKey, number: int) -> Record | SheetRecord | Failure:
@@ -53,7 +63,10 @@ def open_ray_pool(job: Job, store: LocalStore, fleet: Fleet, *, open_models: Ope
     owns = not ray.is_initialized()
     if owns:
         address = os.environ.get("RAY_ADDRESS")
-        start_ray(fleet) if address is None else join_ray(address)
+        if address is None:
+            start_ray(fleet)
+        elif not join_ray(address):
+            raise InputError("there is no Ray cluster", where=f"RAY_ADDRESS={address}", todo="unset it, or start one")
     store = LocalStore(store.root.resolve())
     return RayPool(
         job=ray.put(job),
@@ -72,21 +85,30 @@ def start_ray(fleet: Fleet) -> None:
     resources: Counter[str] = Counter()
     for pool in fleet.pools:
         resources.update({name: amount * pool.workers for name, amount in pool.resources.items()})
-    ray.init(
+    _init(
         address="local",
         num_cpus=max(1, math.ceil(cpus)),
         num_gpus=math.ceil(gpus),
         resources=dict(resources) or None,
         include_dashboard=False,
-        configure_logging=False,
-        log_to_driver=False,
     )
+
+
+def _init(**options: Any) -> None:
+    """Ray takes SIGTERM for itself and would end the driver where it stands; a run ends its chunks in hand first."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(configure_logging=False, log_to_driver=False, **options)
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
 
 
 def join_ray(address: str) -> bool:
     """The cluster at an address, `auto` for the one that runs on this machine; False where there is none."""
     try:
-        ray.init(address=address, configure_logging=False, log_to_driver=False)
+        _init(address=address)
     except ConnectionError as error:
         if address == "auto":
             return False
@@ -111,13 +133,12 @@ class RayPool:
     fleet: Fleet
     open_models: OpenModels
     owns_ray: bool
-    max_starts: int = 100
-    """Actors started in a run beyond the first ones: a pool whose workers all die at birth must end."""
+    max_losses: int = 20
+    """Workers that may be lost one after the other without any becoming ready: a fleet that dies at birth must end."""
     _actors: dict[str, _Actor] = field(default_factory=dict)
     _opening: dict[Any, str] = field(default_factory=dict)
     _running: dict[Any, Assign] = field(default_factory=dict)
-    _lost: list[Report] = field(default_factory=list)
-    _num_restarts: int = 0
+    _num_lost: int = 0
 
     def start(self) -> RayPool:
         for pool in self.fleet.pools:
@@ -126,7 +147,9 @@ class RayPool:
         return self
 
     def send(self, assign: Assign) -> None:
-        actor = self._actors[assign.worker]
+        actor = self._actors.get(assign.worker)
+        if actor is None:
+            return  # it was lost in the very turn that made room for this task; its loss gives the task back
         self._running[actor.handle.attempt.remote(assign.task, assign.attempt)] = assign
 
     def poll(self, timeout_s: float) -> list[Report]:
@@ -135,9 +158,7 @@ class RayPool:
         if done:
             # Whatever else has ended by now is taken along.
             done, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
-        reports = [report for ref in done for report in self._take(ref)]
-        reports, self._lost = [*self._lost, *reports], []
-        return reports
+        return [report for ref in done for report in self._take(ref)]
 
     def close(self) -> None:
         closing = [actor.handle.close.remote() for actor in self._actors.values()]
@@ -155,41 +176,39 @@ class RayPool:
             return []  # its worker was found lost a moment ago
         try:
             return [report_of(assign, ray.get(ref))]
-        except RayActorError as error:
-            return self._lose(assign.worker, error)
-        except RayError as error:
-            text = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        except RayTaskError as error:
+            text = f"{type(error).__name__}: {str(error).splitlines()[-1]}"
             return [Report(TaskFailed(assign.worker, assign.task, text, retryable=True))]
+        except RayError as error:
+            # Dead, killed by the memory monitor, or out of reach: in every case it does no more work.
+            return self._lose(assign.worker, error)
 
     def _take_opened(self, ref: Any, name: str) -> list[Report]:
         try:
             ray.get(ref)
-        except RayActorError as error:
-            return self._lose(name, error)
         except RayError as error:
-            cause = getattr(error, "cause", None)
-            raise InputError(
-                "a worker cannot open its models", where=self._actors[name].pool.name, got=str(cause or error)
-            ) from error
+            return self._lose(name, error)
+        self._num_lost = 0
         return [Report(WorkerReady(name))]
 
-    def _lose(self, name: str, error: RayActorError) -> list[Report]:
+    def _lose(self, name: str, error: RayError) -> list[Report]:
         actor = self._actors.pop(name, None)
         if actor is None:
             return []
         # It may only be out of reach: whoever gets its chunks must be the only one to have them.
         ray.kill(actor.handle)
         self._running = {ref: assign for ref, assign in self._running.items() if assign.worker != name}
-        self._num_restarts += 1
-        if self._num_restarts > self.max_starts:
-            raise InputError(
-                f"{self._num_restarts} workers were lost in this run",
-                where=actor.pool.name,
-                got=str(error).splitlines()[0],
-                todo="look at `ray logs`, and give workers more memory or fewer of them a node",
+        self._num_lost += 1
+        why = str(getattr(error, "cause", None) or error).splitlines()[0]
+        if self._num_lost > self.max_losses or isinstance(getattr(error, "cause", None), FleetError):
+            raise FleetError(
+                f"{self._num_lost} workers were lost one after the other, and none became ready",
+                where=f"pools: {actor.pool.name}",
+                got=why,
+                todo="look at `ray logs`; the same command goes on",
             )
         self._start_actor(actor.pool)
-        return [Report(WorkerLost(name, str(error).splitlines()[0]))]
+        return [Report(WorkerLost(name, why))]
 
     def _start_actor(self, pool: PoolSpec) -> None:
         spec = WorkerSpec.new(pool=pool.name, device=self.devices[pool.name], usd_per_hour=pool.usd_per_hour)

@@ -95,6 +95,8 @@ def _options(args: argparse.Namespace, job: Job, stop: Stop) -> Options:
     from batchseg.runs.backlog import all_chunks, sample_of  # noqa: PLC0415
     from batchseg.runs.session import Options, chunks_of_bbox  # noqa: PLC0415
 
+    if args.bbox is None and args.sample is None:
+        return Options(retry_quarantined=args.retry_quarantined, stop=stop)
     wanted = all_chunks(job) if args.bbox is None else chunks_of_bbox(job, args.bbox)
     if args.sample is not None:
         wanted = sample_of(wanted, args.sample)
@@ -121,8 +123,8 @@ class _Signals:
         if self._stop.why is not None:
             print("\nbatchseg: leaving at once; the same command goes on where this stopped", file=sys.stderr)
             os._exit(status)
+        self._stop.request(name, status)  # first, so that a second signal finds it, however soon it comes
         print(f"\nbatchseg: {name}: finishing the chunks in hand; once more to leave at once", file=sys.stderr)
-        self._stop.request(name, status)
 
 
 def run_main(argv: Sequence[str] | None = None) -> int:

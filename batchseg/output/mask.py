@@ -86,6 +86,9 @@ def _put_all(store: Store, mask: Mask, window: Window, arrays: dict[str, NDArray
                 key = mask.object_key(layer.name, row, col)
                 store.put(key, content)
                 yield StoredObject(key=key, size_bytes=len(content), digest=digest_of(content))
+            else:
+                # An attempt that failed, or an older run, may have put something here.
+                store.delete(mask.object_key(layer.name, row, col))
 
 
 def _encode(part: NDArray[Any], layer: Layer, stored_px: int) -> bytes:
@@ -101,8 +104,8 @@ def read_stored(store: Store, mask: Mask, layer: Layer, stored: StoredObject) ->
     """A stored chunk, checked against the digest in its record."""
     try:
         content = store.get(stored.key)
-    except FileNotFoundError as error:
-        raise DamagedError("a committed object is gone", where=stored.key) from error
+    except OSError as error:
+        raise DamagedError("a committed object cannot be read", where=stored.key, got=str(error)) from error
     if digest_of(content) != stored.digest:
         raise DamagedError("a committed object has changed", where=stored.key, expected=stored.digest)
     size_bytes = mask.stored_px**2 * np.dtype(layer.dtype).itemsize

@@ -140,8 +140,21 @@ class _Rows:
                 part = stored_HW[shared.within(window.rows), : len(window.cols)]
                 rows_HW[shared.within(Span(start, stop)), window.cols.start : window.cols.stop] = part
         if damaged:
-            raise DamagedChunksError("; ".join(damaged.values()), tuple(damaged))
+            raise self._all_damaged(damaged)
         return rows_HW
+
+    def _all_damaged(self, known: dict[ChunkKey, str]) -> DamagedChunksError:
+        """Where something is damaged everything is checked, so that one repair is enough."""
+        damaged = dict(known)
+        for layer in self.mask.layers:
+            prefix = f"{self.mask.root}/{layer.name}/"
+            for key, (stored, chunk) in self.index.items():
+                if key.startswith(prefix) and chunk not in damaged:
+                    try:
+                        read_stored(self.store, self.mask, layer, stored)
+                    except DamagedError as error:
+                        damaged[chunk] = str(error)
+        return DamagedChunksError("; ".join(damaged.values()), tuple(damaged))
 
 
 @dataclass(slots=True)

@@ -47,7 +47,8 @@ def backlog(job: Job, store: Store, *, wanted: Wanted, retry_quarantined: bool) 
         todo = [k for k in keys if k not in committed and str(k) not in given_up and wanted(k)]
         pending += todo
         sheet = job.sheet_of(scene)
-        if str(sheet) not in given_up and (todo or not _is_current(made.get(sheet), committed, keys)):
+        touched = bool(todo) or any(k in committed or str(k) in given_up for k in keys)
+        if touched and str(sheet) not in given_up and (todo or not _is_current(made.get(sheet), committed, keys)):
             sheets[sheet] = set(todo)
     return Backlog(tuple(pending), sheets, committed, num_total, len(given_up))
 

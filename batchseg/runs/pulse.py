@@ -9,7 +9,10 @@ from typing import Self
 
 
 class Pulse:
-    """Calls `beat` every `every_s` seconds from entry to exit; what it raised is raised at exit or at `check`."""
+    """Calls `beat` every `every_s` seconds from entry to exit; what it raised is raised at exit or at `check`.
+
+    A beat that cannot be written is left out; a holder that misses many is replaced, which the next good beat tells it.
+    """
 
     def __init__(self, beat: Callable[[], None], *, every_s: float) -> None:
         self._beat, self._every_s = beat, every_s
@@ -37,6 +40,8 @@ class Pulse:
         while not self._stop.wait(self._every_s):
             try:
                 self._beat()
+            except OSError:
+                continue  # a disk that is full or slow for a moment: the next beat tells more than a dead heart
             except BaseException as error:  # noqa: BLE001 - carried over to the thread that asked for the beats
                 self._error = error
                 return

@@ -76,7 +76,7 @@ def resolve(recipe: Recipe) -> Resolved:
         chunk_px=recipe.tiling.chunk,
         models={
             tier: ModelJob(
-                ref=str(bundle.folder),
+                ref=str(bundle.folder.resolve()),
                 digest=bundle.digest,
                 halo_px=halos_px[tier],
                 devices=tuple(sorted(bundle.contract.numerics)),

@@ -60,7 +60,8 @@ class Outcome:
 class Options:
     """What of a run is neither recipe nor fleet."""
 
-    wanted: Callable[[ChunkKey], bool] = lambda _: True
+    wanted: Callable[[ChunkKey], bool] | None = None
+    """Which chunks; None for all of them."""
     retry_quarantined: bool = False
     watchers: tuple[Watcher, ...] = ()
     show: Callable[[Snapshot], None] = lambda _: None
@@ -95,7 +96,9 @@ def run(
 
 def check_folder(output: Path) -> None:
     """Raises RecipeError where no run can write."""
-    nearest = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if "://" in str(output) or ":/" in output.parts[0]:
+        raise RecipeError("output goes into a local folder so far", where=f"output: {output}", todo="give a folder")
+    nearest = next(path for path in (output, *output.absolute().parents) if os.path.lexists(path))
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise RecipeError(
             "nothing can be written here",
@@ -137,15 +140,16 @@ class _Session:
         log = EventLog(store.root / "run" / "log.jsonl")
         log.event("begun", driver=self.driver.name, took_over=self.driver.took_over, fingerprint=job.fingerprint)
         retry = self.options.retry_quarantined
-        todo = backlog(job, store, wanted=self.options.wanted, retry_quarantined=retry)
+        todo = backlog(job, store, wanted=self.options.wanted or (lambda _: True), retry_quarantined=retry)
         if retry:
             ledger.release_all()
         stopped = None if todo.is_empty else self._work(todo, log)
         store.sweep()  # of workers that were killed while they wrote
-        rescore(job, store)
+        if stopped is None:
+            rescore(job, store)
         self.driver.count()
         metrics = write_reports(store)
-        status, why = _exit_status(metrics, stopped)
+        status, why = _exit_status(metrics, stopped, asked_for_all=self.options.wanted is None)
         _write_exit(store, status, why)
         log.event("ended", exit_status=status, why=why)
         return Outcome(status, why, metrics, store.root)
@@ -190,7 +194,7 @@ def local_pool(job: Job, store: LocalStore, fleet: Fleet) -> Pool:
     return LocalPool(lambda: Worker(spec, job, store, open_models).open(), depth=DEPTH)
 
 
-def _exit_status(metrics: dict[str, Any], stopped: Stop | None) -> tuple[int, str]:
+def _exit_status(metrics: dict[str, Any], stopped: Stop | None, *, asked_for_all: bool) -> tuple[int, str]:
     if stopped is not None and stopped.why == "budget":
         return EXIT_BUDGET, "stopped by the budget; the same command with a higher max_usd goes on"
     if stopped is not None:
@@ -199,6 +203,8 @@ def _exit_status(metrics: dict[str, Any], stopped: Stop | None) -> tuple[int, st
     if num_given_up:
         tasks = "1 task was" if num_given_up == 1 else f"{num_given_up} tasks were"
         return EXIT_QUARANTINED, f"{tasks} given up; --retry-quarantined tries again"
+    if num_left and asked_for_all:
+        return EXIT_QUARANTINED, f"{num_left} chunks have no record; the same command goes on"
     return (
         EXIT_OK,
         f"as far as was asked; {num_left} chunks are left for the same command without --sample and --bbox"
