@@ -34,7 +34,7 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.model.contract import ClassInfo
 from batchseg.recipe import Fleet, Models, NodataSpec, Tiling
 from batchseg.recipe.recipe import Halo
-from batchseg.runs import session
+from batchseg.runs import driver, session
 from batchseg.runs.drive import Stop
 from batchseg.runs.job import Job
 from batchseg.runs.place import chunks_in_box
@@ -58,6 +58,12 @@ BYTES = tuple(ClassInfo(id=i, name=f"value {i}", rgb=(i, i, i)) for i in range(2
 """A class for each value that a byte can hold beside nodata."""
 
 pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else claims these folders, so no run has to wait and see."""
+    monkeypatch.setattr(driver, "SETTLE_S", 0.0)
 
 
 def pool_of(segmenter: Callable[[], Segmenter]) -> Callable[[Job, LocalStore, Fleet], Pool]:

@@ -22,6 +22,7 @@ from rasterio.warp import transform_bounds
 
 import jobs.run
 from batchseg.model import bundle as bundles
+from batchseg.runs import driver
 from batchseg.runs.pool import Pool
 from batchseg.store import digest_of
 from jobs.cli import VERBS, build_parser, main
@@ -33,6 +34,12 @@ ROOT = Path(__file__).parents[2]
 FACTS_OF_EVERY_RUN = ("ground", "time", "chunks", "tiles", "cost", "seams", "files")
 
 pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else claims these folders, so no run has to wait and see."""
+    monkeypatch.setattr(driver, "SETTLE_S", 0.0)
 
 
 def write_recipe(folder: Path, name: str = "recipe.yaml", **changes: Any) -> str:
