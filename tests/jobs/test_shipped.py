@@ -55,20 +55,35 @@ def clean(scene, tmp_path_factory) -> tuple[Path, dict[str, str]]:
     return output, run_whole(scene, output)
 
 
+def records_in(output: Path) -> int:
+    return sum(1 for name in LocalStore(output).names("run/records/")) if output.exists() else 0
+
+
+def killed_within(command: list[str], output: Path, *, new_records: int, delay_s: float) -> bool:
+    """Whether the run was still going when it was killed: `delay_s` after it had committed so many more chunks."""
+    goal = records_in(output) + new_records
+    child = subprocess.Popen(command, cwd=ROOT, start_new_session=True)
+    while child.poll() is None and records_in(output) < goal:
+        time.sleep(0.01)
+    time.sleep(delay_s)
+    ended_by_itself = child.poll() is not None
+    if not ended_by_itself:
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    return not ended_by_itself
+
+
 def test_sigkill_at_random_moments_changes_nothing(scene, clean, tmp_path):
     seed = int(os.environ.get("BATCHSEG_TEST_SEED", str(time.time_ns() % 1_000_000)))
     moments = random.Random(seed)
     output = tmp_path / "out"
-    killed = 0
-    for _ in range(4):
-        child = subprocess.Popen(command(scene, output), cwd=ROOT, start_new_session=True)
-        try:
-            child.wait(moments.uniform(3.0, 14.0))
-        except subprocess.TimeoutExpired:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-            killed += 1
-    assert killed, f"seed {seed}: it was never killed"
+    kills = [
+        killed_within(
+            command(scene, output), output, new_records=moments.randint(0, 2), delay_s=moments.uniform(0.0, 0.4)
+        )
+        for _ in range(4)
+    ]
+    assert any(kills), f"seed {seed}: it was never killed"
     assert run_whole(scene, output) == clean[1], f"seed {seed}"
     metrics = json.loads((output / "metrics.json").read_text())
     assert metrics["confusion"] == json.loads((clean[0] / "metrics.json").read_text())["confusion"]
