@@ -1,6 +1,6 @@
 """How much of the bare model's speed does a whole run keep, and where does the rest go?
 
-    python bench/engine.py [--size 6144] [--models zoo:synthetic-heavy zoo:synthetic-bulk] [--folder DIR]
+    python bench/engine.py [--size 12288] [--models zoo:synthetic-heavy zoo:synthetic-bulk] [--folder DIR]
 
 In one run, on one scene: the bare forward over as many tiles as the scene has, decoding alone, encoding alone (the
 stored mask and the GeoTIFFs), and the whole command in a process of its own, start-up and reports included. The last
@@ -116,7 +116,7 @@ def show(  # noqa: PLR0913, PLR0917 - one number a column
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=6144, help="pixels a side of the scene")
+    parser.add_argument("--size", type=int, default=12288, help="pixels a side of the scene")
     parser.add_argument("--models", nargs="+", default=["zoo:synthetic-heavy", "zoo:synthetic-bulk"])
     parser.add_argument("--folder", type=Path, help="where the scene and outputs go for a while")
     args = parser.parse_args()

@@ -36,7 +36,7 @@ class Segmenter(Protocol):
     def batch(self) -> int: ...
 
     def __call__(self, x_NBHW: NDArray[Any], /) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Class indexes and confidences (round(254 p)), both N x H x W."""
+        """Class indexes and confidences (round(254 p)), both N x H x W; the next call may overwrite them."""
         ...
 
 
@@ -121,8 +121,10 @@ def blank(window: Window, tiles: list[Tile], models: dict[Tier, Model], nodata: 
 
 def _run_tier(model: Model, x_BHW: NDArray[Any], tiles: list[Tile], work: ChunkWork, result: Prediction) -> None:
     side_px = len(tiles[0].core.rows) + 2 * model.halo_px
+    # One buffer for all batches: fresh memory a batch costs page faults, and the backend binds each new address anew.
+    x_NBHW = np.zeros((model.segmenter.batch, x_BHW.shape[0], side_px, side_px), x_BHW.dtype)
     for group in _batches(tiles, model.segmenter.batch):
-        x_NBHW = np.zeros((model.segmenter.batch, x_BHW.shape[0], side_px, side_px), x_BHW.dtype)
+        x_NBHW[len(group) :] = 0
         for slot, tile in zip(x_NBHW, group, strict=False):
             slot[:] = cut_tile(x_BHW, work.pixels.window, tile, model.halo_px, work.scene_shape_px)
         labels_NHW, confidence_NHW = model.segmenter(x_NBHW)

@@ -105,8 +105,8 @@ class OpenVinoSegmenter:
 
     def __call__(self, x_NBHW: NDArray[Any], /) -> tuple[Labels, Labels]:
         _check_shape(x_NBHW, self._shape)
-        found = self._request.infer([x_NBHW], share_inputs=True)
-        return found[0].copy(), found[1].copy()
+        found = self._request.infer([x_NBHW], share_inputs=True, share_outputs=True)
+        return found[0], found[1]
 
 
 def _check_shape(x_NBHW: NDArray[Any], shape: tuple[int, ...]) -> None:

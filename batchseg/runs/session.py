@@ -12,7 +12,9 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from batchseg.errors import BatchsegError, BusyError, RecipeError
@@ -85,6 +87,8 @@ def run(
     for pool in fleet.pools:
         device_of(pool.device, resolved.job)
     Ledger(store).check(resolved.fingerprint, resolved.content)
+    # geopandas takes longer to import than a small scene to segment: behind the claim, not after the last chunk.
+    Thread(target=import_module, args=("batchseg.runs.table",), daemon=True).start()
     driver = Driver(store)
     driver.claim()
     with ExitStack() as stack:
