@@ -1,4 +1,6 @@
-"""A bundle on disk: `item.json`, a STAC item with the Machine Learning Model extension, and `weights.safetensors`.
+"""A bundle on disk: `item.json`, a STAC item with the Machine Learning Model extension, and its weights.
+
+The weights are `weights.safetensors`, for the networks that we build, or `weights.onnx`, a whole network.
 
 What the extension has a field for stands in that field, and is read from there: bands, value scaling, classes,
 architecture. The rest of the contract stands under our own prefix, `batchseg:`. The digest of the weights is in the
@@ -20,7 +22,7 @@ from batchseg.model.contract import ClassInfo, Contract, Numerics
 from batchseg.recipe.build import build, plain
 from batchseg.scene.bands import BandWanted
 
-ITEM, WEIGHTS = "item.json", "weights.safetensors"
+ITEM, WEIGHTS, ONNX_WEIGHTS = "item.json", "weights.safetensors", "weights.onnx"
 ZOO = Path(__file__).resolve().parent.parent / "zoo"
 MLM = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
 FILE = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
@@ -33,16 +35,36 @@ class Bundle:
     weights_sha256: str
 
     @property
+    def weights(self) -> Path:
+        return self.folder / weights_name(self.contract)
+
+    @property
     def digest(self) -> str:
         """Of all that decides output bytes: contract with numerics, and weights; not of quality or lineage."""
-        content = plain(self.contract)
-        content.pop("quality")
-        content.pop("lineage")
-        for numerics in content["numerics"].values():
-            numerics.pop("seconds_per_tile")
-            numerics.pop("measured_on")
+        numerics = {kind: found.runs_alike() for kind, found in self.contract.numerics.items()}
+        return self._digest_of(_deciding(self.contract) | {"numerics": numerics})
+
+    @property
+    def graph_digest(self) -> str:
+        """Of the graph alone, however it is run."""
+        return self._digest_of(_deciding(self.contract))
+
+    def _digest_of(self, content: dict[str, Any]) -> str:
         text = json.dumps([content, self.weights_sha256], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _deciding(contract: Contract) -> dict[str, Any]:
+    content: dict[str, Any] = plain(contract)
+    for free in ("numerics", "quality", "lineage"):
+        content.pop(free)
+    if content["tile_px"] is None:
+        content.pop("tile_px")  # a bundle's digest must not change because a contract can say more
+    return content
+
+
+def weights_name(contract: Contract) -> str:
+    return ONNX_WEIGHTS if contract.is_onnx else WEIGHTS
 
 
 def zoo_names() -> list[str]:
@@ -74,24 +96,38 @@ def load_bundle(ref: str) -> Bundle:
             got=str(error),
             todo="check the path, or take one that is shipped: " + ", ".join(f"zoo:{name}" for name in zoo_names()),
         ) from error
-    if not (folder / WEIGHTS).exists():
-        raise BundleError("the weights are missing", where=str(folder / WEIGHTS), todo="fetch the bundle again")
     try:
-        return Bundle(_contract(item), folder, _weights_sha256(item))
+        bundle = Bundle(_contract(item), folder, _weights_sha256(item))
+        _check_weights_name(str(item["assets"]["weights"]["href"]), bundle)
     except (KeyError, TypeError, IndexError, ValueError, AttributeError, RecipeError) as error:
         raise BundleError(
             "the contract cannot be understood", where=str(folder / ITEM), got=f"{type(error).__name__}: {error}"
         ) from error
+    if not bundle.weights.exists():
+        raise BundleError("the weights are missing", where=str(bundle.weights), todo="fetch the bundle again")
+    return bundle
+
+
+def _check_weights_name(href: str, bundle: Bundle) -> None:
+    """A file of another kind could be a pickle, which runs whatever its maker liked as soon as it is opened."""
+    if href.removeprefix("./") != weights_name(bundle.contract):
+        raise BundleError(
+            "these weights are never loaded",
+            where=str(bundle.folder / ITEM),
+            expected=f"{weights_name(bundle.contract)} for architecture {bundle.contract.architecture.get('kind')}",
+            got=href,
+            todo="make a bundle of safetensors or ONNX with `batchseg model import`",
+        )
 
 
 def read_weights(bundle: Bundle) -> bytes:
     """The weights, checked against the digest in the item."""
-    content = (bundle.folder / WEIGHTS).read_bytes()
+    content = bundle.weights.read_bytes()
     found = hashlib.sha256(content).hexdigest()
     if found != bundle.weights_sha256:
         raise BundleError(
             "the weights are not those of the contract",
-            where=str(bundle.folder / WEIGHTS),
+            where=str(bundle.weights),
             expected=bundle.weights_sha256,
             got=found,
             todo="fetch the bundle again",
@@ -102,7 +138,7 @@ def read_weights(bundle: Bundle) -> bytes:
 def write_bundle(folder: Path, contract: Contract, weights: bytes, *, made: str) -> None:
     """Write a bundle; `made` is its date and time, as STAC wants it (2026-01-31T00:00:00Z)."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS).write_bytes(weights)
+    (folder / weights_name(contract)).write_bytes(weights)
     item = _item(contract, hashlib.sha256(weights).hexdigest(), len(weights), made)
     (folder / ITEM).write_text(json.dumps(item, indent=1) + "\n", "utf-8")
 
@@ -137,6 +173,7 @@ def _contract(item: dict[str, Any]) -> Contract:
         stride_px=ours["stride_px"],
         architecture=ours["architecture"],
         numerics={kind: build(Numerics, found, where=f"numerics: {kind}") for kind, found in ours["numerics"].items()},
+        tile_px=ours.get("tile_px"),
         quality=ours["quality"],
         lineage=ours["lineage"],
     )
@@ -162,7 +199,7 @@ def _item(contract: Contract, sha256: str, size_bytes: int, made: str) -> dict[s
             "mlm:name": contract.name,
             "mlm:architecture": contract.architecture["kind"],
             "mlm:tasks": ["semantic-segmentation"],
-            "mlm:framework": "pytorch",
+            "mlm:framework": "ONNX" if contract.is_onnx else "pytorch",
             "mlm:accelerator": "cuda" if "cuda" in kinds else None,
             "mlm:accelerator_constrained": False,
             "mlm:input": [_input(contract)],
@@ -172,11 +209,11 @@ def _item(contract: Contract, sha256: str, size_bytes: int, made: str) -> dict[s
         "links": [],
         "assets": {
             "weights": {
-                "href": WEIGHTS,
+                "href": weights_name(contract),
                 "title": "weights",
-                "type": "application/vnd.safetensors",
+                "type": "application/octet-stream" if contract.is_onnx else "application/vnd.safetensors",
                 "roles": ["mlm:model", "mlm:weights"],
-                "mlm:artifact_type": "safetensors",
+                "mlm:artifact_type": "onnx" if contract.is_onnx else "safetensors",
                 "bands": [_band(band) for band in contract.bands],
                 "file:checksum": f"1220{sha256}",
                 "file:size": size_bytes,
@@ -195,7 +232,7 @@ def _input(contract: Contract) -> dict[str, Any]:
         "name": "tile",
         "bands": [band.name for band in contract.bands],
         "input": {
-            "shape": [-1, len(contract.bands), -1, -1],
+            "shape": [-1, len(contract.bands), *[contract.tile_px or -1] * 2],
             "dim_order": ["batch", "bands", "height", "width"],
             "data_type": contract.dtype,
         },
@@ -227,4 +264,4 @@ def _output(contract: Contract) -> dict[str, Any]:
 def _ours(contract: Contract) -> dict[str, Any]:
     content = plain(contract)
     keys = ("tier", "range", "gsd_m", "halo_px", "stride_px", "architecture", "numerics", "quality", "lineage")
-    return {key: content[key] for key in keys}
+    return {key: content[key] for key in keys} | ({"tile_px": contract.tile_px} if contract.tile_px else {})

@@ -13,6 +13,14 @@ from batchseg.scene.bands import BandWanted
 DeviceKind = Literal["cpu", "cuda"]
 TierName = Literal["bulk", "heavy"]
 InputType = Literal["uint8", "uint16", "float32"]
+Backend = Literal["torch", "compiled", "openvino", "onnxruntime"]
+"""`compiled` is torch.compile; it needs a C++ compiler on CPUs."""
+Precision = Literal["float32", "bfloat16", "float16"]
+"""Of what the weights leave open: a quantised graph keeps its own types."""
+MAX_CLASSES = 255
+"""What leaves a device is a class's place in the list, in one byte."""
+ONNX = "onnx"
+"""The architecture's kind where the weights are a whole network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,14 +35,22 @@ class ClassInfo:
 class Numerics:
     """How a model is run on one kind of device. Measured once, obeyed always: it decides the output's last bits."""
 
-    backend: Literal["torch", "openvino"]
-    precision: Literal["float32", "bfloat16"]
+    backend: Backend
+    precision: Precision
     batch: int
     """Tiles in every forward; the last batch is padded to it."""
     threads: int
     seconds_per_tile: float | None = None
     """As measured when this was chosen; for estimates only, not part of the digest."""
     measured_on: str | None = None
+    memory_bytes: int | None = None
+    """Of a process that runs the model, at its peak; measured and used like the seconds."""
+    agreement: float | None = None
+    """Share of pixels with the label of float32, when this was chosen."""
+
+    def runs_alike(self) -> dict[str, Any]:
+        """What of it decides output."""
+        return {"backend": self.backend, "precision": self.precision, "batch": self.batch, "threads": self.threads}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +75,8 @@ class Contract:
     architecture: dict[str, Any]
     numerics: dict[str, Numerics]
     """By device kind."""
+    tile_px: int | None = None
+    """The only side that the network takes; None: any multiple of the stride."""
     quality: dict[str, Any] = field(default_factory=dict)
     lineage: dict[str, Any] = field(default_factory=dict)
 
@@ -75,6 +93,8 @@ class Contract:
         ids = [c.id for c in self.classes]
         if not ids or len(set(ids)) < len(ids) or min(ids) < 0 or max(ids) > 65534 or 255 in ids:
             yield f"class ids {ids}; they are different, 0 to 65534, and 255 is nodata"
+        if len(ids) > MAX_CLASSES:
+            yield f"{len(ids)} classes; one graph can tell {MAX_CLASSES} apart"
         if self.tier not in get_args(TierName) or self.dtype not in get_args(InputType):
             yield f"tier {self.tier!r}, data type {self.dtype!r}"
         if not -math.inf < self.range[0] < self.range[1] < math.inf:
@@ -83,6 +103,8 @@ class Contract:
             yield f"pixels of {self.gsd_m[0]:g} to {self.gsd_m[1]:g} m"
         if self.halo_px < 0 or self.stride_px < 1:
             yield f"halo {self.halo_px}, stride {self.stride_px}"
+        if self.tile_px is not None and self.tile_px <= 2 * self.halo_px:
+            yield f"tiles of {self.tile_px} px with a halo of {self.halo_px} px have no core"
 
     def _problems_of_numerics(self) -> Iterator[str]:
         if not self.numerics or not set(self.numerics) <= set(get_args(DeviceKind)):
@@ -93,6 +115,14 @@ class Contract:
                 yield f"{kind}: a batch of {numerics.batch} on {numerics.threads} threads"
             if kind != "cpu" and numerics.backend == "openvino":
                 yield f"{kind}: OpenVINO, which is for CPUs here"
+            if self.is_onnx and numerics.backend not in ("openvino", "onnxruntime"):
+                yield f"{kind}: an ONNX network in {numerics.backend}; openvino and onnxruntime run it"
+            if (numerics.backend, numerics.precision) not in _runnable():
+                yield f"{kind}: {numerics.precision} in {numerics.backend}"
+
+    @property
+    def is_onnx(self) -> bool:
+        return bool(self.architecture.get("kind") == ONNX)
 
     def numerics_on(self, device: DeviceKind) -> Numerics:
         found = self.numerics.get(device)
@@ -105,3 +135,10 @@ class Contract:
                 todo="give pools a device that it has",
             )
         return found
+
+
+def _runnable() -> set[tuple[Backend, Precision]]:
+    """OpenVINO has no float16 on most CPUs and would fall back without a word; onnxruntime runs what is stored."""
+    free: tuple[Backend, ...] = ("torch", "compiled")
+    pairs = {(backend, precision) for backend in free for precision in get_args(Precision)}
+    return pairs | {("openvino", "float32"), ("openvino", "bfloat16"), ("onnxruntime", "float32")}

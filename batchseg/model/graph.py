@@ -16,7 +16,11 @@ CERTAIN = 254
 
 
 class WholeGraph(nn.Module):
-    """Normalise, run the network, upsample to full resolution, softmax, take the best."""
+    """Normalise, run the network, upsample to full resolution, softmax, take the best.
+
+    The first and the last steps are the same for every network, so those that we build and those that come as ONNX
+    (model/onnx_graph.py) share them.
+    """
 
     mean: Tensor
     std: Tensor
@@ -34,14 +38,42 @@ class WholeGraph(nn.Module):
     def scores(self, x_NBHW: Tensor) -> Tensor:
         """Logits at full resolution."""
         logits = self.network(self.normalise(x_NBHW).to(_dtype(self.network)))
-        return functional.interpolate(logits.float(), size=x_NBHW.shape[2:], mode="bilinear", align_corners=False)
+        rows, cols = x_NBHW.shape[2:]
+        return full_size(logits, (rows, cols))
 
     def forward(self, x_NBHW: Tensor) -> tuple[Tensor, Tensor]:
         return best_of(self.scores(x_NBHW))
 
 
 def _dtype(network: nn.Module) -> torch.dtype:
-    return next(network.parameters()).dtype
+    """Of the network's weights; one that keeps them to itself gets the exact type."""
+    return next((parameter.dtype for parameter in network.parameters()), torch.float32)
+
+
+class Entry(nn.Module):
+    """What comes before the network: from raw values to its input."""
+
+    def __init__(self, whole: WholeGraph) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, x_NBHW: Tensor) -> Tensor:
+        return self.whole.normalise(x_NBHW)
+
+
+class Head(nn.Module):
+    """What comes after the network: from its logits to class indexes and confidences at full resolution."""
+
+    def __init__(self, side_px: int) -> None:
+        super().__init__()
+        self.side_px = side_px
+
+    def forward(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        return best_of(full_size(logits, (self.side_px, self.side_px)))
+
+
+def full_size(logits: Tensor, size_px: tuple[int, int]) -> Tensor:
+    return functional.interpolate(logits.float(), size=size_px, mode="bilinear", align_corners=False)
 
 
 def best_of(scores_NKHW: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Running a bundle on a device, as its numerics say. Two backends: torch, and OpenVINO for CPUs.
+"""Running a bundle on a device, as its numerics say: torch, eager or compiled; OpenVINO for CPUs; onnxruntime.
 
 OpenVINO needs torch and the network's library only once, to convert the graph; the converted one is kept in a cache by
 bundle, shape and versions, our own code of the graph among them, so that the next worker starts without importing
@@ -36,10 +36,10 @@ def open_segmenter(bundle: Bundle, *, device: DeviceKind, tile_px: int) -> Segme
         raise BundleError(
             "the tile does not fit the model", where=bundle.contract.name, expected=expected, got=f"{tile_px} px"
         )
-    if len(bundle.contract.classes) > 255:
-        raise BundleError("more classes than one graph can tell apart", where=bundle.contract.name, expected="255")
     if numerics.backend == "openvino":
         return OpenVinoSegmenter(bundle, numerics, tile_px)
+    if numerics.backend == "onnxruntime":
+        return RuntimeSegmenter(bundle, numerics, tile_px, device)
     return TorchSegmenter(bundle, numerics, tile_px, device)
 
 
@@ -63,7 +63,7 @@ def load_graph(bundle: Bundle) -> Any:
 
 
 class TorchSegmenter:
-    """Eager torch, channels last. Its threads are set for the calling thread each time: Ray sets them to one."""
+    """Torch, channels last. Its threads are set for the calling thread each time: Ray sets them to one."""
 
     def __init__(self, bundle: Bundle, numerics: Numerics, tile_px: int, device: DeviceKind) -> None:
         import torch  # noqa: PLC0415 - seconds to import
@@ -72,9 +72,13 @@ class TorchSegmenter:
         self._torch, self._numerics, self._device = torch, numerics, device
         self.batch = numerics.batch
         graph = load_graph(bundle).to(device)
-        if numerics.precision == "bfloat16":
-            graph.network.bfloat16()
+        graph.network.to(getattr(torch, numerics.precision))
         self._graph = graph.to(memory_format=torch.channels_last)
+        if numerics.backend == "compiled":
+            self._graph = _compiled(self._graph, torch)
+            self(
+                np.zeros(self._shape, input_type(bundle))
+            )  # compiled at its first call, which no chunk should wait for
 
     def __call__(self, x_NBHW: NDArray[Any], /) -> tuple[Labels, Labels]:
         torch = self._torch
@@ -86,15 +90,48 @@ class TorchSegmenter:
         return index.cpu().numpy(), confidence.cpu().numpy()
 
 
+def _compiled(graph: Any, torch: Any) -> Any:
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        raise BundleError(
+            "torch.compile needs a C++ compiler", where="backend compiled", todo="install g++, or tune the bundle again"
+        )
+    torch._inductor.config.compile_threads = 1  # else it leaves processes behind  # noqa: SLF001
+    return torch.compile(graph, dynamic=False)
+
+
+class RuntimeSegmenter:
+    """The network in onnxruntime, what is around it in torch."""
+
+    def __init__(self, bundle: Bundle, numerics: Numerics, tile_px: int, device: DeviceKind) -> None:
+        import torch  # noqa: PLC0415 - seconds to import
+
+        from batchseg.model.graph import WholeGraph  # noqa: PLC0415
+        from batchseg.model.onnx_graph import RuntimeNetwork, network_as_onnx  # noqa: PLC0415
+
+        contract = bundle.contract
+        self._shape = (numerics.batch, len(contract.bands), tile_px, tile_px)
+        self._torch, self._threads, self._device = torch, numerics.threads, device
+        self.batch = numerics.batch
+        ours = None if contract.is_onnx else load_graph(bundle).network
+        network = RuntimeNetwork(network_as_onnx(bundle, ours, tile_px), numerics, device)
+        self._graph = WholeGraph(network, contract.mean, contract.std).to(device)
+
+    def __call__(self, x_NBHW: NDArray[Any], /) -> tuple[Labels, Labels]:
+        _check_shape(x_NBHW, self._shape)
+        self._torch.set_num_threads(self._threads)
+        with self._torch.inference_mode():
+            index, confidence = self._graph(self._torch.from_numpy(x_NBHW).to(self._device))
+        return index.cpu().numpy(), confidence.cpu().numpy()
+
+
 class OpenVinoSegmenter:
     """OpenVINO on a CPU, compiled for one shape."""
 
     def __init__(self, bundle: Bundle, numerics: Numerics, tile_px: int) -> None:
         self.batch = numerics.batch
         contract = bundle.contract
-        dtype = "uint8" if contract.dtype == "uint8" else "float32"
         self._shape = (numerics.batch, len(contract.bands), tile_px, tile_px)
-        path = _converted(bundle, self._shape, dtype)
+        path = _converted(bundle, self._shape, input_type(bundle))
         options = {
             "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[numerics.precision],
             "INFERENCE_NUM_THREADS": numerics.threads,
@@ -107,6 +144,11 @@ class OpenVinoSegmenter:
         _check_shape(x_NBHW, self._shape)
         found = self._request.infer([x_NBHW], share_inputs=True, share_outputs=True)
         return found[0], found[1]
+
+
+def input_type(bundle: Bundle) -> str:
+    """Of the arrays that a segmenter is given."""
+    return "uint8" if bundle.contract.dtype == "uint8" else "float32"
 
 
 def _check_shape(x_NBHW: NDArray[Any], shape: tuple[int, ...]) -> None:
@@ -122,7 +164,7 @@ def cache_folder() -> Path:
 def _converted(bundle: Bundle, shape: tuple[int, ...], dtype: str) -> Path:
     """The graph as an OpenVINO model file, converted once a machine."""
     versions = [version(name) for name in ("openvino", "torch", "transformers")]
-    key = f"{bundle.digest} {shape} {dtype} {versions} {_code_digest()}"
+    key = f"{bundle.graph_digest} {shape} {dtype} {versions} {_code_digest()}"
     name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
     folder = cache_folder() / "openvino" / name
     if not (folder / "graph.xml").exists():
@@ -132,7 +174,7 @@ def _converted(bundle: Bundle, shape: tuple[int, ...], dtype: str) -> Path:
 
 def _code_digest() -> str:
     """Of our own code that makes the graph: a cache must not outlive a change of it."""
-    sources = [Path(__file__).with_name(name).read_bytes() for name in ("graph.py", "networks.py")]
+    sources = [Path(__file__).with_name(name).read_bytes() for name in ("graph.py", "networks.py", "onnx_graph.py")]
     return hashlib.blake2b(b"".join(sources), digest_size=16).hexdigest()
 
 
@@ -154,6 +196,10 @@ def _openvino_graph(bundle: Bundle, shape: tuple[int, ...], dtype: str) -> Any:
     import torch  # noqa: PLC0415
 
     openvino = _openvino()
+    if bundle.contract.is_onnx:
+        from batchseg.model.onnx_graph import joined  # noqa: PLC0415
+
+        return joined(openvino, bundle, shape, dtype)
     example = torch.zeros(shape, dtype=getattr(torch, dtype))
     kind = {"uint8": openvino.Type.u8, "float32": openvino.Type.f32}[dtype]
     with torch.no_grad(), warnings.catch_warnings():

@@ -17,6 +17,15 @@ def halo_of(recipe: Recipe, tier: Tier, bundle: Bundle) -> int:
     halo = recipe.tiling.halo.bulk if tier == "bulk" else recipe.tiling.halo.heavy
     halo_px = contract.halo_px if halo is None else halo
     tile_px = recipe.tiling.core + 2 * halo_px
+    if contract.tile_px not in (None, tile_px):
+        core_px = contract.tile_px - 2 * halo_px
+        raise BundleError(
+            "the network takes tiles of one size only",
+            where=f"tiling, {contract.name}",
+            expected=f"core + 2 x halo = {contract.tile_px}",
+            got=f"{recipe.tiling.core} + 2 x {halo_px} = {tile_px}",
+            todo=f"set tiling: {{core: {core_px}, chunk: {8 * core_px}}}",
+        )
     if tile_px % contract.stride_px:
         fits = next(
             (h for h in range(halo_px, halo_px + 64) if (recipe.tiling.core + 2 * h) % contract.stride_px == 0), None

@@ -13,9 +13,18 @@ from batchseg.engine.segment import Model
 from batchseg.engine.tiers import Tier
 from batchseg.errors import BundleError
 from batchseg.model.bundle import load_bundle
+from batchseg.model.contract import Backend
 from batchseg.model.segmenter import open_segmenter
 from batchseg.runs.job import Job
 from batchseg.runs.worker import WorkerSpec
+
+LIBRARIES: dict[Backend, tuple[str, ...]] = {
+    "torch": ("torch",),
+    "compiled": ("torch",),
+    "openvino": ("openvino",),
+    "onnxruntime": ("onnxruntime", "torch"),
+}
+"""Whose rounding a backend's answers depend on."""
 
 
 def open_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str, str]]:
@@ -38,7 +47,7 @@ def open_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str
         environment[tier] = (
             f"{numerics.backend} {numerics.precision}, batch {numerics.batch}, {numerics.threads} threads"
         )
-        environment[numerics.backend] = version(numerics.backend)
+        environment |= {name: version(name) for name in LIBRARIES[numerics.backend]}
         ids = np.array([c.id for c in job.classes], scene.mask.layer("labels").dtype)
         models[tier] = Model(segmenter, wanted.halo_px, ids)
     return models, environment

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from batchseg.engine.tiers import TIER_COLOURS, TIER_NAMES, Tier
 from batchseg.errors import BundleError, RecipeError, SceneError
-from batchseg.model.bundle import Bundle, load_bundle
+from batchseg.model.bundle import Bundle, load_bundle, read_weights
 from batchseg.output.layer import Layer
 from batchseg.output.mask import Mask, flag_attributes
 from batchseg.recipe.build import plain
@@ -131,6 +131,8 @@ def _check_names(headers: Sequence[SceneHeader]) -> None:
 def _load_bundles(recipe: Recipe) -> dict[Tier, Bundle]:
     refs: dict[Tier, str | None] = {"bulk": recipe.models.bulk, "heavy": recipe.models.heavy}
     bundles = {tier: load_bundle(ref) for tier, ref in refs.items() if ref is not None}
+    for bundle in bundles.values():
+        read_weights(bundle)  # now, not when workers are paid for
     if len(bundles) == 2:
         bulk, heavy = (bundles[tier].contract for tier in ("bulk", "heavy"))
         ours, theirs = ([(c.id, c.name) for c in contract.classes] for contract in (bulk, heavy))

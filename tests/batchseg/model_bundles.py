@@ -11,6 +11,8 @@ from safetensors.torch import save
 from batchseg.model.bundle import Bundle, load_bundle, write_bundle
 from batchseg.model.contract import ClassInfo, Contract, Numerics
 from batchseg.model.networks import build_network
+from batchseg.model.onnx_graph import network_as_onnx
+from batchseg.model.segmenter import load_graph
 from batchseg.scene.bands import BandWanted
 
 MADE = "2026-01-31T00:00:00Z"
@@ -51,6 +53,15 @@ def write_random(folder: Path, **changes: Any) -> Bundle:
         if name.endswith("running_var"):
             tensor.uniform_(0.5, 1.5)
     write_bundle(folder, wanted, save({name: tensor.contiguous() for name, tensor in state.items()}), made=MADE)
+    return load_bundle(str(folder))
+
+
+def write_onnx(folder: Path, **changes: Any) -> Bundle:
+    """The same random network, as ONNX."""
+    ours = write_random(folder / "ours", numerics=on_cpu(), **changes)
+    content = network_as_onnx(ours, load_graph(ours).network, 64)
+    values: dict[str, Any] = {"architecture": {"kind": "onnx"}, "numerics": on_cpu()}
+    write_bundle(folder, contract(**(values | changes)), content, made=MADE)
     return load_bundle(str(folder))
 
 

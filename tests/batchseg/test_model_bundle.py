@@ -9,14 +9,13 @@ from typing import Any
 import pystac
 import pytest
 from pystac.extensions.mlm import MLMExtension
-from pystac.stac_object import STACObjectType
-from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
 from batchseg.errors import BundleError
 from batchseg.model import bundle as bundles
 from batchseg.model.bundle import load_bundle, read_weights, write_bundle, zoo_names
 from batchseg.model.contract import ClassInfo, Contract, Numerics
 from tests.batchseg.model_bundles import MADE, contract, on_cpu, write_random
+from tests.stac import problems_of
 
 WEIGHTS = b"weights of nobody"
 
@@ -48,16 +47,27 @@ def test_a_contract_comes_back_from_the_disk_as_it_was(tmp_path: Path) -> None:
 def test_the_item_is_a_stac_item_that_others_can_read(tmp_path: Path) -> None:
     write(tmp_path, contract())
     content = json.loads((tmp_path / "item.json").read_text())
-    JsonSchemaSTACValidator().validate_core(content, STACObjectType.ITEM, "1.1.0")
+    assert problems_of(content) == []
     model = MLMExtension.ext(pystac.Item.from_dict(content))
     assert model.mlm_name == "small-net"
     assert [one.bands for one in model.input] == [["red", "green", "blue"]]
     classes = model.output[0].classes
     assert [(c.value, c.name) for c in classes] == [(0, "class 0"), (10, "class 1"), (20, "class 2"), (30, "class 3")]
-    # The extension's schema is not shipped with pystac; it wants the bands here too.
-    assert content["properties"]["bands"] == content["assets"]["weights"]["bands"]
-    # Nor is that of classes; it asks for these.
-    assert all(c.description and len(c.color_hint) == 6 for c in classes)
+
+
+@pytest.mark.parametrize("break_it", [lambda p: p.pop("mlm:input"), lambda p: p.pop("bands")])
+def test_the_schemas_find_what_is_wrong(break_it: Any, tmp_path: Path) -> None:
+    write(tmp_path, contract())
+    content = json.loads((tmp_path / "item.json").read_text())
+    break_it(content["properties"])
+    assert problems_of(content) != []
+
+
+@pytest.mark.parametrize("changes", [{"architecture": {"kind": "onnx"}, "numerics": on_cpu()}, {"tile_px": 512}])
+def test_every_form_of_bundle_fits_the_schemas(changes: dict[str, Any], tmp_path: Path) -> None:
+    write(tmp_path, contract(**changes))
+    assert problems_of(json.loads((tmp_path / "item.json").read_text())) == []
+    assert load_bundle(str(tmp_path)).contract == contract(**changes)
 
 
 def test_the_digest_is_of_what_decides_output(tmp_path: Path) -> None:
@@ -67,10 +77,12 @@ def test_the_digest_is_of_what_decides_output(tmp_path: Path) -> None:
         replace(base, quality={"miou": 1.0}),
         replace(base, lineage={"by": "somebody"}),
         replace(base, numerics=base.numerics | {"cpu": replace(cpu, seconds_per_tile=0.01, measured_on="a laptop")}),
+        replace(base, numerics=base.numerics | {"cpu": replace(cpu, memory_bytes=2**30, agreement=0.99)}),
     ]
     other = [
         replace(base, mean=(90.0, 100.5, 80.5)),
         replace(base, halo_px=56),
+        replace(base, tile_px=512),
         replace(base, classes=tuple(reversed(base.classes))),
         replace(base, numerics=base.numerics | {"cpu": replace(cpu, batch=4)}),
         replace(base, numerics=base.numerics | {"cpu": replace(cpu, precision="float32")}),
@@ -162,6 +174,8 @@ def twice(*ids: int) -> tuple[ClassInfo, ...]:
         {"classes": twice(1, 255)},
         {"classes": twice(-1, 2)},
         {"classes": twice(1, 65535)},
+        {"classes": twice(*range(255), 300)},
+        {"tile_px": 96},
         {"range": (255.0, 0.0)},
         {"range": (0.0, math.inf)},
         {"gsd_m": (0.0, 1.0)},
@@ -175,6 +189,8 @@ def twice(*ids: int) -> tuple[ClassInfo, ...]:
         {"numerics": {"cuda": Numerics(backend="openvino", precision="float32", batch=1, threads=1)}},
         {"numerics": on_cpu(batch=0)},
         {"numerics": on_cpu(threads=0)},
+        {"numerics": on_cpu(backend="openvino", precision="float16")},
+        {"numerics": on_cpu(backend="onnxruntime", precision="bfloat16")},
     ],
 )
 def test_a_contract_that_contradicts_itself_is_refused(changes: dict[str, Any]) -> None:
@@ -194,7 +210,7 @@ def test_what_is_shipped_is_whole_and_small() -> None:
     for one in shipped:
         read_weights(one)
         content = json.loads((one.folder / "item.json").read_text())
-        JsonSchemaSTACValidator().validate_core(content, STACObjectType.ITEM, "1.1.0")
+        assert problems_of(content) == []
         assert one.contract.name == one.folder.name
         assert set(one.contract.numerics) == {"cpu", "cuda"}
         assert (one.folder / "README.md").exists()
