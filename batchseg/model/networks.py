@@ -25,12 +25,28 @@ SEGFORMER_SIZES: dict[str, dict[str, Any]] = {
     "b4": {"hidden_sizes": [64, 128, 320, 512], "depths": [3, 8, 27, 3], "decoder_hidden_size": 768},
     "b5": {"hidden_sizes": [64, 128, 320, 512], "depths": [3, 6, 40, 3], "decoder_hidden_size": 768},
 }
+SEGFORMER_KEYS = (
+    "decoder_hidden_size",
+    "depths",
+    "hidden_act",
+    "hidden_sizes",
+    "layer_norm_eps",
+    "mlp_ratios",
+    "num_attention_heads",
+    "num_encoder_blocks",
+    "patch_sizes",
+    "sr_ratios",
+    "strides",
+)
+"""What of a configuration of `transformers` shapes the function at inference; an imported model has them all."""
 
 
 def build_network(architecture: dict[str, Any], *, num_bands: int, num_classes: int) -> nn.Module:
     kind = architecture.get("kind")
     if kind == "bulknet":
         return BulkNet(num_bands, num_classes, width=architecture.get("width", 64))
+    if kind == "segformer" and set(architecture.get("config", ())) == set(SEGFORMER_KEYS):
+        return SegFormer(num_bands, num_classes, architecture["config"])
     if kind == "segformer" and architecture.get("size") in SEGFORMER_SIZES:
         shape = SEGFORMER_SIZES[architecture["size"]]
         if "decoder" in architecture:

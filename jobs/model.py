@@ -1,0 +1,249 @@
+"""Bundles: what one promises, whether it runs here, models of others made into one, and the best way to run it.
+
+  batchseg model show zoo:synthetic-bulk
+  batchseg model check my-bundle
+  batchseg model import segformer-b0-finetuned my-bundle --bands red,green,blue --gsd 0.3 0.8
+  batchseg model tune my-bundle --on scene.tif
+
+`tune` writes what it found into the bundle, as its numerics for this kind of device; runs obey them and never decide.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from jobs.rasterargs import add_raster_arguments, recipe_of
+
+if TYPE_CHECKING:
+    from batchseg.model.bundle import Bundle
+    from batchseg.model.contract import ClassInfo, Numerics
+    from batchseg.model.tune import Tried
+
+HELP = "show, check, import or tune a bundle"
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions")
+    show = actions.add_parser("show", help="print the contract")
+    show.add_argument("bundle", metavar="BUNDLE", help="`zoo:NAME` or a folder")
+    check = actions.add_parser("check", help="run it on a synthetic tile: shapes, seconds a tile, memory")
+    check.add_argument("bundle", metavar="BUNDLE")
+    check.add_argument("--device", choices=DEVICES, default="auto")
+    tune = actions.add_parser("tune", help="measure every way to run it here, and write the best into it")
+    tune.add_argument("bundle", metavar="BUNDLE")
+    tune.add_argument("--device", choices=DEVICES, default="auto")
+    tune.add_argument("--on", metavar="RASTER", help="real tiles to compare labels on; by default synthetic ones")
+    tune.add_argument("--tiles", type=int, default=4, metavar="N", help="tiles that are compared: 4")
+    tune.add_argument("--threads", type=int, metavar="N", help="CPU threads of a worker; by default all")
+    tune.add_argument(
+        "--min-agreement", type=float, default=0.99, metavar="SHARE", help="labels that are as in float32: 0.99"
+    )
+    tune.add_argument("--dry-run", action="store_true", help="measure, and leave the bundle as it is")
+    add_raster_arguments(tune)
+    _add_import(actions.add_parser("import", help="make a bundle of a transformers SegFormer folder or an ONNX file"))
+
+
+def _add_import(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="PATH", type=Path, help="folder with config.json, or ONNX file")
+    parser.add_argument("out", metavar="OUT", type=Path, help="new folder for the bundle")
+    parser.add_argument(
+        "--bands", required=True, metavar="NAMES", help="in the model's order: red,green,blue, or B04=red,B8A=nir08"
+    )
+    parser.add_argument(
+        "--classes", metavar="NAMES", help="in the order of the outputs: water,forest or 7=snow:#ffffff,…; a file too"
+    )
+    parser.add_argument(
+        "--gsd", required=True, nargs=2, type=float, metavar=("LOW", "HIGH"), help="metres a pixel that it knows"
+    )
+    parser.add_argument("--mean", type=_numbers, metavar="NUMBERS", help="a band, in raw values")
+    parser.add_argument("--std", type=_numbers, metavar="NUMBERS", help="a band, in raw values")
+    parser.add_argument("--dtype", choices=("uint8", "uint16", "float32"), default="uint8", help="of raw values")
+    parser.add_argument(
+        "--range", nargs=2, type=float, default=(0.0, 255.0), metavar=("LOW", "HIGH"), help="of raw values: 0 255"
+    )
+    parser.add_argument("--tier", choices=("bulk", "heavy"), default="heavy", help="the slot it suits")
+    parser.add_argument("--halo", type=int, default=64, metavar="PX", help="context around a core: 64")
+    parser.add_argument("--stride", type=int, default=32, metavar="PX", help="tile sides are a multiple of it: 32")
+    parser.add_argument("--name", help="of the bundle; by default that of OUT")
+
+
+def main(args: argparse.Namespace) -> int:
+    status: int = {"show": _show, "check": _check, "import": _import, "tune": _tune}[args.action](args)
+    return status
+
+
+def _show(args: argparse.Namespace) -> int:
+    from batchseg.model.bundle import load_bundle, read_weights  # noqa: PLC0415 - --help must not wait for it
+
+    bundle = load_bundle(args.bundle)
+    read_weights(bundle)
+    for text in lines(bundle):
+        print(text)
+    return 0
+
+
+def lines(bundle: Bundle) -> Iterator[str]:
+    from batchseg.recipe.build import plain  # noqa: PLC0415
+    from jobs.display import line  # noqa: PLC0415
+
+    contract = bundle.contract
+    low_m, high_m = contract.gsd_m
+    yield line("name", f"{contract.name}, for the {contract.tier} tier; {bundle.folder}")
+    bands = (f"{b.name} ({b.common})" if b.common not in (None, b.name) else b.name for b in contract.bands)
+    yield line("bands", ", ".join(bands))
+    yield line("values", f"{contract.dtype}, {contract.range[0]:g} to {contract.range[1]:g}")
+    yield line("mean", ", ".join(f"{v:g}" for v in contract.mean))
+    yield line("deviation", ", ".join(f"{v:g}" for v in contract.std))
+    yield line("pixels", f"{low_m:g} to {high_m:g} m")
+    yield line("classes", ", ".join("{} {} #{:02x}{:02x}{:02x}".format(c.id, c.name, *c.rgb) for c in contract.classes))
+    side = f"{contract.tile_px} px" if contract.tile_px else f"a multiple of {contract.stride_px} px"
+    yield line("tile", f"{side}, of it {contract.halo_px} px of context on each side")
+    yield line("network", ", ".join(f"{key} {value}" for key, value in contract.architecture.items()))
+    for kind, numerics in sorted(contract.numerics.items()):
+        yield line(kind, told(numerics))
+    quality = plain(contract.quality)
+    if "miou" in quality:
+        each = ", ".join(f"{name} {value:.3f}" for name, value in quality.get("iou", {}).items())
+        yield line("mean IoU", f"{quality['miou']:.3f}: {each}")
+    yield line("weights", f"{bundle.weights.name}, {bundle.weights.stat().st_size} bytes, sha256 as promised")
+    yield line("digest", bundle.digest)
+
+
+def told(numerics: Numerics) -> str:
+    parts = [f"{numerics.backend} {numerics.precision}, batch {numerics.batch}, {numerics.threads} threads"]
+    if numerics.seconds_per_tile is not None:
+        parts.append(f"{1000 * numerics.seconds_per_tile:.1f} ms a tile")
+    if numerics.memory_bytes is not None:
+        parts.append(f"{numerics.memory_bytes / 2**30:.2f} GiB")
+    if numerics.agreement is not None:
+        parts.append(f"{numerics.agreement:.2%} of labels as in float32")
+    return ", ".join(parts) + (f" ({numerics.measured_on})" if numerics.measured_on else ", not measured")
+
+
+def _check(args: argparse.Namespace) -> int:
+    from batchseg.model.bundle import load_bundle  # noqa: PLC0415
+
+    return check(load_bundle(args.bundle), device_here(args.device))
+
+
+def check(bundle: Bundle, device: Literal["cpu", "cuda"]) -> int:
+    """Run it once as a run would, and say what came out."""
+    from batchseg.model.trial import synthetic_tiles, try_out, usual_tile_px  # noqa: PLC0415
+    from jobs.display import line  # noqa: PLC0415
+
+    contract = bundle.contract
+    numerics, side_px = contract.numerics_on(device), usual_tile_px(contract)
+    x = synthetic_tiles(bundle, numerics.batch, side_px)
+    trial = try_out(bundle, numerics, device, x)
+    counts = [int((trial.labels_NHW == i).sum()) for i in range(len(contract.classes))]
+    shares = sorted(zip(counts, contract.classes, strict=True), key=lambda pair: -pair[0])
+    print(line("in", f"{' x '.join(map(str, x.shape))} {x.dtype}"))
+    print(line("out", f"{' x '.join(map(str, trial.labels_NHW.shape))} labels and confidences"))
+    print(line("labels", ", ".join(f"{c.name} {count / trial.labels_NHW.size:.1%}" for count, c in shares if count)))
+    print(line("device", f"{device}: {numerics.backend} {numerics.precision}, batch {numerics.batch}"))
+    print(line("start", f"{trial.start_s:.1f} s"))
+    print(line("tile", f"{1000 * trial.seconds_per_tile:.1f} ms, {1 / trial.seconds_per_tile:.1f} tiles a second"))
+    print(line("memory", f"{trial.memory_bytes / 2**30:.2f} GiB"))
+    return 0
+
+
+def device_here(wanted: str) -> Literal["cpu", "cuda"]:
+    if wanted == "cpu" or (wanted == "auto" and not Path("/dev/nvidia0").exists()):
+        return "cpu"
+    return "cuda"
+
+
+def _tune(args: argparse.Namespace) -> int:
+    import os  # noqa: PLC0415
+
+    from batchseg.model.bundle import load_bundle  # noqa: PLC0415
+    from batchseg.model.trial import synthetic_tiles, usual_tile_px  # noqa: PLC0415
+    from batchseg.model.tune import best, try_all, write_numerics  # noqa: PLC0415
+    from batchseg.runs.samples import sample_tiles  # noqa: PLC0415
+
+    bundle, device = load_bundle(args.bundle), device_here(args.device)
+    if args.on is None:
+        print("compared on synthetic tiles; --on RASTER compares on real ones", file=sys.stderr)
+        x_NBHW = synthetic_tiles(bundle, args.tiles, usual_tile_px(bundle.contract))
+    else:
+        x_NBHW = sample_tiles(bundle, recipe_of(args, args.on, None), args.tiles).x_NBHW
+    threads = args.threads or (len(os.sched_getaffinity(0)) if device == "cpu" else 1)
+    tried = try_all(bundle, device, x_NBHW, threads=threads, show=_show_tried)
+    chosen = best(tried, min_agreement=args.min_agreement)
+    print(f"best on {device}: {told(chosen)}")
+    if not args.dry_run:
+        write_numerics(bundle, device, chosen)
+        print(f"written into {bundle.folder / 'item.json'}; digest {load_bundle(args.bundle).digest}")
+    return 0
+
+
+def _show_tried(tried: Tried) -> None:
+    n = tried.numerics
+    facts = (
+        tried.problem
+        or f"{1000 * (n.seconds_per_tile or 0):8.1f} ms a tile  {n.agreement:8.3%} as float32  "
+        f"{(n.memory_bytes or 0) / 2**30:5.2f} GiB  start {tried.start_s:.1f} s"
+    )
+    print(f"{n.backend:>12} {n.precision:<9} batch {n.batch:<3} {facts}", flush=True)
+
+
+def _import(args: argparse.Namespace) -> int:
+    from batchseg.model.importing import Told, import_model  # noqa: PLC0415
+
+    told = Told(
+        name=args.name or args.out.name,
+        bands=parse_bands(args.bands),
+        classes=None if args.classes is None else parse_classes(args.classes),
+        gsd_m=tuple(args.gsd),
+        tier=args.tier,
+        dtype=args.dtype,
+        range=tuple(args.range),
+        mean=args.mean,
+        std=args.std,
+        halo_px=args.halo,
+        stride_px=args.stride,
+    )
+    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    bundle = import_model(args.path, args.out, told, made=made)
+    for text in lines(bundle):
+        print(text)
+    print(f"next: batchseg model check {args.out}, then batchseg model tune {args.out}", file=sys.stderr)
+    return 0
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
+def parse_bands(text: str) -> tuple[Any, ...]:
+    """`red,green` or `B04=red`; a name that is a common name stands for itself."""
+    from batchseg.scene.bands import BandWanted  # noqa: PLC0415
+
+    pairs = (part.strip().partition("=") for part in text.split(","))
+    return tuple(BandWanted(name=name, common=common or name) for name, _, common in pairs)
+
+
+def parse_classes(text: str) -> tuple[ClassInfo, ...]:
+    """`[ID=]NAME[:#RRGGBB]` with commas between, or a file with one a line."""
+    from batchseg.errors import InputError  # noqa: PLC0415
+    from batchseg.model.contract import ClassInfo  # noqa: PLC0415
+    from batchseg.model.importing import colour  # noqa: PLC0415
+
+    path = Path(text)
+    parts = path.read_text("utf-8").splitlines() if path.is_file() else text.split(",")
+    found = []
+    for number, part in enumerate(one.strip() for one in parts if one.strip()):
+        match = re.fullmatch(r"(?:(\d+)=)?([^=:]+)(?::#([0-9a-fA-F]{6}))?", part)
+        if match is None:
+            raise InputError("this is no class", where="--classes", expected="[ID=]NAME[:#RRGGBB]", got=part)
+        own_id, name, rgb = match.groups()
+        red, green, blue = bytes.fromhex(rgb) if rgb else colour(number)
+        found.append(ClassInfo(id=int(own_id or number), name=name.strip(), rgb=(red, green, blue)))
+    return tuple(found)

@@ -1,0 +1,32 @@
+"""The raster that a bundle is tuned or calibrated on: the part of a recipe that says how it is read."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from batchseg.recipe.recipe import Recipe
+
+
+def add_raster_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--raster-bands", metavar="LIST", help="of the raster, in the model's order: 1,2,3 or names")
+    parser.add_argument(
+        "--scale", nargs=2, type=float, metavar=("LOW", "HIGH"), help="raw range that the bundle's range stands for"
+    )
+    parser.add_argument("--accept", nargs="+", choices=("gsd", "dtype"), default=[], help="as in a recipe")
+
+
+def recipe_of(args: argparse.Namespace, raster: str, labels: str | None) -> Recipe:
+    from batchseg.recipe.recipe import Models, Recipe  # noqa: PLC0415 - --help must not wait for it
+
+    bands = None if args.raster_bands is None else args.raster_bands.split(",")
+    return Recipe(
+        scenes=(raster,),
+        output="nothing is written",
+        models=Models(bulk=args.bundle),
+        labels=() if labels is None else (labels,),
+        bands=None if bands is None else tuple(int(one) if one.isdigit() else one for one in bands),
+        scale=None if args.scale is None else (args.scale[0], args.scale[1]),
+        accept=tuple(args.accept),
+    )

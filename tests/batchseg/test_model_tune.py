@@ -1,0 +1,123 @@
+"""Tuning: which choices there are, which one wins, what is written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from batchseg.errors import BundleError
+from batchseg.model import tune
+from batchseg.model.bundle import load_bundle
+from batchseg.model.trial import Trial, synthetic_tiles, try_out
+from batchseg.model.tune import Tried, best, choices, try_all, write_numerics
+from jobs.cli import main
+from tests.batchseg.model_bundles import on_cpu, write_onnx, write_random
+from tests.stac import problems_of
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHSEG_CACHE", str(tmp_path / "cache"))
+
+
+def tried(seconds: float, agreement: float, problem: str | None = None) -> Tried:
+    (numerics,) = on_cpu(seconds_per_tile=seconds, agreement=agreement).values()
+    return Tried(numerics, problem)
+
+
+def test_the_fastest_that_agrees_wins() -> None:
+    all_of_them = [tried(0.3, 1.0), tried(0.1, 0.98), tried(0.2, 0.995), tried(0.01, 1.0, "cannot be run")]
+    assert best(all_of_them, min_agreement=0.99).seconds_per_tile == 0.2
+    assert best(all_of_them, min_agreement=0.97).seconds_per_tile == 0.1
+    assert best(all_of_them, min_agreement=0.999).seconds_per_tile == 0.3
+
+
+def test_every_choice_is_one_that_a_contract_may_hold(tmp_path: Path) -> None:
+    ours, onnx = write_random(tmp_path / "a"), write_onnx(tmp_path / "b")
+    for bundle in (ours, onnx):
+        for device in ("cpu", "cuda"):
+            found = list(choices(bundle, device, 2))
+            assert found[0].precision == "float32"
+            for numerics in found:
+                replace(bundle.contract, numerics={device: numerics})
+    assert {n.backend for n in choices(ours, "cpu", 2)} == {"torch", "compiled", "openvino", "onnxruntime"}
+    assert {n.backend for n in choices(onnx, "cpu", 2)} == {"openvino", "onnxruntime"}
+
+
+def test_each_is_compared_with_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that cannot be run is told and left out; where the first cannot, there is nothing to compare with."""
+    bundle = write_random(tmp_path)
+    reference = np.zeros((2, 8, 8), np.uint8)
+
+    def fake(_bundle: Any, numerics: Any, _device: Any, _x: Any) -> Trial:
+        if numerics.backend == "compiled":
+            raise BundleError("no compiler")
+        labels = reference.copy()
+        labels[0, 0, : 4 if numerics.precision == "bfloat16" else 0] = 1
+        return Trial(
+            numerics=numerics,
+            labels_NHW=labels,
+            confidence_NHW=labels,
+            start_s=1.0,
+            seconds_per_tile=0.5,
+            memory_bytes=100,
+        )
+
+    monkeypatch.setattr(tune, "try_out", fake)
+    found = try_all(bundle, "cpu", reference, threads=2, show=lambda _: None)
+    by_way = {(one.numerics.backend, one.numerics.precision): one for one in found}
+    assert by_way["torch", "float32"].numerics.agreement == 1.0
+    assert by_way["openvino", "bfloat16"].numerics.agreement == 1 - 4 / 128
+    assert by_way["compiled", "float32"].problem == "no compiler"
+    monkeypatch.setattr(tune, "choices", lambda *_: iter([by_way["compiled", "float32"].numerics]))
+    with pytest.raises(BundleError, match="reference cannot be run"):
+        try_all(bundle, "cpu", reference, threads=2, show=lambda _: None)
+
+
+def test_what_is_written_is_the_numerics_and_nothing_else(tmp_path: Path) -> None:
+    bundle = write_random(tmp_path)
+    before = json.loads((tmp_path / "item.json").read_text())
+    chosen = on_cpu(backend="onnxruntime", precision="float32", batch=4, agreement=1.0, memory_bytes=5)["cpu"]
+    write_numerics(bundle, "cpu", chosen)
+    after = load_bundle(str(tmp_path))
+    assert after.contract == replace(bundle.contract, numerics=bundle.contract.numerics | {"cpu": chosen})
+    assert after.digest != bundle.digest
+    assert after.graph_digest == bundle.graph_digest
+    item = json.loads((tmp_path / "item.json").read_text())
+    assert problems_of(item) == []
+    item["properties"]["batchseg:numerics"] = before["properties"]["batchseg:numerics"]
+    assert item == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["item.json", "weights.safetensors"]
+
+
+def test_a_trial_says_what_a_segmenter_answers(tmp_path: Path) -> None:
+    bundle = write_random(tmp_path)
+    x = synthetic_tiles(bundle, 3, 64)
+    assert (x.shape, x.dtype) == ((3, 3, 64, 64), np.uint8)
+    torch_way, other = (
+        try_out(bundle, on_cpu(backend=backend, precision="float32")["cpu"], "cpu", x)
+        for backend in ("torch", "openvino")
+    )
+    assert len(np.unique(torch_way.confidence_NHW)) > 5
+    assert (torch_way.labels_NHW == other.labels_NHW).mean() > 0.999
+    assert np.abs(torch_way.confidence_NHW.astype(int) - other.confidence_NHW).max() <= 2
+    assert torch_way.memory_bytes > 50e6
+    assert torch_way.seconds_per_tile > 0
+
+
+@pytest.mark.real
+def test_tuning_measures_every_backend_and_a_run_obeys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_random(tmp_path, numerics=on_cpu(backend="torch", precision="float32", batch=1))
+    assert main(["model", "tune", str(tmp_path), "--tiles", "1"]) == 0
+    told = capsys.readouterr().out
+    for backend in ("torch", "compiled", "openvino", "onnxruntime"):
+        assert any(line.split()[0] == backend and "ms a tile" in line for line in told.splitlines()), backend
+    numerics = load_bundle(str(tmp_path)).contract.numerics["cpu"]
+    assert f"best on cpu: {numerics.backend} {numerics.precision}, batch {numerics.batch}" in told
+    assert numerics.measured_on
+    assert numerics.agreement >= 0.99

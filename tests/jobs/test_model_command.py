@@ -1,0 +1,182 @@
+"""`batchseg model`: what it prints, what it makes, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+from batchseg.model.bundle import load_bundle
+from batchseg.model.segmenter import load_graph, open_segmenter
+from jobs.cli import main
+from tests.batchseg.model_bundles import write_onnx, write_random
+from tests.stac import problems_of
+
+GSD = ["--gsd", "0.3", "0.8"]
+BANDS = ["--bands", "red,green,blue"]
+CLASSES = ["--classes", "water,3=forest:#00ff7f,road"]
+SCALING = ["--mean", "90,100,80", "--std", "40,50,30"]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BATCHSEG_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def downloaded(tmp_path: Path) -> Path:
+    """A folder as people download it, small, with shapes that are none of B0 to B5."""
+    torch.manual_seed(0)
+    config = SegformerConfig(
+        hidden_sizes=[8, 16, 24, 32],
+        depths=[1, 1, 1, 1],
+        num_attention_heads=[1, 1, 2, 2],
+        decoder_hidden_size=16,
+        id2label={0: "water", 1: "forest", 2: "road"},
+        label2id={"water": 0, "forest": 1, "road": 2},
+    )
+    folder = tmp_path / "segformer"
+    SegformerForSemanticSegmentation(config).save_pretrained(folder)
+    content = {
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+    }
+    (folder / "preprocessor_config.json").write_text(json.dumps(content))
+    return folder
+
+
+def imported(*argv: Any) -> int:
+    return main(["model", "import", *map(str, argv)])
+
+
+def test_a_segformer_folder_becomes_a_bundle_that_gives_the_same(downloaded: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    assert imported(downloaded, out, *BANDS, *GSD) == 0
+    bundle = load_bundle(str(out))
+    contract = bundle.contract
+    assert [c.name for c in contract.classes] == ["water", "forest", "road"]
+    assert contract.mean == pytest.approx((0.485 * 255, 0.456 * 255, 0.406 * 255))
+    assert problems_of(json.loads((out / "item.json").read_text())) == []
+    x = np.random.default_rng(1).integers(0, 256, (1, 3, 64, 64), dtype=np.uint8)
+    theirs = SegformerForSemanticSegmentation.from_pretrained(downloaded).eval()
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    with torch.inference_mode():
+        wanted = theirs((torch.from_numpy(x) / 255 - mean) / std).logits
+        graph = load_graph(bundle)
+        found = graph.network(graph.normalise(torch.from_numpy(x)))
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_the_users_words_win_over_the_files(downloaded: Path, tmp_path: Path) -> None:
+    argv = ["--bands", "B04=red,B03=green,B02=blue", *CLASSES, *SCALING, *GSD, "--tier", "bulk", "--name", "mine"]
+    assert imported(downloaded, tmp_path / "bundle", *argv) == 0
+    contract = load_bundle(str(tmp_path / "bundle")).contract
+    assert [(b.name, b.common) for b in contract.bands] == [("B04", "red"), ("B03", "green"), ("B02", "blue")]
+    assert [(c.id, c.name) for c in contract.classes] == [(0, "water"), (3, "forest"), (2, "road")]
+    assert contract.classes[1].rgb == (0, 255, 127)
+    assert (contract.mean, contract.std, contract.name, contract.tier) == ((90, 100, 80), (40, 50, 30), "mine", "bulk")
+
+
+def test_an_onnx_file_becomes_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = write_onnx(tmp_path / "made")
+    file = shutil.copy(wanted.weights, tmp_path / "net.onnx")
+    argv = [file, tmp_path / "bundle", *BANDS, "--classes", "a,b,c,d", *SCALING, *GSD, "--stride", 8, "--halo", 48]
+    assert imported(*argv) == 0
+    bundle = load_bundle(str(tmp_path / "bundle"))
+    assert problems_of(json.loads((tmp_path / "bundle" / "item.json").read_text())) == []
+    x = np.random.default_rng(1).integers(0, 256, (1, 3, 64, 64), dtype=np.uint8)
+    assert len(np.unique(open_segmenter(bundle, device="cpu", tile_px=64)(x)[0])) > 1
+    assert main(["model", "check", str(bundle.folder)]) == 0
+    told = capsys.readouterr().out
+    for text in ("1 x 3 x 608 x 608 uint8", "1 x 608 x 608 labels", "ms", "GiB"):
+        assert text in told
+
+
+def test_tensors_in_files_beside_an_onnx_file_come_along(tmp_path: Path) -> None:
+    wanted = write_onnx(tmp_path / "made")
+    model = onnx.load_from_string(wanted.weights.read_bytes())
+    path = tmp_path / "net.onnx"
+    onnx.save(model, str(path), save_as_external_data=True, location="net.data", size_threshold=0)
+    argv = [path, tmp_path / "bundle", *BANDS, "--classes", "a,b,c,d", *SCALING, *GSD]
+    assert imported(*argv) == 0
+    (tmp_path / "net.data").unlink()
+    x = np.zeros((1, 3, 64, 64), np.uint8)
+    open_segmenter(load_bundle(str(tmp_path / "bundle")), device="cpu", tile_px=64)(x)
+
+
+def no_safetensors(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def no_names(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {str(i): f"LABEL_{i}" for i in range(3)}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+def another_model(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "vit"}))
+
+
+@pytest.mark.parametrize(
+    ("change", "more", "what"),
+    [
+        (no_safetensors, [], "pickles are never loaded"),
+        (no_names, [], "does not name its classes"),
+        (another_model, [], "expected segformer, got vit"),
+        (lambda f: (f / "preprocessor_config.json").unlink(), [], "how its input is scaled"),
+        (lambda _: None, ["--bands", "red,green"], "number of bands"),
+        (lambda _: None, ["--classes", "water,forest"], "number of classes"),
+        (lambda _: None, ["--gsd", "2", "1"], "contradicts itself"),
+        (lambda _: None, ["--classes", "water:blue,forest,road"], "this is no class"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"no tensors"), [], "weights cannot be read"),
+    ],
+)
+def test_what_is_missing_is_asked_for_and_nothing_written(
+    change: Any, more: list[str], what: str, downloaded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(downloaded)
+    assert imported(downloaded, tmp_path / "bundle", *BANDS, *GSD, *more) == 2
+    assert what in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("name", ["model.pt", "model.pth", "model.pkl", "pytorch_model.bin", "model.h5", "none.onnx"])
+def test_other_files_are_refused_unread(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    if name != "none.onnx":
+        (tmp_path / name).write_bytes(b"c__builtin__\nexit\n.")
+    assert imported(tmp_path / name, tmp_path / "bundle", *BANDS, *GSD) == 2
+    wanted = "pickles are never loaded" if name.endswith(("t", "h", "l", "bin")) else "can be imported"
+    assert wanted in capsys.readouterr().err
+    assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.parametrize("drop", ["--classes", "--mean", "--std"])
+def test_an_onnx_file_needs_what_it_does_not_say(drop: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = write_onnx(tmp_path / "made")
+    argv = [*BANDS, "--classes", "a,b,c,d", *SCALING, *GSD]
+    at = argv.index(drop)
+    assert imported(wanted.weights, tmp_path / "bundle", *argv[:at], *argv[at + 2 :]) == 2
+    assert "does not say" in capsys.readouterr().err
+
+
+def test_show_prints_the_contract_and_checks_the_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bundle = write_random(tmp_path)
+    assert main(["model", "show", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    for text in ("red, green, blue", "0.3 to 0.8 m", "10 class 1 #2802c8", "multiple of 8 px", bundle.digest):
+        assert text in told
+    bundle.weights.write_bytes(b"others")
+    assert main(["model", "show", str(tmp_path)]) == 2
+    assert "not those of the contract" in capsys.readouterr().err
