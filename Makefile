@@ -1,6 +1,6 @@
 # make demo       the whole product on a synthetic scene, results in out/demo
 # make test       lint, types, import contracts, and every test that needs nothing but Python
-# make test-real  what needs real programs: Ray with killed processes
+# make test-real  what needs real programs: Ray with killed processes, QGIS, GDAL, Chromium
 # make venv       just the environment (CUDA=1: the locked environment of GPU nodes)
 # make lock       renew the lock files from pyproject.toml
 # make zoo        train the shipped bundles again
@@ -15,7 +15,7 @@ LOCK := requirements/$(if $(CUDA),cuda,cpu).txt
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: venv docs golden test test-real demo lint format lock zoo bench clean
+.PHONY: system-programs venv docs golden test test-real demo lint format lock zoo bench clean
 
 venv: .venv/ready-$(notdir $(LOCK))
 
@@ -56,7 +56,16 @@ format: venv
 test: lint
 	$(BIN)/python -m pytest -m "not real"
 
-test-real: venv
+# QGIS and GDAL as analysts have them, and the browser that looks at reports; on Debian they install themselves.
+SYSTEM_PROGRAMS := python3-qgis gdal-bin chromium fonts-dejavu-core
+
+system-programs:
+	@if command -v apt-get > /dev/null && ! dpkg -s $(SYSTEM_PROGRAMS) > /dev/null 2>&1; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+			$(SYSTEM_PROGRAMS) > /dev/null; \
+	fi
+
+test-real: venv system-programs
 	$(BIN)/python -m pytest -m real --timeout 900
 
 # uv resolves; CPU environments leave CUDA's packages out, since torch's CPU build does not want them.

@@ -76,7 +76,7 @@ def encode_s(resolved: Resolved, output: Path, scratch: Path) -> float:
         write_chunk(again, scene.mask, window, layers)
         spent_s += time.perf_counter() - begun_s
     begun_s = time.perf_counter()
-    make_sheet(again, job.sheet_work(name, records.values()), records)
+    make_sheet(again, job.sheet_work(job.sheets_of(name)[0], records.values()), records)
     return spent_s + time.perf_counter() - begun_s
 
 

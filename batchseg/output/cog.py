@@ -41,7 +41,8 @@ from batchseg.output import tiff
 from batchseg.output.deflate import inflate
 from batchseg.output.head import lay_out_cog
 from batchseg.output.layer import Layer
-from batchseg.output.pyramid import FRAME_BYTES, Level, Proof, Pyramid, framed
+from batchseg.output.overview import level_sizes_px
+from batchseg.output.pyramid import FRAME_BYTES, Level, OverviewRows, Proof, Pyramid, framed
 from batchseg.output.template import make_template, statistics_tags
 from batchseg.scene.georef import Georef
 
@@ -56,7 +57,7 @@ _DECODE_EVERY = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Form:
-    """How the file is made. Only `block_px` and `force_big` change its bytes."""
+    """How the file is made. Its threads and listeners do not change its bytes."""
 
     block_px: int = 512
     """Side of a block; the longer side of the last overview is at most this."""
@@ -64,6 +65,10 @@ class Form:
     """Threads that pack blocks."""
     force_big: bool = False
     """BigTIFF whatever the size; otherwise only where a classic TIFF could overflow."""
+    num_overviews: int = 0
+    """At least so many, however small the raster is."""
+    overview_rows: OverviewRows | None = None
+    """Who else wants the rows of the overviews."""
 
 
 STANDARD = Form()
@@ -106,8 +111,13 @@ def write_cog(
     assert stripe_px % form.block_px == 0, "a stripe is a whole number of rows of blocks"
     with TemporaryDirectory(dir=scratch) as folder, ThreadPoolExecutor(form.threads) as pool:
         make_template(georef, layer, {}, Path(folder))
-        size = (georef.width_px, georef.height_px)
-        with closing(Pyramid(*size, layer, block_px=form.block_px, folder=Path(folder))) as pyramid:
+        sizes_px = level_sizes_px(
+            georef.width_px, georef.height_px, largest_px=form.block_px, num_overviews=form.num_overviews
+        )
+        pyramid = Pyramid(
+            sizes_px, layer, block_px=form.block_px, folder=Path(folder), overview_rows=form.overview_rows
+        )
+        with closing(pyramid):
             _pack(pyramid, _stripes(rows, georef, layer, stripe_px), pool)
             counts = tuple(pyramid.counts.tolist())
             statistics = statistics_tags(counts, layer.nodata) if layer.kind == "measure" else {}

@@ -12,26 +12,23 @@ Format 2 with zlib, because everything that analysts have can read it: GDAL sinc
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.storage import MemoryStore
 
 from batchseg.errors import DamagedError
 from batchseg.ledger.records import StoredObject
 from batchseg.output.deflate import deflate, inflate
 from batchseg.output.layer import Layer
+from batchseg.output.levels import ZarrLevel, zarr_levels
+from batchseg.output.zarrmeta import zarr_metadata
 from batchseg.scene.georef import Georef
 from batchseg.store import Store, digest_of
 from tiling.grid import Grid, stored_chunk_px
 from tiling.span import Window
-
-ZLIB_LEVEL = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +38,8 @@ class Mask:
     scene: str
     georef: Georef
     chunk_px: int
+    sheet_px: int
+    """Side of one GeoTIFF sheet; at least the longer side of a scene that is one sheet."""
     layers: tuple[Layer, ...]
     attributes: dict[str, dict[str, Any]]
     """Of each layer's array, by its name."""
@@ -57,16 +56,29 @@ class Mask:
     def stored_grid(self) -> Grid:
         return Grid((self.georef.height_px, self.georef.width_px), self.stored_px)
 
+    @property
+    def sheets(self) -> Grid:
+        return Grid((self.georef.height_px, self.georef.width_px), self.sheet_px)
+
+    @property
+    def is_one_sheet(self) -> bool:
+        return len(self.sheets) == 1
+
+    @property
+    def levels(self) -> tuple[ZarrLevel, ...]:
+        return zarr_levels((self.georef.height_px, self.georef.width_px), self.sheet_px)
+
     def layer(self, name: str) -> Layer:
         return next(layer for layer in self.layers if layer.name == name)
 
-    def object_key(self, layer: str, row: int, col: int) -> str:
-        return f"{self.root}/{layer}/{row}.{col}"
+    def object_key(self, layer: str, row: int, col: int, *, level: int = 0) -> str:
+        group = f"{level}/" if level else ""
+        return f"{self.root}/{group}{layer}/{row}.{col}"
 
 
 def create(store: Store, mask: Mask) -> None:
     """Put the metadata of all arrays and the coordinates; the same bytes each time, so a resume may repeat it."""
-    for key, content in sorted(_metadata(mask).items()):
+    for key, content in sorted(zarr_metadata(mask).items()):
         store.put(f"{mask.root}/{key}", content)
 
 
@@ -81,14 +93,9 @@ def _put_all(store: Store, mask: Mask, window: Window, arrays: dict[str, NDArray
     for layer in mask.layers:
         for row, col in mask.stored_grid.touching(window):
             part = arrays[layer.name][mask.stored_grid.window(row, col).within(window)]
-            if (part != layer.nodata).any():
-                content = _encode(part, layer, mask.stored_px)
-                key = mask.object_key(layer.name, row, col)
-                store.put(key, content)
-                yield StoredObject(key=key, size_bytes=len(content), digest=digest_of(content))
-            else:
-                # An attempt that failed, or an older run, may have put something here.
-                store.delete(mask.object_key(layer.name, row, col))
+            stored = put_stored(store, mask.object_key(layer.name, row, col), part, layer, mask.stored_px)
+            if stored is not None:
+                yield stored
 
 
 def _encode(part: NDArray[Any], layer: Layer, stored_px: int) -> bytes:
@@ -98,6 +105,16 @@ def _encode(part: NDArray[Any], layer: Layer, stored_px: int) -> bytes:
         full[: part.shape[0], : part.shape[1]] = part
         part = full
     return deflate(part)[0]
+
+
+def put_stored(store: Store, key: str, part: NDArray[Any], layer: Layer, stored_px: int) -> StoredObject | None:
+    """Put one stored chunk; None where nothing in it is valid, and then nothing of an earlier attempt stays there."""
+    if (part == layer.nodata).all():
+        store.delete(key)
+        return None
+    content = _encode(part, layer, stored_px)
+    store.put(key, content)
+    return StoredObject(key=key, size_bytes=len(content), digest=digest_of(content))
 
 
 def read_stored(store: Store, mask: Mask, layer: Layer, stored: StoredObject) -> NDArray[Any]:
@@ -125,65 +142,3 @@ def read_chunk(
             stored_HW = read_stored(store, mask, layer, stored)
             whole_HW[part.within(window)] = stored_HW[: len(part.rows), : len(part.cols)]
     return whole_HW
-
-
-def _metadata(mask: Mask) -> dict[str, bytes]:
-    """Let zarr write the metadata into memory; only the bytes matter to us."""
-    memory: dict[str, Any] = {}
-    group = zarr.open_group(MemoryStore(memory), mode="w", zarr_format=2)
-    shape = (mask.georef.height_px, mask.georef.width_px)
-    place = _placement(mask.georef)
-    for layer in mask.layers:
-        array = group.create_array(
-            layer.name,
-            shape=shape,
-            chunks=(mask.stored_px, mask.stored_px),
-            dtype=layer.dtype,
-            fill_value=layer.nodata,
-            compressors=_compressor(),
-        )
-        array.attrs.update({"_ARRAY_DIMENSIONS": ["y", "x"], **place, **mask.attributes.get(layer.name, {})})
-    for axis, values in _coordinates(mask.georef).items():
-        array = group.create_array(axis, data=values, chunks=values.shape, compressors=_compressor())
-        array.attrs.update({"_ARRAY_DIMENSIONS": [axis], **_axis_attributes(axis, mask.georef)})
-    zarr.consolidate_metadata(group.store, zarr_format=2)
-    return {key: buffer.to_bytes() for key, buffer in memory.items()}
-
-
-def _compressor() -> dict[str, Any]:
-    return {"id": "zlib", "level": ZLIB_LEVEL}
-
-
-def _placement(georef: Georef) -> dict[str, Any]:
-    """GDAL reads `_CRS`; the transform is for people and for grids that x and y cannot describe."""
-    place: dict[str, Any] = {}
-    if georef.crs_wkt:
-        place["_CRS"] = {"wkt": georef.crs_wkt}
-    if georef.transform is not None:
-        a, b, c, d, e, f = georef.transform
-        place["GeoTransform"] = [c, a, b, f, d, e]
-    return place
-
-
-def _coordinates(georef: Georef) -> dict[str, NDArray[Any]]:
-    """Pixel centres; without a transform, or with a rotated one, pixel numbers."""
-    rows = np.arange(georef.height_px) + 0.5
-    cols = np.arange(georef.width_px) + 0.5
-    if georef.transform is None or georef.transform[1] or georef.transform[3]:
-        return {"y": rows, "x": cols}
-    a, _, c, _, e, f = georef.transform
-    return {"y": f + e * rows, "x": c + a * cols}
-
-
-def _axis_attributes(axis: str, georef: Georef) -> dict[str, Any]:
-    if georef.crs_wkt is None or georef.transform is None:
-        return {"long_name": f"{axis} in pixels"}
-    geographic = georef.crs_wkt.startswith(("GEOGCS", "GEOGCRS", "GEODCRS"))
-    names = {"x": "longitude", "y": "latitude"} if geographic else {a: f"projection_{a}_coordinate" for a in "xy"}
-    return {"standard_name": names[axis]}
-
-
-def flag_attributes(ids: tuple[int, ...], names: tuple[str, ...], title: str) -> dict[str, Any]:
-    """CF's way to name the values of a layer."""
-    meanings = " ".join(json.dumps(name)[1:-1].replace(" ", "_") for name in names)
-    return {"long_name": title, "flag_values": list(ids), "flag_meanings": meanings}

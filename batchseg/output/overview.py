@@ -20,10 +20,13 @@ Pixels = NDArray[Any]
 """Unsigned codes of 8 or 16 bits."""
 
 
-def level_sizes_px(width_px: int, height_px: int, *, largest_px: int) -> list[tuple[int, int]]:
-    """Width and height of every level, full resolution first, until the longer side fits into `largest_px`."""
+def level_sizes_px(width_px: int, height_px: int, *, largest_px: int, num_overviews: int = 0) -> list[tuple[int, int]]:
+    """Width and height of every level, full resolution first, until the longer side fits into `largest_px`.
+
+    At least `num_overviews` beside full resolution, because sheets at the edge of a scene have to have them all.
+    """
     sizes = [(width_px, height_px)]
-    while max(sizes[-1]) > largest_px:
+    while max(sizes[-1]) > largest_px or len(sizes) <= num_overviews:
         width_px, height_px = sizes[-1]
         sizes.append(((width_px + 1) // 2, (height_px + 1) // 2))
     return sizes

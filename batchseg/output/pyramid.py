@@ -14,7 +14,7 @@ the order of the blocks, so the bytes do not depend on the number of threads or 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from batchseg.output.deflate import deflate
 from batchseg.output.layer import Layer
-from batchseg.output.overview import halve_classes, halve_measures, level_sizes_px
+from batchseg.output.overview import halve_classes, halve_measures
 
 FRAME_BYTES = 4
 """Before a block lies its size, after it a copy of its last bytes (see `head.py`)."""
@@ -42,6 +42,11 @@ class Proof:
     """Of the compressed bytes."""
     pixels_adler32: int
     """Of the bytes before compression; zlib puts the same number at the end of a stream."""
+
+
+OverviewRows = Callable[[int, NDArray[Any]], None]
+"""`overview_rows(level, rows_HW)` is given the finished rows of every coarser level, from top to bottom within
+a level. What comes may be changed afterwards: keep copies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,8 @@ class Level:
     spool: BinaryIO
     row_HW: NDArray[Any]
     num_filled_px: int = 0
+    top_px: int = 0
+    """Where the row of blocks that is being filled lies."""
     proofs: list[Proof] = field(default_factory=list)
 
     @property
@@ -132,12 +139,22 @@ class Level:
 class Pyramid:
     """All levels of one layer. Give it rows from top to bottom, then `finish` it."""
 
-    def __init__(self, width_px: int, height_px: int, layer: Layer, *, block_px: int, folder: Path) -> None:
+    def __init__(
+        self,
+        sizes_px: Sequence[tuple[int, int]],
+        layer: Layer,
+        *,
+        block_px: int,
+        folder: Path,
+        overview_rows: OverviewRows | None = None,
+    ) -> None:
+        """`sizes_px` are width and height by level, full resolution first."""
         self._layer = layer
         self._block_px = block_px
+        self._overview_rows = overview_rows
         self.counts: NDArray[np.int64] = np.zeros(layer.highest + 1, np.int64)
         self.levels: list[Level] = []
-        for number, (wide, high) in enumerate(level_sizes_px(width_px, height_px, largest_px=block_px)):
+        for number, (wide, high) in enumerate(sizes_px):
             # Level 0 is never filled: its rows come as stripes.
             row_px = -(-wide // block_px) * block_px if number else 0
             row_HW = np.full((block_px, row_px), layer.nodata, layer.dtype)
@@ -193,6 +210,10 @@ class Pyramid:
 
     def _flush_row(self, number: int, pool: Executor) -> None:
         level = self.levels[number]
+        if self._overview_rows is not None:
+            num_rows_px = min(self._block_px, level.height_px - level.top_px)
+            self._overview_rows(number, level.row_HW[:num_rows_px, : level.width_px])
+        level.top_px += self._block_px
         jobs = self._start_row(level.row_HW, pool, counted=False)
         blocks = [job.result() for job in jobs]
         level.row_HW[:] = self._layer.nodata

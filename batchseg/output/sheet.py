@@ -1,9 +1,13 @@
-"""A sheet: the GeoTIFFs over all chunks of a scene, made from the stored mask.
+"""A sheet: the GeoTIFFs over a block of chunks of a scene, and the Zarr's coarser levels there, from the stored mask.
 
 Rows are pulled from the mask a stripe at a time, so memory is a few stripes however high the scene is. Each stored
 chunk is checked against the digest in its chunk's record while it is read; what does not match is named, so that its
 chunk can be made again, and no sheet is written (invariant I3). Ground whose chunk was given up is nodata in the files,
 and listed in the sheet's record (invariant I7). Seams are counted on the way, since here all pixels pass side by side.
+
+A scene of one sheet has its files in its own folder. The files of several have names that no other content ever had,
+`SCENE/sheets/labels_0_1-DIGEST.tif`: what the scene's mosaic shows (`mosaic.py`) is whole at any moment, whatever sheet
+is being made again.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,15 +25,16 @@ from numpy.typing import NDArray
 
 from batchseg.engine.tiers import BULK, NODATA_CODE
 from batchseg.errors import DamagedError
-from batchseg.ledger.keys import ChunkKey
+from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.records import Record, Seams, StoredObject
-from batchseg.output.cog import CogFile, write_cog
+from batchseg.output.coarser import LevelWriter
+from batchseg.output.cog import CogFile, Form, Rows, write_cog
 from batchseg.output.layer import Layer
 from batchseg.output.mask import Mask, read_stored
 from batchseg.output.style import Style, sidecars
 from batchseg.store import Store, digest_of
 from tiling.seams import SeamCount, count_seams, count_tier_seams
-from tiling.span import Span
+from tiling.span import Span, Window
 
 
 class DamagedChunksError(DamagedError):
@@ -45,9 +51,24 @@ class DamagedChunksError(DamagedError):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SheetWork:
     mask: Mask
+    key: SheetKey
     core_px: int
     styles: dict[str, Style]
     """How each layer is shown, by its name."""
+
+    @property
+    def window(self) -> Window:
+        return self.mask.sheets.window(self.key.row, self.key.col)
+
+    def file_stem(self, layer: Layer, digest: str) -> str:
+        """The key of a layer's files, without what tells them apart."""
+        if self.mask.is_one_sheet:
+            return f"{self.mask.scene}/{layer.name}"
+        return f"{sheets_folder(self.mask.scene)}/{layer.name}_{self.key.row}_{self.key.col}-{digest[:12]}"
+
+
+def sheets_folder(scene: str) -> str:
+    return f"{scene}/sheets"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,34 +89,49 @@ def inputs_digest(records: Mapping[ChunkKey, Record | None]) -> str:
 
 
 def make_sheet(store: Store, work: SheetWork, records: Mapping[ChunkKey, Record | None]) -> Sheet:
-    mask = work.mask
-    reader = _Rows(store, mask, _index(records))
-    seams = _SeamCounter(mask, work.core_px)
+    mask, digest = work.mask, inputs_digest(records)
+    reader = _Rows(store, mask, work.window.cols, _index(records))
+    seams = _SeamCounter(mask, work.window, work.core_px)
+    georef = mask.georef.part(work.window)
+    top_px = work.window.rows.start
     objects: list[StoredObject] = []
     with TemporaryDirectory(dir=store.scratch()) as folder:
         for layer in mask.layers:
             rows = seams.counted(reader) if layer.name == "labels" else reader.of(layer)
+            coarser = LevelWriter(store, mask, layer, work.window)
             path = Path(folder) / f"{layer.name}.tif"
-            made = write_cog(path, mask.georef, layer, rows, scratch=Path(folder))
-            objects += _publish(store, mask.scene, layer, path, made, work.styles[layer.name])
+            made = write_cog(
+                path,
+                georef,
+                layer,
+                partial(_moved, rows, top_px),
+                scratch=Path(folder),
+                form=Form(num_overviews=0 if mask.is_one_sheet else len(mask.levels), overview_rows=coarser),
+            )
+            objects += coarser.finish()
+            objects += _publish(store, work.file_stem(layer, digest), layer, path, made, work.styles[layer.name])
     return Sheet(
-        inputs_digest=inputs_digest(records),
+        inputs_digest=digest,
         missing=tuple(key for key, record in sorted(records.items()) if record is None),
         objects=tuple(objects),
         seams=seams.total(),
     )
 
 
-def _publish(store: Store, scene: str, layer: Layer, path: Path, made: CogFile, style: Style) -> list[StoredObject]:
+def _moved(rows: Rows, top_px: int, start: int, stop: int) -> NDArray[Any]:
+    """Rows counted from the top of the sheet."""
+    return rows(start + top_px, stop + top_px)
+
+
+def _publish(store: Store, stem: str, layer: Layer, path: Path, made: CogFile, style: Style) -> list[StoredObject]:
     """Sidecars first: whoever sees the raster sees its names and colours too."""
     objects = []
     for suffix, text in sidecars(layer, style, made).items():
         content = text.encode()
-        stem = layer.name if suffix == ".qml" else f"{layer.name}.tif"
-        key = f"{scene}/{stem}{suffix}"
+        key = f"{stem}{suffix}" if suffix == ".qml" else f"{stem}.tif{suffix}"
         store.put(key, content)
         objects.append(StoredObject(key=key, size_bytes=len(content), digest=digest_of(content)))
-    key = f"{scene}/{layer.name}.tif"
+    key = f"{stem}.tif"
     store.put_file(key, path)
     return [*objects, StoredObject(key=key, size_bytes=made.size_bytes, digest=made.digest)]
 
@@ -111,10 +147,11 @@ def _index(records: Mapping[ChunkKey, Record | None]) -> dict[str, tuple[StoredO
 
 @dataclass(slots=True)
 class _Rows:
-    """Rows of any layer of a mask, put together from its stored chunks."""
+    """Rows of any layer of a mask between two columns, put together from its stored chunks."""
 
     store: Store
     mask: Mask
+    cols: Span
     index: dict[str, tuple[StoredObject, ChunkKey]]
 
     def of(self, layer: Layer) -> _LayerRows:
@@ -122,23 +159,21 @@ class _Rows:
 
     def read(self, layer: Layer, start: int, stop: int) -> NDArray[Any]:
         grid = self.mask.stored_grid
-        rows_HW = np.full((stop - start, self.mask.georef.width_px), layer.nodata, layer.dtype)
-        first, last = start // grid.cell_px, (stop - 1) // grid.cell_px
+        wanted = Window(Span(start, stop), self.cols)
+        rows_HW = np.full(wanted.shape, layer.nodata, layer.dtype)
         damaged: dict[ChunkKey, str] = {}
-        for row in range(first, last + 1):
-            for col in range(grid.shape[1]):
-                found = self.index.get(self.mask.object_key(layer.name, row, col))
-                if found is None:
-                    continue
-                try:
-                    stored_HW = read_stored(self.store, self.mask, layer, found[0])
-                except DamagedError as error:
-                    damaged[found[1]] = str(error)
-                    continue
-                window = grid.window(row, col)
-                shared = window.rows.meet(Span(start, stop))
-                part = stored_HW[shared.within(window.rows), : len(window.cols)]
-                rows_HW[shared.within(Span(start, stop)), window.cols.start : window.cols.stop] = part
+        for row, col in grid.touching(wanted):
+            found = self.index.get(self.mask.object_key(layer.name, row, col))
+            if found is None:
+                continue
+            try:
+                stored_HW = read_stored(self.store, self.mask, layer, found[0])
+            except DamagedError as error:
+                damaged[found[1]] = str(error)
+                continue
+            window = grid.window(row, col)
+            shared = window.meet(wanted)
+            rows_HW[shared.within(wanted)] = stored_HW[shared.within(window)]
         if damaged:
             raise self._all_damaged(damaged)
         return rows_HW
@@ -171,6 +206,7 @@ class _SeamCounter:
     """Counts seams in stripes of labels as they pass; the last row of a stripe is kept for the next."""
 
     mask: Mask
+    window: Window
     core_px: int
     tile: SeamCount = field(default_factory=SeamCount)
     chunk: SeamCount = field(default_factory=SeamCount)
@@ -182,8 +218,7 @@ class _SeamCounter:
         return _CountedRows(self, reader)
 
     def add(self, labels_HW: NDArray[Any], tiers_HW: NDArray[Any], rows: Span) -> None:
-        width = Span(0, labels_HW.shape[1])
-        self._count(labels_HW.T, tiers_HW.T, width)
+        self._count(labels_HW.T, tiers_HW.T, self.window.cols)
         if self._last is not None:
             labels_HW = np.concatenate([self._last[0], labels_HW])
             tiers_HW = np.concatenate([self._last[1], tiers_HW])

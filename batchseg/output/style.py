@@ -62,11 +62,15 @@ class Style:
 
 def sidecars(layer: Layer, style: Style, made: CogFile) -> dict[str, str]:
     """The files beside a layer: texts by suffix. `.aux.xml` is added to the whole name, `.qml` replaces `.tif`."""
+    qml = {".qml": layer_qml(layer, style)}
     if layer.kind == "classes":
         pam = pam_xml(style.classes, layer.nodata, made.counts, style.area_km2, srs_xml=made.srs_xml)
-        return {".aux.xml": pam, ".qml": classes_qml(style.classes, layer.nodata)}
-    qml = {".qml": confidence_qml()}
+        return {".aux.xml": pam} | qml
     return qml if made.srs_xml is None else qml | {".aux.xml": _pam_document(made.srs_xml, "")}
+
+
+def layer_qml(layer: Layer, style: Style) -> str:
+    return classes_qml(style.classes, layer.nodata) if layer.kind == "classes" else confidence_qml()
 
 
 def pam_xml(
@@ -86,12 +90,7 @@ def pam_xml(
         area_km2: Ground by class id, or None where the raster has no known pixel size.
         srs_xml: A coordinate system that a GeoTIFF cannot hold, as in `CogFile.srs_xml`.
     """
-    shown = _in_order(classes, nodata)
-    names = {one.id: one.name for one in shown}
-    categories = [
-        f"      <Category>{escape(names.get(code, ''))}</Category>" for code in range(max(names, default=-1) + 1)
-    ]
-    band = ["    <CategoryNames>", *categories, "    </CategoryNames>", *_attribute_table(shown, counts, area_km2)]
+    band = [*category_names(classes, nodata), *attribute_table(classes, nodata, counts, area_km2)]
     return _pam_document(srs_xml, "\n".join(['  <PAMRasterBand band="1">', *band, "  </PAMRasterBand>\n"]))
 
 
@@ -100,9 +99,19 @@ def _pam_document(srs_xml: str | None, bands_xml: str) -> str:
     return f"<PAMDataset>\n{srs}{bands_xml}</PAMDataset>\n"
 
 
-def _attribute_table(
-    classes: Sequence[ClassStyle], counts: Sequence[int], area_km2: Mapping[int, float] | None
+def category_names(classes: Sequence[ClassStyle], nodata: int) -> list[str]:
+    """GDAL's names of the codes of a band, as lines of XML."""
+    names = {one.id: one.name for one in _in_order(classes, nodata)}
+    categories = [
+        f"      <Category>{escape(names.get(code, ''))}</Category>" for code in range(max(names, default=-1) + 1)
+    ]
+    return ["    <CategoryNames>", *categories, "    </CategoryNames>"]
+
+
+def attribute_table(
+    classes: Sequence[ClassStyle], nodata: int, counts: Sequence[int], area_km2: Mapping[int, float] | None
 ) -> list[str]:
+    """GDAL's table of the codes of a band, as lines of XML."""
     # GDAL's integer columns have 32 bits.
     count_type = _INTEGER if max(counts, default=0) <= _INT32_MAX else _REAL
     fields = [("Value", _INTEGER, _MIN_MAX), ("Class", _STRING, _NAME), ("Red", _INTEGER, _RED)]
@@ -115,7 +124,7 @@ def _attribute_table(
         lines.append(f'      <FieldDefn index="{index}">')
         lines.append(f"        <Name>{name}</Name><Type>{kind}</Type><Usage>{usage}</Usage>")
         lines.append("      </FieldDefn>")
-    for index, one in enumerate(classes):
+    for index, one in enumerate(_in_order(classes, nodata)):
         cells = [str(one.id), one.name, *map(str, one.rgb), "255", str(counts[one.id])]
         if area_km2 is not None:
             cells.append(repr(float(area_km2[one.id]) if counts[one.id] else 0.0))

@@ -40,6 +40,10 @@ class Halo:
 class Tiling:
     core: int = setting(512, doc="side of the square that one tile owns, in pixels")
     chunk: int = setting(4096, doc="side of the square that one task writes, in pixels; a whole number of cores")
+    sheet: int = setting(
+        32768,
+        doc="longest side of one GeoTIFF, in pixels; longer scenes are cut into sheets under a VRT and a tile index",
+    )
     halo: Halo = setting(Halo, doc="context a tile reads around its core; by default what the bundle says")
 
     def __post_init__(self) -> None:
@@ -52,6 +56,13 @@ class Tiling:
                 expected="chunk = k x core",
                 got=f"core {self.core}, chunk {self.chunk}",
                 todo=f"take chunk: {max(1, round(self.chunk / self.core)) * self.core}",
+            )
+        if self.sheet < self.chunk:
+            raise RecipeError(
+                "a sheet holds at least one chunk",
+                where="tiling: sheet",
+                expected=f"{self.chunk} or more",
+                got=str(self.sheet),
             )
 
 

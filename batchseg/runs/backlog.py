@@ -46,10 +46,14 @@ def backlog(job: Job, store: Store, *, wanted: Wanted, retry_quarantined: bool) 
         num_total += len(keys)
         todo = [k for k in keys if k not in committed and str(k) not in given_up and wanted(k)]
         pending += todo
-        sheet = job.sheet_of(scene)
-        touched = bool(todo) or any(k in committed or str(k) in given_up for k in keys)
-        if touched and str(sheet) not in given_up and (todo or not _is_current(made.get(sheet), committed, keys)):
-            sheets[sheet] = set(todo)
+        awaited = frozenset(todo)
+        for sheet in job.sheets_of(scene):
+            of_sheet = job.chunks_of(sheet)
+            needed = awaited.intersection(of_sheet)
+            touched = bool(needed) or any(k in committed or str(k) in given_up for k in of_sheet)
+            current = not needed and _is_current(made.get(sheet), committed, of_sheet)
+            if touched and str(sheet) not in given_up and not current:
+                sheets[sheet] = set(needed)
     return Backlog(tuple(pending), sheets, committed, num_total, len(given_up))
 
 

@@ -68,32 +68,33 @@ class Job:
         return self.chunk_grid(key.scene).window(key.row, key.col)
 
     def chunks_of(self, sheet: SheetKey) -> list[ChunkKey]:
-        """A scene has one sheet so far: all of its chunks."""
-        return [ChunkKey(sheet.scene, row, col) for row, col in self.chunk_grid(sheet.scene)]
+        window = self.sheet_window(sheet)
+        return [ChunkKey(sheet.scene, row, col) for row, col in self.chunk_grid(sheet.scene).touching(window)]
 
-    def sheet_work(self, scene: str, records: Iterable[Record]) -> SheetWork:
-        """How a scene's GeoTIFFs are made and shown; the areas of its classes go into their legends."""
+    def sheets_of(self, scene: str) -> list[SheetKey]:
+        return [SheetKey(scene, row, col) for row, col in self.scenes[scene].mask.sheets]
+
+    def sheet_window(self, sheet: SheetKey) -> Window:
+        return self.scenes[sheet.scene].mask.sheets.window(sheet.row, sheet.col)
+
+    def sheet_work(self, sheet: SheetKey, records: Iterable[Record]) -> SheetWork:
+        """How the GeoTIFFs of a sheet are made and shown."""
+        return SheetWork(
+            mask=self.scenes[sheet.scene].mask, key=sheet, core_px=self.core_px, styles=self.styles(records)
+        )
+
+    def styles(self, records: Iterable[Record]) -> dict[str, Style]:
+        """How each layer is shown, by its name; the areas of the classes over these chunks go into the legend."""
         areas = [record.measured.class_area_km2 for record in records]
         known = [area for area in areas if area is not None]
         area_km2 = {c.id: sum(area[i] for area in known) for i, c in enumerate(self.classes)} if known else None
-        return SheetWork(
-            mask=self.scenes[scene].mask,
-            core_px=self.core_px,
-            styles={
-                "labels": Style(
-                    classes=tuple(ClassStyle(id=c.id, name=c.name, rgb=c.rgb) for c in self.classes), area_km2=area_km2
-                ),
-                "confidence": Style(),
-                "tier": Style(
-                    classes=tuple(
-                        ClassStyle(id=code, name=name, rgb=TIER_COLOURS[code]) for code, name in TIER_NAMES.items()
-                    )
-                ),
-            },
-        )
-
-    def sheet_of(self, scene: str) -> SheetKey:
-        return SheetKey(scene, 0, 0)
+        shown = tuple(ClassStyle(id=c.id, name=c.name, rgb=c.rgb) for c in self.classes)
+        tiers = tuple(ClassStyle(id=code, name=name, rgb=TIER_COLOURS[code]) for code, name in TIER_NAMES.items())
+        return {
+            "labels": Style(classes=shown, area_km2=area_km2),
+            "confidence": Style(),
+            "tier": Style(classes=tiers),
+        }
 
     @property
     def halo_px(self) -> int:

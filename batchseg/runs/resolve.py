@@ -17,7 +17,9 @@ from batchseg.engine.tiers import TIER_COLOURS, TIER_NAMES, Tier
 from batchseg.errors import BundleError, RecipeError, SceneError
 from batchseg.model.bundle import Bundle, load_bundle, read_weights
 from batchseg.output.layer import Layer
-from batchseg.output.mask import Mask, flag_attributes
+from batchseg.output.levels import sheet_side_px
+from batchseg.output.mask import Mask
+from batchseg.output.zarrmeta import flag_attributes
 from batchseg.recipe.build import plain
 from batchseg.recipe.recipe import Recipe
 from batchseg.runs.fit import check_fit, common_bands, halo_of, input_rule
@@ -28,7 +30,7 @@ from batchseg.scene.nodata import NodataPolicy, check_policy
 from batchseg.scene.polygons import Polygons, read_polygons, touched_tiles
 from tiling.grid import Grid
 
-ENGINE_REVISION = 1
+ENGINE_REVISION = 2
 """Raised, together with the golden files, whenever the same recipe may give other bytes."""
 
 OWN_NAMES = frozenset({"run", "metrics.json", "ledger.parquet"})
@@ -61,7 +63,7 @@ def resolve(recipe: Recipe) -> Resolved:
     content = {
         "engine_revision": ENGINE_REVISION,
         "models": {tier: {"digest": bundle.digest, "halo": halos_px[tier]} for tier, bundle in bundles.items()},
-        "tiling": {"core": recipe.tiling.core, "chunk": recipe.tiling.chunk},
+        "tiling": {"core": recipe.tiling.core, "chunk": recipe.tiling.chunk, "sheet": recipe.tiling.sheet},
         "scale": plain(recipe.scale),
         "nodata": plain(recipe.nodata),
         "outputs": sorted(recipe.outputs),
@@ -244,6 +246,7 @@ def _mask(recipe: Recipe, header: SceneHeader, bundle: Bundle) -> Mask:
         scene=header.name,
         georef=header.georef,
         chunk_px=recipe.tiling.chunk,
+        sheet_px=sheet_side_px(header.shape_px, recipe.tiling.chunk, limit_px=recipe.tiling.sheet),
         layers=tuple(layer for name, layer in layers.items() if name in recipe.outputs),
         attributes=attributes,
     )

@@ -28,6 +28,7 @@ from batchseg.runs.driver import BEAT_S, Driver
 from batchseg.runs.job import Job
 from batchseg.runs.log import EventLog
 from batchseg.runs.models import device_of, open_models
+from batchseg.runs.mosaics import publish_mosaics
 from batchseg.runs.planfile import plan_file, write_plan
 from batchseg.runs.pool import LocalPool, Pool
 from batchseg.runs.progress import Progress, Snapshot
@@ -151,6 +152,7 @@ class _Session:
         store.sweep()  # of workers that were killed while they wrote
         if stopped is None:
             rescore(job, store)
+            publish_mosaics(job, store)
         self.driver.count()
         metrics = write_reports(store)
         status, why = _exit_status(metrics, stopped, asked_for_all=self.options.wanted is None)

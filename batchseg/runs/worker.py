@@ -197,7 +197,7 @@ class Worker:
         with self.clock.stage("write", name):
             records = {chunk: self._ledger.record(chunk) for chunk in self.job.chunks_of(key)}
             present = [record for record in records.values() if record is not None]
-            sheet = make_sheet(self.store, self.job.sheet_work(key.scene, present), records)
+            sheet = make_sheet(self.store, self.job.sheet_work(key, present), records)
         record = SheetRecord(
             key=key,
             fingerprint=self.job.fingerprint,

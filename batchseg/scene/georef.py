@@ -7,9 +7,10 @@ interprets them: they are carried from the header of the scene to the headers of
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from batchseg.errors import SceneError
+from tiling.span import Window
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
@@ -47,3 +48,24 @@ class Georef:
                 expected="one of them (a GeoTIFF holds one)",
                 got=f"{self.transform} and {len(self.gcps)} points",
             )
+
+    def part(self, window: Window) -> Georef:
+        """The place of a window of the grid."""
+        row, col = window.rows.start, window.cols.start
+        transform = self.transform
+        if transform is not None:
+            a, b, c, d, e, f = transform
+            transform = (a, b, a * col + b * row + c, d, e, d * col + e * row + f)
+        return replace(
+            self,
+            height_px=len(window.rows),
+            width_px=len(window.cols),
+            transform=transform,
+            gcps=tuple((r - row, c - col, x, y, z) for r, c, x, y, z in self.gcps),
+            rpcs=None if self.rpcs is None else _moved(self.rpcs, row, col),
+        )
+
+
+def _moved(rpcs: dict[str, str], row: int, col: int) -> dict[str, str]:
+    offsets = {"LINE_OFF": row, "SAMP_OFF": col}
+    return rpcs | {key: repr(float(rpcs[key]) - offset) for key, offset in offsets.items() if offset and key in rpcs}

@@ -1,0 +1,154 @@
+"""What holds the sheets of a scene together: one VRT and one tile index (GTI) a layer. Texts and small files only.
+
+The VRT is for everything (QGIS opens it with names, colours and overviews); the index is for scenes of very many
+sheets, since GDAL (3.9 and later) finds the few that it needs in it, without a list of all. An index cannot hold a grid
+that is rotated, south-up or without a place; those have the VRT alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+from batchseg.output.layer import Layer
+from batchseg.output.style import Style, attribute_table, category_names
+from batchseg.scene.georef import Georef
+from tiling.span import Window
+
+_GDAL_TYPES = {"uint8": "Byte", "uint16": "UInt16"}
+_WRITTEN = "2026-01-01T00:00:00.000Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One sheet of a layer: its file, relative to the mosaic, and where it lies in the scene."""
+
+    file: str
+    window: Window
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mosaic:
+    georef: Georef
+    layer: Layer
+    style: Style
+    counts: tuple[int, ...] | None
+    """Pixels by code over the whole scene, where they are known."""
+    num_levels: int
+    """Overviews that every sheet has."""
+    parts: tuple[Part, ...]
+
+    @property
+    def has_index(self) -> bool:
+        transform = self.georef.transform
+        along = transform is not None and not transform[1] and not transform[3]
+        return along and transform is not None and transform[0] > 0 > transform[4] and self.georef.crs_wkt is not None
+
+
+def vrt_xml(mosaic: Mosaic) -> str:
+    georef, layer = mosaic.georef, mosaic.layer
+    factors = " ".join(str(2**level) for level in range(1, mosaic.num_levels + 1))
+    lines = [
+        f'<VRTDataset rasterXSize="{georef.width_px}" rasterYSize="{georef.height_px}">',
+        *_place(georef),
+        # Without a list GDAL would read full resolution for every overview; it reads those of the sheets.
+        *([f'  <OverviewList resampling="nearest">{factors}</OverviewList>'] if factors else []),
+        f'  <VRTRasterBand dataType="{_GDAL_TYPES[layer.dtype]}" band="1" blockXSize="512" blockYSize="512">',
+        *_band(mosaic),
+        *(line for part in mosaic.parts for line in _source(part, layer)),
+        "  </VRTRasterBand>",
+        "</VRTDataset>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_index(mosaic: Mosaic, path: Path) -> None:
+    """The footprints of the sheets, as a GeoPackage; GDAL takes everything else from the first sheet it finds."""
+    import geopandas  # noqa: PLC0415 - takes a second to import, and most scenes are one sheet
+    import pyogrio  # noqa: PLC0415
+    import shapely  # noqa: PLC0415
+
+    assert mosaic.georef.transform is not None, "a scene without a place has no index"
+    a, _, left, _, e, top = mosaic.georef.transform
+    boxes = [
+        shapely.box(
+            left + a * part.window.cols.start,
+            top + e * part.window.rows.stop,
+            left + a * part.window.cols.stop,
+            top + e * part.window.rows.start,
+        )
+        for part in mosaic.parts
+    ]
+    frame = geopandas.GeoDataFrame(
+        {"location": [part.file for part in mosaic.parts]}, geometry=boxes, crs=mosaic.georef.crs_wkt
+    )
+    # Else GDAL adds up footprints, and rounding may give a column more.
+    facts = {
+        "XSIZE": str(mosaic.georef.width_px),
+        "YSIZE": str(mosaic.georef.height_px),
+        "GEOTRANSFORM": ", ".join(repr(float(term)) for term in (left, a, 0.0, top, 0.0, e)),
+    }
+    # A GeoPackage says when it was written; ours is the same bytes whenever that was.
+    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _WRITTEN})
+    try:
+        frame.to_file(path, layer=mosaic.layer.name, driver="GPKG", layer_metadata=facts)
+    finally:
+        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
+
+
+def _place(georef: Georef) -> list[str]:
+    lines = []
+    if georef.crs_wkt is not None:
+        lines.append(f"  <SRS>{escape(georef.crs_wkt, quote=False)}</SRS>")
+    if georef.transform is not None:
+        a, b, c, d, e, f = georef.transform
+        lines.append(f"  <GeoTransform>{', '.join(repr(float(term)) for term in (c, a, b, f, d, e))}</GeoTransform>")
+    if georef.gcps:
+        wkt = escape(georef.gcps_crs_wkt or "")
+        lines.append(f'  <GCPList Projection="{wkt}">')
+        for number, (row, col, x, y, z) in enumerate(georef.gcps):
+            lines.append(f'    <GCP Id="{number}" Pixel="{col!r}" Line="{row!r}" X="{x!r}" Y="{y!r}" Z="{z!r}"/>')
+        lines.append("  </GCPList>")
+    if georef.rpcs is not None:
+        items = [f'    <MDI key="{escape(key)}">{escape(value)}</MDI>' for key, value in georef.rpcs.items()]
+        lines += ['  <Metadata domain="RPC">', *items, "  </Metadata>"]
+    return lines
+
+
+def _band(mosaic: Mosaic) -> list[str]:
+    layer, style = mosaic.layer, mosaic.style
+    lines = [f"    <Description>{escape(layer.name)}</Description>", f"    <NoDataValue>{layer.nodata}</NoDataValue>"]
+    if layer.palette:
+        lines += ["    <ColorInterp>Palette</ColorInterp>", *_colour_table(layer)]
+    if layer.kind == "classes":
+        lines += category_names(style.classes, layer.nodata)
+        if mosaic.counts is not None:
+            lines += attribute_table(style.classes, layer.nodata, mosaic.counts, style.area_km2)
+    return lines
+
+
+def _colour_table(layer: Layer) -> Sequence[str]:
+    entries = []
+    for code in range(layer.highest + 1):
+        red, green, blue = layer.palette.get(code, (0, 0, 0))
+        alpha = 0 if code == layer.nodata else 255
+        entries.append(f'      <Entry c1="{red}" c2="{green}" c3="{blue}" c4="{alpha}"/>')
+    return ["    <ColorTable>", *entries, "    </ColorTable>"]
+
+
+def _source(part: Part, layer: Layer) -> list[str]:
+    high, wide = part.window.shape
+    size = f'xSize="{wide}" ySize="{high}"'
+    kind, blocks = _GDAL_TYPES[layer.dtype], 'BlockXSize="512" BlockYSize="512"'
+    return [
+        "    <SimpleSource>",
+        f'      <SourceFilename relativeToVRT="1">{escape(part.file)}</SourceFilename>',
+        "      <SourceBand>1</SourceBand>",
+        # Known beforehand, so that opening the mosaic opens no sheet.
+        f'      <SourceProperties RasterXSize="{wide}" RasterYSize="{high}" DataType="{kind}" {blocks}/>',
+        f'      <SrcRect xOff="0" yOff="0" {size}/>',
+        f'      <DstRect xOff="{part.window.cols.start}" yOff="{part.window.rows.start}" {size}/>',
+        "    </SimpleSource>",
+    ]
