@@ -38,7 +38,7 @@ PLACES = {
     "polar": Place("EPSG:3031", Affine(100, 0, -1_500_000, 0, -100, 900_000)),
     "south_up": Place("EPSG:32633", Affine(10, 0, 440_000, 0, 10, 5_690_000)),
     "rotated": Place("EPSG:32633", Affine(8, -6, 440_000, -6, -8, 5_700_000)),
-    "antimeridian": Place("EPSG:32601", Affine(100, 0, 296_000, 0, -100, 7_200_000)),
+    "antimeridian": Place("EPSG:32601", Affine(100, 0, 354_000, 0, -100, 7_200_000)),
     "antimeridian_degrees": Place("EPSG:4326", Affine(1e-3, 0, 179.95, 0, -1e-3, -16.5)),
 }
 

@@ -125,6 +125,7 @@ def product_bytes(output: Path) -> dict[str, str]:
     found = {}
     for path in sorted(output.rglob("*")):
         relative = path.relative_to(output)
-        if path.is_file() and relative.parts[0] != "run" and len(relative.parts) > 1:
+        product = relative.parts[0] != "run" and len(relative.parts) > 1 and relative.name != "item.json"
+        if path.is_file() and product:
             found[relative.as_posix()] = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     return found

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from batchseg.ledger.keys import ChunkKey
+from batchseg.model.contract import ClassInfo
 from batchseg.recipe.build import build, plain
 from batchseg.runs.job import Job
 from batchseg.scene.area import area_reason
@@ -18,6 +20,15 @@ PLAN_KEY = "run/plan.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPlan:
+    """One tier's bundle."""
+
+    name: str
+    ref: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScenePlan:
     url: str
     georef: Georef
@@ -25,6 +36,10 @@ class ScenePlan:
     """Which reference the confusion must be of."""
     area_note: str | None
     """Why the ground area is unknown, where it is."""
+    sheet_px: int = 32768
+    layers: tuple[str, ...] = ("labels", "confidence", "tier")
+    bands: tuple[int, ...] = ()
+    """Of the scene, in the model's order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +50,11 @@ class PlanFile:
     chunk_px: int
     head_usd_per_hour: float
     scenes: dict[str, ScenePlan]
+    classes: tuple[ClassInfo, ...] = ()
+    """In the order of `class_names`."""
+    nodata: int = 255
+    models: dict[str, ModelPlan] = field(default_factory=dict)
+    """By tier."""
 
     def grid(self, scene: str) -> Grid:
         georef = self.scenes[scene].georef
@@ -57,8 +77,17 @@ def plan_file(job: Job, *, head_usd_per_hour: float) -> PlanFile:
                 georef=scene.header.georef,
                 labels_id=None if scene.labels is None else scene.labels.id,
                 area_note=area_reason(scene.header.georef),
+                sheet_px=scene.mask.sheet_px,
+                layers=tuple(layer.name for layer in scene.mask.layers),
+                bands=scene.bands,
             )
             for name, scene in job.scenes.items()
+        },
+        classes=job.classes,
+        nodata=job.nodata,
+        models={
+            tier: ModelPlan(name=Path(model.ref).name, ref=model.ref, digest=model.digest)
+            for tier, model in job.models.items()
         },
     )
 

@@ -1,4 +1,4 @@
-"""Folding the ledger of a run into its reports: metrics.json and ledger.parquet. Needs the output folder only."""
+"""Folding the ledger of a run into its reports: metrics.json, the table, STAC items. Needs the output folder only."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ VERSIONED = ("batchseg", "numpy", "openvino", "rasterio", "ray", "torch", "trans
 
 def write_reports(store: LocalStore) -> dict[str, Any]:
     """The same numbers whenever it is done."""
+    from batchseg.runs.stac import stac_item  # noqa: PLC0415 - geopandas takes a second to import
     from batchseg.runs.table import write_table  # noqa: PLC0415 - geopandas takes a second to import
 
     plan, ledger = read_plan(store), Ledger(store)
@@ -33,6 +34,12 @@ def write_reports(store: LocalStore) -> dict[str, Any]:
         wall_s=wall_s(store),
     )
     content["versions"] = {name: found for name in VERSIONED if (found := _version(name))}
+    sheets = list(ledger.sheets())
+    for scene in plan.scenes:
+        made = [sheet for sheet in sheets if sheet.key.scene == scene]
+        if made:
+            item = stac_item(plan, scene, content, made)
+            store.put(f"{scene}/item.json", json.dumps(item, indent=1).encode())
     store.put(METRICS_KEY, json.dumps(content, indent=1).encode())
     write_table(plan, store, records, quarantined, TABLE_KEY)
     return content
