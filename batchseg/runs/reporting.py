@@ -39,10 +39,20 @@ def write_reports(store: LocalStore) -> dict[str, Any]:
         made = [sheet for sheet in sheets if sheet.key.scene == scene]
         if made:
             item = stac_item(plan, scene, content, made)
-            store.put(f"{scene}/item.json", json.dumps(item, indent=1).encode())
+            _put_if_other(store, f"{scene}/item.json", json.dumps(item, indent=1).encode())
     store.put(METRICS_KEY, json.dumps(content, indent=1).encode())
     write_table(plan, store, records, quarantined, TABLE_KEY)
     return content
+
+
+def _put_if_other(store: LocalStore, key: str, content: bytes) -> None:
+    """Catalogs look at dates: what says the same is left alone."""
+    try:
+        same = store.get(key) == content
+    except FileNotFoundError:
+        same = False
+    if not same:
+        store.put(key, content)
 
 
 def _version(package: str) -> str | None:
