@@ -15,11 +15,13 @@ from batchseg.store import LocalStore
 
 METRICS_KEY = "metrics.json"
 TABLE_KEY = "ledger.parquet"
+PAGE_KEY = "report.html"
 VERSIONED = ("batchseg", "numpy", "openvino", "rasterio", "ray", "torch", "transformers", "zarr")
 
 
 def write_reports(store: LocalStore) -> dict[str, Any]:
     """The same numbers whenever it is done."""
+    from batchseg.page.report import report_html  # noqa: PLC0415 - like the others, needed at the end only
     from batchseg.runs.stac import stac_item  # noqa: PLC0415 - geopandas takes a second to import
     from batchseg.runs.table import write_table  # noqa: PLC0415 - geopandas takes a second to import
 
@@ -41,6 +43,7 @@ def write_reports(store: LocalStore) -> dict[str, Any]:
             item = stac_item(plan, scene, content, made)
             _put_if_other(store, f"{scene}/item.json", json.dumps(item, indent=1).encode())
     store.put(METRICS_KEY, json.dumps(content, indent=1).encode())
+    store.put(PAGE_KEY, report_html(plan, store, records, content).encode())
     write_table(plan, store, records, quarantined, TABLE_KEY)
     return content
 

@@ -33,7 +33,7 @@ from tiling.grid import Grid
 ENGINE_REVISION = 2
 """Raised, together with the golden files, whenever the same recipe may give other bytes."""
 
-OWN_NAMES = frozenset({"run", "metrics.json", "ledger.parquet"})
+OWN_NAMES = frozenset({"run", "metrics.json", "ledger.parquet", "report.html"})
 """What a run writes beside the folders of its scenes."""
 
 

@@ -1,0 +1,109 @@
+"""Small pictures of big rasters, as data URIs: of the Zarr's levels, and of the scene under them."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.io import MemoryFile
+from rasterio.windows import Window as GdalWindow
+
+from batchseg.output.deflate import inflate
+from batchseg.output.layer import Layer
+from batchseg.output.mask import Mask
+from batchseg.scene.dataset import GDAL_ERRORS, gdal, open_raster
+from batchseg.store import Store
+from tiling.grid import Grid
+from tiling.span import Window
+
+RGB = tuple[int, int, int]
+RAMP: tuple[RGB, ...] = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
+"""From uncertain to certain; the same as in QGIS."""
+_SLOW_PX = 150_000_000
+"""Without overviews a picture of a scene is a read of all of it."""
+
+
+def level_for(mask: Mask, longest_px: int) -> int:
+    """The finest level of the Zarr that is no longer than this; the coarsest, where all are."""
+    sizes = [(mask.georef.height_px, mask.georef.width_px), *(level.shape_px for level in mask.levels)]
+    return next((number for number, size in enumerate(sizes) if max(size) <= longest_px), len(sizes) - 1)
+
+
+def read_level(store: Store, mask: Mask, layer: Layer, level: int, window: Window | None = None) -> NDArray[Any]:
+    """A window of one level; what was never put is nodata."""
+    grid = mask.levels[level - 1].stored_grid if level else mask.stored_grid
+    window = window or Window.of(0, grid.shape_px[0], 0, grid.shape_px[1])
+    whole_HW = np.full(window.shape, layer.nodata, layer.dtype)
+    for row, col in grid.touching(window):
+        stored_HW = _stored(store, mask.object_key(layer.name, row, col, level=level), layer, grid)
+        if stored_HW is not None:
+            shared = grid.window(row, col).meet(window)
+            whole_HW[shared.within(window)] = stored_HW[shared.within(grid.full_window(row, col))]
+    return whole_HW
+
+
+def _stored(store: Store, key: str, layer: Layer, grid: Grid) -> NDArray[Any] | None:
+    try:
+        content = store.get(key)
+    except FileNotFoundError:
+        return None
+    size_bytes = grid.cell_px**2 * np.dtype(layer.dtype).itemsize
+    return np.frombuffer(inflate(content, size_bytes), layer.dtype).reshape(grid.cell_px, grid.cell_px)
+
+
+def classes_png(codes_HW: NDArray[Any], palette: Mapping[int, RGB]) -> str:
+    """Codes without a colour are transparent."""
+    table = np.zeros((int(np.iinfo(codes_HW.dtype).max) + 1, 4), np.uint8)
+    for code, rgb in palette.items():
+        table[code] = (*rgb, 255)
+    return _uri(table[codes_HW].transpose(2, 0, 1), "PNG")
+
+
+def confidence_png(codes_HW: NDArray[np.uint8]) -> str:
+    stops = np.linspace(0, 254, len(RAMP))
+    table = np.zeros((256, 4), np.uint8)
+    for part in range(3):
+        table[:255, part] = np.interp(np.arange(255), stops, [rgb[part] for rgb in RAMP]).round()
+    table[:255, 3] = 255
+    return _uri(table[codes_HW].transpose(2, 0, 1), "PNG")
+
+
+def scene_jpeg(url: str, bands: Sequence[int], shape_px: tuple[int, int], window: Window | None = None) -> str | None:
+    """The scene as a person would look at it; None where it cannot be read any more, or not quickly."""
+    try:
+        with gdal(), open_raster(url) as dataset:
+            indexes = list(bands[:3]) or [1]
+            if window is None and not dataset.overviews(1) and dataset.width * dataset.height > _SLOW_PX:
+                return None
+            where = None if window is None else _gdal_window(window)
+            masked = dataset.read(indexes, out_shape=(len(indexes), *shape_px), window=where, masked=True)
+    except GDAL_ERRORS:
+        return None
+    return _uri(_stretched(masked), "JPEG")
+
+
+def _gdal_window(window: Window) -> GdalWindow:
+    return GdalWindow(window.cols.start, window.rows.start, len(window.cols), len(window.rows))
+
+
+def _stretched(masked_BHW: Any) -> NDArray[np.uint8]:
+    values_BHW = np.ma.filled(masked_BHW.astype(np.float64), np.nan)
+    known = values_BHW[np.isfinite(values_BHW)]
+    low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
+    shares_BHW = np.clip((values_BHW - low) / max(high - low, 1e-9), 0, 1)
+    bytes_BHW = np.nan_to_num(shares_BHW * 255, nan=255).astype(np.uint8)
+    return bytes_BHW if len(bytes_BHW) == 3 else np.repeat(bytes_BHW[:1], 3, axis=0)
+
+
+def _uri(pixels_BHW: NDArray[np.uint8], driver: str) -> str:
+    bands, height, width = pixels_BHW.shape
+    profile = {"driver": driver, "dtype": "uint8", "count": bands, "height": height, "width": width}
+    with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:
+        with memory.open(**profile) as file:
+            file.write(pixels_BHW)
+        content = bytes(memory.read())
+    return f"data:image/{driver.lower()};base64,{base64.b64encode(content).decode()}"
