@@ -57,7 +57,9 @@ def report_html(plan: PlanFile, store: Store, records: Sequence[Record], metrics
 
 
 def _seconds(records: Sequence[Record]) -> dict[str, float]:
-    return {stage: round(sum(r.attempt.seconds.get(stage, 0.0) for r in records), 3) for stage in STAGES}
+    return {
+        stage: round(sum(r.attempt.seconds.get(stage, 0.0) for r in records), 3) for stage in STAGES if stage != "start"
+    }
 
 
 def _chunk(record: Record) -> dict[str, Any]:
