@@ -29,7 +29,7 @@ zoo: venv
 	$(BIN)/batchseg train configs/train/synthetic-bulk.yaml batchseg/zoo/synthetic-bulk
 	$(BIN)/batchseg train configs/train/synthetic-heavy-base.yaml out/zoo/synthetic-heavy-base
 	$(BIN)/batchseg train configs/train/synthetic-heavy.yaml batchseg/zoo/synthetic-heavy
-	rm -rf batchseg/zoo/*/checkpoint batchseg/zoo/*/curve.csv
+	rm -rf batchseg/zoo/*/training
 
 # After a change that is meant to change output bytes; raise ENGINE_REVISION with it.
 golden: venv

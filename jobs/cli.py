@@ -17,6 +17,7 @@ VERBS = {
     "inspect": "jobs.inspect",
     "report": "jobs.report",
     "train": "jobs.train",
+    "distill": "jobs.distill",
     "model": "jobs.model",
 }
 """Verb -> module with `HELP`, `add_arguments(parser)` and `main(args) -> exit status`."""

@@ -19,19 +19,21 @@ def model_card(contract: Contract) -> str:
     recipe, on = contract.lineage["recipe"], contract.quality["on"]
     low_m, high_m = contract.gsd_m
     learnt = f" and from the soft labels of {recipe['teacher']}" if recipe["teacher"] else ""
+    begun = f"begun with the weights of {recipe['start']}" if recipe["start"] else "trained from scratch"
+    others = ", no weights or images of others" if recipe["train"]["seeds"] and not recipe["start"] else ""
     return f"""# {contract.name}
 
-The {contract.tier} tier for scenes of `batchseg.synth`. Licence: Apache-2.0, code, weights and data alike.
+The {contract.tier} tier for {recipe["data"]}. Licence: {recipe["licence"]}.
 
-- Network: {_words(contract.architecture)}; trained from scratch, no weights or images of others.
+- Network: {_words(contract.architecture)}; {begun}{others}.
 - Input: {", ".join(band.name for band in contract.bands)}, {contract.dtype}, {low_m:g} to {high_m:g} m a pixel.
-- Learnt from {_seeds(recipe["train"])}{learnt}, {recipe["steps"]} steps of {recipe["batch"]} crops of
+- Learnt from {_ground(recipe["train"])}{learnt}, {contract.lineage["steps"]} steps of {recipe["batch"]} crops of
   {recipe["crop_px"]} px. The whole recipe is in `item.json`, under `batchseg:lineage`.
 - A tile needs {contract.halo_px} px of ground around its core; its side is a multiple of {contract.stride_px} px.
 
 ## How well it does
 
-Intersection over union on {_seeds(on)}, never trained on, in tiles as in a run:
+Intersection over union on {_ground(on)}, never trained on, in tiles as in a run:
 
 | class | IoU |
 |---|---|
@@ -40,8 +42,7 @@ Intersection over union on {_seeds(on)}, never trained on, in tiles as in a run:
 
 ## Where it ends
 
-It knows synthetic ground and nothing else. It shows how the engine works and what two tiers are worth; it is of no
-use on real images, and these numbers say nothing about any.
+{recipe["limits"]}
 """
 
 
@@ -49,6 +50,10 @@ def _words(architecture: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value}" if key != "kind" else str(value) for key, value in architecture.items())
 
 
-def _seeds(ground: dict[str, Any]) -> str:
-    first, after = ground["seeds"]
-    return f"seeds {first} to {after - 1}, a window of {ground['window_px']} px of each"
+def _ground(spec: dict[str, Any]) -> str:
+    if spec["seeds"]:
+        first, after = spec["seeds"]
+        return f"seeds {first} to {after - 1}, a window of {spec['window_px']} px of each"
+    names = sorted(raster["image"].rsplit("/", 1)[-1] for raster in spec["rasters"])
+    part = "" if spec["windows"] is None else f", {spec['windows']} windows of {spec['window_px']} px"
+    return f"{', '.join(names)}{part}"

@@ -9,16 +9,36 @@ from typing import Any, Literal
 import yaml
 
 from batchseg.errors import RecipeError
+from batchseg.model.contract import ClassInfo, InputType
 from batchseg.recipe.build import build, setting
+from batchseg.synth import CLASSES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SynthGround:
-    """Windows of synthetic scenes, one from each seed."""
+class LabelledRaster:
+    image: str = setting(doc="raster: file or URL")
+    labels: str | None = setting(None, doc="class ids on the same grid; null: only a teacher's labels are learnt")
 
-    seeds: tuple[int, int] = setting(doc="first seed and the one after the last")
-    size_px: int = setting(4096, doc="side of the scenes that the windows are cut from")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroundSpec:
+    """Windows of synthetic scenes or of rasters. Rasters are taken whole, so a split is always one by scene."""
+
+    seeds: tuple[int, int] | None = setting(None, doc="synthetic scenes: first seed and the one after the last")
+    size_px: int = setting(4096, doc="side of the synthetic scenes, of each of which one window is cut")
+    rasters: tuple[LabelledRaster, ...] = setting((), doc="real scenes; all of their windows are taken")
+    windows: int | None = setting(None, doc="of rasters: take so many windows, drawn at random; bounds memory")
     window_px: int = setting(1024, doc="side of a window")
+
+    def __post_init__(self) -> None:
+        if (self.seeds is None) == (not self.rasters):
+            raise RecipeError("ground is either synthetic or of rasters", where="ground", todo="give seeds or rasters")
+        if self.seeds is not None and self.seeds[0] >= self.seeds[1]:
+            raise RecipeError("there is no scene", where="seeds", got=str(list(self.seeds)))
+        if self.window_px < 4 or self.window_px % 4:
+            raise RecipeError("a window's side is a multiple of 4", where="window_px", got=str(self.window_px))
+        if self.windows is not None and self.windows < 1:
+            raise RecipeError("at least one window", where="windows", got=str(self.windows))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,15 +46,41 @@ class TrainRecipe:
     name: str = setting(doc="of the bundle")
     tier: Literal["bulk", "heavy"] = setting(doc="the slot that the model is made for")
     architecture: dict[str, Any] = setting(
-        doc="{kind: bulknet, width: 64} or {kind: segformer, size: b0, decoder: 128}"
+        doc="{kind: bulknet, width: 32} or {kind: segformer, size: b0, decoder: 128}"
     )
     halo_px: int = setting(doc="context around a core at inference")
-    train: SynthGround = setting(doc="ground to learn from")
-    validate: SynthGround = setting(doc="ground to measure on; never trained on")
+    train: GroundSpec = setting(doc="ground to learn from")
+    validate: GroundSpec = setting(doc="ground to measure on at the end; never trained on")
+    watch: GroundSpec | None = setting(
+        None, doc="ground that early stopping looks at; another than `validate`, whose figure stays honest"
+    )
+    watch_every: int = setting(200, doc="with `watch`: steps between two looks; the best moment becomes the bundle")
+    patience: int = setting(5, doc="with `watch`: looks without a better one before training ends")
+    classes: tuple[ClassInfo, ...] | None = setting(
+        None, doc="with rasters: [{id: 0, name: water, rgb: [0, 0, 255]}, …], all that the labels hold"
+    )
+    bands: tuple[str, ...] = setting(("red", "green", "blue"), doc="names of the model's inputs, in order")
+    take: tuple[int | str, ...] | None = setting(
+        None, doc="bands of the rasters in the order of `bands`, by index or name; default: by name"
+    )
+    dtype: InputType = setting("uint8", doc="data type of the model's input")
+    range: tuple[float, float] = setting((0.0, 255.0), doc="raw values that the model knows")
+    scale: tuple[float, float] | None = setting(None, doc="raw range of the rasters that `range` stands for")
+    gsd_m: tuple[float, float] = setting((0.3, 0.8), doc="smallest and largest ground size of a pixel")
+    licence: str = setting("Apache-2.0", doc="of the weights")
+    data: str = setting(
+        "scenes of `batchseg.synth`", doc="what it was trained on and under which licence, for the card"
+    )
+    limits: str = setting(
+        "It knows synthetic ground and nothing else. It shows how the engine works and what two tiers are worth; it is "
+        "of no\nuse on real images, and these numbers say nothing about any.",
+        doc="where it ends, for the card",
+    )
     start: str | None = setting(None, doc="bundle of the same architecture whose weights training begins with")
     crop_px: int = setting(256, doc="side of a training crop")
     batch: int = setting(8, doc="crops a step")
     steps: int = setting(3000, doc="optimiser steps")
+    loss: Literal["dice", "focal"] = setting("dice", doc="cross-entropy with Dice, or focal")
     learning_rate: float = setting(1e-3, doc="at its peak; warmed up over a tenth of the steps, then cosine to zero")
     weight_decay: float = setting(0.01, doc="of AdamW")
     adam_beta2: float = setting(0.99, doc="how long AdamW remembers the size of gradients")
@@ -45,6 +91,52 @@ class TrainRecipe:
     temperature: float = setting(2.0, doc="with a teacher: softens both distributions")
     threads: int = setting(2, doc="CPU threads")
     checkpoint_every: int = setting(200, doc="steps between checkpoints; a run goes on from the last one")
+
+    def __post_init__(self) -> None:
+        real = any(spec.rasters for spec in self.grounds)
+        if real != (self.classes is not None):
+            raise RecipeError("rasters need `classes`, synthetic scenes have their own", where="classes")
+        for name in ("steps", "batch", "watch_every", "patience", "threads", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise RecipeError("at least 1", where=name, got=str(getattr(self, name)))
+        if not 0 <= self.soft_share <= 1 or not 0 <= self.balanced_share <= 1 or self.temperature <= 0:
+            raise RecipeError("shares are 0 to 1, a temperature is above 0", where="soft_share, balanced_share")
+        if self.crop_px % 4 or self.crop_px > self.train.window_px:
+            raise RecipeError(
+                "a crop fits a window, and its side is a multiple of 4",
+                where="crop_px",
+                expected=f"at most {self.train.window_px}",
+                got=str(self.crop_px),
+            )
+        self._check_split()
+
+    def _check_split(self) -> None:
+        learnt = {raster.image for raster in self.train.rasters}
+        for spec in self.grounds[1:]:
+            again = learnt & {raster.image for raster in spec.rasters}
+            if again:
+                raise RecipeError(
+                    "a scene to measure on is trained on",
+                    where=", ".join(sorted(again)),
+                    todo="split by scene: give each scene to one of `train`, `watch` and `validate`",
+                )
+            if any(raster.labels is None for raster in spec.rasters):
+                raise RecipeError("ground to measure on needs labels", where="validate, watch")
+        if self.teacher is None and any(raster.labels is None for raster in self.train.rasters):
+            raise RecipeError(
+                "a raster without labels teaches nothing by itself",
+                where="train: rasters",
+                todo="give its `labels`, or a `teacher`",
+            )
+
+    @property
+    def grounds(self) -> tuple[GroundSpec, ...]:
+        return (self.train, self.validate) if self.watch is None else (self.train, self.validate, self.watch)
+
+    @property
+    def class_list(self) -> tuple[ClassInfo, ...]:
+        """In the order of the network's outputs."""
+        return self.classes or tuple(ClassInfo(id=c.id, name=c.name, rgb=c.rgb) for c in CLASSES)
 
 
 def load_train_recipe(path: Path) -> TrainRecipe:

@@ -1,0 +1,102 @@
+"""Endless batches of augmented crops, drawn from ground. A teacher's soft labels are turned with their pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchseg.train.ground import UNLABELLED, Ground
+
+SOFT_PX = 4
+"""Soft labels have a quarter of the resolution, as the logits of our networks do."""
+
+
+class Batch(NamedTuple):
+    pixels_NBHW: NDArray[np.float32]
+    labels_NHW: NDArray[np.uint8]
+    soft_NKhw: NDArray[np.float16]
+    """A teacher's logits; no classes without a teacher."""
+    seen_Nhw: NDArray[np.bool_]
+    """Where the teacher saw what the student sees: not beyond an edge or where pixels were taken away."""
+
+
+@dataclass(slots=True)
+class Crops:
+    ground: Ground
+    crop_px: int
+    batch: int
+    balanced_share: float
+    random: np.random.Generator
+    range: tuple[float, float] = (0.0, 255.0)
+    soft: Sequence[NDArray[np.float16]] = ()
+    """A teacher's logits of each window; empty without a teacher."""
+
+    def draw(self) -> Batch:
+        return Batch(*map(np.stack, zip(*(self._one() for _ in range(self.batch)), strict=True)))
+
+    def _one(self) -> Batch:
+        window, row, col = self._place()
+        span, soft = self.crop_px, np.empty((0, 1, 1), np.float16)
+        if self.soft:
+            row, col, small = row - row % SOFT_PX, col - col % SOFT_PX, span // SOFT_PX
+            down, right = row // SOFT_PX, col // SOFT_PX
+            soft = self.soft[window][:, down : down + small, right : right + small]
+        x = self.ground.pixels_WBHW[window, :, row : row + span, col : col + span].astype(np.float32)
+        y = self.ground.labels_WHW[window, row : row + span, col : col + span].copy()
+        x = self._relit(x)
+        chance, hidden = self.random.random(), np.zeros((span, span), bool)
+        if chance < 0.10:
+            self._beyond_edge(x, hidden)
+        elif chance < 0.15:
+            self._invalid(x, hidden)
+        y[hidden] = UNLABELLED
+        seen = np.asarray(~hidden.reshape(span // SOFT_PX, SOFT_PX, span // SOFT_PX, SOFT_PX).any((1, 3)))
+        return Batch(*self._turned(x, y, soft, seen))  # last, so that edges lie on every side
+
+    def _place(self) -> tuple[int, int, int]:
+        labels = self.ground.labels_WHW
+        limit = labels.shape[1] - self.crop_px
+        known = [number for number, places in self.ground.places.items() if len(places)]
+        if self.random.random() < self.balanced_share and known:
+            places = self.ground.places[int(self.random.choice(known))]
+            window, row, col = places[self.random.integers(len(places))]
+            row, col = (np.clip(v - self.random.integers(self.crop_px), 0, limit) for v in (row, col))
+        else:
+            window, row, col = self.random.integers(0, [labels.shape[0], limit + 1, limit + 1])
+        return int(window), int(row), int(col)
+
+    def _turned(self, *arrays: NDArray[Any]) -> list[NDArray[Any]]:
+        turns, mirrored = int(self.random.integers(4)), self.random.random() < 0.5
+        turned = [np.rot90(array, turns, (-2, -1)) for array in arrays]
+        return [np.ascontiguousarray(array[..., ::-1] if mirrored else array) for array in turned]
+
+    def _relit(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Another light, another season: gain a band, offset, a little noise."""
+        low, high = self.range
+        step = np.float32((high - low) / 255)
+        gain = self.random.normal(1.0, 0.08) * self.random.normal(1.0, 0.03, (x.shape[0], 1, 1))
+        offset = np.float32(self.random.normal(0.0, 4.0)) * step
+        noise = self.random.normal(0.0, 1.5, x.shape).astype(np.float32) * step
+        relit: NDArray[np.float32] = np.clip(x * gain.astype(np.float32) + offset + noise, low, high)
+        return relit
+
+    def _beyond_edge(self, x: NDArray[Any], hidden: NDArray[np.bool_]) -> None:
+        """As at the scene's edge: the last row or column is repeated, and nothing is labelled there."""
+        cut = int(self.random.integers(1, self.crop_px // 3))
+        if self.random.random() < 0.5:
+            x[:, -cut:], hidden[-cut:] = x[:, -cut - 1 : -cut], True
+        else:
+            x[:, :, -cut:], hidden[:, -cut:] = x[:, :, -cut - 1 : -cut], True
+
+    def _invalid(self, x: NDArray[Any], hidden: NDArray[np.bool_]) -> None:
+        """As where the scene has no data: the mean of each band, behind a slanted line."""
+        rows, cols = np.mgrid[: self.crop_px, : self.crop_px]
+        angle = self.random.uniform(0.0, 2 * np.pi)
+        middle = self.crop_px / 2
+        side = (rows - middle) * np.sin(angle) + (cols - middle) * np.cos(angle) > self.random.uniform(0.0, middle)
+        hidden[side] = True
+        x[:, side] = np.rint(self.ground.mean)[:, None]

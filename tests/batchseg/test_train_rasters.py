@@ -1,0 +1,158 @@
+"""Training from real rasters: the split, the classes, and that pixels come as in a run."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from batchseg.errors import BundleError, RecipeError, SceneError
+from batchseg.model.bundle import load_bundle
+from batchseg.model.contract import ClassInfo
+from batchseg.train.ground import UNLABELLED, open_ground
+from batchseg.train.loop import train
+from batchseg.train.recipe import GroundSpec, LabelledRaster, TrainRecipe, load_train_recipe
+from tests.batchseg.scene_rasters import UTM, write
+
+MADE = "2026-01-31T00:00:00Z"
+CLASSES = (ClassInfo(id=7, name="dark", rgb=(0, 0, 0)), ClassInfo(id=2, name="bright", rgb=(255, 255, 0)))
+COLOURS = {"red": 0, "green": 1, "blue": 2}
+
+
+def write_pair(folder: Path, name: str, *, shape: tuple[int, int] = (100, 90), **facts: Any) -> LabelledRaster:
+    """Bright ground is class 2, dark ground class 7; the first rows have no label."""
+    rng = np.random.default_rng(len(name))
+    bright_HW = rng.random((shape[0] // 10, shape[1] // 10)).repeat(10, 0).repeat(10, 1) > 0.5
+    pixels_BHW = (np.where(bright_HW, 200, 60) + rng.integers(-9, 9, (3, *shape))).astype(np.uint8)
+    labels_HW = np.where(bright_HW, 2, 7).astype(np.uint8)
+    labels_HW[:4] = 255
+    image = write(folder / f"{name}.tif", pixels_BHW, names=tuple(COLOURS), **UTM, **facts)
+    labels = write(folder / f"{name}_labels.tif", labels_HW[None], **UTM)
+    return LabelledRaster(image=str(image), labels=str(labels))
+
+
+def recipe_of(train_: LabelledRaster, validate: LabelledRaster, **changes: Any) -> TrainRecipe:
+    values: dict[str, Any] = {
+        "name": "real-net",
+        "tier": "bulk",
+        "architecture": {"kind": "bulknet", "width": 8},
+        "halo_px": 16,
+        "train": GroundSpec(rasters=(train_,), window_px=64),
+        "validate": GroundSpec(rasters=(validate,), window_px=64),
+        "classes": CLASSES,
+        "gsd_m": (5.0, 20.0),
+        "crop_px": 32,
+        "batch": 4,
+        "steps": 40,
+        "learning_rate": 0.02,
+        "threads": 1,
+        "limits": "Two shades.",
+    }
+    return TrainRecipe(**(values | changes))
+
+
+def quietly(step: int, steps: int, facts: dict[str, float]) -> None:
+    assert step <= steps
+
+
+def test_windows_cover_a_raster_and_nothing_beyond_it_is_labelled(tmp_path: Path) -> None:
+    pair = write_pair(tmp_path, "scene")
+    recipe = recipe_of(pair, write_pair(tmp_path, "other"))
+    ground = open_ground(recipe.train, recipe)
+    assert ground.pixels_WBHW.shape == (4, 3, 64, 64)  # 100 x 90, two by two
+    known = ground.labels_WHW != UNLABELLED
+    assert known.sum() == 96 * 90
+    assert ground.names == ("dark", "bright")
+    bright = ground.pixels_WBHW.mean(1)[known] > 130
+    np.testing.assert_array_equal(ground.labels_WHW[known], bright.astype(np.uint8))
+    # The edge is repeated, as in a run.
+    np.testing.assert_array_equal(ground.pixels_WBHW[1, :, :, 26:], ground.pixels_WBHW[1, :, :, 25:26].repeat(38, 2))
+
+
+def test_what_is_invalid_is_filled_with_the_mean_that_the_bundle_has(tmp_path: Path) -> None:
+    mask_HW = np.full((100, 90), 255, np.uint8)
+    mask_HW[:, :30] = 0
+    pair = write_pair(tmp_path, "scene", mask_HW=mask_HW)
+    recipe = recipe_of(pair, write_pair(tmp_path, "other"))
+    ground = open_ground(recipe.train, recipe)
+    np.testing.assert_array_equal(ground.pixels_WBHW[0, :, 50, 3], np.rint(ground.mean))
+    assert (ground.labels_WHW[0, :, :30] == UNLABELLED).all()
+    given = open_ground(recipe.train, recipe, fill=(1.0, 2.0, 3.0))
+    np.testing.assert_array_equal(given.pixels_WBHW[0, :, 50, 3], (1, 2, 3))
+    np.testing.assert_allclose(given.mean, ground.mean)
+
+
+def test_a_draw_of_windows_is_seeded_and_bounded(tmp_path: Path) -> None:
+    pair = write_pair(tmp_path, "scene", shape=(200, 200))
+    recipe = recipe_of(pair, write_pair(tmp_path, "other"))
+    spec = replace(recipe.train, windows=3)
+    ground, again, other = (open_ground(spec, replace(recipe, seed=seed)) for seed in (0, 0, 5))
+    assert len(ground.pixels_WBHW) == 3
+    assert ground.digest == again.digest != other.digest
+
+
+def test_training_on_rasters_makes_a_bundle_of_its_own_classes(tmp_path: Path) -> None:
+    recipe = recipe_of(write_pair(tmp_path, "scene"), write_pair(tmp_path, "another"))
+    bundle = load_bundle(str(train(recipe, tmp_path / "out", made=MADE, commit="abc", show=quietly)))
+    contract = bundle.contract
+    assert contract.classes == CLASSES
+    assert contract.gsd_m == (5.0, 20.0)
+    assert set(contract.quality["iou"]) == {"dark", "bright"}
+    assert contract.quality["miou"] > 0.6
+    assert contract.lineage["commit"] == "abc"
+    assert set(contract.lineage["data"]) == {"train", "validate"}
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "another.tif, never trained on" in card
+    assert "Two shades." in card
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"classes": CLASSES[:1]}, "labels hold what is no class"),
+        ({"dtype": "uint16"}, "data type"),
+        ({"bands": ("red", "green", "nir")}, "nir"),
+    ],
+)
+def test_rasters_that_do_not_fit_are_refused(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+    recipe = recipe_of(write_pair(tmp_path, "scene"), write_pair(tmp_path, "other"), **change)
+    with pytest.raises((BundleError, RecipeError, SceneError), match=said):
+        train(recipe, tmp_path / "out", made=MADE, show=quietly)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scene_is_never_on_both_sides_of_a_split() -> None:
+    pair = LabelledRaster(image="a.tif", labels="b.tif")
+    with pytest.raises(RecipeError, match=r"a\.tif: a scene to measure on is trained on"):
+        recipe_of(pair, pair)
+    with pytest.raises(RecipeError, match="teaches nothing"):
+        recipe_of(LabelledRaster(image="c.tif"), pair)
+    with pytest.raises(RecipeError, match="needs labels"):
+        recipe_of(pair, LabelledRaster(image="c.tif"))
+
+
+def test_the_recipe_as_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        "name: n\ntier: bulk\narchitecture: {kind: bulknet}\nhalo_px: 32\n"
+        "train: {rasters: [{image: a.tif, labels: b.tif}]}\nvalidate: {rasters: [{image: c.tif, labels: d.tif}]}\n"
+        "classes: [{id: 0, name: land, rgb: [1, 2, 3]}]\n"
+    )
+    assert load_train_recipe(path).class_list == (ClassInfo(id=0, name="land", rgb=(1, 2, 3)),)
+    path.write_text(path.read_text() + "crop_px: 2048\n")
+    with pytest.raises(RecipeError, match="a crop fits a window"):
+        load_train_recipe(path)
+
+
+def test_wider_types_are_scaled_as_in_a_run(tmp_path: Path) -> None:
+    pair = write_pair(tmp_path, "scene")
+    wide: NDArray[np.uint16] = np.random.default_rng(0).integers(0, 4000, (3, 100, 90)).astype(np.uint16)
+    image = write(tmp_path / "wide.tif", wide, names=tuple(COLOURS), **UTM)
+    recipe = recipe_of(LabelledRaster(image=str(image), labels=pair.labels), pair, scale=(0.0, 4000.0))
+    ground = open_ground(recipe.train, recipe)
+    assert ground.pixels_WBHW.dtype == np.uint8
+    np.testing.assert_array_equal(ground.pixels_WBHW[0, 0], np.rint(wide[0, :64, :64] * np.float32(255 / 4000)))
