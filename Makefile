@@ -4,6 +4,7 @@
 # make venv       just the environment (CUDA=1: the locked environment of GPU nodes)
 # make lock       renew the lock files from pyproject.toml
 # make zoo        train the shipped bundles again
+# make chaos      hurt a real cluster at random, for as long as you like
 # make bench      the measurements behind every figure in docs/
 
 SHELL := /bin/bash
@@ -15,7 +16,7 @@ LOCK := requirements/$(if $(CUDA),cuda,cpu).txt
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: system-programs venv docs golden test test-real demo lint format lock zoo bench clean
+.PHONY: system-programs venv docs golden chaos test test-real demo lint format lock zoo bench clean
 
 venv: .venv/ready-$(notdir $(LOCK))
 
@@ -67,6 +68,10 @@ system-programs:
 
 test-real: venv system-programs
 	$(BIN)/python -m pytest -m real --timeout 900
+
+# A cluster that is hurt at random; prints its seed. make chaos SEED=7 ROUNDS=20
+chaos: venv
+	$(BIN)/python -m tests.jobs.chaos $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 # uv resolves; CPU environments leave CUDA's packages out, since torch's CPU build does not want them.
 lock: venv

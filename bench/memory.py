@@ -71,7 +71,7 @@ def write_raster(path: Path, size_px: int) -> None:
 
 def measure_one(scene: Path, output: Path) -> None:
     """In a process of its own: run, and print both peaks."""
-    from jobs.raypool import open_ray_pool  # noqa: PLC0415 - Ray starts with the child only
+    from jobs.raypool import open_ray_pool
 
     recipe = Recipe(scenes=(str(scene),), output=str(output), models=Models(bulk="zoo:synthetic-bulk"))
     fleet = Fleet(pools=(PoolSpec(cpus=1.0),))

@@ -62,13 +62,21 @@ class _PlainLines:
 
 def facts(s: Snapshot) -> str:
     workers = counted(s.num_workers, "worker")
+    if s.num_draining:
+        workers += f" ({s.num_draining} leaving)"
     parts = [f"{s.num_done}/{s.num_chunks}", workers, f"{s.mpx_per_s:.2f} Mpx/s", money(s.usd)]
+    if s.num_preempted:
+        parts.append(f"{s.num_preempted} preempted")
+    if s.num_retries:
+        parts.append(counted(s.num_retries, "failed attempt"))
     if s.num_failed:
         parts.append(f"{s.num_failed} given up")
     if s.chunks_ended:
         parts.append(f"{'' if s.sheets_ended else 'writing '}GeoTIFFs {s.num_sheets_done}/{s.num_sheets}")
     elif s.left_s is not None:
         parts.append(f"{duration(s.left_s)} left")
+    if s.message:
+        parts.append(s.message)
     return " · ".join(parts)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from batchseg.recipe import Fleet
     from batchseg.runs.drive import Stop
     from batchseg.runs.job import Job
+    from batchseg.runs.progress import Snapshot
     from batchseg.runs.session import OpenPool, Options
 
 HELP = "run or resume a recipe"
@@ -52,18 +53,19 @@ def main(args: argparse.Namespace) -> int:
     from jobs.display import print_summary, shown  # noqa: PLC0415
 
     recipe = load_recipe(args.recipe)
-    fleet = _fleet(load_fleet(args.fleet), args.workers)
+    fleet = fleet_of(load_fleet(args.fleet), args.workers)
     resolved = resolve(recipe)
     stop = Stop()
     options = _options(args, resolved.job, stop)
-    with _Signals(stop), shown(quiet=args.quiet) as show:
-        options = dataclasses.replace(options, show=show)
-        outcome = run(recipe, fleet, open_pool=_pool(args, fleet), options=options, resolved=resolved)
+    with Signals(stop), shown(quiet=args.quiet) as show:
+        open_pool = pool_of(args, fleet)
+        options = with_metrics(dataclasses.replace(options, show=show), open_pool)
+        outcome = run(recipe, fleet, open_pool=open_pool, options=options, resolved=resolved)
     print_summary(outcome)
     return outcome.exit_status
 
 
-def _fleet(fleet: Fleet, workers: int | None) -> Fleet:
+def fleet_of(fleet: Fleet, workers: int | None) -> Fleet:
     if workers is None:
         return fleet
     from batchseg.errors import RecipeError  # noqa: PLC0415
@@ -77,10 +79,11 @@ def _fleet(fleet: Fleet, workers: int | None) -> Fleet:
     return dataclasses.replace(fleet, pools=(dataclasses.replace(fleet.pools[0], workers=workers),))
 
 
-def _pool(args: argparse.Namespace, fleet: Fleet) -> OpenPool | None:
+def pool_of(args: argparse.Namespace, fleet: Fleet) -> OpenPool | None:
     """None is the pool in this process."""
     if getattr(args, "in_cluster", False) and "RAY_ADDRESS" not in os.environ:
-        from jobs.raypool import join_ray, open_ray_pool  # noqa: PLC0415 - Ray takes a second to import
+        from jobs.cluster import join_ray  # noqa: PLC0415
+        from jobs.raypool import open_ray_pool  # noqa: PLC0415 - Ray takes a second to import
 
         if join_ray("auto"):
             return open_ray_pool
@@ -89,6 +92,21 @@ def _pool(args: argparse.Namespace, fleet: Fleet) -> OpenPool | None:
     from jobs.raypool import open_ray_pool  # noqa: PLC0415 - Ray takes a second to import
 
     return open_ray_pool
+
+
+def with_metrics(options: Options, open_pool: OpenPool | None) -> Options:
+    """On Ray, what is shown here is shown by Ray's metrics too."""
+    if open_pool is None or open_pool.__module__ != "jobs.raypool":
+        return options
+    from jobs.metrics import RayMetrics  # noqa: PLC0415 - Ray takes a second to import
+
+    metrics, show = RayMetrics(), options.show
+
+    def show_both(snapshot: Snapshot) -> None:
+        show(snapshot)
+        metrics.show(snapshot)
+
+    return dataclasses.replace(options, watchers=(*options.watchers, metrics), show=show_both)
 
 
 def _options(args: argparse.Namespace, job: Job, stop: Stop) -> Options:
@@ -103,7 +121,7 @@ def _options(args: argparse.Namespace, job: Job, stop: Stop) -> Options:
     return Options(wanted=wanted.__contains__, retry_quarantined=args.retry_quarantined, stop=stop)
 
 
-class _Signals:
+class Signals:
     """The first interrupt lets the chunks in hand end; the second leaves at once. Both can be resumed."""
 
     def __init__(self, stop: Stop) -> None:

@@ -9,6 +9,7 @@ I4): the folder belongs to another recipe.
 
     run/recipe.json                 the resolved recipe and its fingerprint
     run/records/SCENE/R_C.json      one committed chunk
+    run/segments/NUMBER.jsonl       a thousand of them (ledger/segments.py)
     run/sheets/SCENE/R_C.json       one published set of GeoTIFFs
     run/stints/WORKER.json          one worker's life
     run/quarantine/SCENE/R_C.json   what was given up, with its story; removed when it is done after all
@@ -17,13 +18,14 @@ I4): the folder belongs to another recipe.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from batchseg.errors import ForeignRunError
 from batchseg.ledger.keys import ChunkKey, TaskKey
 from batchseg.ledger.records import Record, SheetRecord, Stint, from_json, to_json
+from batchseg.ledger.segments import read_segment, segment_keys, without, write_segment
 from batchseg.store import Store, get_json
 
 RECIPE_KEY = "run/recipe.json"
@@ -49,14 +51,46 @@ class Ledger:
         self.store.put(record_key(record.key), to_json(record))
 
     def record(self, key: ChunkKey) -> Record | None:
+        return self.records_of([key]).get(key)
+
+    def fresh(self, key: ChunkKey) -> Record | None:
+        """A record that the driver may not have heard of; what it has seen may be in a segment by now."""
         try:
             content = self.store.get(record_key(key))
         except FileNotFoundError:
             return None
         return cast("Record", from_json(Record, content, where=record_key(key)))
 
+    def records_of(self, keys: Iterable[ChunkKey]) -> dict[ChunkKey, Record]:
+        """Those of these chunks that are committed."""
+        single = {key: self.fresh(key) for key in keys}
+        missing = {key for key, record in single.items() if record is None}
+        found = self._in_segments(missing) if missing else {}
+        return found | {key: record for key, record in single.items() if record is not None}
+
     def records(self) -> Iterator[Record]:
-        return self._all(Record, "run/records")
+        """Single ones are listed first and count most: see ledger/segments.py."""
+        single = {record.key: record for record in self._all(Record, "run/records")}
+        segments = segment_keys(self.store)
+        if not segments:
+            return iter(single.values())
+        found: dict[ChunkKey, Record] = {}
+        for key in segments:
+            found.update((record.key, record) for record in read_segment(self.store, key))
+        found.update(single)
+        return iter([found[key] for key in sorted(found)])
+
+    def _in_segments(self, keys: set[ChunkKey]) -> dict[ChunkKey, Record]:
+        segments = segment_keys(self.store)
+        return {r.key: r for key in segments for r in read_segment(self.store, key) if r.key in keys}
+
+    def compact(self, records: Sequence[Record]) -> None:
+        """Put committed records into one segment, and only then remove them; only the driver does this."""
+        last = segment_keys(self.store)[-1:]
+        number = 1 + int(last[0].rpartition("/")[2].partition(".")[0]) if last else 0
+        write_segment(self.store, number, records)
+        for record in records:
+            self.store.delete(record_key(record.key))
 
     def sheets(self) -> Iterator[SheetRecord]:
         return self._all(SheetRecord, "run/sheets")
@@ -66,11 +100,19 @@ class Ledger:
 
     def _all(self, kind: type[K], prefix: str) -> Iterator[K]:
         for key, _ in sorted(self.store.names(prefix)):
-            yield cast("K", from_json(kind, self.store.get(key), where=key))
+            try:
+                content = self.store.get(key)
+            except FileNotFoundError:
+                continue  # of a run that goes on beside: it was put into a segment, or is made again
+            yield cast("K", from_json(kind, content, where=key))
 
     def forget(self, task: TaskKey) -> None:
         """Drop the record of a task whose objects are damaged, before it is made again."""
         self.store.delete(record_key(task))
+        if isinstance(task, ChunkKey):
+            for key in segment_keys(self.store):
+                if any(record.key == task for record in read_segment(self.store, key)):
+                    without(self.store, key, task)
 
     def beat(self, stint: Stint) -> None:
         self.store.put(f"run/stints/{stint.worker}.json", to_json(stint))

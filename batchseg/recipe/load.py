@@ -44,6 +44,11 @@ def load_fleet(path: str | Path | None) -> Fleet:
     return Fleet() if path is None else _load(Fleet, path, "fleet")
 
 
+def load_as(kind: type[T], path: str | Path, what: str) -> T:
+    """Read any other settings file in the same strict way."""
+    return _load(kind, path, what)
+
+
 def _load(kind: type[T], path: str | Path, what: str) -> T:
     try:
         text = Path(path).read_text("utf-8")

@@ -76,7 +76,7 @@ def estimate(resolved: Resolved, fleet: Fleet, output: Path) -> Estimate:
     pixels = sum(rows * cols for rows, cols in (scene.shape_px for scene in scenes))
     output_bytes = int(pixels * OUTPUT_BYTES_PER_PX)
     _refuse_what_cannot_fit(job, worker_bytes, fleet, output_bytes, output)
-    device = device_of(fleet.pools[0].device, job)
+    device = device_of(fleet.pools[0], job, in_process=fleet == Fleet())
     per_tile_s = {tier: bundle.contract.numerics[device].seconds_per_tile for tier, bundle in resolved.bundles.items()}
     share = len(todo.chunks) / max(todo.num_total, 1)
     seconds, notes = _seconds(scenes, per_tile_s, share, fleet)

@@ -11,10 +11,11 @@ import numpy as np
 
 from batchseg.engine.segment import Model
 from batchseg.engine.tiers import Tier
-from batchseg.errors import BundleError
+from batchseg.errors import BundleError, RecipeError
 from batchseg.model.bundle import load_bundle
 from batchseg.model.contract import Backend
 from batchseg.model.segmenter import open_segmenter
+from batchseg.recipe import PoolSpec
 from batchseg.runs.job import Job
 from batchseg.runs.worker import WorkerSpec
 
@@ -31,6 +32,8 @@ def open_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str
     """Every tier's model, and the numeric environment that its output bytes depend on."""
     models: dict[Tier, Model] = {}
     environment = {"device": spec.device, "processor": _processor(), "python": platform.python_version()}
+    if spec.device == "cuda":
+        environment["gpu"] = _gpu()
     scene = next(iter(job.scenes.values()))
     for tier, wanted in job.models.items():
         bundle = load_bundle(wanted.ref)
@@ -53,12 +56,21 @@ def open_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str
     return models, environment
 
 
-def device_of(wanted: Literal["auto", "cpu", "cuda"], job: Job) -> Literal["cpu", "cuda"]:
-    """`auto` is CUDA where there is one and all models have numerics for it, else the CPU.
+def device_of(pool: PoolSpec, job: Job, *, in_process: bool) -> Literal["cpu", "cuda"]:
+    """`auto` is CUDA where a worker gets a GPU and all models have numerics for it, else the CPU.
 
-    Importing torch to find out takes seconds, so the driver's file is asked.
+    On Ray a worker gets the GPUs that its pool asks for and sees no other, wherever it runs. In this process it sees
+    what this machine has; importing torch to find out takes seconds, so the driver's file is asked.
     """
-    device = wanted if wanted != "auto" else "cuda" if _can_cuda(job) and Path("/dev/nvidia0").exists() else "cpu"
+    has_gpu = Path("/dev/nvidia0").exists() if in_process else pool.gpus > 0
+    device = pool.device if pool.device != "auto" else "cuda" if has_gpu and _can_cuda(job) else "cpu"
+    if device == "cuda" and not in_process and not pool.gpus:
+        raise RecipeError(
+            "on Ray a worker sees only the GPUs that its pool asks for",
+            where=f"pools: {pool.name}",
+            expected="`gpus` above 0 with `device: cuda`",
+            got="gpus: 0",
+        )
     for model in job.models.values():
         if device not in model.devices:
             raise BundleError(
@@ -73,6 +85,13 @@ def device_of(wanted: Literal["auto", "cpu", "cuda"], job: Job) -> Literal["cpu"
 
 def _can_cuda(job: Job) -> bool:
     return all("cuda" in model.devices for model in job.models.values())
+
+
+def _gpu() -> str:
+    """Its name: another kind of GPU may round differently."""
+    import torch  # noqa: PLC0415 - seconds to import
+
+    return torch.cuda.get_device_name()
 
 
 def _processor() -> str:

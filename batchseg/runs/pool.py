@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from batchseg.ledger.records import Record, SheetRecord
-from batchseg.runs.runstate import Assign, Event, TaskDone, TaskFailed, WorkerReady
+from batchseg.runs.events import (
+    Assign,
+    Event,
+    TaskDone,
+    TaskFailed,
+    WorkerLost,
+    WorkerReady,
+)
 from batchseg.runs.worker import Failure, Worker
 
 
@@ -20,6 +27,14 @@ class Report:
     record: Record | SheetRecord | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that changes nothing for any task, but that whoever runs this wants to know."""
+
+    kind: str
+    facts: dict[str, Any]
+
+
 class Pool(Protocol):
     """Workers somewhere. Nothing here decides anything."""
 
@@ -27,8 +42,16 @@ class Pool(Protocol):
         """Hand a task over; what becomes of it comes back from `poll`."""
         ...
 
-    def poll(self, timeout_s: float) -> list[Report]:
+    def poll(self, timeout_s: float) -> list[Report | Note]:
         """What happened since the last call; waits up to `timeout_s` for something."""
+        ...
+
+    def resize(self, num_open: int) -> None:
+        """So many tasks have not ended: have no more workers than that, within each pool's least and most."""
+        ...
+
+    def dismiss(self, loss: WorkerLost) -> None:
+        """End this worker now; the loss comes back from `poll`."""
         ...
 
     def close(self) -> None:
@@ -57,19 +80,25 @@ class LocalPool:
             raise RuntimeError(f"{assign} came before its worker was ready")
         self._running[self._threads.submit(self._worker.attempt, assign.task, assign.attempt)] = assign
 
-    def poll(self, timeout_s: float) -> list[Report]:
+    def resize(self, num_open: int) -> None:
+        """It is always one."""
+
+    def dismiss(self, loss: WorkerLost) -> None:
+        """A thread cannot be ended, and there is no other worker who could take over."""
+
+    def poll(self, timeout_s: float) -> list[Report | Note]:
         if self._opening is not None:
             return self._poll_opening(self._opening, timeout_s)
         done, _ = wait(self._running, timeout_s, FIRST_COMPLETED)
         return [report_of(self._running.pop(future), future.result()) for future in done]
 
-    def _poll_opening(self, opening: Future[Worker], timeout_s: float) -> list[Report]:
+    def _poll_opening(self, opening: Future[Worker], timeout_s: float) -> list[Report | Note]:
         """A worker that cannot be opened here never will: its error ends the run."""
         done, _ = wait([opening], timeout_s)
         if not done:
             return []
         self._worker, self._opening = opening.result(), None
-        return [Report(WorkerReady(self._worker.spec.name))]
+        return [Report(WorkerReady(self._worker.spec.name, self._worker.spec.usd_per_hour))]
 
     def close(self) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)

@@ -20,6 +20,14 @@ class Snapshot:
     num_sheets: int
     num_sheets_done: int
     num_workers: int
+    num_draining: int
+    """Of these, workers on nodes that are going away."""
+    num_preempted: int
+    """Workers lost through no fault of theirs."""
+    num_retries: int
+    """Attempts that failed."""
+    message: str | None
+    """What whoever watches should know now, like a worker that nobody has room for."""
     valid_px: int
     elapsed_s: float
     usd: float
@@ -47,7 +55,7 @@ class Progress:
     num_before: int
     num_sheets: int
     usd_before: float
-    usd_per_hour: float
+    head_usd_per_hour: float
     max_usd: float | None
     stop: Stop
     show: Callable[[Snapshot], None]
@@ -59,18 +67,49 @@ class Progress:
     _num_sheets_done: int = 0
     _valid_px: int = 0
     _workers: set[str] = field(default_factory=set)
+    _usd_per_hour: dict[str, float] = field(default_factory=dict)
+    """Of each worker that is somewhere, ready or not: what could not be placed costs nothing."""
+    _draining: set[str] = field(default_factory=set)
+    _usd: float = 0.0
+    _paid_s: float = field(init=False)
+    _num_preempted: int = 0
+    _num_retries: int = 0
+    _message: str | None = None
 
     def __post_init__(self) -> None:
-        self._begun_s = self.now()
+        self._begun_s = self._paid_s = self.now()
 
     def event(self, kind: str, **facts: Any) -> None:
-        if kind == "WorkerReady":
-            self._workers.add(facts["worker"])
-            self._first_s = self._first_s or self.now()
-        elif kind == "worker_lost":
-            self._workers.discard(facts["worker"])
-        elif kind == "quarantined":
-            self._num_failed += 1
+        self._pay()
+        match kind:
+            case "worker_placed":
+                self._usd_per_hour[facts["worker"]] = facts["usd_per_hour"]
+            case "worker_ready":
+                self._workers.add(facts["worker"])
+                self._usd_per_hour[facts["worker"]] = facts["usd_per_hour"]
+                self._first_s = self._first_s or self.now()
+                self._message = None
+            case "worker_draining":
+                self._draining.add(facts["worker"])
+            case "worker_lost" | "worker_retired":
+                self._workers.discard(facts["worker"])
+                self._usd_per_hour.pop(facts["worker"], None)
+                self._draining.discard(facts["worker"])
+                self._num_preempted += kind == "worker_lost" and facts["what"] == "preemption"
+            case "task_failed":
+                self._num_retries += 1
+            case "quarantined":
+                self._num_failed += 1
+            case "unplaced":
+                self._message = facts["why"]
+            case _:
+                pass
+
+    def _pay(self) -> None:
+        """For the time since the last call, at what was there."""
+        now_s = self.now()
+        self._usd += (now_s - self._paid_s) * (self.head_usd_per_hour + sum(self._usd_per_hour.values())) / 3600
+        self._paid_s = now_s
 
     def committed(self, record: Record | SheetRecord) -> None:
         if isinstance(record, Record):
@@ -86,6 +125,7 @@ class Progress:
         self.show(snapshot)
 
     def snapshot(self) -> Snapshot:
+        self._pay()
         elapsed_s = self.now() - self._begun_s
         left = self.num_chunks - self.num_before - len(self._done) - self._num_failed
         working_s = self.now() - self._first_s if self._first_s is not None else 0.0
@@ -96,8 +136,12 @@ class Progress:
             num_sheets=self.num_sheets,
             num_sheets_done=self._num_sheets_done,
             num_workers=len(self._workers),
+            num_draining=len(self._draining & self._workers),
+            num_preempted=self._num_preempted,
+            num_retries=self._num_retries,
+            message=self._message,
             valid_px=self._valid_px,
             elapsed_s=elapsed_s,
-            usd=self.usd_before + elapsed_s * self.usd_per_hour / 3600,
+            usd=self.usd_before + self._usd,
             left_s=working_s / len(self._done) * left if self._done else None,
         )

@@ -5,140 +5,80 @@ Theory of operation
 The run state decides and never acts: it knows no clock, no storage, no Ray. Whoever drives it feeds it one event at a
 time and carries out the instructions that come back:
 
-    WorkerReady, WorkerLost, WorkerDraining,   ->   Assign(worker, task, attempt)
-    TaskDone, TaskFailed, TaskUndone,               Quarantine(task, story)
-    StopFeeding                                     Finish(quarantined)
+    WorkerReady, WorkerDraining, WorkerLost,   ->   Assign(worker, task, attempt)
+    WorkerRetired, TaskDone, TaskFailed,            Dismiss(worker, why)
+    TaskUndone, StopFeeding                         Quarantine(task, story), Finish(quarantined)
 
 A task is in exactly one place at any time: *waiting* (a sheet whose chunks are not all settled), *pending*, *held* by
-one worker, *done* or *quarantined*. Every event moves tasks between places and then idle workers are filled from
-`pending`, so nothing else has to be called. Three counters a task are kept apart, because they mean different things:
-failures (the task's fault, few allowed), preemptions (the worker went away, many allowed, but not endlessly: a chunk
-that kills every worker is poison too) and out-of-memory (a failure whose remedy is known). A report from a worker that
-no longer holds the task is ignored. The state ends: each task leaves by being done or quarantined, and both counters
-have limits (invariant I5).
+one worker, *done* or *quarantined*. Every event moves tasks between places and then hungry workers are filled from
+`pending`, the cheapest first, so nothing else has to be called. Three counters a task are kept apart, because they mean
+different things: failures (the task's fault, few allowed), preemptions (the worker went away, many allowed, but not
+endlessly: a chunk that kills every worker is poison too) and out-of-memory (a failure whose remedy is known). A report
+from a worker that no longer holds the task is ignored. The state ends: each task leaves by being done or quarantined,
+and all counters have limits (invariant I5).
 
 A task that ran out of memory, or was held twice by a worker that was lost, is a *suspect*: from then on it has a worker
 to itself. So it has the memory to itself too, and poison is not the end of the tasks that happen to be held with it.
 
+A task that failed goes to another worker than the one it failed on, while there is one. A worker on which task after
+task fails, while others succeed, is sick: it is dismissed before it can use up everybody's attempts.
+
 A sheet waits until each of its chunks is done or quarantined. A committed chunk found damaged while its sheet is made
-becomes pending again (`TaskUndone`), and the sheet waits for it once more.
+becomes pending again (`undone`), and the sheet waits for it once more.
+
+A decision costs the same whatever the number of tasks and of busy workers: only hungry workers are looked at, and only
+the first few pending tasks (bench/dispatch.py).
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
+from batchseg.runs.events import (
+    Assign,
+    Dismiss,
+    Event,
+    Finish,
+    Instruction,
+    Quarantine,
+    StopFeeding,
+    TaskDone,
+    TaskFailed,
+    WorkerDraining,
+    WorkerLost,
+    WorkerReady,
+    WorkerRetired,
+)
+from batchseg.runs.lines import Lines, Need, needs_of
+from batchseg.runs.tally import History, Member
 
-FailureKind = Literal["failure", "out_of_memory"]
-
-SUSPECT_LOSSES = 2
-"""Workers lost with a task in hand before it is held alone; one loss is common on spot machines, and proves nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerReady:
-    worker: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerDraining:
-    """The worker will be taken away: feed it no more, let what it holds end if there is time."""
-
-    worker: str
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerLost:
-    worker: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class TaskDone:
-    worker: str
-    task: TaskKey
-
-
-@dataclass(frozen=True, slots=True)
-class TaskFailed:
-    worker: str
-    task: TaskKey
-    error: str
-    retryable: bool
-    kind: FailureKind = "failure"
-    undone: tuple[ChunkKey, ...] = ()
-    """Committed chunks that a sheet found damaged: they have to be made again first."""
-
-
-@dataclass(frozen=True, slots=True)
-class StopFeeding:
-    """Assign nothing more; finish when what is held has ended."""
-
-    why: str
-
-
-Event = WorkerReady | WorkerDraining | WorkerLost | TaskDone | TaskFailed | StopFeeding
-
-
-@dataclass(frozen=True, slots=True)
-class Assign:
-    worker: str
-    task: TaskKey
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantine:
-    task: TaskKey
-    story: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Finish:
-    quarantined: int
-    stopped: str | None
-
-
-Instruction = Assign | Quarantine | Finish
-
-
-@dataclass(slots=True)
-class _History:
-    """What happened to one task so far; kept only for tasks that something happened to."""
-
-    failures: int = 0
-    preemptions: int = 0
-    out_of_memory: int = 0
-    story: list[str] = field(default_factory=list)
-
-    @property
-    def attempts(self) -> int:
-        return self.failures + self.preemptions + self.out_of_memory
-
-    @property
-    def is_suspect(self) -> bool:
-        return self.out_of_memory > 0 or self.preemptions >= SUSPECT_LOSSES
+SICK_FAILURES = 3
+"""Failures in a row, of different tasks, before a worker is dismissed, if others succeeded meanwhile."""
 
 
 @dataclass(slots=True)
 class RunState:
     """See the module's head. `depth` tasks are handed to a worker at once, so that reads hide behind compute."""
 
-    pending: deque[TaskKey]
+    pending: Lines
     waiting: dict[SheetKey, set[ChunkKey]]
     max_failures: int
     max_preemptions: int
     depth: int
     held: dict[str, list[TaskKey]] = field(default_factory=dict)
     draining: set[str] = field(default_factory=set)
-    histories: dict[TaskKey, _History] = field(default_factory=dict)
+    histories: dict[TaskKey, History] = field(default_factory=dict)
     quarantined: set[TaskKey] = field(default_factory=set)
     stopped: str | None = None
     finished: bool = False
+    _members: dict[str, Member] = field(default_factory=dict)
+    _hungry: set[str] = field(default_factory=set)
+    """Workers that may be given a task; the only ones that a decision looks at."""
+    _num_held: int = 0
+    _num_done: int = 0
+    _num_arrived: int = 0
     _sheet_of: dict[ChunkKey, SheetKey] = field(default_factory=dict)
 
     @classmethod
@@ -150,33 +90,42 @@ class RunState:
         max_failures: int,
         max_preemptions: int,
         depth: int,
+        need_of: Callable[[TaskKey], Need] = lambda _: "any",
     ) -> RunState:
         """A run of these pending chunks and of these sheets, each with the chunks it still waits for."""
         chunks = list(chunks)
         waiting = {sheet: set(needed) for sheet, needed in sheets.items()}
-        awaited = [chunk for needed in waiting.values() for chunk in needed]
-        if len(set(chunks)) < len(chunks) or len(set(awaited)) < len(awaited) or not set(awaited) <= set(chunks):
+        sheet_of = {chunk: sheet for sheet, needed in waiting.items() for chunk in needed}
+        known, num_awaited = set(chunks), sum(map(len, waiting.values()))
+        if len(known) < len(chunks) or len(sheet_of) < num_awaited or not sheet_of.keys() <= known:
             raise ValueError("a chunk is pending once, and one sheet at most waits for it")
         ready = [sheet for sheet, needed in waiting.items() if not needed]
-        state = cls(
-            pending=deque([*chunks, *ready]),
+        return cls(
+            pending=Lines.of([*chunks, *ready], need_of),
             waiting={sheet: needed for sheet, needed in waiting.items() if needed},
             max_failures=max_failures,
             max_preemptions=max_preemptions,
             depth=depth,
+            _sheet_of=sheet_of,
         )
-        state._sheet_of = {chunk: sheet for sheet, needed in waiting.items() for chunk in needed}
-        return state
+
+    @property
+    def num_open(self) -> int:
+        """Tasks that have not ended."""
+        return len(self.pending) + len(self.waiting) + self._num_held
 
     def handle(self, event: Event) -> list[Instruction]:
         out: list[Instruction] = []
         match event:
-            case WorkerReady(worker):
-                self.held.setdefault(worker, [])
+            case WorkerReady():
+                self._welcome(event)
             case WorkerDraining(worker):
                 self.draining.add(worker)
-            case WorkerLost(worker, why):
-                out = self._lose(worker, why)
+                self._hungry.discard(worker)
+            case WorkerRetired(worker):
+                out = self._lose(WorkerLost(worker, event.why))
+            case WorkerLost():
+                out = self._lose(event)
             case TaskDone(worker, task):
                 self._done(worker, task)
             case TaskFailed():
@@ -185,35 +134,72 @@ class RunState:
                 self.stopped = self.stopped or why
         return out + self._fill() + self._finish()
 
-    def _lose(self, worker: str, why: str) -> list[Instruction]:
+    def _welcome(self, event: WorkerReady) -> None:
+        self._num_arrived += 1
+        rank = (event.usd_per_hour, self._num_arrived)
+        self._members[event.worker] = Member(event.worker, rank, needs_of(event.only))
+        self.held.setdefault(event.worker, [])
+        self._feed_again(event.worker)
+
+    def _feed_again(self, worker: str) -> None:
+        if worker not in self.draining and len(self.held[worker]) < self.depth:
+            self._hungry.add(worker)
+
+    def _lose(self, event: WorkerLost) -> list[Instruction]:
+        worker = event.worker
         self.draining.discard(worker)
+        self._hungry.discard(worker)
+        self._members.pop(worker, None)
         out: list[Instruction] = []
         for task in self.held.pop(worker, []):
-            history = self.histories.setdefault(task, _History())
-            history.preemptions += 1
-            out += self._again(task, f"{worker} was lost: {why}", give_up=history.preemptions >= self.max_preemptions)
+            self._num_held -= 1
+            history = self.histories.setdefault(task, History())
+            if event.kind == "preemption" or event.blamed not in (None, task):
+                history.preemptions += 1
+            elif event.kind == "out_of_memory":
+                history.out_of_memory += 1
+            else:
+                history.failures += 1
+            give_up = history.preemptions >= self.max_preemptions or history.tried >= self.max_failures
+            out += self._again(task, f"{worker} was lost: {event.why}", give_up=give_up)
         return out
 
     def _done(self, worker: str, task: TaskKey) -> None:
         if self._release(worker, task):
+            self._num_done += 1
+            self._members[worker].failed_in_a_row.clear()
             self._settle(task)
 
     def _failed(self, event: TaskFailed) -> list[Instruction]:
         task = event.task
         if not self._release(event.worker, task):
             return []
-        history = self.histories.setdefault(task, _History())
+        history = self.histories.setdefault(task, History())
         if event.kind == "out_of_memory":
             history.out_of_memory += 1
         else:
             history.failures += 1
-        tried = history.failures + history.out_of_memory
-        give_up = not event.retryable or tried >= self.max_failures
+        give_up = not event.retryable or history.tried >= self.max_failures
         if event.undone and isinstance(task, SheetKey) and not give_up:
             history.story.append(f"{event.worker}: {event.error}")
             self._redo(task, event.undone)
             return []
-        return self._again(task, f"{event.worker}: {event.error}", give_up=give_up)
+        history.failed_on = event.worker
+        return self._again(task, f"{event.worker}: {event.error}", give_up=give_up) + self._doubt(event)
+
+    def _doubt(self, event: TaskFailed) -> list[Instruction]:
+        """Whether it is the worker that fails, not its tasks."""
+        member = self._members[event.worker]
+        if not member.failed_in_a_row:
+            member.num_done_before = self._num_done
+        member.failed_in_a_row.add(event.task)
+        others_succeed = self._num_done > member.num_done_before
+        if len(member.failed_in_a_row) < SICK_FAILURES or not others_succeed or event.worker in self.draining:
+            return []
+        self.draining.add(event.worker)
+        self._hungry.discard(event.worker)
+        why = f"{SICK_FAILURES} tasks in a row failed on it while others were done elsewhere, last: {event.error}"
+        return [Dismiss(event.worker, why)]
 
     def _redo(self, sheet: SheetKey, chunks: tuple[ChunkKey, ...]) -> None:
         """Damaged chunks are made again before their sheet."""
@@ -221,7 +207,7 @@ class RunState:
         for chunk in dict.fromkeys(chunks):
             self._sheet_of[chunk] = sheet
             self.quarantined.discard(chunk)
-            self.histories.setdefault(chunk, _History()).story.append("its stored objects were found damaged")
+            self.histories.setdefault(chunk, History()).story.append("its stored objects were found damaged")
             self.pending.append(chunk)
 
     def _release(self, worker: str, task: TaskKey) -> bool:
@@ -230,10 +216,12 @@ class RunState:
         if task not in held:
             return False
         held.remove(task)
+        self._num_held -= 1
+        self._feed_again(worker)
         return True
 
     def _again(self, task: TaskKey, why: str, *, give_up: bool) -> list[Instruction]:
-        history = self.histories.setdefault(task, _History())
+        history = self.histories.setdefault(task, History())
         history.story.append(why)
         if not give_up:
             self.pending.append(task)  # to the back: the others are not held up by it
@@ -257,28 +245,51 @@ class RunState:
     def _fill(self) -> list[Instruction]:
         """Level by level, so that a few tasks are spread over all workers before anyone gets a second one."""
         out: list[Instruction] = []
-        if self.stopped is not None:
+        if self.stopped is not None or not self.pending or not self._hungry:
             return out
+        members = sorted((self._members[name] for name in self._hungry), key=lambda member: member.rank)
         for level in range(self.depth):
-            for worker, held in self.held.items():
-                if self.pending and len(held) == level and worker not in self.draining and self._may_join(held):
-                    task = self.pending.popleft()
-                    held.append(task)
-                    history = self.histories.get(task)
-                    out.append(Assign(worker, task, 1 + (history.attempts if history else 0)))
+            for member in members:
+                held = self.held[member.name]
+                if len(held) == level and self.pending:
+                    out += self._feed(member, held)
         return out
 
-    def _may_join(self, held: list[TaskKey]) -> bool:
-        return not held or not any(self._is_suspect(task) for task in (*held, self.pending[0]))
+    def _feed(self, member: Member, held: list[TaskKey]) -> list[Assign]:
+        if held and any(self._is_suspect(task) for task in held):
+            return []
+        task = self.pending.take(member.needs, lambda task: self._may_take(member, held, task))
+        if task is None:
+            return []
+        held.append(task)
+        self._num_held += 1
+        if len(held) >= self.depth:
+            self._hungry.discard(member.name)
+        history = self.histories.get(task)
+        return [Assign(member.name, task, 1 + (history.attempts if history else 0))]
+
+    def _may_take(self, member: Member, held: list[TaskKey], task: TaskKey) -> bool:
+        history = self.histories.get(task)
+        if history is None:
+            return True
+        if held and history.is_suspect:
+            return False
+        return history.failed_on != member.name or not self._another_can(member, task)
+
+    def _another_can(self, member: Member, task: TaskKey) -> bool:
+        need = self.pending.need_of(task)
+        return any(
+            need in other.needs and other is not member and name not in self.draining
+            for name, other in self._members.items()
+        )
 
     def _is_suspect(self, task: TaskKey) -> bool:
         history = self.histories.get(task)
         return history is not None and history.is_suspect
 
     def _finish(self) -> list[Instruction]:
-        idle = not any(self.held.values())
         ended = not self.pending and not self.waiting
-        if self.finished or not idle or not (ended or self.stopped is not None):
+        if self.finished or self._num_held or not (ended or self.stopped is not None):
             return []
         self.finished = True
         return [Finish(len(self.quarantined), None if ended else self.stopped)]

@@ -23,12 +23,15 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.output.mask import create
 from batchseg.recipe import Fleet, Recipe
 from batchseg.runs.backlog import Backlog, backlog
+from batchseg.runs.compaction import Compaction
 from batchseg.runs.drive import Drive, Stop, Watcher
 from batchseg.runs.driver import BEAT_S, Driver
 from batchseg.runs.job import Job
 from batchseg.runs.log import EventLog
 from batchseg.runs.models import device_of, open_models
 from batchseg.runs.mosaics import publish_mosaics
+from batchseg.runs.needs import need_in
+from batchseg.runs.patience import Waits
 from batchseg.runs.planfile import plan_file, write_plan
 from batchseg.runs.pool import LocalPool, Pool
 from batchseg.runs.progress import Progress, Snapshot
@@ -85,8 +88,7 @@ def run(
     resolved = resolved or resolve(recipe)
     store = store or LocalStore(Path(recipe.output))
     check_folder(store.root)
-    for pool in fleet.pools:
-        device_of(pool.device, resolved.job)
+    check_fleet(fleet, resolved.job, in_process=open_pool is None)
     Ledger(store).check(resolved.fingerprint, resolved.content)
     # geopandas takes longer to import than a small scene to segment: behind the claim, not after the last chunk.
     Thread(target=import_module, args=("batchseg.runs.table",), daemon=True).start()
@@ -97,6 +99,25 @@ def run(
         pulse = stack.enter_context(Pulse(driver.beat, every_s=BEAT_S))
         session = _Session(resolved, store, fleet, open_pool or local_pool, options, driver, pulse.check)
         return session.run()
+
+
+def check_fleet(fleet: Fleet, job: Job, *, in_process: bool) -> None:
+    """Raises where some task of the job could never be done by any pool."""
+    for pool in fleet.pools:
+        device_of(pool, job, in_process=in_process)
+        if pool.only is not None and pool.only not in job.models:
+            raise RecipeError(
+                "a pool is limited to a tier that this recipe has no model for",
+                where=f"pools: {pool.name}: only",
+                expected=" or ".join(job.models),
+                got=pool.only,
+            )
+    if len(job.models) > 1 and all(pool.only is not None for pool in fleet.pools):
+        raise RecipeError(
+            "no pool takes chunks with tiles of both tiers",
+            where="pools",
+            todo="leave `only` out for at least one of them",
+        )
 
 
 def check_folder(output: Path) -> None:
@@ -170,23 +191,26 @@ class _Session:
             num_before=len(todo.committed),
             num_sheets=len(todo.sheets),
             usd_before=spent_usd(store, head_usd_per_hour=fleet.head_usd_per_hour),
-            usd_per_hour=fleet.head_usd_per_hour + sum(pool.workers * pool.usd_per_hour for pool in fleet.pools),
+            head_usd_per_hour=fleet.head_usd_per_hour,
             max_usd=fleet.max_usd,
             stop=stop,
             show=self.options.show,
         )
+        need_of = need_in(job, limited=any(pool.only for pool in fleet.pools))
         state = RunState.start(
             todo.chunks,
             todo.sheets,
             max_failures=fleet.retries.failures,
             max_preemptions=fleet.retries.preemptions,
             depth=DEPTH,
+            need_of=need_of,
         )
+        # A worker's name begins with its pool's.
+        waits = Waits(fleet.patience, lambda worker, task: (worker.rpartition("-")[0], type(task), need_of(task)))
         pool = self.open_pool(job, store, fleet)
+        watchers: tuple[Watcher, ...] = (log, progress, Compaction(Ledger(store)), *self.options.watchers)
         try:
-            finish = Drive(
-                state, pool, Ledger(store), (log, progress, *self.options.watchers), stop, check=self.check
-            ).run()
+            finish = Drive(state, pool, Ledger(store), watchers, waits, stop, check=self.check).run()
         finally:
             pool.close()
         # A stop that was asked for while the last task ended stopped nothing.
@@ -196,7 +220,9 @@ class _Session:
 def local_pool(job: Job, store: LocalStore, fleet: Fleet) -> Pool:
     """One worker in this process, at the price of the fleet's first pool."""
     first = fleet.pools[0]
-    spec = WorkerSpec.new(pool=first.name, device=device_of(first.device, job), usd_per_hour=first.usd_per_hour)
+    spec = WorkerSpec.new(
+        pool=first.name, device=device_of(first, job, in_process=True), usd_per_hour=first.usd_per_hour
+    )
     return LocalPool(lambda: Worker(spec, job, store, open_models).open(), depth=DEPTH)
 
 

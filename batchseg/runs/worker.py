@@ -19,7 +19,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -33,10 +33,10 @@ from batchseg.ledger.records import Attempt, Record, SheetRecord, Stint
 from batchseg.ledger.stages import StageClock, paid_s
 from batchseg.output.mask import write_chunk
 from batchseg.output.sheet import DamagedChunksError, make_sheet
+from batchseg.runs.events import FailureKind
 from batchseg.runs.job import Job, SceneJob
 from batchseg.runs.measure import measure
 from batchseg.runs.pulse import Pulse
-from batchseg.runs.runstate import FailureKind
 from batchseg.scene.labels import LabelSource
 from batchseg.scene.pixels import Source
 from batchseg.scene.source import RasterSource
@@ -93,6 +93,8 @@ class Worker:
     _sources: dict[str, Source] = field(default_factory=dict)
     _device: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="device"))
     _pulse: Pulse | None = None
+    _last_tier: Tier | None = None
+    """That the device computed last; only the device's one thread sets it."""
 
     def open(self) -> Worker:
         with self.clock.stage("start", "start"):
@@ -113,7 +115,7 @@ class Worker:
         try:
             record = self._run(task, number)
         except Exception as error:  # noqa: BLE001 - the one place where anything becomes a failure of its task
-            failure = _failure_of(error)
+            failure = self._failure_of(error, task)
             self._waste_s += paid_s(self.clock.take(str(task)))
             self._failures.append(f"{task}, attempt {number}: {failure.error}")
             self._beat(ended=False)
@@ -126,7 +128,7 @@ class Worker:
             return self._make_sheet(task, number)
         if number > 1:
             # The one who had it before may have died between its record and its report.
-            committed = self._ledger.record(task)
+            committed = self._ledger.fresh(task)
             if committed is not None:
                 return committed
         return self._segment(task, number)
@@ -181,7 +183,11 @@ class Worker:
         return [HEAVY_BY_POLYGONS if (t.row, t.col) in scene.priority_tiles else BULK for t in tiles]
 
     def _timer(self, task: str) -> Callable[[Tier], AbstractContextManager[None]]:
-        return lambda tier: self.clock.stage("compute_heavy" if tier == "heavy" else "compute_bulk", task)
+        def timed(tier: Tier) -> AbstractContextManager[None]:
+            self._last_tier = tier
+            return self.clock.stage("compute_heavy" if tier == "heavy" else "compute_bulk", task)
+
+        return timed
 
     def _source(self, scene_name: str) -> Source:
         source = self._sources.get(scene_name)
@@ -195,8 +201,9 @@ class Worker:
     def _make_sheet(self, key: SheetKey, number: int) -> SheetRecord:
         begun_unix_s, name = time.time(), str(key)
         with self.clock.stage("write", name):
-            records = {chunk: self._ledger.record(chunk) for chunk in self.job.chunks_of(key)}
-            present = [record for record in records.values() if record is not None]
+            chunks = self.job.chunks_of(key)
+            committed = self._ledger.records_of(chunks)
+            records, present = {chunk: committed.get(chunk) for chunk in chunks}, list(committed.values())
             sheet = make_sheet(self.store, self.job.sheet_work(key, present), records)
         record = SheetRecord(
             key=key,
@@ -227,7 +234,29 @@ class Worker:
     def _ledger(self) -> Ledger:
         return Ledger(self.store)
 
+    def _failure_of(self, error: Exception, task: TaskKey) -> Failure:
+        if is_out_of_memory(error):
+            return Failure(error=self._out_of_memory(error, task), retryable=True, kind="out_of_memory")
+        return _failure_of(error)
+
+    def _out_of_memory(self, error: Exception, task: TaskKey) -> str:
+        """What was being done, and what to lower."""
+        tier, chunk = self._last_tier, f"{task} with chunks of {self.job.chunk_px} px"
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if tier is None or isinstance(task, SheetKey):
+            return f"out of memory on {self.spec.device} in {chunk}: {first}. Lower `tiling: chunk`"
+        model, batch = Path(self.job.models[tier].ref).name, self._models[tier].segmenter.batch
+        return (
+            f"out of memory on {self.spec.device} in {chunk}, {tier} model {model}, batch {batch}: {first}. "
+            "Lower the batch in the bundle's numerics, or `tiling: chunk`, or give the pool larger machines"
+        )
+
     def _beat(self, *, ended: bool) -> None:
+        """A beat that cannot be written is left out: the next one tells more, and no task fails for it."""
+        with suppress(OSError):
+            self._write_beat(ended=ended)
+
+    def _write_beat(self, *, ended: bool) -> None:
         self._ledger.beat(
             Stint(
                 worker=self.spec.name,
@@ -253,11 +282,17 @@ def peak_rss_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Of the host or the device; libraries that have no error of their own for it say it in words."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = ("can't allocate memory", "bad_alloc", "out of memory")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
 def _failure_of(error: Exception) -> Failure:
     if isinstance(error, DamagedChunksError):
         return Failure(error=str(error), retryable=True, undone=error.chunks)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return Failure(error=f"out of memory: {error}", retryable=True, kind="out_of_memory")
     if isinstance(error, BatchsegError):
         return Failure(error=str(error), retryable=error.retryable)
     # Unknown errors may pass (a full disk, a reset connection), so they get their retries; the story keeps the place.

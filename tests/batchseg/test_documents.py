@@ -12,6 +12,8 @@ import pytest
 
 from batchseg.recipe import load_fleet, load_recipe
 from batchseg.recipe.document import document
+from batchseg.recipe.load import load_as
+from batchseg.runs.night import Night
 from jobs.cli import EPILOG, build_parser
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +56,10 @@ def test_shipped_recipes_and_fleets_can_be_read() -> None:
     ours = [path for path in files() if re.fullmatch(r"configs/\w+\.yaml", path)]
     assert ours
     for path in ours:
-        (load_fleet if "fleet" in path else load_recipe)(ROOT / path)
+        if "nightly" in path:
+            load_as(Night, ROOT / path, "night")
+        else:
+            (load_fleet if "fleet" in path else load_recipe)(ROOT / path)
 
 
 def test_python_in_the_documents_compiles() -> None:

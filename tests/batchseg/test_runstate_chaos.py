@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 import pytest
 
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
-from batchseg.runs.runstate import (
+from batchseg.runs.events import (
     Assign,
     Event,
     Finish,
     Instruction,
     Quarantine,
-    RunState,
     StopFeeding,
     TaskDone,
     TaskFailed,
@@ -23,6 +22,7 @@ from batchseg.runs.runstate import (
     WorkerLost,
     WorkerReady,
 )
+from batchseg.runs.runstate import RunState
 
 MAX_FAILURES, MAX_PREEMPTIONS = 3, 5
 NUM_WORKERS = 4

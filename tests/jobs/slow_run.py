@@ -55,7 +55,7 @@ def use_pool(open_pool: OpenPool) -> None:
     def chosen(_: argparse.Namespace, __: Fleet) -> OpenPool:
         return open_pool
 
-    jobs.run._pool = chosen
+    jobs.run.pool_of = chosen
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, open_pool: Callable[..., Pool]) -> None:
-    monkeypatch.setattr(jobs.run, "_pool", lambda *_: open_pool)
+    monkeypatch.setattr(jobs.run, "pool_of", lambda *_: open_pool)
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -1,0 +1,32 @@
+"""Which tiers a task needs, as far as that is known before any model runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from batchseg.ledger.keys import ChunkKey, TaskKey
+from batchseg.runs.job import Job
+from batchseg.runs.lines import Need
+from tiling.grid import tiles_of
+
+
+def need_in(job: Job, *, limited: bool) -> Callable[[TaskKey], Need]:
+    """For each task of a job; `any` for all of them where no worker is `limited` to a tier."""
+    if not limited:
+        return lambda _: "any"
+    if len(job.models) == 1:
+        return lambda task: next(iter(job.models)) if isinstance(task, ChunkKey) else "any"
+    # What the bulk model is unsure of, and what is audited, turns out only while a chunk is done.
+    open_ended = getattr(job, "doubt", None) is not None or getattr(job, "audit_share", 0.0) > 0
+
+    def need(task: TaskKey) -> Need:
+        if not isinstance(task, ChunkKey):
+            return "any"
+        priority = job.scenes[task.scene].priority_tiles
+        tiles = tiles_of(job.lattice(task.scene), job.window(task))
+        heavy = sum((tile.row, tile.col) in priority for tile in tiles)
+        if heavy == len(tiles):
+            return "heavy"
+        return "both" if heavy or open_ended else "bulk"
+
+    return need

@@ -1,0 +1,211 @@
+"""What it costs to give a chunk to a worker, and to begin a run of a million chunks.
+
+    python bench/dispatch.py [--chunks 1000000] [--ray-chunks 2000]
+
+No model and no pixels: a worker that does nothing, so what is left is the driver. Each part in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
+from batchseg.ledger.records import Attempt, Measured, Record, StoredObject, TileCounts
+from batchseg.runs.events import Assign, TaskDone, WorkerReady
+from batchseg.runs.runstate import RunState
+
+LIMITS = {"plan_s": 60, "plan_gb": 1.5, "decision_us": 50, "driver_ms_a_chunk": 3, "resume_s": 60}
+
+
+def keys_of(num: int) -> list[ChunkKey]:
+    side = 1000
+    return [ChunkKey("scene", number // side, number % side) for number in range(num)]
+
+
+def record_of(key: ChunkKey, number: int = 1) -> Record:
+    return Record(
+        key=key,
+        fingerprint="f" * 32,
+        kind="done",
+        objects=tuple(
+            StoredObject(key=f"scene/mask.zarr/{layer}/{key.row}.{key.col}", size_bytes=123_456, digest="d" * 32)
+            for layer in ("labels", "confidence", "tier")
+        ),
+        measured=Measured(
+            tiles=TileCounts(bulk=60, heavy=4),
+            valid_px=1 << 24,
+            class_px=(1 << 21,) * 8,
+            area_km2=1.5,
+            class_area_km2=(0.1875,) * 8,
+            confidence_sum=1 << 30,
+            agreement=None,
+        ),
+        attempt=Attempt(
+            number=number,
+            worker="spot-0123abcd",
+            pool="spot",
+            device="cuda",
+            environment={"device": "cuda", "processor": "a processor", "torch": "2.13.0"},
+            usd_per_hour=0.5,
+            started_unix_s=1e9,
+            ended_unix_s=1e9 + 60,
+            seconds={"compute_bulk": 40.0, "read": 5.0, "write": 5.0},
+        ),
+    )
+
+
+def bench_plan(num: int) -> dict[str, float]:
+    begun_s = time.perf_counter()
+    chunks = keys_of(num)
+    RunState.start(chunks, {SheetKey("scene", 0, 0): set(chunks)}, max_failures=3, max_preemptions=20, depth=2)
+    return {"plan_s": time.perf_counter() - begun_s, "plan_gb": peak_gb()}
+
+
+def bench_decision(num: int) -> dict[str, float]:
+    """Eight workers, and then a thousand."""
+    found = {}
+    for num_workers in (8, 1000):
+        state = RunState.start(keys_of(num), {}, max_failures=3, max_preemptions=20, depth=2)
+        assigned = [i for w in range(num_workers) for i in state.handle(WorkerReady(f"w{w}", 1.0))]
+        held = [i for i in assigned if isinstance(i, Assign)]
+        begun_s, decisions = time.perf_counter(), 0
+        while held and decisions < 200_000:
+            done = held.pop(0) if num_workers < 10 else held[decisions % len(held)]
+            new = [i for i in state.handle(TaskDone(done.worker, done.task)) if isinstance(i, Assign)]
+            if num_workers < 10:
+                held += new
+            elif new:
+                held[decisions % len(held)] = new[0]
+            decisions += 1
+        found[f"decision_us_{num_workers}_workers"] = (time.perf_counter() - begun_s) / decisions * 1e6
+    return found | {"decision_us": max(found.values())}
+
+
+def bench_resume(num: int) -> dict[str, float]:
+    """Records in segments, as a driver leaves them; read, understood, and made into what is left to do."""
+    from batchseg.ledger.ledger import Ledger
+    from batchseg.ledger.segments import SEGMENT_RECORDS, write_segment
+    from batchseg.store import LocalStore
+
+    with tempfile.TemporaryDirectory() as folder:
+        store, keys = LocalStore(Path(folder), durable=False), keys_of(num)
+        begun_s = time.perf_counter()
+        for start in range(0, num, SEGMENT_RECORDS):
+            records = [record_of(key) for key in keys[start : start + SEGMENT_RECORDS]]
+            write_segment(store, start // SEGMENT_RECORDS, records)
+        written_s = time.perf_counter() - begun_s
+        begun_s = time.perf_counter()
+        committed = {record.key for record in Ledger(store).records()}
+        todo = [key for key in keys if key not in committed]
+        assert not todo
+        size = sum(size for _, size in store.names("run/segments"))
+        return {
+            "resume_s": time.perf_counter() - begun_s,
+            "compaction_s": written_s,
+            "segments_mb": size / 1e6,
+            "resume_gb": peak_gb(),
+        }
+
+
+class Nobody:
+    """The engine that does nothing, in an actor's clothes."""
+
+    def __init__(self, spec: Any, parcel: Any) -> None:
+        self._spec = spec
+
+    def place(self) -> str:
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id())
+
+    def open(self) -> str:
+        return str(self._spec.name)
+
+    def attempt(self, task: TaskKey, number: int) -> Record:
+        assert isinstance(task, ChunkKey)
+        return record_of(task, number)
+
+    def close(self) -> None: ...
+
+
+def bench_driver(num: int) -> dict[str, float]:
+    """The whole loop on Ray: run state, pool, log, progress, ledger; eight actors."""
+    import ray
+
+    import jobs.raypool
+    from batchseg.ledger.ledger import Ledger
+    from batchseg.recipe import Fleet, Patience, PoolSpec
+    from batchseg.runs.drive import Drive, Stop
+    from batchseg.runs.log import EventLog
+    from batchseg.runs.patience import Waits
+    from batchseg.runs.progress import Progress
+    from batchseg.store import LocalStore
+
+    ray.init(num_cpus=8, include_dashboard=False, configure_logging=False, log_to_driver=False)
+    jobs.raypool.ChunkWorker = Nobody  # type: ignore[misc, assignment]
+    fleet, stop = Fleet(pools=(PoolSpec(workers=8, cpus=1),)), Stop()
+    with tempfile.TemporaryDirectory() as folder:
+        store = LocalStore(Path(folder))
+        (Path(folder) / "run").mkdir()
+        state = RunState.start(keys_of(num), {}, max_failures=3, max_preemptions=20, depth=2)
+        pool = jobs.raypool.RayPool(parcel=None, devices={"local": "cpu"}, fleet=fleet, owns_ray=True)  # type: ignore[arg-type]
+        progress = Progress(
+            num_chunks=num,
+            num_before=0,
+            num_sheets=0,
+            usd_before=0.0,
+            head_usd_per_hour=0.0,
+            max_usd=None,
+            stop=stop,
+            show=lambda _: None,
+        )
+        waits = Waits(Patience(), lambda _, task: type(task))
+        log = EventLog(Path(folder) / "run" / "log.jsonl")
+        begun_s, cpu_s = time.perf_counter(), time.process_time()
+        Drive(state, pool, Ledger(store), (log, progress), waits, stop).run()
+        wall_s, cpu_s = time.perf_counter() - begun_s, time.process_time() - cpu_s
+        pool.close()
+    return {"driver_ms_a_chunk": cpu_s / num * 1e3, "chunks_per_s": num / wall_s}
+
+
+def peak_gb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+PARTS = {"plan": bench_plan, "decision": bench_decision, "resume": bench_resume, "driver": bench_driver}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chunks", type=int, default=1_000_000)
+    parser.add_argument("--ray-chunks", type=int, default=2000)
+    parser.add_argument("--part", choices=PARTS)
+    args = parser.parse_args()
+    if args.part:
+        num = args.ray_chunks if args.part == "driver" else args.chunks
+        print(json.dumps(PARTS[args.part](num)))
+        return 0
+    found: dict[str, float] = {}
+    for part in PARTS:
+        command = [sys.executable, __file__, "--part", part, "--chunks", str(args.chunks)]
+        out = subprocess.run(
+            [*command, "--ray-chunks", str(args.ray_chunks)], check=True, capture_output=True, text=True
+        ).stdout
+        found |= json.loads(out.splitlines()[-1])
+    for name, value in found.items():
+        limit = LIMITS.get(name)
+        verdict = "" if limit is None else f"   at most {limit}: {'ok' if value <= limit else 'MISSED'}"
+        print(f"{name:28} {value:10.3f}{verdict}")
+    return int(any(found[name] > limit for name, limit in LIMITS.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

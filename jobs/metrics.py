@@ -1,0 +1,59 @@
+"""What a run tells Ray's metrics, which every node's Prometheus endpoint shows: counters with few labels, no names."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from ray.util.metrics import Counter, Gauge
+
+from batchseg.ledger.records import Record, SheetRecord
+from batchseg.ledger.stages import STAGES
+from batchseg.runs.progress import Snapshot
+
+
+class _Meters:
+    def __init__(self) -> None:
+        self.chunks = Counter("batchseg_chunks", "Chunks by outcome: done, empty, failed.", ("outcome",))
+        self.tiles = Counter("batchseg_tiles", "Tiles by tier.", ("tier",))
+        self.stages = Counter("batchseg_stage_seconds", "Paid seconds of committed work by stage.", ("stage",))
+        self.usd = Gauge("batchseg_usd", "Dollars that the run has cost so far.")
+        self.retries = Counter("batchseg_retries", "Attempts that failed, by kind.", ("kind",))
+        self.preemptions = Counter("batchseg_preemptions", "Workers lost through no fault of theirs.")
+        self.workers = Gauge("batchseg_workers", "Workers that are ready.")
+
+
+class RayMetrics:
+    """A watcher of a run on Ray. Its meters are made at the first event, when Ray is surely up."""
+
+    @cached_property
+    def _meters(self) -> _Meters:
+        return _Meters()
+
+    def event(self, kind: str, **facts: Any) -> None:
+        if kind == "task_failed":
+            self._meters.retries.inc(1, {"kind": facts["what"]})
+        elif kind == "worker_lost" and facts["what"] == "preemption":
+            self._meters.preemptions.inc(1)
+        elif kind == "quarantined" and "/sheet_" not in facts["task"]:
+            self._meters.chunks.inc(1, {"outcome": "failed"})
+
+    def committed(self, record: Record | SheetRecord) -> None:
+        for stage in STAGES:
+            seconds = record.attempt.seconds.get(stage, 0.0)
+            if seconds > 0:
+                self._meters.stages.inc(seconds, {"stage": stage})
+        if not isinstance(record, Record):
+            return
+        self._meters.chunks.inc(1, {"outcome": record.kind})
+        tiles = record.measured.tiles
+        for tier, num in (("bulk", tiles.bulk), ("heavy", tiles.heavy), ("skipped", tiles.skipped)):
+            if num:
+                self._meters.tiles.inc(num, {"tier": tier})
+
+    def tick(self) -> None:
+        """Dollars and workers come with `show`."""
+
+    def show(self, snapshot: Snapshot) -> None:
+        self._meters.usd.set(snapshot.usd)
+        self._meters.workers.set(snapshot.num_workers)

@@ -1,0 +1,99 @@
+"""A thousand records in one object, and never a record less or twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from batchseg.errors import DamagedError
+from batchseg.ledger.keys import ChunkKey
+from batchseg.ledger.ledger import Ledger, record_key
+from batchseg.ledger.records import Agreement, Record
+from batchseg.ledger.segments import read_segment, write_segment
+from batchseg.runs.compaction import SETTLE_S, Compaction
+from batchseg.store import LocalStore
+from bench.dispatch import keys_of, record_of
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(LocalStore(tmp_path, durable=False))
+
+
+def committed(ledger: Ledger, num: int) -> list[Record]:
+    records = [record_of(key) for key in keys_of(num)]
+    for record in records:
+        ledger.commit(record)
+    return records
+
+
+def test_a_segment_gives_back_what_was_put(ledger: Ledger) -> None:
+    records = [record_of(key) for key in keys_of(3)]
+    agreement = Agreement(labels_id="x", confusion=((1, 2), (3, 4)), unknown_px=5)
+    records[1] = replace(records[1], measured=replace(records[1].measured, agreement=agreement, area_km2=None))
+    assert list(read_segment(ledger.store, write_segment(ledger.store, 0, records))) == records
+
+
+def test_compaction_changes_nothing_that_can_be_read(ledger: Ledger) -> None:
+    records = committed(ledger, 7)
+    ledger.compact(records[:3])
+    ledger.compact(records[3:5])
+    assert list(ledger.records()) == records
+    assert ledger.record(records[0].key) == records[0]
+    assert ledger.fresh(records[0].key) is None
+    assert ledger.records_of([records[1].key, records[6].key, ChunkKey("z", 0, 0)]) == {
+        records[1].key: records[1],
+        records[6].key: records[6],
+    }
+    assert sum(1 for _ in ledger.store.names("run/records")) == 2
+
+
+def test_a_driver_that_dies_between_segment_and_removal_leaves_no_record_twice(ledger: Ledger) -> None:
+    records = committed(ledger, 4)
+    write_segment(ledger.store, 0, records)
+    assert list(ledger.records()) == records
+
+
+def test_a_record_alone_and_a_later_segment_count_more(ledger: Ledger) -> None:
+    (record,) = committed(ledger, 1)
+    ledger.compact([record])
+    second = record_of(record.key, 2)
+    ledger.commit(second)
+    assert list(ledger.records()) == [second]
+    ledger.compact([second])
+    assert list(ledger.records()) == [second]
+
+
+def test_a_forgotten_record_is_gone_from_its_segment_too(ledger: Ledger) -> None:
+    records = committed(ledger, 3)
+    ledger.compact(records)
+    ledger.forget(records[1].key)
+    assert list(ledger.records()) == [records[0], records[2]]
+
+
+def test_a_damaged_segment_is_told_of(ledger: Ledger) -> None:
+    records = committed(ledger, 2)
+    ledger.compact(records)
+    path = ledger.store.root / "run" / "segments" / "00000000.jsonl"  # type: ignore[attr-defined]
+    path.write_bytes(path.read_bytes().replace(b"1.5", b"1.6"))
+    with pytest.raises(DamagedError, match="not what was written"):
+        list(ledger.records())
+
+
+def test_the_driver_compacts_what_has_settled_and_nothing_that_was_forgotten(ledger: Ledger) -> None:
+    clock = [0.0]
+    compaction = Compaction(ledger, now=lambda: clock[0], num_records=3)
+    records = committed(ledger, 5)
+    for record in records:
+        compaction.committed(record)
+    compaction.event("forgotten", task=str(records[0].key))
+    ledger.forget(records[0].key)
+    compaction.tick()
+    assert not list(ledger.store.names("run/segments"))
+    clock[0] = SETTLE_S + 1
+    compaction.tick()
+    assert list(read_segment(ledger.store, "run/segments/00000000.jsonl")) == records[1:4]
+    assert not (ledger.store.root / record_key(records[1].key)).exists()  # type: ignore[attr-defined]
+    assert list(ledger.records()) == records[1:]

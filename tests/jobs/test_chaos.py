@@ -1,0 +1,157 @@
+"""Every injury that a run on a cluster can take, one at a time, on real raylets; the output is that of a clean run."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from tests.jobs.chaos import Nodes, Trial, clean_run, nodes
+from tests.jobs.ec2 import Ec2
+from tests.jobs.test_ray import PoisonSegmenter, place_of
+from tests.runs import Workplace, fake_models
+
+pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("default")]
+
+
+@pytest.fixture(scope="module")
+def clean(tmp_path_factory) -> Workplace:
+    return clean_run(tmp_path_factory.mktemp("clean"))
+
+
+@pytest.fixture(scope="module")
+def at():
+    with nodes(2) as made:
+        yield made
+
+
+def test_kill_9_of_an_actor_and_of_a_raylet_and_a_node_that_joins_late(at: Nodes, clean: Workplace, tmp_path: Path):
+    trial = Trial.of(tmp_path, at.cluster.address)
+    trial.begin()
+    trial.until_committed(3)
+    assert trial.until(lambda: trial.events("unplaced"))[0]["why"].startswith("1 of pool spot wait"), "three, two nodes"
+    os.kill(trial.until(trial.workers)[0], signal.SIGKILL)
+    trial.until(lambda: trial.events("worker_lost"))
+    killed = next(iter(at.raylets))
+    at.kill(killed)
+    at.add()
+    joined_s = time.time()
+    (new,) = [node for node in at.raylets if not any(node == e["node"] for e in trial.events("worker_placed"))]
+    placed = trial.until(lambda: [e for e in trial.events("worker_placed") if e["node"] == new])
+    assert placed[0]["unix_s"] - joined_s < 10, "a node that joins is used within seconds"
+    assert trial.end() == 0
+    trial.check(clean)
+    losses = trial.events("worker_lost")
+    assert len(losses) == 2
+    assert {loss["what"] for loss in losses} == {"preemption"}
+    assert all(len(loss["held"]) <= 2 for loss in losses), "only the chunks in hand"
+    assert json.loads((trial.output / "metrics.json").read_text())["cost"]["waste"] >= 0
+
+
+def test_a_notice_stops_feeding_and_lets_the_chunk_in_hand_finish_before_the_node_dies(
+    at: Nodes, clean: Workplace, tmp_path: Path
+):
+    ec2 = Ec2()
+    trial = Trial.of(tmp_path, at.cluster.address, ec2_notice=ec2.endpoint)
+    trial.begin()
+    trial.until_committed(3)
+    ec2.notices_to_give = 1
+    node = trial.until(lambda: trial.events("spot_notice"))[0]["node"]
+    draining = trial.until(lambda: trial.events("worker_draining"))
+    worker = draining[0]["worker"]
+    trial.until(lambda: [e for e in trial.events("worker_retired") if e["worker"] == worker])
+    at.kill(node)
+    at.add()
+    assert trial.end() == 0
+    trial.check(clean)
+    assert not trial.events("worker_lost"), "it was told in time, so nothing was lost"
+    later = [e for e in trial.events("chunk_committed") if e["worker"] == worker]
+    assert all(e["unix_s"] < draining[0]["unix_s"] + 10 for e in later)
+    ec2.close()
+
+
+def test_a_worker_that_hangs_is_ended_with_its_story_and_its_chunk_given_away(
+    at: Nodes, clean: Workplace, tmp_path: Path
+):
+    trial = Trial.of(tmp_path, at.cluster.address, patience={"least_s": 2.0, "times_median": 3.0})
+    trial.begin()
+    trial.until_committed(12)
+    (tmp_path / "hang").touch()
+    assert trial.end() == 0
+    trial.check(clean)
+    (late,) = trial.events("worker_late")
+    assert "where its peers need" in late["why"]
+    (loss,) = trial.events("worker_lost")
+    assert (loss["worker"], loss["what"], loss["blamed"]) == (late["worker"], "failure", late["task"])
+
+
+def test_kill_9_of_the_driver_and_the_same_command_again(at: Nodes, clean: Workplace, tmp_path: Path):
+    trial = Trial.of(tmp_path, at.cluster.address)
+    trial.begin()
+    trial.until_committed(10)
+    assert trial.driver is not None
+    trial.driver.kill()
+    trial.driver.wait()
+    trial.begin()
+    assert trial.end() == 0
+    trial.check(clean)
+    assert trial.events("begun")[1]["took_over"]
+    committed = [event["task"] for event in trial.events("chunk_committed")]
+    assert len(committed) - len(set(committed)) <= 4, "at most the chunks in hand twice"
+
+
+def test_a_chunk_that_kills_every_worker_is_given_up_alone(at: Nodes, tmp_path: Path):
+    trial = Trial.of(tmp_path, at.cluster.address, retries={"failures": 3, "preemptions": 3})
+    with rasterio.open(tmp_path / "scene0.tif", "r+") as scene:
+        scene.write(np.full((3, 1, 1), 255, np.uint8), window=((112, 113), (112, 113)))
+    (tmp_path / "poison").touch()
+    trial.begin()
+    assert trial.end() == 3, trial.said()
+    (given_up,) = trial.events("quarantined")
+    assert given_up["task"] == "scene0/3_3"
+    assert len(given_up["story"]) == 3
+    trial.check(poisoned_in_process(tmp_path), given_up=1)
+
+
+def poisoned_in_process(folder: Path) -> Workplace:
+    """The same scenes in this process, where the poison raises instead of killing."""
+    from batchseg.engine.segment import Model
+    from batchseg.runs.pool import LocalPool
+    from batchseg.runs.session import DEPTH, run
+    from batchseg.runs.worker import Worker, WorkerSpec
+
+    def models(job, spec):
+        quick, environment = fake_models(job, spec)
+        return {tier: Model(PoisonSegmenter(m.segmenter), m.halo_px, m.class_ids) for tier, m in quick.items()}, (
+            environment
+        )
+
+    def pool(job, store, fleet):
+        spec = WorkerSpec.new(pool="here", device="cpu", usd_per_hour=0.0)
+        return LocalPool(lambda: Worker(spec, job, store, models).open(), depth=DEPTH)
+
+    place = place_of(folder)
+    assert run(place.recipe(), open_pool=pool).exit_status == 3
+    return place
+
+
+def test_the_head_dies_and_the_same_command_goes_on_on_another_cluster(clean: Workplace, tmp_path: Path):
+    with nodes(1) as first:
+        trial = Trial.of(tmp_path, first.cluster.address)
+        trial.begin()
+        trial.until_committed(5)
+        first.kill_head()
+        assert trial.end(90) != 0, "without its head a driver cannot go on"
+    with nodes(2) as second:
+        trial.address = second.cluster.address
+        trial.begin()
+        assert trial.end() == 0
+        trial.check(clean)
+    committed = [event["task"] for event in trial.events("chunk_committed")]
+    assert len(committed) - len(set(committed)) <= 2

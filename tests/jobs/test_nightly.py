@@ -1,0 +1,193 @@
+"""Nights over a folder of scenes: what is new, what is left alone, what becomes the latest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+import jobs.run
+from batchseg.runs import night as nights
+from batchseg.runs.driver import Driver
+from batchseg.runs.night import SceneResult, Thresholds, passes
+from batchseg.runs.pulse import Pulse
+from batchseg.store import LocalStore
+from jobs.nightly import run_main
+from tests.runs import fake_pool, noise, product_bytes, write_fake_bundle, write_scene
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two scenes, a recipe, a night; runs in this process with quick models, and nobody to wait for."""
+    monkeypatch.setattr(jobs.run, "pool_of", lambda *_: fake_pool)
+    monkeypatch.setattr("batchseg.runs.driver.SETTLE_S", 0.0)
+    (tmp_path / "incoming").mkdir()
+    for number in (1, 2):
+        write_scene(tmp_path / "incoming" / f"s{number}.tif", noise(40, 40, seed=number))
+    recipe = {
+        "scenes": ["never used"],
+        "output": "never used",
+        "models": {"bulk": write_fake_bundle(tmp_path / "bulk")},
+        "tiling": {"core": 16, "chunk": 32},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    write_night(tmp_path)
+    return tmp_path
+
+
+def write_night(place: Path, **changes: Any) -> None:
+    values = {
+        "recipe": str(place / "recipe.yaml"),
+        "output": str(place / "out"),
+        "scenes": [str(place / "incoming" / "*.tif")],
+    }
+    (place / "night.yaml").write_text(yaml.safe_dump(values | changes))
+
+
+def run_night(place: Path) -> int:
+    return run_main([str(place / "night.yaml"), "--quiet"])
+
+
+def read(place: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((place / "out" / name).read_text())
+    return found
+
+
+def states(place: Path) -> dict[str, str]:
+    last = max((place / "out" / "nights").iterdir())
+    return {scene["name"]: scene["state"] for scene in json.loads(last.read_text())["scenes"]}
+
+
+def dated(place: Path) -> list[Path]:
+    return sorted(path for path in (place / "out").iterdir() if path.name[:2] == "20")
+
+
+def forget_summaries(place: Path) -> None:
+    for path in (place / "out" / "nights").iterdir():
+        path.unlink()
+
+
+def test_the_first_night_runs_all_and_the_second_nothing(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_night(place) == 0
+    assert states(place) == {"s1": "done", "s2": "done"}
+    (folder,) = dated(place)
+    assert (folder / "s1" / "labels.tif").exists()
+    assert read(place, "latest.json")["scenes"]["s2"]["output"] == f"{folder.name}/s2"
+    before = product_bytes(folder)
+    forget_summaries(place)
+    assert run_night(place) == 0
+    assert states(place) == {"s1": "unchanged", "s2": "unchanged"}
+    assert dated(place) == [folder]
+    assert product_bytes(folder) == before
+    assert "2 unchanged" in capsys.readouterr().out
+
+
+def test_only_new_and_changed_scenes_run_again(place: Path) -> None:
+    run_night(place)
+    write_scene(place / "incoming" / "s2.tif", noise(40, 40, seed=7))
+    write_scene(place / "incoming" / "s3.tif", noise(40, 40, seed=3))
+    forget_summaries(place)
+    assert run_night(place) == 0
+    assert states(place) == {"s1": "unchanged", "s2": "done", "s3": "done"}
+    first, second = dated(place)
+    outputs = {name: facts["output"] for name, facts in read(place, "latest.json")["scenes"].items()}
+    assert outputs == {"s1": f"{first.name}/s1", "s2": f"{second.name}/s2", "s3": f"{second.name}/s3"}
+
+
+def test_another_recipe_makes_every_scene_new(place: Path) -> None:
+    run_night(place)
+    recipe = yaml.safe_load((place / "recipe.yaml").read_text())
+    (place / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"scale": [0, 100]}))
+    forget_summaries(place)
+    assert run_night(place) == 0
+    assert states(place) == {"s1": "done", "s2": "done"}
+
+
+def test_one_bad_scene_does_not_stop_the_night_but_the_latest_stays(place: Path) -> None:
+    run_night(place)
+    latest = read(place, "latest.json")
+    (place / "incoming" / "s0.tif").write_bytes(b"no raster")
+    write_scene(place / "incoming" / "s3.tif", noise(40, 40, seed=3))
+    forget_summaries(place)
+    assert run_night(place) == 3
+    assert states(place) == {"s0": "unreadable", "s1": "unchanged", "s2": "unchanged", "s3": "done"}
+    assert read(place, "latest.json") == latest
+    write_night(place, latest={"coverage": 0.7, "failed_scenes": 1})
+    assert run_night(place) == 0
+    assert sorted(read(place, "latest.json")["scenes"]) == ["s1", "s2", "s3"]
+
+
+def test_an_interrupted_night_is_taken_up_on_another_date(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(BaseException): ...
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nights, "settle", killed)
+        with pytest.raises(Killed):
+            run_night(place)
+    (folder,) = dated(place)
+    folder.rename(folder.with_name("2020-01-01"))
+    batch = read(place, "batch.json")
+    (place / "out" / "batch.json").write_text(json.dumps(batch | {"folder": "2020-01-01"}))
+    records = {p: p.stat().st_mtime_ns for p in (place / "out" / "2020-01-01" / "run" / "records").rglob("*.json")}
+    assert len(records) == 8
+    assert run_night(place) == 0
+    assert [path.name for path in dated(place)] == ["2020-01-01"]
+    assert {p: p.stat().st_mtime_ns for p in records} == records, "nothing was computed again"
+    assert not (place / "out" / "batch.json").exists()
+
+
+def test_two_scenes_of_one_name_are_told_apart_and_the_second_left_out(place: Path) -> None:
+    (place / "incoming" / "sub").mkdir()
+    write_scene(place / "incoming" / "sub" / "s1.tif", noise(40, 40, seed=9))
+    write_night(place, scenes=[str(place / "incoming" / "**" / "*.tif")])
+    assert run_night(place) == 3
+    last = json.loads(max((place / "out" / "nights").iterdir()).read_text())
+    (bad,) = [scene for scene in last["scenes"] if scene["state"] == "unreadable"]
+    assert "is called s1 too" in bad["error"]
+
+
+def test_a_listing_names_scenes_and_no_scene_at_all_misses_the_thresholds(place: Path) -> None:
+    (place / "list.txt").write_text(f"# tonight\n{place / 'incoming' / 's1.tif'}\n\n")
+    write_night(place, scenes=[], listing=str(place / "list.txt"))
+    assert run_night(place) == 0
+    assert states(place) == {"s1": "done"}
+    (place / "list.txt").write_text("")
+    assert run_night(place) == 3
+
+
+def test_a_second_night_beside_a_living_one_stops_and_touches_nothing(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = LocalStore(place / "out")
+    other = Driver(store)
+    other.claim()
+    with Pulse(other.beat, every_s=0.2):
+        assert run_night(place) == 2
+    assert "is running" in capsys.readouterr().err
+    assert [path.name for path in (place / "out").iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("coverages", "thresholds", "good"),
+    [
+        ([], Thresholds(), False),
+        ([1.0, 1.0], Thresholds(), True),
+        ([1.0, 0.5], Thresholds(), False),
+        ([1.0, 0.5], Thresholds(coverage=0.75), False),
+        ([1.0, 0.5], Thresholds(coverage=0.75, failed_scenes=1), True),
+        ([1.0, 0.0], Thresholds(coverage=0.75, failed_scenes=1), False),
+    ],
+)
+def test_thresholds(coverages: list[float], thresholds: Thresholds, good: bool) -> None:
+    results = [
+        SceneResult(url=str(i), name=str(i), state="done" if np.isclose(c, 1) else "incomplete", coverage=c, output="o")
+        for i, c in enumerate(coverages)
+    ]
+    assert passes(results, thresholds)[0] is good

@@ -1,0 +1,180 @@
+"""The way of a cluster: `ray start --head`, `ray job submit` of a recipe with the repository as working directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from batchseg.synth import write_scene
+from tests.runs import product_bytes
+
+pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("default")]
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+
+TOKEN = secrets.token_hex(16)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+    return port
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory) -> Iterator[dict[str, Any]]:
+    """A head as ray_cluster.yaml starts it, at ports of its own."""
+    ports = {name: free_port() for name in ("gcs", "dashboard", "metrics")}
+    # Sockets have short names.
+    temp = Path("/tmp") / f"ray-submit-{os.getpid()}"
+    environment = os.environ | {
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "RAY_JOB_STOP_WAIT_TIME_S": "60",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_TOKEN": TOKEN,
+        "RAY_metrics_report_interval_ms": "500",
+        "RAY_memory_monitor_refresh_ms": "0",
+    }
+    command = [
+        *(str(BIN / "ray"), "start", "--head", "--num-cpus=2", f"--temp-dir={temp}", "--disable-usage-stats"),
+        *(f"--port={ports['gcs']}", f"--dashboard-port={ports['dashboard']}", "--dashboard-host=127.0.0.1"),
+        *(f"--metrics-export-port={ports['metrics']}", "--include-dashboard=true", "--block"),
+    ]
+    with (tmp_path_factory.mktemp("head") / "head.txt").open("wb") as log:
+        head = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        address = f"http://127.0.0.1:{ports['dashboard']}"
+        try:
+            wait_for(f"{address}/api/version")
+            yield {"address": address, "metrics": f"http://127.0.0.1:{ports['metrics']}/metrics", "env": environment}
+        finally:
+            head.terminate()
+            head.wait(30)
+            shutil.rmtree(temp, ignore_errors=True)
+
+
+def wait_for(url: str) -> str:
+    deadline_s = time.monotonic() + 60
+    while True:
+        try:
+            request = urllib.request.Request(url, headers={"Authorization": f"Bearer {TOKEN}"})
+            with urllib.request.urlopen(request, timeout=2) as answer:
+                return answer.read().decode()
+        except OSError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.3)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("submitted")
+    write_scene(folder / "scene", size_px=1024, seed=3)
+    return folder
+
+
+def write_files(place: Path, output: str) -> tuple[Path, Path]:
+    recipe = {
+        "scenes": [str(place / "scene" / "scene.tif")],
+        "output": str(place / output),
+        "models": {"bulk": "zoo:synthetic-bulk"},
+        "tiling": {"core": 128, "chunk": 128},
+    }
+    pool = {"name": "local", "workers": 2, "cpus": 1, "device": "cpu", "usd_per_hour": 36.0}
+    (place / f"{output}.yaml").write_text(yaml.safe_dump(recipe))
+    (place / "fleet.yaml").write_text(yaml.safe_dump({"pools": [pool]}))
+    return place / f"{output}.yaml", place / "fleet.yaml"
+
+
+def submit(head: dict[str, Any], place: Path, output: str, job: str) -> None:
+    recipe, fleet = write_files(place, output)
+    done = subprocess.run(
+        [
+            *(str(BIN / "ray"), "job", "submit", "--address", head["address"], "--submission-id", job, "--no-wait"),
+            *("--working-dir", str(ROOT), "--", "python", "-m", "jobs.run", str(recipe), "--fleet", str(fleet)),
+        ],
+        env=head["env"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def status(head: dict[str, Any], job: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(wait_for(f"{head['address']}/api/jobs/{job}"))
+    return found
+
+
+def until_ended(head: dict[str, Any], job: str) -> dict[str, Any]:
+    deadline_s = time.monotonic() + 120
+    while time.monotonic() < deadline_s:
+        found = status(head, job)
+        if found["status"] in ("SUCCEEDED", "FAILED", "STOPPED"):
+            return found
+        time.sleep(0.3)
+    raise AssertionError(found)
+
+
+def meters(text: str) -> dict[str, float]:
+    """Our own, added up over labels."""
+    found: dict[str, float] = {}
+    for name, value in re.findall(r"^ray_(batchseg_\w+?)(?:_total)?\{[^}]*\} ([\d.e+-]+)$", text, re.MULTILINE):
+        found[name] = found.get(name, 0.0) + float(value)
+    return found
+
+
+def test_a_submitted_recipe_runs_to_completion_and_shows_its_metrics(head, place):
+    submit(head, place, "whole", "whole")
+    seen: dict[str, float] = {}
+    labels: set[str] = set()
+    while status(head, "whole")["status"] in ("PENDING", "RUNNING"):
+        text = wait_for(head["metrics"])
+        labels |= set(re.findall(r'(\w+)="', "".join(re.findall(r"^ray_batchseg_.*$", text, re.MULTILINE))))
+        for name, value in meters(text).items():
+            seen[name] = max(seen.get(name, 0.0), value)
+        time.sleep(0.2)
+    ended = until_ended(head, "whole")
+    assert ended["status"] == "SUCCEEDED", ended
+    assert json.loads((place / "whole" / "run" / "exit.json").read_text())["exit_status"] == 0
+    assert seen["batchseg_chunks"] > 0
+    assert seen["batchseg_tiles"] > 0
+    assert seen["batchseg_stage_seconds"] > 0
+    assert seen["batchseg_usd"] > 0
+    assert not labels & {"task", "chunk", "scene", "worker", "recipe"}, "labels of few values only"
+
+
+def test_job_stop_ends_cleanly_and_the_same_command_resumes(head, place):
+    submit(head, place, "stopped", "first")
+    log = place / "stopped" / "run" / "log.jsonl"
+    deadline_s = time.monotonic() + 60
+    while not (log.exists() and "chunk_committed" in log.read_text()) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    subprocess.run(
+        [str(BIN / "ray"), "job", "stop", "--address", head["address"], "first"], env=head["env"], check=True
+    )
+    assert until_ended(head, "first")["status"] == "STOPPED"
+    ended = json.loads((place / "stopped" / "run" / "exit.json").read_text())
+    assert ended["exit_status"] == 143
+    num_done = log.read_text().count("chunk_committed")
+    assert 0 < num_done < 64
+    submit(head, place, "stopped", "second")
+    assert until_ended(head, "second")["status"] == "SUCCEEDED"
+    committed = [json.loads(line)["task"] for line in log.read_text().splitlines() if "chunk_committed" in line]
+    assert len(committed) == len(set(committed)) == 64, "what was in hand had been finished"
+    assert product_bytes(place / "stopped") == product_bytes(place / "whole")
