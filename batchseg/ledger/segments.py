@@ -54,7 +54,7 @@ def read_segment(store: Store, key: str) -> Iterator[Record]:
             where=key,
             todo="remove it: its chunks are computed again",
         )
-    make = _maker(Record)
+    make: Callable[[Any], Record] = _maker(Record)
     for line in content.splitlines():
         yield make(json.loads(line))
 
@@ -93,6 +93,6 @@ def _converter(hint: Any) -> Callable[[Any], Any] | None:
         convert = _converter(inner)
         return None if convert is None else lambda value: None if value is None else convert(value)
     if origin is tuple:
-        convert = _converter(args[0])
-        return tuple if convert is None else lambda value: tuple(map(convert, value))
+        inner_of = _converter(args[0])
+        return tuple if inner_of is None else lambda value: tuple(map(inner_of, value))
     return None

@@ -252,8 +252,7 @@ class Worker:
         )
 
     def _beat(self, *, ended: bool) -> None:
-        """A beat that cannot be written is left out: the next one tells more, and no task fails for it."""
-        with suppress(OSError):
+        with suppress(OSError):  # the next beat tells more, and no task fails for one
             self._write_beat(ended=ended)
 
     def _write_beat(self, *, ended: bool) -> None:
