@@ -36,6 +36,8 @@ OUTPUT_BYTES_PER_PX = 0.6
 """Of all layers, Zarr and GeoTIFF together; measured on the demo's scene, where it was 0.4."""
 SHEET_OBJECTS = 8
 """GeoTIFFs and sidecars a scene."""
+READ_USD, WRITE_USD = 0.4e-6, 5e-6
+"""List prices of one request: Amazon S3 Standard, us-east-1."""
 READ_BLOCKS_A_REQUEST = 8
 """GDAL joins neighbouring blocks of a row into one request."""
 
@@ -60,7 +62,10 @@ class Estimate:
     worker_bytes: int
     output_bytes: int
     num_objects: int
-    num_requests: int
+    num_reads: int
+    num_writes: int
+    requests_usd: float
+    """Of both, if scenes and output are in an object store."""
     seconds: float | None
     usd: float | None
     assumptions: tuple[str, ...]
@@ -82,13 +87,16 @@ def estimate(resolved: Resolved, fleet: Fleet, output: Path) -> Estimate:
     seconds, notes = _seconds(scenes, per_tile_s, share, fleet)
     workers_usd_per_hour = sum(p.workers * p.usd_per_hour for p in fleet.pools) + fleet.head_usd_per_hour
     stored = sum(len(scene.mask.stored_grid) * len(scene.mask.layers) for scene in job.scenes.values())
+    num_reads, num_writes = _requests(job, todo.chunks)
     return Estimate(
         scenes=scenes,
         num_to_do=len(todo.chunks),
         worker_bytes=worker_bytes,
         output_bytes=output_bytes,
         num_objects=stored + todo.num_total + SHEET_OBJECTS * len(scenes),
-        num_requests=_requests(job, todo.chunks),
+        num_reads=num_reads,
+        num_writes=num_writes,
+        requests_usd=num_reads * READ_USD + num_writes * WRITE_USD,
         seconds=seconds,
         usd=None if seconds is None else seconds * workers_usd_per_hour / 3600,
         assumptions=(
@@ -189,14 +197,14 @@ def _seconds(
     return compute_s * share * 1.3 / workers, [note]
 
 
-def _requests(job: Job, chunks: Sequence[ChunkKey]) -> int:
-    """Reads of blocks, puts of stored chunks and records."""
-    total = 0
+def _requests(job: Job, chunks: Sequence[ChunkKey]) -> tuple[int, int]:
+    """Reads of blocks; puts of stored chunks, records and beats."""
+    reads = writes = 0
     for key in chunks:
         scene = job.scenes[key.scene]
         rows, cols = scene.header.block_px
         window = job.window(key).grow(job.halo_px).clip(scene.shape_px)
-        blocks = (-(-len(window.rows) // rows) + 1) * -(-(-(-len(window.cols) // cols) + 1) // READ_BLOCKS_A_REQUEST)
-        puts = len(scene.mask.layers) * len(scene.mask.stored_grid.touching(job.window(key)))
-        total += blocks + puts + 2
-    return total
+        blocks = -(-(-(-len(window.cols) // cols) + 1) // READ_BLOCKS_A_REQUEST)
+        reads += (-(-len(window.rows) // rows) + 1) * blocks
+        writes += len(scene.mask.layers) * len(scene.mask.stored_grid.touching(job.window(key))) + 2
+    return reads, writes
