@@ -65,10 +65,6 @@ def _init(**options: Any) -> None:
             signal.signal(signal.SIGTERM, before)
 
 
-def alive_nodes() -> list[str]:
-    return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-
-
 def draining_nodes() -> dict[str, float | None]:
     """Nodes that will be taken away, with the Unix time when, where it is known."""
     found: dict[str, int] = ray._private.state.state.get_draining_nodes()  # noqa: SLF001 - see the module's head

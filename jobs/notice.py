@@ -1,9 +1,9 @@
 """The cloud's notice that a spot machine will be taken away, turned into Ray's own signal for it.
 
 EC2 gives about two minutes: https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html
-An actor on each node asks the instance's metadata service every two seconds. 404 means that there is no notice. When
-there is one, the node is drained: Ray places nothing new there, and the driver, like anybody else on the cluster, hears
-of it in the same way as of a drain that the autoscaler or a person began.
+An actor on each node with workers asks the instance's metadata service every two seconds. 404 means that there is no
+notice. When there is one, the node is drained: Ray places nothing new there, and the driver, like anybody else on the
+cluster, hears of it in the same way as of a drain that the autoscaler or a person began.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ class Ec2Metadata:
 
     def _send(self, method: str, path: str, headers: dict[str, str]) -> bytes:
         request = urllib.request.Request(self._endpoint + path, method=method, headers=headers)  # noqa: S310 - http only
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - http only, by the fleet's check
+        # The service is on the link itself: never through a proxy.
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=TIMEOUT_S) as answer:
             content: bytes = answer.read()
         return content
 

@@ -38,8 +38,7 @@ def lines(e: Estimate, fingerprint: str) -> list[str]:
         f"to do      {counted(e.num_to_do, 'chunk')}",
         f"memory     {e.worker_bytes / 2**30:.2f} GiB a worker",
         f"output     {e.output_bytes / 1e9:.3f} GB in {e.num_objects} objects",
-        f"requests   about {e.num_reads} reads and {e.num_writes} writes; "
-        f"{money(e.requests_usd)} on top where scenes and output are in an object store (S3 list prices)",
+        f"requests   about {e.num_reads} reads and {e.num_writes} writes; {money(e.requests_usd)} on top on S3",
         f"time       {'unknown' if e.seconds is None else duration(e.seconds)}",
         f"cost       {'unknown' if e.usd is None else money(e.usd)}",
         *(f"  assumed  {text}" for text in e.assumptions),

@@ -46,7 +46,7 @@ from batchseg.runs.session import DEPTH
 from batchseg.runs.worker import OpenModels, WorkerSpec
 from batchseg.store import LocalStore
 from jobs.actor import ChunkWorker, Parcel, pack
-from jobs.cluster import alive_nodes, draining_nodes, free_resources, join_ray, start_ray
+from jobs.cluster import draining_nodes, free_resources, join_ray, start_ray
 from jobs.member import Member, loss_kind, loss_of, noting, unplaced
 from jobs.notice import NoticeWatcher
 
@@ -270,7 +270,7 @@ class RayPool:
 
     def _watch_nodes(self, endpoint: str) -> None:
         watcher_class: Any = ray.remote(NoticeWatcher)
-        for node in set(alive_nodes()) - self._watchers.keys():
+        for node in {actor.node for actor in self._actors.values() if actor.node} - self._watchers.keys():
             here = NodeAffinitySchedulingStrategy(node, soft=False)
             handle = watcher_class.options(num_cpus=0, scheduling_strategy=here).remote(endpoint)
             self._watchers[node] = handle

@@ -64,13 +64,6 @@ def device_of(pool: PoolSpec, job: Job, *, in_process: bool) -> Literal["cpu", "
     """
     has_gpu = Path("/dev/nvidia0").exists() if in_process else pool.gpus > 0
     device = pool.device if pool.device != "auto" else "cuda" if has_gpu and _can_cuda(job) else "cpu"
-    if device == "cuda" and not in_process and not pool.gpus:
-        raise RecipeError(
-            "on Ray a worker sees only the GPUs that its pool asks for",
-            where=f"pools: {pool.name}",
-            expected="`gpus` above 0 with `device: cuda`",
-            got="gpus: 0",
-        )
     for model in job.models.values():
         if device not in model.devices:
             raise BundleError(
@@ -80,6 +73,13 @@ def device_of(pool: PoolSpec, job: Job, *, in_process: bool) -> Literal["cpu", "
                 got=", ".join(model.devices),
                 todo="give pools a device that it has",
             )
+    if device == "cuda" and not in_process and not pool.gpus:
+        raise RecipeError(
+            "on Ray a worker sees only the GPUs that its pool asks for",
+            where=f"pools: {pool.name}",
+            expected="`gpus` above 0 with `device: cuda`",
+            got="gpus: 0",
+        )
     return device
 
 

@@ -48,7 +48,7 @@ def test_kill_9_of_an_actor_and_of_a_raylet_and_a_node_that_joins_late(at: Nodes
     assert trial.end() == 0
     trial.check(clean)
     losses = trial.events("worker_lost")
-    assert len(losses) == 2
+    assert 2 <= len(losses) <= 3, "the actor, the raylet's, and at most one that was just being placed there"
     assert {loss["what"] for loss in losses} == {"preemption"}
     assert all(len(loss["held"]) <= 2 for loss in losses), "only the chunks in hand"
     assert json.loads((trial.output / "metrics.json").read_text())["cost"]["waste"] >= 0
