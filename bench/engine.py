@@ -38,7 +38,9 @@ models: {{bulk: "{model}"}}
 
 
 def bare_forward_s(ref: str, num_tiles: int, core_px: int) -> float:
-    """Full batches of noise, one after the other, and nothing else."""
+    """Full batches of noise, one after the other, and nothing else. Taken before and after the whole run: where the two
+    differ much, something else had the machine too, and the ratios say nothing.
+    """
     bundle = load_bundle(ref)
     side_px = core_px + 2 * bundle.contract.halo_px
     segmenter = open_segmenter(bundle, device="cpu", tile_px=side_px)
@@ -87,14 +89,17 @@ def measure(model: str, scene: Path, folder: Path) -> None:
     resolved = resolve(Recipe(scenes=(str(scene),), output=str(output), models=Models(bulk=model)))
     name = next(iter(resolved.job.scenes))
     num_tiles = len(resolved.job.lattice(name))
-    forward_s = bare_forward_s(model, num_tiles, resolved.job.core_px)
+    before_s = bare_forward_s(model, num_tiles, resolved.job.core_px)
     begun_s = time.perf_counter()
     subprocess.run([sys.executable, "-m", "jobs", "run", recipe_path, "--quiet"], check=True, stdout=subprocess.DEVNULL)
     whole_s = time.perf_counter() - begun_s
+    after_s = bare_forward_s(model, num_tiles, resolved.job.core_px)
+    forward_s = (before_s + after_s) / 2
     read_s = decode_s(resolved)
     write_s = encode_s(resolved, output, folder / "again")
     metrics = json.loads((output / "metrics.json").read_text())
     stint = next(Ledger(LocalStore(output)).stints())
+    print(f"{model}: bare forward before {before_s:.1f} s, after {after_s:.1f} s")
     show(model, num_tiles, metrics["valid_px"] / 1e6, forward_s, read_s, write_s, whole_s, stint.start_s)
     price = metrics["cost_usd"] / (stint.beat_unix_s - stint.begun_unix_s)
     stages = ", ".join(f"{part} {usd / price:.1f} s" for part, usd in metrics["cost"].items() if usd)

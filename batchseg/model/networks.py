@@ -1,9 +1,10 @@
 """The networks that we build: both give logits at a quarter of the input's resolution.
 
 The heavy one is SegFormer, as `transformers` builds it. The bulk one is ours, made for throughput: dense convolutions
-at a quarter and an eighth of the resolution, channel counts that suit matrix units, no normalisation left at inference,
-no global operation. What a pixel depends on ends `BULK_FIELD_PX` away, so with a halo of that size a tile's core is
-what the whole image would give.
+at an eighth of the resolution, one look at a quarter of it for edges, channel counts that suit matrix units, no
+normalisation left at inference, no global operation. What a cell of 8 x 8 pixels depends on ends `BULK_FIELD_PX` beyond
+the cell. Tiles lie on multiples of 8 pixels, so with a halo of that size a tile's core is what the whole image would
+give.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch.nn import functional
 
 from batchseg.errors import BundleError
 
-BULK_FIELD_PX = 48
+BULK_FIELD_PX = 32
 SEGFORMER_SIZES: dict[str, dict[str, Any]] = {
     "b0": {"hidden_sizes": [32, 64, 160, 256], "depths": [2, 2, 2, 2], "decoder_hidden_size": 256},
     "b1": {"hidden_sizes": [64, 128, 320, 512], "depths": [2, 2, 2, 2], "decoder_hidden_size": 256},
@@ -44,7 +45,7 @@ SEGFORMER_KEYS = (
 def build_network(architecture: dict[str, Any], *, num_bands: int, num_classes: int) -> nn.Module:
     kind = architecture.get("kind")
     if kind == "bulknet":
-        return BulkNet(num_bands, num_classes, width=architecture.get("width", 64))
+        return BulkNet(num_bands, num_classes, width=architecture.get("width", 32))
     if kind == "segformer" and set(architecture.get("config", ())) == set(SEGFORMER_KEYS):
         return SegFormer(num_bands, num_classes, architecture["config"])
     if kind == "segformer" and architecture.get("size") in SEGFORMER_SIZES:
@@ -99,11 +100,10 @@ class _Conv(nn.Sequential):
 
 
 class BulkNet(nn.Module):
-    def __init__(self, num_bands: int, num_classes: int, *, width: int = 64) -> None:
+    def __init__(self, num_bands: int, num_classes: int, *, width: int = 32) -> None:
         super().__init__()
         wide = 2 * width
         self.stem = _Conv(num_bands, width, 4, stride=4)
-        self.fine = nn.ModuleList(_Conv(width, width, 3) for _ in range(2))
         self.down = _Conv(width, wide, 2, stride=2)
         self.coarse = nn.ModuleList(_Conv(wide, wide, 3) for _ in range(3))
         self.lift = _Conv(wide, width, 1)
@@ -112,8 +112,6 @@ class BulkNet(nn.Module):
 
     def forward(self, x_NBHW: Tensor) -> Tensor:
         fine = self.stem(x_NBHW)
-        for conv in self.fine:
-            fine = fine + conv(fine)
         coarse = self.down(fine)
         for conv in self.coarse:
             coarse = coarse + conv(coarse)

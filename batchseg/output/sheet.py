@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engine.tiers import BULK, NODATA_CODE
+from batchseg.engine.tiers import BULK
 from batchseg.errors import DamagedError
 from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.records import Record, Seams, StoredObject
@@ -220,9 +220,9 @@ class _SeamCounter:
     def add(self, labels_HW: NDArray[Any], tiers_HW: NDArray[Any], rows: Span) -> None:
         self._count(labels_HW.T, tiers_HW.T, self.window.cols)
         if self._last is not None:
-            labels_HW = np.concatenate([self._last[0], labels_HW])
-            tiers_HW = np.concatenate([self._last[1], tiers_HW])
-            rows = Span(rows.start - 1, rows.stop)
+            # The line between two stripes on its own: a stripe can be large, and is never copied.
+            joint = [np.concatenate(pair) for pair in zip(self._last, (labels_HW[:1], tiers_HW[:1]), strict=True)]
+            self._count(*joint, Span(rows.start - 1, rows.start + 1))
         self._count(labels_HW, tiers_HW, rows)
         self._last = labels_HW[-1:].copy(), tiers_HW[-1:].copy()
 
@@ -250,9 +250,10 @@ class _CountedRows:
         mask = self.counter.mask
         labels_HW = self.reader.read(mask.layer("labels"), start, stop)
         if any(layer.name == "tier" for layer in mask.layers):
-            codes_HW = self.reader.read(mask.layer("tier"), start, stop)
+            tiers_HW = self.reader.read(mask.layer("tier"), start, stop)
+            # In place: 0 for bulk, 1 for every reason to be heavy. Nodata has no label either, and counts nowhere.
+            np.minimum(tiers_HW, BULK + 1, out=tiers_HW)
         else:
-            codes_HW = np.full(labels_HW.shape, BULK, np.uint8)
-        tiers_HW = np.where(codes_HW == NODATA_CODE, codes_HW, codes_HW != BULK).astype(np.uint8)
+            tiers_HW = np.full(labels_HW.shape, BULK, np.uint8)
         self.counter.add(labels_HW, tiers_HW, Span(start, stop))
         return labels_HW
