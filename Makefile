@@ -27,9 +27,9 @@ venv: .venv/ready-$(notdir $(LOCK))
 	touch $@
 
 zoo: venv
-	$(BIN)/batchseg train configs/train/synthetic-bulk.yaml batchseg/zoo/synthetic-bulk
 	$(BIN)/batchseg train configs/train/synthetic-heavy-base.yaml out/zoo/synthetic-heavy-base
 	$(BIN)/batchseg train configs/train/synthetic-heavy.yaml batchseg/zoo/synthetic-heavy
+	$(BIN)/batchseg distill configs/train/synthetic-bulk.yaml batchseg/zoo/synthetic-bulk
 	rm -rf batchseg/zoo/*/training
 
 # After a change that is meant to change output bytes; raise ENGINE_REVISION with it.

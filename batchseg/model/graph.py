@@ -33,14 +33,12 @@ class WholeGraph(nn.Module):
 
     mean: Tensor
     std: Tensor
-    spread: Tensor
 
     def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.network = network
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
-        self.register_buffer("spread", bilinear_kernel(UPSAMPLING), persistent=False)
 
     def normalise(self, x_NBHW: Tensor) -> Tensor:
         """The only preprocessing there is, in training and in inference alike."""
@@ -52,20 +50,12 @@ class WholeGraph(nn.Module):
         return full_size(self._logits(x_NBHW), (rows, cols))
 
     def forward(self, x_NBHW: Tensor) -> tuple[Tensor, Tensor]:
-        index, confidence = best_of(self._cells(self._logits(x_NBHW)))
-        return functional.pixel_shuffle(index, UPSAMPLING)[:, 0], functional.pixel_shuffle(confidence, UPSAMPLING)[:, 0]
+        rows, cols = x_NBHW.shape[2:]
+        return decided(self._logits(x_NBHW), (rows, cols))
 
     def _logits(self, x_NBHW: Tensor) -> Tensor:
         logits: Tensor = self.network(self.normalise(x_NBHW).to(_dtype(self.network)))
         return logits.float()
-
-    def _cells(self, logits_NKHW: Tensor) -> list[Tensor]:
-        """Of each class the scores of all pixels of a cell, as channels."""
-        edged = functional.pad(logits_NKHW, (1, 1, 1, 1), mode="replicate")
-        num_classes = logits_NKHW.shape[1]
-        # One convolution a class over all classes, zeros but for its own: splitting a tensor costs more than that.
-        kernels = [functional.pad(self.spread, (0, 0, 0, 0, k, num_classes - 1 - k)) for k in range(num_classes)]
-        return [functional.conv2d(edged, kernel) for kernel in kernels]
 
 
 def _dtype(network: nn.Module) -> torch.dtype:
@@ -92,11 +82,29 @@ class Head(nn.Module):
         self.side_px = side_px
 
     def forward(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        return best_of(full_size(logits, (self.side_px, self.side_px)).unbind(1))
+        return decided(logits.float(), (self.side_px, self.side_px))
 
 
 def full_size(logits: Tensor, size_px: tuple[int, int]) -> Tensor:
-    return functional.interpolate(logits.float(), size=size_px, mode="bilinear", align_corners=False)
+    return functional.interpolate(logits, size=size_px, mode="bilinear", align_corners=False)
+
+
+def decided(logits_NKHW: Tensor, size_px: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Class indexes and confidences of bilinearly upsampled logits."""
+    if any(cells * UPSAMPLING != side for cells, side in zip(logits_NKHW.shape[2:], size_px, strict=True)):
+        return best_of(full_size(logits_NKHW, size_px).unbind(1))  # a network of someone else's
+    index, confidence = best_of(_cells(logits_NKHW))
+    return functional.pixel_shuffle(index, UPSAMPLING)[:, 0], functional.pixel_shuffle(confidence, UPSAMPLING)[:, 0]
+
+
+def _cells(logits_NKHW: Tensor) -> list[Tensor]:
+    """Of each class the scores of all pixels of a cell, as channels."""
+    edged = functional.pad(logits_NKHW, (1, 1, 1, 1), mode="replicate")
+    mixture = bilinear_kernel(UPSAMPLING).to(logits_NKHW.device)
+    num_classes = logits_NKHW.shape[1]
+    # One convolution a class over all classes, zeros but for its own: splitting a tensor costs more than that.
+    kernels = [functional.pad(mixture, (0, 0, 0, 0, k, num_classes - 1 - k)) for k in range(num_classes)]
+    return [functional.conv2d(edged, kernel) for kernel in kernels]
 
 
 def bilinear_kernel(factor: int) -> Tensor:

@@ -13,7 +13,7 @@ from batchseg.output.mask import Mask
 from batchseg.output.sheet import _SeamCounter
 from batchseg.scene.georef import Georef
 from tiling.seams import count_seams, count_tier_seams
-from tiling.span import Span
+from tiling.span import Span, Window
 
 CORE_PX, CHUNK_PX, NODATA = 4, 8, 255
 
@@ -23,7 +23,7 @@ def test_stripes_count_what_the_whole_map_counts(rows: int, cols: int, seed: int
     random = np.random.default_rng(seed)
     labels_HW = random.choice(np.array([0, 1, 2, NODATA], np.uint8), (rows, cols))
     tiers_HW = random.integers(0, 2, (rows, cols), dtype=np.uint8)
-    counter = _SeamCounter(_mask(rows, cols), CORE_PX)
+    counter = _SeamCounter(_mask(rows, cols), Window.of(0, rows, 0, cols), CORE_PX)
     edges = sorted({0, rows, *(cut for cut in cuts if cut < rows)})
     for start, stop in pairwise(edges):
         counter.add(labels_HW[start:stop], tiers_HW[start:stop], Span(start, stop))
@@ -41,4 +41,4 @@ def test_stripes_count_what_the_whole_map_counts(rows: int, cols: int, seed: int
 def _mask(rows: int, cols: int) -> Mask:
     georef = Georef(width_px=cols, height_px=rows, crs_wkt=None, transform=None)
     labels = Layer(name="labels", kind="classes", dtype="uint8", nodata=NODATA)
-    return Mask(scene="scene", georef=georef, chunk_px=CHUNK_PX, layers=(labels,), attributes={})
+    return Mask(scene="scene", georef=georef, chunk_px=CHUNK_PX, sheet_px=4096, layers=(labels,), attributes={})
