@@ -221,8 +221,9 @@ class _SeamCounter:
         self._count(labels_HW.T, tiers_HW.T, self.window.cols)
         if self._last is not None:
             # The line between two stripes on its own: a stripe can be large, and is never copied.
-            joint = [np.concatenate(pair) for pair in zip(self._last, (labels_HW[:1], tiers_HW[:1]), strict=True)]
-            self._count(*joint, Span(rows.start - 1, rows.start + 1))
+            last_labels, last_tiers = self._last
+            labels, tiers = np.concatenate([last_labels, labels_HW[:1]]), np.concatenate([last_tiers, tiers_HW[:1]])
+            self._count(labels, tiers, Span(rows.start - 1, rows.start + 1))
         self._count(labels_HW, tiers_HW, rows)
         self._last = labels_HW[-1:].copy(), tiers_HW[-1:].copy()
 
