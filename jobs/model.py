@@ -30,7 +30,9 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True, title="actions", help="what to do with it")
+    actions = parser.add_subparsers(
+        dest="action", metavar="ACTION", required=True, title="actions", help="what to do with it"
+    )
     show = actions.add_parser("show", help="print the contract")
     show.add_argument("bundle", metavar="BUNDLE", help="`zoo:NAME` or a folder")
     check = actions.add_parser("check", help="run it on a synthetic tile: shapes, seconds a tile, memory")

@@ -86,7 +86,7 @@ def test_a_batch_without_labels_costs_nothing(kind: str) -> None:
 def test_a_student_learns_what_only_its_teacher_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The student's own ground has no label at all; what it can, it has from its teacher."""
     monkeypatch.setattr(loop, "open_ground", lambda *_, **__: square_ground())
-    recipe = replace(RECIPE, steps=60, checkpoint_every=100, batch=4)
+    recipe = replace(RECIPE, steps=160, checkpoint_every=200, batch=4)
     teacher = train(recipe, tmp_path / "teacher", made=MADE, show=quietly)
 
     def without_labels(spec: object, *_: object) -> object:
