@@ -2,8 +2,9 @@
 
 Theory of operation
 -------------------
-A chunk is read once, with the widest halo around it. Its tiles are routed by position alone, so the same tile goes to
-the same model whoever computes it. Tiles of one tier are gathered into batches of the fixed shape that the bundle's
+A chunk is read once, with the widest halo around it. Each of its tiles has a code by its place; the bulk model runs
+first, and a tile whose outcome is too uncertain is given to the heavy model after all (engine/route.py), whose labels
+take the place of the bulk's. Tiles of one tier are gathered into batches of the fixed shape that the bundle's
 numerics name; the last batch is padded with zeros, because a model may round differently at another batch size, and
 what a tile gives must not depend on its neighbours (invariant I2). Of each tile's result only the core is kept. Every
 pixel of the chunk is owned by exactly one core, so cores are copied side by side and nothing is blended or averaged.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol
 
@@ -23,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.engine.inputs import InputRule, cut_tile
-from batchseg.engine.tiers import NODATA_CODE, Tier, tier_of
+from batchseg.engine.route import NO_SCORE, Doubt, TileAudit, compared
+from batchseg.engine.tiers import BULK, NODATA_CODE, Tier, tier_of
 from batchseg.scene.pixels import Pixels
 from tiling.grid import Tile
 from tiling.span import Window
@@ -36,7 +38,7 @@ class Segmenter(Protocol):
     def batch(self) -> int: ...
 
     def __call__(self, x_NBHW: NDArray[Any], /) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Class indexes and confidences (round(254 p)), both N x H x W; the next call may overwrite them."""
+        """Class indexes and confidences (round(254 p)), both N x H x W."""
         ...
 
 
@@ -55,7 +57,7 @@ class ChunkWork:
     window: Window
     tiles: list[Tile]
     codes: list[int]
-    """A code of the tier layer for each tile: its tier and the reason."""
+    """A code of the tier layer for each tile by its place: its tier and the reason."""
     pixels: Pixels
     """The chunk with the widest halo around it, as far as the scene reaches."""
     wanted_HW: NDArray[np.bool_]
@@ -63,6 +65,10 @@ class ChunkWork:
     scene_shape_px: tuple[int, int]
     rules: dict[Tier, InputRule]
     """How this scene's raw values become each model's input."""
+    doubt: Doubt | None = None
+    """When a bulk tile goes to the heavy model after all."""
+    audited: tuple[bool, ...] = ()
+    """Tiles that both tiers run on, if any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,10 @@ class Prediction:
     num_tiles: int
     num_tiles_by_tier: dict[Tier, int]
     """Tiles that each tier's model labelled; the others had no pixel to label."""
+    codes: list[int]
+    """How each tile was routed at last; nodata where it had no pixel to label."""
+    scores: list[int]
+    audits: list[TileAudit]
 
     def layers(self) -> dict[str, NDArray[Any]]:
         return {"labels": self.labels_HW, "confidence": self.confidence_HW, "tier": self.tier_HW}
@@ -84,22 +94,19 @@ Timer = Callable[[Tier], AbstractContextManager[None]]
 
 def segment_chunk(work: ChunkWork, models: dict[Tier, Model], *, nodata: int, timed: Timer) -> Prediction:
     """Label the wanted pixels of a chunk."""
-    result = blank(work.window, work.tiles, models, nodata)
-    tiles_of: dict[Tier, list[Tile]] = {"bulk": [], "heavy": []}
-    for tile, code in zip(work.tiles, work.codes, strict=True):
-        owned = tile.owned.within(work.window)
-        if work.wanted_HW[owned].any():
-            tiles_of[tier_of(code)].append(tile)
-            result.tier_HW[owned] = code
-    inputs: dict[InputRule, NDArray[Any]] = {}  # two bundles of one family take the same input
-    for tier, tiles in tiles_of.items():
-        if tiles:
-            with timed(tier):
-                rule = work.rules[tier]
-                if rule not in inputs:
-                    inputs[rule] = rule.apply(work.pixels)
-                _run_tier(models[tier], inputs[rule], tiles, work, result)
-        result.num_tiles_by_tier[tier] = len(tiles)
+    chunk = _Chunk(work, models, timed, blank(work.window, work.tiles, models, nodata))
+    result = chunk.result
+    live = [index for index, tile in enumerate(work.tiles) if chunk.wanted(tile).any()]
+    for index in live:
+        result.codes[index] = work.codes[index]
+    audited = {index for index in live if work.audited and work.audited[index]}
+    chunk.run("bulk", [index for index in live if tier_of(result.codes[index]) == "bulk" or index in audited])
+    if work.doubt is not None:
+        chunk.judge([index for index in live if result.codes[index] == BULK], work.doubt)
+    chunk.run("heavy", [index for index in live if tier_of(result.codes[index]) == "heavy" or index in audited])
+    for index in live:
+        result.num_tiles_by_tier[tier_of(result.codes[index])] += 1
+        result.tier_HW[work.tiles[index].owned.within(work.window)] = result.codes[index]
     unwanted_HW = ~work.wanted_HW
     for layer, code in ((result.labels_HW, nodata), (result.confidence_HW, 255), (result.tier_HW, NODATA_CODE)):
         layer[unwanted_HW] = code
@@ -116,26 +123,74 @@ def blank(window: Window, tiles: list[Tile], models: dict[Tier, Model], nodata: 
         np.full(window.shape, NODATA_CODE, np.uint8),
         len(tiles),
         {"bulk": 0, "heavy": 0},
+        [NODATA_CODE] * len(tiles),
+        [NO_SCORE] * len(tiles),
+        [],
     )
 
 
-def _run_tier(model: Model, x_BHW: NDArray[Any], tiles: list[Tile], work: ChunkWork, result: Prediction) -> None:
-    side_px = len(tiles[0].core.rows) + 2 * model.halo_px
-    # One buffer for all batches: fresh memory a batch costs page faults, and the backend binds each new address anew.
-    x_NBHW = np.zeros((model.segmenter.batch, x_BHW.shape[0], side_px, side_px), x_BHW.dtype)
-    for group in _batches(tiles, model.segmenter.batch):
+@dataclass(slots=True)
+class _Chunk:
+    """One chunk under way. Tiles are meant by their index in `work.tiles`."""
+
+    work: ChunkWork
+    models: dict[Tier, Model]
+    timed: Timer
+    result: Prediction
+    _inputs: dict[InputRule, NDArray[Any]] = field(default_factory=dict)
+    """Two bundles of one family take the same input."""
+
+    def wanted(self, tile: Tile) -> NDArray[np.bool_]:
+        """Of the pixels that a tile owns, those to label."""
+        return self.work.wanted_HW[tile.owned.within(self.work.window)]
+
+    def run(self, tier: Tier, indexes: list[int]) -> None:
+        if not indexes:
+            return
+        with self.timed(tier):
+            model, rule = self.models[tier], self.work.rules[tier]
+            if rule not in self._inputs:
+                self._inputs[rule] = rule.apply(self.work.pixels)
+            x_BHW = self._inputs[rule]
+            side_px = len(self.work.tiles[0].core.rows) + 2 * model.halo_px
+            # One buffer for all batches: fresh memory a batch costs page faults, and the backend binds each new
+            # address anew.
+            x_NBHW = np.zeros((model.segmenter.batch, x_BHW.shape[0], side_px, side_px), x_BHW.dtype)
+            for group in _batches(indexes, model.segmenter.batch):
+                self._fill(x_NBHW, x_BHW, group, model.halo_px)
+                labels_NHW, confidence_NHW = model.segmenter(x_NBHW)
+                for index, labels_HW, confidence_HW in zip(group, labels_NHW, confidence_NHW, strict=False):
+                    tile = self.work.tiles[index]
+                    of = tile.owned.within(tile.read_window(model.halo_px))
+                    self._take(tier, index, model.class_ids[labels_HW[of]], confidence_HW[of])
+
+    def _fill(self, x_NBHW: NDArray[Any], x_BHW: NDArray[Any], group: list[int], halo_px: int) -> None:
         x_NBHW[len(group) :] = 0
-        for slot, tile in zip(x_NBHW, group, strict=False):
-            slot[:] = cut_tile(x_BHW, work.pixels.window, tile, model.halo_px, work.scene_shape_px)
-        labels_NHW, confidence_NHW = model.segmenter(x_NBHW)
-        for tile, labels_HW, confidence_HW in zip(group, labels_NHW, confidence_NHW, strict=False):
-            to = tile.owned.within(result.window)
-            of = tile.owned.within(tile.read_window(model.halo_px))
-            result.labels_HW[to] = model.class_ids[labels_HW[of]]
-            result.confidence_HW[to] = confidence_HW[of]
+        for slot, index in zip(x_NBHW, group, strict=False):
+            tile = self.work.tiles[index]
+            slot[:] = cut_tile(x_BHW, self.work.pixels.window, tile, halo_px, self.work.scene_shape_px)
+
+    def _take(self, tier: Tier, index: int, labels_HW: NDArray[Any], confidence_HW: NDArray[np.uint8]) -> None:
+        """What the routed tier says of a tile's core is its result; what an audit adds is compared and dropped."""
+        tile, code, result = self.work.tiles[index], self.result.codes[index], self.result
+        to = tile.owned.within(result.window)
+        if tier == "heavy" and self.work.audited and self.work.audited[index]:
+            wanted_HW = self.wanted(tile)  # the bulk model ran before, so its labels stand in the result so far
+            audit = compared(tile.row, tile.col, code, result.labels_HW[to][wanted_HW], labels_HW[wanted_HW])
+            result.audits.append(audit)
+        if tier == "bulk" or tier_of(code) == "heavy":
+            result.labels_HW[to] = labels_HW
+            result.confidence_HW[to] = confidence_HW
+
+    def judge(self, indexes: list[int], doubt: Doubt) -> None:
+        for index in indexes:
+            tile = self.work.tiles[index]
+            confidence_HW = self.result.confidence_HW[tile.owned.within(self.work.window)]
+            score = doubt.score(confidence_HW[self.wanted(tile)])
+            self.result.scores[index], self.result.codes[index] = score, doubt.code(score)
 
 
-def _batches(tiles: Iterable[Tile], size: int) -> Iterator[list[Tile]]:
-    rest = iter(tiles)
+def _batches(indexes: Iterable[int], size: int) -> Iterator[list[int]]:
+    rest = iter(indexes)
     while group := list(islice(rest, size)):
         yield group

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Literal
 
+from batchseg.engine.route import TileAudit
 from batchseg.errors import DamagedError, RecipeError
 from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.recipe.build import build, plain
@@ -74,6 +75,11 @@ class Measured:
     confidence_sum: int
     """Of the confidence codes (0..254) of valid pixels."""
     agreement: Agreement | None
+    tile_codes: tuple[int, ...] = ()
+    """How each tile of the chunk was routed, row by row: codes of the tier layer, nodata where nothing was to label."""
+    tile_scores: tuple[int, ...] = ()
+    """How uncertain the bulk model was of each tile, in ten-thousandths; -1 where nobody asked."""
+    audits: tuple[TileAudit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

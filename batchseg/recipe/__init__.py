@@ -2,9 +2,10 @@
 
 from batchseg.recipe.fleet import Fleet, Patience, PoolSpec, Retries
 from batchseg.recipe.load import load_fleet, load_recipe
-from batchseg.recipe.recipe import Models, NodataSpec, Priority, Recipe, Route, Tiling
+from batchseg.recipe.recipe import ByUncertainty, Models, NodataSpec, Priority, Recipe, Route, Tiling, Uncertain
 
 __all__ = [
+    "ByUncertainty",
     "Fleet",
     "Models",
     "NodataSpec",
@@ -15,6 +16,7 @@ __all__ = [
     "Retries",
     "Route",
     "Tiling",
+    "Uncertain",
     "load_fleet",
     "load_recipe",
 ]

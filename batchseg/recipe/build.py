@@ -87,13 +87,25 @@ def _convert_union(args: tuple[Any, ...], value: object, where: str) -> Any:
     options = [arg for arg in args if arg is not type(None)]
     if len(options) == 1:
         return _convert(options[0], value, where)
+    mappings = [option for option in options if is_dataclass(option)]
+    if mappings and isinstance(value, Mapping):
+        # The one that shares most keys is meant, so that a wrong key is judged as one of its own.
+        keys = {option: {yaml_name(f) for f in fields(option)} for option in mappings}
+        return _convert(max(mappings, key=lambda option: len(keys[option] & value.keys())), value, where)
     for option in options:
         try:
             return _convert(option, value, where)
         except RecipeError:
-            if is_dataclass(option) and isinstance(value, Mapping):
-                raise
-    raise _wrong(where, " or ".join(getattr(o, "__name__", str(o)) for o in options), value)
+            continue
+    raise _wrong(where, " or ".join(map(_option_name, options)), value)
+
+
+def _option_name(option: Any) -> str:
+    if get_origin(option) is Literal:
+        return " or ".join(f"`{value}`" for value in get_args(option))
+    if is_dataclass(option):
+        return f"a mapping like {{{yaml_name(fields(option)[0])}: …}}"
+    return getattr(option, "__name__", str(option))
 
 
 def _convert_tuple(args: tuple[Any, ...], value: object, where: str) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from batchseg.recipe.build import plain, yaml_name
 from batchseg.recipe.fleet import Fleet
@@ -37,17 +37,20 @@ def _rows(kind: type[Any], prefix: str) -> Iterator[str]:
     hints = typing.get_type_hints(kind)
     for of in fields(kind):
         name = f"{prefix}{yaml_name(of)}"
-        inner = _inner(hints[of.name])
-        nested = inner is not None and of.default is MISSING and of.default_factory in (MISSING, inner)
+        inner = list(_inner(hints[of.name]))
+        nested = bool(inner) and of.default is MISSING and of.default_factory in (MISSING, *inner)
         yield f"| `{name}` | {'' if nested else _default(of)} | {_cell(of.metadata['doc'])} |"
-        if inner is not None:
-            in_list = hints[of.name] is not inner
-            yield from _rows(inner, f"{name}[]." if in_list else f"{name}.")
+        in_list = get_origin(hints[of.name]) is tuple
+        for held in inner:
+            yield from _rows(held, f"{name}[]." if in_list else f"{name}.")
 
 
-def _inner(hint: Any) -> type[Any] | None:
-    """The dataclass that a field holds, alone or in a list."""
-    return next((kind for kind in (hint, *get_args(hint)) if isinstance(kind, type) and is_dataclass(kind)), None)
+def _inner(hint: Any) -> Iterator[type[Any]]:
+    """The dataclasses that a field may hold, alone or in a list."""
+    if isinstance(hint, type) and is_dataclass(hint):
+        yield hint
+    for part in get_args(hint):
+        yield from _inner(part)
 
 
 def _default(of: Field[Any]) -> str:

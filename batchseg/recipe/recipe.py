@@ -68,15 +68,70 @@ class Tiling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Priority:
-    """One reason to send tiles to the heavy model."""
+    """Ground that the heavy model labels wherever it lies."""
 
     polygons: str = setting(doc="vector file or URL; tiles whose core touches a polygon go to the heavy model")
     where: str | None = setting(None, doc="attribute filter on the polygons, as in SQL: \"kind = 'town'\"")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Uncertain:
+    """Tiles that the bulk model is not sure of."""
+
+    statistic: Literal["mean", "share"] = setting(
+        "mean", doc="mean: of 1 - confidence over a tile's valid pixels; share: of pixels less confident than `sure`"
+    )
+    sure: float = setting(0.5, doc="with `statistic: share`: confidence from which a pixel counts as sure")
+    above: float | None = setting(
+        None, doc="tiles with a statistic of this or more go to the heavy model; default: 0.15, or what a budget allows"
+    )
+
+    def __post_init__(self) -> None:
+        for key, value in (("sure", self.sure), ("above", self.above)):
+            if value is not None and not 0 <= value <= 1:
+                raise RecipeError("this is no share", where=f"uncertain: {key}", expected="0 to 1", got=str(value))
+
+
+DEFAULT_ABOVE = 0.15
+"""Mean doubt from which a tile is uncertain, where neither the recipe nor a budget says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByUncertainty:
+    uncertain: Uncertain = setting(
+        doc="tiles that the bulk model is not sure of go to the heavy model; `uncertain` alone means these defaults"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    priority: tuple[Priority, ...] = setting((), doc="reasons to use the heavy model, the first one that holds counts")
+    priority: tuple[Priority | ByUncertainty | Literal["uncertain"], ...] = setting(
+        (), doc="reasons to use the heavy model: polygons count before uncertainty, in whatever order they are listed"
+    )
+    audit: float = setting(
+        0.0,
+        doc="share of tiles, chosen by hash, that both models label so that they can be compared; changes no output",
+    )
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.audit <= 1:
+            raise RecipeError("this is no share", where="route: audit", expected="0 to 1", got=str(self.audit))
+        if len([reason for reason in self.priority if not isinstance(reason, Priority)]) > 1:
+            raise RecipeError("a tile's uncertainty is judged once", where="route: priority", got="`uncertain` twice")
+
+    @property
+    def polygons(self) -> tuple[Priority, ...]:
+        return tuple(reason for reason in self.priority if isinstance(reason, Priority))
+
+    @property
+    def uncertain(self) -> Uncertain | None:
+        """What `uncertain` means in this recipe; None if it is no reason here."""
+        for reason in self.priority:
+            if isinstance(reason, ByUncertainty):
+                return reason.uncertain
+            if reason == "uncertain":
+                return Uncertain()
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,9 +188,9 @@ class Recipe:
             raise RecipeError("there is no band", where="bands", todo="list at least one, or drop the line")
         if self.scale is not None and not -math.inf < self.scale[0] < self.scale[1] < math.inf:
             raise RecipeError("this is no range", where="scale", expected="[low, high]", got=str(list(self.scale)))
-        if self.route.priority and (self.models.bulk is None or self.models.heavy is None):
+        if (self.route.priority or self.route.audit) and (self.models.bulk is None or self.models.heavy is None):
             raise RecipeError(
-                "a route needs two models",
-                where="route: priority",
+                "a route needs two models" if self.route.priority else "an audit compares two models",
+                where="route: priority" if self.route.priority else "route: audit",
                 todo="set both `bulk` and `heavy`, or drop the route",
             )

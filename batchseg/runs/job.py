@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from batchseg.engine.inputs import InputRule
+from batchseg.engine.route import Doubt
 from batchseg.engine.tiers import TIER_COLOURS, TIER_NAMES, Tier
 from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.records import Record
@@ -19,6 +20,7 @@ from batchseg.scene.nodata import NodataPolicy
 from batchseg.scene.polygons import Polygons
 from tiling.grid import Grid
 from tiling.span import Window
+from tiling.tileset import TileSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,9 @@ class SceneJob:
     policy: NodataPolicy
     rules: dict[Tier, InputRule]
     mask: Mask
-    priority_tiles: frozenset[tuple[int, int]]
+    priority: Polygons | None
+    """All priority ground of the scene, for scores inside and outside of it."""
+    priority_tiles: TileSet
     aoi: Polygons | None
     labels: LabelsHeader | None
 
@@ -57,6 +61,9 @@ class Job:
     classes: tuple[ClassInfo, ...]
     nodata: int
     scenes: dict[str, SceneJob]
+    doubt: Doubt | None = None
+    """When a tile of the bulk model goes to the heavy one after all."""
+    audit_share: float = 0.0
 
     def chunk_grid(self, scene: str) -> Grid:
         return Grid(self.scenes[scene].shape_px, self.chunk_px)

@@ -33,6 +33,9 @@ def measure(job: Job, scene: SceneJob, prediction: Prediction, labels: LabelSour
         class_area_km2=areas_km2,
         confidence_sum=int(confidence_px @ np.arange(255)),
         agreement=None if labels is None else agree(job, prediction.window, index_HW, labels),
+        tile_codes=tuple(prediction.codes),
+        tile_scores=tuple(prediction.scores),
+        audits=tuple(prediction.audits),
     )
 
 

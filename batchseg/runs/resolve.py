@@ -8,11 +8,13 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from batchseg.engine.route import CERTAIN, SCORE_TOP, Doubt
 from batchseg.engine.tiers import TIER_COLOURS, TIER_NAMES, Tier
 from batchseg.errors import BundleError, RecipeError, SceneError
 from batchseg.model.bundle import Bundle, load_bundle, read_weights
@@ -21,13 +23,13 @@ from batchseg.output.levels import sheet_side_px
 from batchseg.output.mask import Mask
 from batchseg.output.zarrmeta import flag_attributes
 from batchseg.recipe.build import plain
-from batchseg.recipe.recipe import Recipe
+from batchseg.recipe.recipe import DEFAULT_ABOVE, Recipe
 from batchseg.runs.fit import check_fit, common_bands, halo_of, input_rule
 from batchseg.runs.job import Job, ModelJob, SceneJob
 from batchseg.scene.header import SceneHeader, read_header
 from batchseg.scene.labels import LabelsHeader, read_labels_header
 from batchseg.scene.nodata import NodataPolicy, check_policy
-from batchseg.scene.polygons import Polygons, read_polygons, touched_tiles
+from batchseg.scene.polygons import Polygons, joined, read_polygons, touched_tiles
 from tiling.grid import Grid
 
 ENGINE_REVISION = 3
@@ -69,6 +71,9 @@ def resolve(recipe: Recipe) -> Resolved:
         "outputs": sorted(recipe.outputs),
         "scenes": contents,
     }
+    doubt = _doubt(recipe)
+    if doubt is not None:
+        content["route"] = {"uncertain": plain(doubt)}
     # Through JSON and back, so that what is compared with an earlier run is what that run wrote down.
     content = json.loads(json.dumps(content))
     first = next(iter(bundles.values()))
@@ -88,8 +93,23 @@ def resolve(recipe: Recipe) -> Resolved:
         classes=first.contract.classes,
         nodata=_labels_type(first)[1],
         scenes=scenes,
+        doubt=doubt,
+        audit_share=recipe.route.audit,
     )
     return Resolved(job, bundles, content)
+
+
+def _doubt(recipe: Recipe) -> Doubt | None:
+    """The uncertainty of a recipe in the integers that tiles are judged by."""
+    uncertain = recipe.route.uncertain
+    if uncertain is None:
+        return None
+    above = DEFAULT_ABOVE if uncertain.above is None else uncertain.above
+    return Doubt(
+        statistic=uncertain.statistic,
+        sure_code=math.ceil(uncertain.sure * CERTAIN),
+        threshold=math.ceil(above * SCORE_TOP),
+    )
 
 
 def fingerprint_of(content: dict[str, Any]) -> str:
@@ -176,7 +196,7 @@ def _resolve_scene(
     check_policy(header, policy, bands)
     for bundle in bundles.values():
         check_fit(recipe, header, bundle)
-    ground = [read_polygons(p.polygons, where=p.where, georef=header.georef) for p in recipe.route.priority]
+    ground = [read_polygons(p.polygons, where=p.where, georef=header.georef) for p in recipe.route.polygons]
     aoi = None if recipe.aoi is None else read_polygons(recipe.aoi, georef=header.georef)
     lattice = Grid((header.georef.height_px, header.georef.width_px), recipe.tiling.core)
     scene = SceneJob(
@@ -185,7 +205,8 @@ def _resolve_scene(
         policy=policy,
         rules={tier: input_rule(recipe, header, bundle) for tier, bundle in bundles.items()},
         mask=_mask(recipe, header, next(iter(bundles.values()))),
-        priority_tiles=frozenset().union(*(touched_tiles(polygons, header.georef, lattice) for polygons in ground)),
+        priority=joined(ground) if ground else None,
+        priority_tiles=touched_tiles(ground, lattice),
         aoi=aoi,
         labels=labels,
     )

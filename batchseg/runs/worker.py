@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from batchseg.engine.route import is_audited
 from batchseg.engine.segment import ChunkWork, Model, Prediction, blank, segment_chunk
 from batchseg.engine.tiers import BULK, HEAVY_ALONE, HEAVY_BY_POLYGONS, Tier
 from batchseg.errors import BatchsegError
@@ -170,6 +171,8 @@ class Worker:
             wanted_HW=wanted_HW if inside_HW is None else wanted_HW & inside_HW,
             scene_shape_px=scene.shape_px,
             rules=scene.rules,
+            doubt=self.job.doubt,
+            audited=tuple(is_audited(scene_name, t.row, t.col, self.job.audit_share) for t in tiles),
         )
         compute = self._device.submit(
             segment_chunk, work, self._models, nodata=self.job.nodata, timed=self._timer(task)

@@ -11,6 +11,7 @@ window is asked for, so the mask of a pixel cannot depend on how the scene is cu
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ from batchseg.scene.dataset import gdal
 from batchseg.scene.georef import Georef
 from tiling.grid import Grid
 from tiling.span import Window
+from tiling.tileset import TileSet
 
 Geometries = NDArray[np.object_]
 
@@ -30,6 +32,8 @@ SNAP_PX = 1 / 1024
 INSET_PX = SNAP_PX / 2
 """Corners lie on the grid of 1/1024 px, so half of it keeps neighbours that only share an edge apart."""
 CELL_PX = 1024
+BOXES_AT_ONCE = 1 << 16
+"""Tiles that are compared with one polygon in one go: a country over a wide scene covers millions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,12 @@ def polygons_of(pixel_space: Geometries, shape_px: tuple[int, int]) -> Polygons:
     return Polygons(tuple(sorted({bytes(wkb) for wkb in shapely.to_wkb(kept, byte_order=1)})), shape_px)
 
 
+def joined(layers: Sequence[Polygons]) -> Polygons:
+    """All polygons of several layers over one scene."""
+    wkb = {wkb for polygons in layers for wkb in polygons.wkb}
+    return Polygons(tuple(sorted(wkb)), layers[0].shape_px)
+
+
 def polygonal_parts(geometries: Geometries) -> Geometries:
     """Single polygons; lines and points that repairing or clipping left over enclose nothing."""
     parts = shapely.get_parts(shapely.get_parts(geometries))
@@ -123,17 +133,27 @@ def polygonal_parts(geometries: Geometries) -> Geometries:
     return kept
 
 
-def touched_tiles(polygons: Polygons, georef: Georef, lattice: Grid) -> frozenset[tuple[int, int]]:
-    """Tiles whose own pixels share ground with a polygon; a common edge alone is not ground."""
-    assert polygons.shape_px == (georef.height_px, georef.width_px) == lattice.shape_px
+def touched_tiles(layers: Iterable[Polygons], lattice: Grid) -> TileSet:
+    """Tiles whose own pixels share ground with a polygon of any layer; a common edge alone is not ground."""
+    touched = np.zeros(lattice.shape, bool)
+    for polygons in layers:
+        assert polygons.shape_px == lattice.shape_px
+        _touch(polygons, lattice, touched)
+    return TileSet.of_mask(touched)
+
+
+def _touch(polygons: Polygons, lattice: Grid, touched: NDArray[np.bool_]) -> None:
     found = polygons.tree().geometries
     cells = _cells_under(found, lattice)
     # Most layers are of small things that lie inside one tile, so bounds say it all.
     alone = (cells[:, :2] == cells[:, 2:]).all(axis=1)
-    touched = set(map(tuple, cells[alone, :2].tolist()))
+    touched[cells[alone, 0], cells[alone, 1]] = True
     for polygon, (top, left, bottom, right) in zip(found[~alone], cells[~alone].tolist(), strict=True):
-        touched |= _tiles_under(polygon, range(top, bottom + 1), range(left, right + 1), lattice)
-    return frozenset(touched)
+        shapely.prepare(polygon)
+        step = max(1, BOXES_AT_ONCE // (right + 1 - left))
+        for row in range(top, bottom + 1, step):
+            rows, cols = range(row, min(row + step, bottom + 1)), range(left, right + 1)
+            touched[rows.start : rows.stop, cols.start : cols.stop] |= _tiles_under(polygon, rows, cols, lattice)
 
 
 def _cells_under(polygons: Geometries, lattice: Grid) -> NDArray[np.int64]:
@@ -145,7 +165,7 @@ def _cells_under(polygons: Geometries, lattice: Grid) -> NDArray[np.int64]:
     return np.asarray(np.clip(edges, 0, np.tile(lattice.shape, 2) - 1), np.int64)
 
 
-def _tiles_under(polygon: Any, rows: range, cols: range, lattice: Grid) -> set[tuple[int, int]]:
+def _tiles_under(polygon: Any, rows: range, cols: range, lattice: Grid) -> NDArray[np.bool_]:
     row_N, col_N = (index.ravel() for index in np.meshgrid(rows, cols, indexing="ij"))
     height_px, width_px = lattice.shape_px
     boxes = shapely.box(
@@ -154,6 +174,4 @@ def _tiles_under(polygon: Any, rows: range, cols: range, lattice: Grid) -> set[t
         np.minimum((col_N + 1) * lattice.cell_px, width_px) - INSET_PX,
         np.minimum((row_N + 1) * lattice.cell_px, height_px) - INSET_PX,
     )
-    shapely.prepare(polygon)
-    touched = shapely.intersects(polygon, boxes)
-    return set(zip(row_N[touched].tolist(), col_N[touched].tolist(), strict=True))
+    return np.asarray(shapely.intersects(polygon, boxes), bool).reshape(len(rows), len(cols))

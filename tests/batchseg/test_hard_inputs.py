@@ -225,7 +225,7 @@ def test_field_polygons_over_their_scene() -> None:
     rows, cols = header.shape_px
     inside_HW = fields.mask(Window.of(0, rows, 0, cols))
     lattice = Grid(header.shape_px, 128)
-    touched = touched_tiles(fields, header.georef, lattice)
+    touched = touched_tiles([fields], lattice)
     assert {
         cell for cell in lattice if inside_HW[lattice.window(*cell).within(Window.of(0, rows, 0, cols))].any()
     } <= touched

@@ -129,7 +129,7 @@ def test_touched_tiles(tmp_path: Path, name: str) -> None:
     expected = {
         (row, col) for row, col in lattice if shapely.intersects(SHAPE, shapely.box(*box_of(lattice.window(row, col))))
     }
-    assert touched_tiles(read_polygons(path, georef=place), place, lattice) == expected
+    assert touched_tiles([read_polygons(path, georef=place)], lattice) == expected
 
 
 def box_of(window: Window) -> tuple[int, int, int, int]:
@@ -139,13 +139,13 @@ def box_of(window: Window) -> tuple[int, int, int, int]:
 def test_a_common_edge_is_no_touch(tmp_path: Path) -> None:
     path = save(tmp_path / "x.gpkg", [to_map(shapely.box(64, 64, 128, 192), TRANSFORMS["north-up"])])
     made = read_polygons(path, georef=georef())
-    assert touched_tiles(made, georef(), Grid((300, 300), 64)) == {(1, 1), (2, 1)}
+    assert touched_tiles([made], Grid((300, 300), 64)) == {(1, 1), (2, 1)}
 
 
 def test_what_hangs_over_the_scene_touches_only_tiles_that_exist(tmp_path: Path) -> None:
     path = save(tmp_path / "x.gpkg", [to_map(shapely.box(-500, 280, 900, 900), TRANSFORMS["north-up"])])
     made = read_polygons(path, georef=georef())
-    assert touched_tiles(made, georef(), Grid((300, 300), 64)) == {(4, col) for col in range(5)}
+    assert touched_tiles([made], Grid((300, 300), 64)) == {(4, col) for col in range(5)}
 
 
 @settings(max_examples=40, deadline=None)
@@ -153,7 +153,6 @@ def test_what_hangs_over_the_scene_touches_only_tiles_that_exist(tmp_path: Path)
 def test_touched_tiles_against_a_loop(corners: list[tuple[int, ...]], cell_px: int) -> None:
     boxes = [shapely.box(a, b, a + 1 + abs(c) / 3, b + 1 + abs(d)) for a, b, c, d in corners]
     made = polygons_of(np.array(boxes), (300, 290))
-    place = Georef(width_px=290, height_px=300, crs_wkt=UTM33, transform=(10, 0, 400_000, 0, -10, 5_500_000))
     lattice = Grid((300, 290), cell_px)
     snapped = shapely.set_precision(boxes, 1 / 1024)
     expected = {
@@ -162,7 +161,7 @@ def test_touched_tiles_against_a_loop(corners: list[tuple[int, ...]], cell_px: i
         for box in snapped
         if shapely.area(shapely.intersection(box, shapely.box(*box_of(lattice.window(row, col))))) > 0
     }
-    assert touched_tiles(made, place, lattice) == expected
+    assert touched_tiles([made], lattice) == expected
 
 
 def test_polygons_elsewhere_are_none_but_no_error(tmp_path: Path) -> None:
@@ -170,7 +169,7 @@ def test_polygons_elsewhere_are_none_but_no_error(tmp_path: Path) -> None:
     made = read_polygons(path, georef=georef())
     assert len(made) == 0
     assert not made.mask(whole(made)).any()
-    assert touched_tiles(made, georef(), Grid((300, 300), 64)) == frozenset()
+    assert touched_tiles([made], Grid((300, 300), 64)) == frozenset()
 
 
 def test_another_coordinate_system(tmp_path: Path) -> None:
