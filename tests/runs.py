@@ -20,7 +20,7 @@ from batchseg.recipe import Fleet, Models, Recipe, Tiling
 from batchseg.recipe.recipe import Halo
 from batchseg.runs.job import Job
 from batchseg.runs.pool import LocalPool, Pool
-from batchseg.runs.session import DEPTH, Outcome, run
+from batchseg.runs.session import DEPTH, Options, Outcome, run
 from batchseg.runs.worker import Worker, WorkerSpec
 from batchseg.scene.bands import BandWanted
 from batchseg.store import LocalStore
@@ -117,7 +117,9 @@ class Workplace:
 
     def run(self, *, store: LocalStore | None = None, fleet: Fleet | None = None, **changes: Any) -> Outcome:
         store = store or LocalStore(Path(self.recipe(**changes).output), durable=False)
-        return run(self.recipe(**changes), fleet, open_pool=fake_pool, store=store)
+        return run(
+            self.recipe(**changes), fleet, open_pool=fake_pool, options=Options(open_models=fake_models), store=store
+        )
 
 
 def product_bytes(output: Path) -> dict[str, str]:

@@ -135,6 +135,24 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """How much of the heavy model a run may use; a pilot on a sample of tiles finds the threshold for it."""
+
+    heavy_share: float = setting(doc="heavy tiles over valid tiles, those of priority polygons included")
+    sample_tiles: int = setting(512, doc="tiles of the pilot, chosen by hash; fewer where the scenes have fewer")
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.heavy_share <= 1:
+            raise RecipeError(
+                "this is no share", where="budget: heavy_share", expected="0 to 1", got=str(self.heavy_share)
+            )
+        if self.sample_tiles < 1:
+            raise RecipeError(
+                "a sample has at least one tile", where="budget: sample_tiles", got=str(self.sample_tiles)
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodataSpec:
     from_: Literal["auto", "value", "alpha", "mask", "none"] = setting(
         "auto",
@@ -158,6 +176,9 @@ class Recipe:
     models: Models = setting(doc="the bundles that fill the two slots")
     tiling: Tiling = setting(Tiling, doc="cores, chunks and halos")
     route: Route = setting(Route, doc="which tiles go to the heavy model; without reasons all go to bulk")
+    budget: Budget | None = setting(
+        None, doc="how many tiles `uncertain` may send to the heavy model; without it, those above its threshold"
+    )
     labels: tuple[str | None, ...] = setting(
         (), doc="a reference raster a scene, in the scenes' order, for IoU; null for none"
     )
@@ -188,6 +209,19 @@ class Recipe:
             raise RecipeError("there is no band", where="bands", todo="list at least one, or drop the line")
         if self.scale is not None and not -math.inf < self.scale[0] < self.scale[1] < math.inf:
             raise RecipeError("this is no range", where="scale", expected="[low, high]", got=str(list(self.scale)))
+        if self.budget is not None and self.route.uncertain is None:
+            raise RecipeError(
+                "a budget spends on tiles that the bulk model is not sure of",
+                where="budget",
+                todo="add `uncertain` to route: priority, or drop the budget",
+            )
+        if self.budget is not None and self.route.uncertain is not None and self.route.uncertain.above is not None:
+            raise RecipeError(
+                "a budget and a threshold say the same thing twice",
+                where="budget",
+                got=f"uncertain: above: {self.route.uncertain.above}",
+                todo="drop one of them",
+            )
         if (self.route.priority or self.route.audit) and (self.models.bulk is None or self.models.heavy is None):
             raise RecipeError(
                 "a route needs two models" if self.route.priority else "an audit compares two models",

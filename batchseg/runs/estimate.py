@@ -23,6 +23,7 @@ from batchseg.runs.job import Job, SceneJob
 from batchseg.runs.models import device_of
 from batchseg.runs.resolve import Resolved
 from batchseg.runs.session import DEPTH, check_folder
+from batchseg.runs.settle import known_threshold, with_threshold
 from batchseg.scene.area import area_reason, pixel_areas_m2
 from batchseg.scene.empty import EmptyIndex
 from batchseg.scene.georef import Georef
@@ -74,6 +75,10 @@ class Estimate:
 def estimate(resolved: Resolved, fleet: Fleet, output: Path) -> Estimate:
     job, store = resolved.job, LocalStore(output)
     check_folder(output)
+    known = known_threshold(store)
+    if resolved.budget is not None and known is not None:
+        resolved = with_threshold(resolved, known)
+        job = resolved.job
     Ledger(store).check(resolved.fingerprint, resolved.content)
     todo = backlog(job, store, wanted=lambda _: True, retry_quarantined=True)
     scenes = tuple(_scene(job, name, todo.committed) for name in job.scenes)
@@ -84,7 +89,10 @@ def estimate(resolved: Resolved, fleet: Fleet, output: Path) -> Estimate:
     device = device_of(fleet.pools[0], job, in_process=fleet == Fleet())
     per_tile_s = {tier: bundle.contract.numerics[device].seconds_per_tile for tier, bundle in resolved.bundles.items()}
     share = len(todo.chunks) / max(todo.num_total, 1)
-    seconds, notes = _seconds(scenes, per_tile_s, share, fleet)
+    heavy_share = 0.0 if resolved.budget is None else resolved.budget.heavy_share
+    seconds, notes = _seconds(scenes, per_tile_s, share, fleet, heavy_share)
+    if job.doubt is not None and resolved.budget is None:
+        notes.append("heavy tiles: priority ground only, since how many are uncertain is known when they are seen")
     workers_usd_per_hour = sum(p.workers * p.usd_per_hour for p in fleet.pools) + fleet.head_usd_per_hour
     stored = sum(len(scene.mask.stored_grid) * len(scene.mask.layers) for scene in job.scenes.values())
     num_reads, num_writes = _requests(job, todo.chunks)
@@ -178,7 +186,11 @@ def _refuse_what_cannot_fit(job: Job, worker_bytes: int, fleet: Fleet, output_by
 
 
 def _seconds(
-    scenes: Sequence[SceneEstimate], per_tile_s: dict[Tier, float | None], share: float, fleet: Fleet
+    scenes: Sequence[SceneEstimate],
+    per_tile_s: dict[Tier, float | None],
+    share: float,
+    fleet: Fleet,
+    heavy_share: float,
 ) -> tuple[float | None, list[str]]:
     if any(seconds is None for seconds in per_tile_s.values()):
         return None, [
@@ -186,8 +198,9 @@ def _seconds(
         ]
     tiles = sum(scene.num_tiles for scene in scenes)
     priority = sum(scene.num_priority_tiles for scene in scenes)
-    num = {"heavy": tiles if "bulk" not in per_tile_s else priority}
-    num["bulk"] = tiles - num["heavy"]
+    # A tile that is heavy because the bulk model is not sure of it costs both.
+    num: dict[Tier, float] = {"heavy": tiles if "bulk" not in per_tile_s else max(priority, heavy_share * tiles)}
+    num["bulk"] = 0 if "bulk" not in per_tile_s else tiles - priority
     compute_s = sum(num[tier] * (seconds or 0.0) for tier, seconds in per_tile_s.items())
     workers = sum(pool.workers for pool in fleet.pools)
     pace = ", ".join(f"{tier} {1000 * (s or 0.0):.0f} ms" for tier, s in per_tile_s.items())

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from batchseg.engine.route import Doubt
 from batchseg.ledger.keys import ChunkKey
 from batchseg.model.contract import ClassInfo
 from batchseg.recipe.build import build, plain
@@ -55,6 +56,8 @@ class PlanFile:
     nodata: int = 255
     models: dict[str, ModelPlan] = field(default_factory=dict)
     """By tier."""
+    doubt: Doubt | None = None
+    """The threshold of uncertainty that all chunks are routed by."""
 
     def grid(self, scene: str) -> Grid:
         georef = self.scenes[scene].georef
@@ -89,6 +92,7 @@ def plan_file(job: Job, *, head_usd_per_hour: float) -> PlanFile:
             tier: ModelPlan(name=Path(model.ref).name, ref=model.ref, digest=model.digest)
             for tier, model in job.models.items()
         },
+        doubt=job.doubt,
     )
 
 

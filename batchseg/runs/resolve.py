@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from batchseg.engine.route import CERTAIN, SCORE_TOP, Doubt
+from batchseg.engine.route import CERTAIN, NEVER, SCORE_TOP, Doubt
 from batchseg.engine.tiers import TIER_COLOURS, TIER_NAMES, Tier
 from batchseg.errors import BundleError, RecipeError, SceneError
 from batchseg.model.bundle import Bundle, load_bundle, read_weights
@@ -23,7 +23,7 @@ from batchseg.output.levels import sheet_side_px
 from batchseg.output.mask import Mask
 from batchseg.output.zarrmeta import flag_attributes
 from batchseg.recipe.build import plain
-from batchseg.recipe.recipe import DEFAULT_ABOVE, Recipe
+from batchseg.recipe.recipe import DEFAULT_ABOVE, Budget, Recipe
 from batchseg.runs.fit import check_fit, common_bands, halo_of, input_rule
 from batchseg.runs.job import Job, ModelJob, SceneJob
 from batchseg.scene.header import SceneHeader, read_header
@@ -45,6 +45,8 @@ class Resolved:
     bundles: dict[Tier, Bundle]
     content: dict[str, Any]
     """What output bytes depend on; `fingerprint` is its hash."""
+    budget: Budget | None = None
+    """What the threshold of the route has still to be found for."""
 
     @property
     def fingerprint(self) -> str:
@@ -74,6 +76,8 @@ def resolve(recipe: Recipe) -> Resolved:
     doubt = _doubt(recipe)
     if doubt is not None:
         content["route"] = {"uncertain": plain(doubt)}
+        if recipe.budget is not None:
+            content["route"]["budget"] = plain(recipe.budget)
     # Through JSON and back, so that what is compared with an earlier run is what that run wrote down.
     content = json.loads(json.dumps(content))
     first = next(iter(bundles.values()))
@@ -96,7 +100,7 @@ def resolve(recipe: Recipe) -> Resolved:
         doubt=doubt,
         audit_share=recipe.route.audit,
     )
-    return Resolved(job, bundles, content)
+    return Resolved(job, bundles, content, recipe.budget)
 
 
 def _doubt(recipe: Recipe) -> Doubt | None:
@@ -105,10 +109,11 @@ def _doubt(recipe: Recipe) -> Doubt | None:
     if uncertain is None:
         return None
     above = DEFAULT_ABOVE if uncertain.above is None else uncertain.above
+    unknown = recipe.budget is not None  # until a pilot has run
     return Doubt(
         statistic=uncertain.statistic,
         sure_code=math.ceil(uncertain.sure * CERTAIN),
-        threshold=math.ceil(above * SCORE_TOP),
+        threshold=NEVER if unknown else math.ceil(above * SCORE_TOP),
     )
 
 

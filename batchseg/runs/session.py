@@ -32,6 +32,7 @@ from batchseg.runs.models import device_of, open_models
 from batchseg.runs.mosaics import publish_mosaics
 from batchseg.runs.needs import need_in
 from batchseg.runs.patience import Waits
+from batchseg.runs.pilot import Pilot
 from batchseg.runs.planfile import plan_file, write_plan
 from batchseg.runs.pool import LocalPool, Pool
 from batchseg.runs.progress import Progress, Snapshot
@@ -40,7 +41,8 @@ from batchseg.runs.reporting import spent_usd, write_reports
 from batchseg.runs.rescore import rescore
 from batchseg.runs.resolve import Resolved, resolve
 from batchseg.runs.runstate import RunState
-from batchseg.runs.worker import Worker, WorkerSpec
+from batchseg.runs.settle import settled, write_pilot
+from batchseg.runs.worker import OpenModels, Worker, WorkerSpec
 from batchseg.store import LocalStore
 
 DEPTH = 2
@@ -72,6 +74,8 @@ class Options:
     watchers: tuple[Watcher, ...] = ()
     show: Callable[[Snapshot], None] = lambda _: None
     stop: Stop = field(default_factory=Stop)
+    open_models: OpenModels = open_models
+    """Of a pilot, which runs in this process."""
 
 
 def run(
@@ -89,6 +93,7 @@ def run(
     store = store or LocalStore(Path(recipe.output))
     check_folder(store.root)
     check_fleet(fleet, resolved.job, in_process=open_pool is None)
+    resolved, pilot = settled(resolved, fleet, store, models=options.open_models)
     Ledger(store).check(resolved.fingerprint, resolved.content)
     # geopandas takes longer to import than a small scene to segment: behind the claim, not after the last chunk.
     Thread(target=import_module, args=("batchseg.runs.table",), daemon=True).start()
@@ -97,7 +102,7 @@ def run(
     with ExitStack() as stack:
         stack.callback(driver.release)
         pulse = stack.enter_context(Pulse(driver.beat, every_s=BEAT_S))
-        session = _Session(resolved, store, fleet, open_pool or local_pool, options, driver, pulse.check)
+        session = _Session(resolved, store, fleet, open_pool or local_pool, options, driver, pulse.check, pilot)
         return session.run()
 
 
@@ -146,6 +151,8 @@ class _Session:
     driver: Driver
     check: Callable[[], None]
     """Raises when another driver has taken the folder over."""
+    pilot: Pilot | None
+    """What the threshold of this run was found by, if it was just found."""
 
     def run(self) -> Outcome:
         # Until this run has ended in one way or another, nobody may read how the last one did.
@@ -161,6 +168,8 @@ class _Session:
     def _run(self) -> Outcome:
         job, store, ledger = self.resolved.job, self.store, Ledger(self.store)
         ledger.claim(job.fingerprint, self.resolved.content)
+        if self.pilot is not None and job.doubt is not None:
+            write_pilot(store, self.pilot, job.doubt.threshold)
         write_plan(store, plan_file(job, head_usd_per_hour=self.fleet.head_usd_per_hour))
         store.sweep()
         log = EventLog(store.root / "run" / "log.jsonl")

@@ -117,6 +117,16 @@ REFUSED = {
     BASE + "nodata: {value: 0}\n": "nodata: a value needs `from: value`; got from: auto",
     BASE.replace(", heavy: zoo:y", "")
     + "route: {priority: [{polygons: a}]}\n": "route: priority: a route needs two models",
+    BASE + "route: {priority: [uncertan]}\n": "priority[0]: wrong value; expected a mapping like {polygons: …} or",
+    BASE + "route: {priority: [uncertain, {uncertain: {above: 0.1}}]}\n": "a tile's uncertainty is judged once",
+    BASE
+    + "route: {priority: [{uncertain: {above: 2}}]}\n": "uncertain: above: this is no share; expected 0 to 1, got 2",
+    BASE + "route: {priority: [{uncertain: {abov: 1}}]}\n": "unknown key `abov`. Did you mean `above`?",
+    BASE + "route: {audit: 1.5}\n": "route: audit: this is no share",
+    BASE.replace(", heavy: zoo:y", "") + "route: {audit: 0.1}\n": "route: audit: an audit compares two models",
+    BASE + "budget: {heavy_share: 0.1}\n": "a budget spends on tiles that the bulk model is not sure of",
+    BASE + "route: {priority: [{uncertain: {above: 0.1}}]}\nbudget: {heavy_share: 0.1}\n": "say the same thing twice",
+    BASE + "route: {priority: [uncertain]}\nbudget: {heavy_share: 2}\n": "budget: heavy_share: this is no share",
     # missing keys
     "": "`scenes` is missing. Add a line `scenes: …` (rasters",
     "output: out\nmodels: {bulk: x}\n": "`scenes` is missing",
