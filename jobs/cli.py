@@ -16,6 +16,7 @@ VERBS = {
     "status": "jobs.status",
     "inspect": "jobs.inspect",
     "report": "jobs.report",
+    "evaluate": "jobs.evaluate",
     "train": "jobs.train",
     "distill": "jobs.distill",
     "model": "jobs.model",

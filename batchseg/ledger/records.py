@@ -59,6 +59,8 @@ class Agreement:
     """Pixels: rows are reference classes, columns predicted ones, in the bundle's order."""
     unknown_px: int
     """Reference pixels whose code is no class of the bundle."""
+    parts: dict[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    """The confusion by tier and priority ground; parts without a pixel are left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

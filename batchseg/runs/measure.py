@@ -8,14 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.engine.segment import Prediction
+from batchseg.errors import BatchsegError
 from batchseg.ledger.records import Agreement, Measured, TileCounts
+from batchseg.runs.accuracy import agree, class_index
 from batchseg.runs.job import Job, SceneJob
 from batchseg.scene.area import class_area_km2
 from batchseg.scene.labels import LabelSource
 from tiling.span import Window
 
 
-def measure(job: Job, scene: SceneJob, prediction: Prediction, labels: LabelSource | None) -> Measured:
+def measure(job: Job, scene: SceneJob, prediction: Prediction) -> Measured:
     index_HW = class_index(prediction.labels_HW, tuple(c.id for c in job.classes), job.nodata)
     class_px = np.bincount(index_HW.ravel(), minlength=len(job.classes) + 1)[:-1]
     areas_km2 = class_area_km2(scene.header.georef, prediction.window, index_HW, num_classes=len(job.classes))
@@ -32,31 +34,34 @@ def measure(job: Job, scene: SceneJob, prediction: Prediction, labels: LabelSour
         area_km2=None if areas_km2 is None else float(sum(areas_km2)),
         class_area_km2=areas_km2,
         confidence_sum=int(confidence_px @ np.arange(255)),
-        agreement=None if labels is None else agree(job, prediction.window, index_HW, labels),
+        agreement=_scored(job, scene, prediction),
         tile_codes=tuple(prediction.codes),
         tile_scores=tuple(prediction.scores),
         audits=tuple(prediction.audits),
     )
 
 
-def class_index(labels_HW: NDArray[Any], ids: tuple[int, ...], nodata: int) -> NDArray[Any]:
-    """Class ids to their positions in the bundle's list; what is no class gets the position after the last."""
-    # One entry for every code of sixteen bits, since a reference may be wider than the labels layer.
-    table = np.full(65536, len(ids), np.uint16 if len(ids) > 254 else np.uint8)
-    table[list(ids)] = np.arange(len(ids))
-    table[nodata] = len(ids)
-    index_HW: NDArray[Any] = table[labels_HW]
-    return index_HW
+def _scored(job: Job, scene: SceneJob, prediction: Prediction) -> Agreement | None:
+    try:
+        return score(job, scene, prediction.window, prediction.labels_HW, prediction.tier_HW)
+    except BatchsegError:
+        # A prediction is good whatever its reference. At its end the run scores what is left, and says why not.
+        return None
 
 
-def agree(job: Job, window: Window, predicted_HW: NDArray[Any], labels: LabelSource) -> Agreement:
-    """The confusion matrix over pixels that are both predicted and labelled."""
-    raw_HW, labelled_HW = labels.read(window)
-    num = len(job.classes)
-    reference_HW = class_index(raw_HW, tuple(c.id for c in job.classes), job.nodata)
-    both_HW = labelled_HW & (predicted_HW < num)
-    unknown_px = int((both_HW & (reference_HW == num)).sum())
-    pairs = reference_HW.astype(np.int64) * (num + 1) + predicted_HW
-    counts = np.bincount(pairs[both_HW], minlength=(num + 1) ** 2).reshape(num + 1, num + 1)
-    confusion = tuple(tuple(row) for row in counts[:num, :num].tolist())
-    return Agreement(labels_id=labels.header.id, confusion=confusion, unknown_px=unknown_px)
+def score(
+    job: Job, scene: SceneJob, window: Window, labels_HW: NDArray[Any], codes_HW: NDArray[np.uint8]
+) -> Agreement | None:
+    """Labels against the scene's reference, if it has one. Raises what reading the reference raises."""
+    if scene.labels is None:
+        return None
+    ids = tuple(c.id for c in job.classes)
+    return agree(
+        class_index(labels_HW, ids, job.nodata),
+        LabelSource(scene.labels),
+        window,
+        ids=ids,
+        nodata=job.nodata,
+        codes_HW=codes_HW,
+        inside_HW=None if scene.priority is None else scene.priority.mask(window),
+    )

@@ -16,8 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from batchseg.engine.route import TileAudit
 from batchseg.ledger.records import Attempt, Record, SheetRecord, Stint, TileCounts
 from batchseg.ledger.stages import STAGES, paid_s
+from batchseg.runs.accuracy import scores, scores_by_part
+from batchseg.runs.audit import audit_of
 from batchseg.runs.planfile import PlanFile
 from tiling.seams import SeamCount
 
@@ -34,6 +37,8 @@ class _Sums:
     confidence_sum: int = 0
     confusion: Any = None
     unknown_px: int = 0
+    parts: dict[str, Any] = field(default_factory=dict)
+    audits: list[TileAudit] = field(default_factory=list)
 
     def add(self, record: Record, labels_id: str | None) -> None:
         m = record.measured
@@ -47,10 +52,13 @@ class _Sums:
             self.area_km2 += m.area_km2
             self.class_area_km2 = self.class_area_km2 + np.array(m.class_area_km2)
         self.confidence_sum += m.confidence_sum
+        self.audits += m.audits
         if m.agreement is not None and m.agreement.labels_id == labels_id:
             matrix = np.array(m.agreement.confusion, np.int64)
             self.confusion = matrix if self.confusion is None else self.confusion + matrix
             self.unknown_px += m.agreement.unknown_px
+            for part, counts in m.agreement.parts.items():
+                self.parts[part] = self.parts.get(part, 0) + np.array(counts, np.int64)
 
 
 def metrics(
@@ -105,6 +113,7 @@ def _block(
     return {
         **_ground(plan.class_names, sums),
         **_accuracy(plan.class_names, sums),
+        "audit": audit_of(sums.audits),
         "chunks": {
             "done": len(records) - empty,
             "empty": empty,
@@ -131,24 +140,23 @@ def _ground(classes: tuple[str, ...], sums: _Sums) -> dict[str, Any]:
     }
 
 
+def accuracy_of(plan: PlanFile, records: Iterable[Record]) -> dict[str, Any]:
+    """Of records whose agreement is with the reference that the plan names."""
+    sums = _Sums()
+    for record in records:
+        sums.add(record, plan.scenes[record.key.scene].labels_id)
+    return _accuracy(plan.class_names, sums)
+
+
 def _accuracy(classes: tuple[str, ...], sums: _Sums) -> dict[str, Any]:
     if sums.confusion is None:
         return {"iou": None, "miou": None, "confusion": None, "unknown_label_px": 0}
-    iou = iou_of(sums.confusion)
-    known = [value for value in iou if value is not None]
     return {
-        "iou": dict(zip(classes, (_round(value, 5) for value in iou), strict=True)),
-        "miou": _round(sum(known) / len(known), 5) if known else None,
+        **scores(sums.confusion, classes),
         "confusion": sums.confusion.tolist(),
         "unknown_label_px": sums.unknown_px,
+        **scores_by_part(sums.parts, classes),
     }
-
-
-def iou_of(confusion: Any) -> list[float | None]:
-    """Intersection over union a class; None for a class that is neither in the reference nor predicted."""
-    hits = np.diag(confusion)
-    union = confusion.sum(0) + confusion.sum(1) - hits
-    return [float(h / u) if u else None for h, u in zip(hits, union, strict=True)]
 
 
 def _seams(sheets: Sequence[SheetRecord]) -> dict[str, float | None]:

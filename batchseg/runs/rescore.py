@@ -1,25 +1,34 @@
-"""Scoring committed chunks against a reference that was named, or changed, after they were made. No model runs."""
+"""Scoring committed chunks against a reference that was named or changed after they were made. No model runs."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from batchseg.errors import BatchsegError, DamagedError
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record
 from batchseg.output.mask import read_chunk
+from batchseg.runs.accuracy import spread
 from batchseg.runs.job import Job
-from batchseg.runs.measure import agree, class_index
-from batchseg.scene.labels import LabelSource
+from batchseg.runs.measure import score
 from batchseg.store import Store
 
 
-def rescore(job: Job, store: Store) -> int:
-    """Commit each record again whose agreement is of another reference than today's; returns how many."""
-    ledger = Ledger(store)
-    stale = [record for record in ledger.records() if _is_stale(job, record)]
-    for record in stale:
-        ledger.commit(_rescored(job, store, record))
-    return len(stale)
+def rescore(job: Job, store: Store) -> list[str]:
+    """Commit each record again whose agreement is of another reference than today's; what could not be scored, and why.
+
+    A chunk whose stored labels are damaged loses its record, so that the next run makes it again.
+    """
+    ledger, errors = Ledger(store), []
+    for record in [record for record in ledger.records() if _is_stale(job, record)]:
+        try:
+            ledger.commit(_rescored(job, store, record))
+        except DamagedError as error:
+            ledger.forget(record.key)
+            errors.append(f"{error}. The same command makes chunk {record.key} again")
+        except BatchsegError as error:
+            errors.append(str(error))
+    return errors
 
 
 def _is_stale(job: Job, record: Record) -> bool:
@@ -31,10 +40,7 @@ def _is_stale(job: Job, record: Record) -> bool:
 
 
 def _rescored(job: Job, store: Store, record: Record) -> Record:
-    scene = job.scenes[record.key.scene]
-    assert scene.labels is not None, "only records of labelled scenes are stale"
-    window, layer = job.window(record.key), scene.mask.layer("labels")
-    labels_HW = read_chunk(store, scene.mask, layer, window, record.objects)
-    index_HW = class_index(labels_HW, tuple(c.id for c in job.classes), job.nodata)
-    agreement = agree(job, window, index_HW, LabelSource(scene.labels))
-    return replace(record, measured=replace(record.measured, agreement=agreement))
+    scene, window = job.scenes[record.key.scene], job.window(record.key)
+    labels_HW = read_chunk(store, scene.mask, scene.mask.layer("labels"), window, record.objects)
+    codes_HW = spread(record.measured.tile_codes, window, job.core_px)
+    return replace(record, measured=replace(record.measured, agreement=score(job, scene, window, labels_HW, codes_HW)))

@@ -35,6 +35,7 @@ from batchseg.runs.patience import Waits
 from batchseg.runs.pilot import Pilot
 from batchseg.runs.planfile import plan_file, write_plan
 from batchseg.runs.pool import LocalPool, Pool
+from batchseg.runs.priority import write_priority
 from batchseg.runs.progress import Progress, Snapshot
 from batchseg.runs.pulse import Pulse
 from batchseg.runs.reporting import spent_usd, write_reports
@@ -170,6 +171,9 @@ class _Session:
         ledger.claim(job.fingerprint, self.resolved.content)
         if self.pilot is not None and job.doubt is not None:
             write_pilot(store, self.pilot, job.doubt.threshold)
+        for name, scene in job.scenes.items():
+            if scene.priority is not None:
+                write_priority(store, name, scene.priority)
         write_plan(store, plan_file(job, head_usd_per_hour=self.fleet.head_usd_per_hour))
         store.sweep()
         log = EventLog(store.root / "run" / "log.jsonl")
@@ -180,12 +184,13 @@ class _Session:
             ledger.release_all()
         stopped = None if todo.is_empty else self._work(todo, log)
         store.sweep()  # of workers that were killed while they wrote
+        unscored = []
         if stopped is None:
-            rescore(job, store)
+            unscored = rescore(job, store)
             publish_mosaics(job, store)
         self.driver.count()
         metrics = write_reports(store)
-        status, why = _exit_status(metrics, stopped, asked_for_all=self.options.wanted is None)
+        status, why = _exit_status(metrics, stopped, unscored, asked_for_all=self.options.wanted is None)
         _write_exit(store, status, why)
         log.event("ended", exit_status=status, why=why)
         return Outcome(status, why, metrics, store.root)
@@ -235,7 +240,9 @@ def local_pool(job: Job, store: LocalStore, fleet: Fleet) -> Pool:
     return LocalPool(lambda: Worker(spec, job, store, open_models).open(), depth=DEPTH)
 
 
-def _exit_status(metrics: dict[str, Any], stopped: Stop | None, *, asked_for_all: bool) -> tuple[int, str]:
+def _exit_status(
+    metrics: dict[str, Any], stopped: Stop | None, unscored: list[str], *, asked_for_all: bool
+) -> tuple[int, str]:
     if stopped is not None and stopped.why == "budget":
         return EXIT_BUDGET, "stopped by the budget; the same command with a higher max_usd goes on"
     if stopped is not None:
@@ -244,6 +251,9 @@ def _exit_status(metrics: dict[str, Any], stopped: Stop | None, *, asked_for_all
     if num_given_up:
         tasks = "1 task was" if num_given_up == 1 else f"{num_given_up} tasks were"
         return EXIT_QUARANTINED, f"{tasks} given up; --retry-quarantined tries again"
+    if unscored:
+        more = f" (and {len(unscored) - 1} more chunks)" if len(unscored) > 1 else ""
+        return EXIT_QUARANTINED, f"the prediction is whole, but its score is not: {unscored[0]}{more}"
     if num_left and asked_for_all:
         return EXIT_QUARANTINED, f"{num_left} chunks have no record; the same command goes on"
     return (

@@ -38,7 +38,6 @@ from batchseg.runs.events import FailureKind
 from batchseg.runs.job import Job, SceneJob
 from batchseg.runs.measure import measure
 from batchseg.runs.pulse import Pulse
-from batchseg.scene.labels import LabelSource
 from batchseg.scene.pixels import Source
 from batchseg.scene.source import RasterSource
 from batchseg.store import Store
@@ -139,8 +138,7 @@ class Worker:
         scene, window = self.job.scenes[key.scene], self.job.window(key)
         prediction = self._predict(scene, key.scene, window, name)
         with self.clock.stage("write", name):
-            labels = self._labels(scene)
-            measured = measure(self.job, scene, prediction, labels)
+            measured = measure(self.job, scene, prediction)
             objects = write_chunk(self.store, scene.mask, window, prediction.layers())
         record = Record(
             key=key,
@@ -197,9 +195,6 @@ class Worker:
         if source is None:
             source = self._sources.setdefault(scene_name, self.open_source(self.job.scenes[scene_name]))
         return source
-
-    def _labels(self, scene: SceneJob) -> LabelSource | None:
-        return None if scene.labels is None else LabelSource(scene.labels)
 
     def _make_sheet(self, key: SheetKey, number: int) -> SheetRecord:
         begun_unix_s, name = time.time(), str(key)

@@ -36,6 +36,10 @@ class LabelsHeader:
 class LabelSource:
     header: LabelsHeader
 
+    @property
+    def id(self) -> str:
+        return self.header.id
+
     def read(self, window: Window) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], NDArray[np.bool_]]:
         """Class ids, and where there is one. Unlabelled is 255 in bytes, 65535 in wider types, nodata and masked."""
         raster = self.header.raster
@@ -57,6 +61,10 @@ class LabelSource:
 
 
 def read_labels_header(url: str, scene: SceneHeader) -> LabelsHeader:
+    return labels_on_grid(url, scene.georef, scene.url)
+
+
+def labels_on_grid(url: str, georef: Georef, scene_url: str) -> LabelsHeader:
     raster = read_header(url)
     bands = [band for band in raster.bands if band.common != "alpha"]
     if len(bands) != 1 or np.dtype(raster.dtype).kind not in "iu":
@@ -66,13 +74,12 @@ def read_labels_header(url: str, scene: SceneHeader) -> LabelsHeader:
             got=f"{len(bands)} bands of {raster.dtype}",
             todo="save class ids as bytes",
         )
-    _check_grid(url, raster.georef, scene)
+    _check_grid(url, raster.georef, georef, scene_url)
     identity = hashlib.blake2b(repr(sorted(raster.identity.items())).encode(), digest_size=16).hexdigest()
     return LabelsHeader(raster=raster, band=bands[0].index, id=identity)
 
 
-def _check_grid(url: str, labels: Georef, scene: SceneHeader) -> None:
-    georef = scene.georef
+def _check_grid(url: str, labels: Georef, georef: Georef, scene_url: str) -> None:
     same = (
         (labels.width_px, labels.height_px) == (georef.width_px, georef.height_px)
         and _same_crs(labels.crs_wkt, georef.crs_wkt)
@@ -84,7 +91,7 @@ def _check_grid(url: str, labels: Georef, scene: SceneHeader) -> None:
             where=url,
             expected=_describe(georef),
             got=_describe(labels),
-            todo=f"warp them onto {scene.url} with nearest neighbour",
+            todo=f"warp them onto {scene_url} with nearest neighbour",
         )
 
 

@@ -8,27 +8,23 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from sklearn.metrics import jaccard_score
+from sklearn.metrics import accuracy_score, jaccard_score, precision_recall_fscore_support
 
 from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.records import Agreement, Attempt, Measured, Record, Seams, SheetRecord, Stint, TileCounts
 from batchseg.ledger.stages import STAGES, Stage, StageClock
-from batchseg.model.contract import ClassInfo
+from batchseg.runs.accuracy import agree, class_index, iou_of, scores
 from batchseg.runs.driver import wall_s
-from batchseg.runs.job import Job
-from batchseg.runs.measure import agree, class_index
 from batchseg.runs.planfile import PlanFile, ScenePlan
-from batchseg.runs.report import COST_PARTS, cost_parts, iou_of, metrics
+from batchseg.runs.report import COST_PARTS, cost_parts, metrics
 from batchseg.scene.georef import Georef
-from batchseg.scene.labels import LabelSource
 from batchseg.store import LocalStore
 from tests.strategies import quick
 from tiling.span import Window
@@ -217,18 +213,13 @@ def test_the_wall_time_of_several_drivers(tmp_path: Path) -> None:
     assert wall_s(store) == 13.5
 
 
-def job_of(ids: Sequence[int], nodata: int) -> Job:
-    classes = tuple(ClassInfo(id=i, name=f"class {i}", rgb=(0, 0, 0)) for i in ids)
-    return Job(fingerprint="f", core_px=8, chunk_px=16, models={}, classes=classes, nodata=nodata, scenes={})
-
-
 @dataclass(frozen=True)
 class DrawnLabels:
     """A reference in memory."""
 
     raw_HW: NDArray[Any]
     labelled_HW: NDArray[np.bool_]
-    header: Any = field(default_factory=lambda: SimpleNamespace(id="drawn"))
+    id: str = "drawn"
 
     def read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         rows, cols = window.within(Window.of(0, self.raw_HW.shape[0], 0, self.raw_HW.shape[1]))
@@ -243,13 +234,12 @@ def test_iou_is_that_of_scikit_learn(ids: list[int], seed: int) -> None:
     # Some classes of the bundle are rare, some codes are none.
     reference_HW = np.where(random.random((24, 30)) < 0.5, predicted_HW, random.choice([*ids, 77, 255], (24, 30)))
     labels = DrawnLabels(reference_HW, random.random((24, 30)) > 0.2)
-    job = job_of(ids, 255)
     total = np.zeros((len(ids), len(ids)), np.int64)
     unknown_px = 0
     for rows in ((0, 16), (16, 24)):
         window = Window.of(*rows, 0, 30)
         index_HW = class_index(predicted_HW[slice(*rows)], tuple(ids), 255)
-        found = agree(job, window, index_HW, cast("LabelSource", labels))
+        found = agree(index_HW, labels, window, ids=ids, nodata=255)
         total += np.array(found.confusion)
         unknown_px += found.unknown_px
     both_HW = labels.labelled_HW & (predicted_HW != 255)
@@ -262,6 +252,18 @@ def test_iou_is_that_of_scikit_learn(ids: list[int], seed: int) -> None:
     )
     for class_id, iou in zip(ids, iou_of(total), strict=True):
         assert iou == (pytest.approx(wanted[class_id]) if class_id in wanted else None)
+    found = scores(total, [str(i) for i in ids])
+    if not truth.size:
+        assert (found["miou"], found["fwiou"], found["scored_px"]) == (None, None, 0)
+        return
+    of_sklearn = precision_recall_fscore_support(truth, answer, labels=ids, zero_division=np.nan)
+    for name, values in zip(("precision", "recall", "f1"), of_sklearn[:3], strict=True):
+        given = [np.nan if found[name][str(i)] is None else found[name][str(i)] for i in ids]
+        assert given == pytest.approx(values, abs=1e-5, nan_ok=True)
+    assert found["accuracy"] == pytest.approx(accuracy_score(truth, answer), abs=1e-5)
+    weighted = jaccard_score(truth, answer, labels=present, average="weighted")
+    assert found["fwiou"] == pytest.approx(weighted, abs=1e-5)
+    assert found["miou"] == pytest.approx(np.mean(list(wanted.values())), abs=1e-5)
 
 
 def plan_of(*scenes: str, labels_id: str | None = "drawn") -> PlanFile:
@@ -271,6 +273,9 @@ def plan_of(*scenes: str, labels_id: str | None = "drawn") -> PlanFile:
     return PlanFile(
         fingerprint="f",
         class_names=CLASSES,
+        class_ids=(0, 1, 2),
+        class_colours=((0, 0, 0), (0, 0, 9), (9, 0, 0)),
+        nodata=255,
         core_px=8,
         chunk_px=16,
         head_usd_per_hour=0.1,

@@ -1,0 +1,34 @@
+"""run/priority/SCENE.wkb: priority ground as the run drew it, for scores inside and outside of it at any later time."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import shapely
+
+from batchseg.scene.georef import Georef
+from batchseg.scene.polygons import Polygons
+from batchseg.store import Store
+
+
+def write_priority(store: Store, scene: str, polygons: Polygons) -> None:
+    store.put(_key(scene), shapely.to_wkb(shapely.GeometryCollection(list(shapely.from_wkb(list(polygons.wkb))))))
+
+
+def read_priority(store: Store, scene: str, georef: Georef) -> Polygons | None:
+    """None where the run had no priority polygons."""
+    try:
+        content = store.get(_key(scene))
+    except FileNotFoundError:
+        return None
+    return _unpacked(content, (georef.height_px, georef.width_px))
+
+
+@lru_cache(maxsize=4)
+def _unpacked(content: bytes, shape_px: tuple[int, int]) -> Polygons:
+    parts = shapely.get_parts(shapely.from_wkb(content))
+    return Polygons(tuple(bytes(wkb) for wkb in shapely.to_wkb(parts, byte_order=1)), shape_px)
+
+
+def _key(scene: str) -> str:
+    return f"run/priority/{scene}.wkb"

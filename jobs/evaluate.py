@@ -1,0 +1,86 @@
+"""Score the output of a run against reference labels. No model runs, and neither recipe nor scene is needed."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+HELP = "score a run's output against reference labels; no model runs"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output", metavar="OUTPUT", type=Path, help="the run's output folder")
+    add_labels_argument(parser, required=True)
+
+
+def add_labels_argument(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    parser.add_argument(
+        "--labels",
+        metavar="[SCENE=]FILE",
+        nargs="+",
+        required=required,
+        default=[],
+        help="a reference raster on the scene's grid; with several scenes, SCENE=FILE for each that has one",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    from batchseg.runs.evaluate import EVALUATION_KEY, evaluate  # noqa: PLC0415 - --help must not wait for it
+    from batchseg.runs.planfile import read_plan  # noqa: PLC0415
+    from jobs.folder import opened  # noqa: PLC0415
+
+    store, _ = opened(args.output)
+    found = evaluate(store, labels_of(args.labels, list(read_plan(store).scenes)))
+    for line in lines(found):
+        print(line)
+    print(f"{args.output}/{EVALUATION_KEY}")
+    return 0
+
+
+def labels_of(given: list[str], scenes: list[str]) -> dict[str, str]:
+    """Which reference is whose."""
+    from batchseg.errors import RecipeError  # noqa: PLC0415
+
+    named = [text for text in given if "=" in text and "/" not in text.partition("=")[0]]
+    if len(given) == len(scenes) == 1 and not named:
+        return {scenes[0]: given[0]}
+    found = dict(text.split("=", 1) for text in named)
+    if len(found) < len(given):
+        raise RecipeError(
+            "which scene is this reference of?",
+            where="--labels",
+            expected=f"SCENE=FILE for scenes out of {', '.join(scenes)}, each once",
+            got=" ".join(given),
+        )
+    return found
+
+
+def lines(found: dict[str, Any]) -> list[str]:
+    if found["iou"] is None:
+        return ["no pixel has both a label and a prediction"]
+    columns = ("iou", "recall", "precision", "f1")
+    rows = [f"{'class':<16}" + "".join(f"{name:>11}" for name in columns)]
+    rows += [f"{name:<16}" + _cells(found[column][name] for column in columns) for name in found["iou"]]
+    rows.append(
+        f"mIoU {_cell(found['miou'])}, frequency-weighted IoU {_cell(found['fwiou'])}, "
+        f"accuracy {_cell(found['accuracy'])} over {found['scored_px'] / 1e6:.2f} Mpx"
+    )
+    parts = {**found["by_tier"], **{f"{name} priority": block for name, block in found["by_priority"].items()}}
+    rows += [
+        f"  {name}: mIoU {_cell(block['miou'])} over {block['scored_px'] / 1e6:.2f} Mpx"
+        for name, block in parts.items()
+        if block is not None
+    ]
+    if found["unknown_label_px"]:
+        rows.append(f"{found['unknown_label_px']} labelled pixels hold a code that is no class")
+    return rows
+
+
+def _cells(values: Iterable[float | None]) -> str:
+    return "".join(f"{_cell(value):>11}" for value in values)
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
