@@ -17,6 +17,7 @@ VERBS = {
     "inspect": "jobs.inspect",
     "report": "jobs.report",
     "evaluate": "jobs.evaluate",
+    "compare": "jobs.compare",
     "train": "jobs.train",
     "distill": "jobs.distill",
     "model": "jobs.model",
