@@ -189,13 +189,16 @@ def _iou(counts_RSTK: NDArray[np.float64]) -> NDArray[np.float64]:
     """R resamples x 2 runs x classes; NaN for a class that neither the labels nor that run has."""
     hits, reference, predicted = counts_RSTK[:, :, 0], counts_RSTK[:, :, 1], counts_RSTK[:, :, 2]
     union = reference + predicted - hits
-    return np.divide(hits, union, out=np.full(hits.shape, np.nan), where=union > 0)
+    iou: NDArray[np.float64] = np.divide(hits, union, out=np.full(hits.shape, np.nan), where=union > 0)
+    return iou
 
 
 def _mean(iou: NDArray[np.float64]) -> NDArray[np.float64]:
     known = ~np.isnan(iou)
     number = known.sum(-1)
-    return np.divide(np.where(known, iou, 0).sum(-1), number, out=np.full(number.shape, np.nan), where=number > 0)
+    total = np.where(known, iou, 0).sum(-1)
+    mean: NDArray[np.float64] = np.divide(total, number, out=np.full(number.shape, np.nan), where=number > 0)
+    return mean
 
 
 def _sides(whole_S: NDArray[np.float64], many_RS: NDArray[np.float64]) -> dict[str, Any]:

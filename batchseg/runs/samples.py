@@ -13,8 +13,8 @@ from batchseg.errors import SceneError
 from batchseg.model.bundle import Bundle
 from batchseg.model.trial import usual_tile_px
 from batchseg.recipe.recipe import Recipe
+from batchseg.runs.accuracy import class_index
 from batchseg.runs.fit import check_fit, input_rule
-from batchseg.runs.measure import class_index
 from batchseg.scene.bands import choose_bands
 from batchseg.scene.header import read_header
 from batchseg.scene.labels import LabelSource, read_labels_header
