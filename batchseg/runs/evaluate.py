@@ -85,4 +85,12 @@ def stored_labels(store: Store, plan: PlanFile, record: Record) -> NDArray[Any]:
 def labels_mask(plan: PlanFile, scene: str) -> Mask:
     """Where a run put its labels, from its plan."""
     layer = Layer(name="labels", dtype="uint8" if plan.nodata == 255 else "uint16", nodata=plan.nodata, kind="classes")
-    return Mask(scene=scene, georef=plan.scenes[scene].georef, chunk_px=plan.chunk_px, layers=(layer,), attributes={})
+    known = plan.scenes[scene]
+    return Mask(
+        scene=scene,
+        georef=known.georef,
+        chunk_px=plan.chunk_px,
+        sheet_px=known.sheet_px,
+        layers=(layer,),
+        attributes={},
+    )

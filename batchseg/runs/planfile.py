@@ -47,10 +47,6 @@ class ScenePlan:
 class PlanFile:
     fingerprint: str
     class_names: tuple[str, ...]
-    class_ids: tuple[int, ...]
-    class_colours: tuple[tuple[int, int, int], ...]
-    nodata: int
-    """The code of the labels layer that is no class."""
     core_px: int
     chunk_px: int
     head_usd_per_hour: float
@@ -62,6 +58,14 @@ class PlanFile:
     """By tier."""
     doubt: Doubt | None = None
     """The threshold of uncertainty that all chunks are routed by."""
+
+    @property
+    def class_ids(self) -> tuple[int, ...]:
+        return tuple(c.id for c in self.classes)
+
+    @property
+    def class_colours(self) -> tuple[tuple[int, int, int], ...]:
+        return tuple(c.rgb for c in self.classes)
 
     def grid(self, scene: str) -> Grid:
         georef = self.scenes[scene].georef
@@ -75,9 +79,6 @@ def plan_file(job: Job, *, head_usd_per_hour: float) -> PlanFile:
     return PlanFile(
         fingerprint=job.fingerprint,
         class_names=tuple(c.name for c in job.classes),
-        class_ids=tuple(c.id for c in job.classes),
-        class_colours=tuple(c.rgb for c in job.classes),
-        nodata=job.nodata,
         core_px=job.core_px,
         chunk_px=job.chunk_px,
         head_usd_per_hour=head_usd_per_hour,

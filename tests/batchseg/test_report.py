@@ -273,9 +273,6 @@ def plan_of(*scenes: str, labels_id: str | None = "drawn") -> PlanFile:
     return PlanFile(
         fingerprint="f",
         class_names=CLASSES,
-        class_ids=(0, 1, 2),
-        class_colours=((0, 0, 0), (0, 0, 9), (9, 0, 0)),
-        nodata=255,
         core_px=8,
         chunk_px=16,
         head_usd_per_hour=0.1,
