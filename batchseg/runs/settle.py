@@ -56,7 +56,7 @@ def with_threshold(resolved: Resolved, threshold: int) -> Resolved:
 def pilot_of(job: Job, budget: Budget, fleet: Fleet, *, models: OpenModels, both: bool = False) -> Pilot:
     """In this process, on the device of the fleet's first pool."""
     first = fleet.pools[0]
-    spec = WorkerSpec.new(pool="pilot", device=device_of(first.device, job), usd_per_hour=first.usd_per_hour)
+    spec = WorkerSpec.new(pool="pilot", device=device_of(first, job, in_process=True), usd_per_hour=first.usd_per_hour)
     opened, _ = models(job, spec)
     return run_pilot(job, opened, num_tiles=budget.sample_tiles, both=both)
 
