@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 from rasterio.windows import Window as GdalWindow
 
+from batchseg.errors import DamagedError
 from batchseg.output.deflate import inflate
 from batchseg.output.layer import Layer
 from batchseg.output.mask import Mask
@@ -52,7 +53,12 @@ def _stored(store: Store, key: str, layer: Layer, grid: Grid) -> NDArray[Any] | 
     except FileNotFoundError:
         return None
     size_bytes = grid.cell_px**2 * np.dtype(layer.dtype).itemsize
-    return np.frombuffer(inflate(content, size_bytes), layer.dtype).reshape(grid.cell_px, grid.cell_px)
+    try:
+        raw = inflate(content, size_bytes)
+    except DamagedError as error:
+        todo = "delete this object and run the recipe again, which makes its chunk anew"
+        raise DamagedError(error.what, where=key, got=error.got, todo=todo) from error
+    return np.frombuffer(raw, layer.dtype).reshape(grid.cell_px, grid.cell_px)
 
 
 def classes_png(codes_HW: NDArray[Any], palette: Mapping[int, RGB]) -> str:

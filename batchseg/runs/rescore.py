@@ -17,7 +17,7 @@ from batchseg.store import Store
 def rescore(job: Job, store: Store) -> list[str]:
     """Commit each record again whose agreement is of another reference than today's; what could not be scored, and why.
 
-    A chunk whose stored labels are damaged loses its record, so that the next run makes it again.
+    A chunk whose stored labels are damaged loses its record and its objects, so that the next run makes it again.
     """
     ledger, errors = Ledger(store), []
     for record in [record for record in ledger.records() if _is_stale(job, record)]:
@@ -25,6 +25,8 @@ def rescore(job: Job, store: Store) -> list[str]:
             ledger.commit(_rescored(job, store, record))
         except DamagedError as error:
             ledger.forget(record.key)
+            for stored in record.objects:  # what no record vouches for is nobody's to show
+                store.delete(stored.key)
             errors.append(f"{error}. The same command makes chunk {record.key} again")
         except BatchsegError as error:
             errors.append(str(error))

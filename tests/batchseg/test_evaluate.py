@@ -104,6 +104,13 @@ def test_a_damaged_object_is_named_with_what_to_do(place: Workplace) -> None:
         evaluate(store_of(place.output), {"scene0": reference(place)})
 
 
+def test_a_report_over_a_damaged_object_says_which(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    place.run()
+    _damage(place.output)
+    assert batchseg(["report", str(place.output)]) == 1
+    assert "mask.zarr/labels/1.0: a stream does not decode" in capsys.readouterr().err
+
+
 def test_a_damaged_object_found_while_scoring_is_made_again_by_the_next_run(place: Workplace) -> None:
     place.run()
     before = product_bytes(place.output)
