@@ -28,7 +28,7 @@ from batchseg.scene.area import area_reason, pixel_areas_m2
 from batchseg.scene.empty import EmptyIndex
 from batchseg.scene.georef import Georef
 from batchseg.store import LocalStore
-from tiling.grid import Grid
+from tiling.grid import Grid, cells
 from tiling.span import Window
 
 LIBRARIES_BYTES = 700 << 20
@@ -132,6 +132,8 @@ def _scene(job: Job, name: str, committed: Collection[ChunkKey]) -> SceneEstimat
 
 def _surely_empty(job: Job, scene: SceneJob, name: str) -> int:
     index = EmptyIndex(scene.header, scene.bands, scene.policy)
+    if not index.can_tell:
+        return 0
     grid = job.chunk_grid(name)
     return sum(index.surely_empty(grid.window(row, col)) for row, col in grid)
 
@@ -211,13 +213,29 @@ def _seconds(
 
 
 def _requests(job: Job, chunks: Sequence[ChunkKey]) -> tuple[int, int]:
-    """Reads of blocks; puts of stored chunks, records and beats."""
+    """Reads of blocks; puts of stored chunks, records and beats. Both are products of a row's and a column's share."""
+    shares = {scene: _shares(job, scene) for scene in job.scenes}
     reads = writes = 0
     for key in chunks:
-        scene = job.scenes[key.scene]
-        rows, cols = scene.header.block_px
-        window = job.window(key).grow(job.halo_px).clip(scene.shape_px)
-        blocks = -(-(-(-len(window.cols) // cols) + 1) // READ_BLOCKS_A_REQUEST)
-        reads += (-(-len(window.rows) // rows) + 1) * blocks
-        writes += len(scene.mask.layers) * len(scene.mask.stored_grid.touching(job.window(key))) + 2
+        rows, cols = shares[key.scene]
+        reads += rows[key.row][0] * cols[key.col][0]
+        writes += rows[key.row][1] * cols[key.col][1] * len(job.scenes[key.scene].mask.layers) + 2
     return reads, writes
+
+
+def _shares(job: Job, name: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Of each row and each column of chunks: blocks or joined blocks to read, stored chunks to put."""
+    scene, grid = job.scenes[name], job.chunk_grid(name)
+    block_rows, block_cols = scene.header.block_px
+    windows = [grid.window(row, 0) for row in range(grid.shape[0])], [grid.window(0, c) for c in range(grid.shape[1])]
+    wide = [[window.grow(job.halo_px).clip(scene.shape_px) for window in side] for side in windows]
+    stored_px = scene.mask.stored_px
+    rows = [
+        (-(-len(read.rows) // block_rows) + 1, len(cells(window.rows, stored_px)))
+        for read, window in zip(wide[0], windows[0], strict=True)
+    ]
+    cols = [
+        (-(-(-(-len(read.cols) // block_cols) + 1) // READ_BLOCKS_A_REQUEST), len(cells(window.cols, stored_px)))
+        for read, window in zip(wide[1], windows[1], strict=True)
+    ]
+    return rows, cols

@@ -29,6 +29,11 @@ class EmptyIndex:
     bands: tuple[int, ...]
     policy: NodataPolicy
 
+    @property
+    def can_tell(self) -> bool:
+        """Whether any window of this scene can be known to be empty."""
+        return self._absent_is_invalid()
+
     def surely_empty(self, window: Window) -> bool:
         rows_px, cols_px = self.header.block_px
         rows, cols = cells(window.rows, rows_px), cells(window.cols, cols_px)

@@ -12,7 +12,7 @@ CLUSTER = Path(__file__).resolve().parents[2] / "ray_cluster.yaml"
 pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("default")]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster() -> dict[str, Any]:
     return yaml.safe_load(CLUSTER.read_text())
 
@@ -45,3 +45,14 @@ def test_only_ssh_is_open_and_not_to_the_world(cluster):
 def test_usage_statistics_are_off_everywhere(cluster):
     starts = [*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]]
     assert all("RAY_USAGE_STATS_ENABLED=0" in line for line in starts if "ray start" in line)
+
+
+def test_a_job_that_is_stopped_may_end_its_chunks_in_hand(cluster):
+    start = next(line for line in cluster["head_start_ray_commands"] if "ray start" in line)
+    assert "RAY_JOB_STOP_WAIT_TIME_S=900" in start
+
+
+def test_workers_may_do_less_than_the_head(cluster):
+    profiles = {n: k["node_config"]["IamInstanceProfile"]["Name"] for n, k in cluster["available_node_types"].items()}
+    assert profiles.pop("head") == "batchseg-head"
+    assert set(profiles.values()) == {"batchseg-worker"}

@@ -47,6 +47,7 @@ def head(tmp_path_factory) -> Iterator[dict[str, Any]]:
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "RAY_JOB_STOP_WAIT_TIME_S": "60",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": TOKEN,
         "RAY_metrics_report_interval_ms": "500",
         "RAY_memory_monitor_refresh_ms": "0",
@@ -169,6 +170,9 @@ def test_job_stop_ends_cleanly_and_the_same_command_resumes(head, place):
         [str(BIN / "ray"), "job", "stop", "--address", head["address"], "first"], env=head["env"], check=True
     )
     assert until_ended(head, "first")["status"] == "STOPPED"
+    said = json.loads(wait_for(f"{head['address']}/api/jobs/first/logs"))["logs"]
+    assert "SIGTERM: finishing the chunks in hand" in said, said
+    assert "leaving at once" not in said, said
     ended = json.loads((place / "stopped" / "run" / "exit.json").read_text())
     assert ended["exit_status"] == 143
     num_done = log.read_text().count("chunk_committed")
