@@ -85,7 +85,7 @@ def wait_for(url: str) -> str:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("submitted")
-    write_scene(folder / "scene", size_px=1024, seed=3)
+    write_scene(folder / "scene", size_px=2048, seed=3)
     return folder
 
 
@@ -93,7 +93,7 @@ def write_files(place: Path, output: str) -> tuple[Path, Path]:
     recipe = {
         "scenes": [str(place / "scene" / "scene.tif")],
         "output": str(place / output),
-        "models": {"bulk": "zoo:synthetic-bulk"},
+        "models": {"heavy": "zoo:synthetic-heavy"},
         "tiling": {"core": 128, "chunk": 128},
     }
     pool = {"name": "local", "workers": 2, "cpus": 1, "device": "cpu", "usd_per_hour": 36.0}
@@ -176,9 +176,9 @@ def test_job_stop_ends_cleanly_and_the_same_command_resumes(head, place):
     ended = json.loads((place / "stopped" / "run" / "exit.json").read_text())
     assert ended["exit_status"] == 143
     num_done = log.read_text().count("chunk_committed")
-    assert 0 < num_done < 64
+    assert 0 < num_done < 256
     submit(head, place, "stopped", "second")
     assert until_ended(head, "second")["status"] == "SUCCEEDED"
     committed = [json.loads(line)["task"] for line in log.read_text().splitlines() if "chunk_committed" in line]
-    assert len(committed) == len(set(committed)) == 64, "what was in hand had been finished"
+    assert len(committed) == len(set(committed)) == 256, "what was in hand had been finished"
     assert product_bytes(place / "stopped") == product_bytes(place / "whole")
