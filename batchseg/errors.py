@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from batchseg.redact import redacted
+
 
 class BatchsegError(Exception):
     """The root. Round-trips through pickle, because errors travel from workers to the driver."""
@@ -28,8 +30,11 @@ class BatchsegError(Exception):
         got: str | None = None,
         todo: str | None = None,
     ) -> None:
-        self.what, self.where, self.expected, self.got, self.todo = what, where, expected, got, todo
-        super().__init__(what)
+        self.what = redacted(what)
+        self.where, self.expected, self.got, self.todo = (
+            None if text is None else redacted(text) for text in (where, expected, got, todo)
+        )
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
@@ -92,6 +97,10 @@ class WriteError(TaskError):
     """An object could not be written or did not read back as written."""
 
 
+class StorageError(TaskError):
+    """A server did not do what it was asked for, although it was asked several times."""
+
+
 class DamagedError(TaskError):
     """A committed object no longer matches the digest in its record (invariant I3)."""
 
@@ -102,6 +111,12 @@ class OutOfMemoryError(TaskError):
 
 class StoppedError(BatchsegError):
     """The run ended before its work did, on purpose; the same command resumes it."""
+
+
+class RefusedError(StoppedError):
+    """Storage turns us away, and asking again would change nothing: credentials, rights, a bucket that is gone."""
+
+    exit_status = 5
 
 
 class FleetError(StoppedError):

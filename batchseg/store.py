@@ -30,8 +30,12 @@ class Store(Protocol):
         """Make or replace an object, atomically."""
         ...
 
+    def put_new(self, key: str, content: bytes) -> bool | None:
+        """Make an object only if there is none: whether it was made; None where the storage cannot tell."""
+        ...
+
     def put_file(self, key: str, path: Path) -> None:
-        """The same from a local file, which may be moved away."""
+        """The same as `put` from a local file, which may be moved away."""
         ...
 
     def names(self, prefix: str) -> Iterator[tuple[str, int]]:
@@ -44,6 +48,15 @@ class Store(Protocol):
 
     def scratch(self) -> Path:
         """A local folder for files that `put_file` will take."""
+        ...
+
+    def sweep(self) -> int:
+        """Remove what dead writers left unfinished; only the driver does this, before its workers start."""
+        ...
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people."""
         ...
 
 
@@ -91,6 +104,19 @@ class LocalStore:
             unfinished.unlink(missing_ok=True)
             raise
 
+    def put_new(self, key: str, content: bytes) -> bool:
+        target = self.root / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target.parent / f"{_UNFINISHED}{secrets.token_hex(6)}"
+        try:
+            unfinished.write_bytes(content)
+            os.link(unfinished, target)  # unlike a rename it fails where something is there
+        except FileExistsError:
+            return False
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return True
+
     def put_file(self, key: str, path: Path) -> None:
         target = self.root / key
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -109,7 +135,6 @@ class LocalStore:
         (self.root / key).unlink(missing_ok=True)
 
     def sweep(self) -> int:
-        """Remove what dead writers left unfinished; only the driver does this, before its workers start."""
         left = [path for path in self.root.rglob(f"{_UNFINISHED}*") if path.is_file()]
         for path in left:
             path.unlink(missing_ok=True)
@@ -123,6 +148,10 @@ class LocalStore:
         folder = self.root / "run" / "scratch"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    @property
+    def address(self) -> str:
+        return str(self.root)
 
 
 def _raise(error: OSError) -> None:

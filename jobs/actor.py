@@ -20,7 +20,7 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record, SheetRecord
 from batchseg.runs.job import Job
 from batchseg.runs.worker import Failure, OpenModels, Worker, WorkerSpec
-from batchseg.store import LocalStore
+from batchseg.store import Store
 
 Box = dict[str, bytes]
 """The files of a bundle, by their paths inside it."""
@@ -34,11 +34,11 @@ class Parcel:
     """A reference to the job."""
     boxes: Mapping[str, list[Any]]
     """Bundle digest -> a reference to its files, in a list so that Ray does not fetch it unasked."""
-    store: LocalStore
+    store: Store
     open_models: OpenModels
 
 
-def pack(job: Job, store: LocalStore, open_models: OpenModels) -> Parcel:
+def pack(job: Job, store: Store, open_models: OpenModels) -> Parcel:
     boxes = {model.digest: [ray.put(_box(Path(model.ref)))] for model in job.models.values()}
     return Parcel(ray.put(job), boxes, store, open_models)
 

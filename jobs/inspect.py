@@ -10,7 +10,6 @@ import difflib
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,13 +23,14 @@ TOLD = ("task", "story")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", metavar="OUTPUT", type=Path, help="the run's output folder")
+    parser.add_argument("output", metavar="OUTPUT", help="the run's output folder or URL")
     parser.add_argument("chunk", metavar="CHUNK", help="its name, SCENE/ROW_COLUMN, like scene/0_3")
 
 
 def main(args: argparse.Namespace) -> int:
     from batchseg.ledger.keys import parse_chunk_key  # noqa: PLC0415 - --help must not wait for it
     from batchseg.ledger.ledger import Ledger  # noqa: PLC0415
+    from batchseg.runs.log import log_lines  # noqa: PLC0415
     from batchseg.runs.planfile import read_plan  # noqa: PLC0415
     from jobs.display import line  # noqa: PLC0415
     from jobs.folder import opened  # noqa: PLC0415
@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> int:
         print(text)
     for told in ledger.story(key) or ():
         print(line("given up", told))
-    for event in _events(args.output / "run" / "log.jsonl", str(key)):
+    for event in _events(log_lines(store), str(key)):
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.pop("unix_s")))
         print(f"{when}  {event.pop('event')}  " + "  ".join(f"{k}={v}" for k, v in event.items() if k not in TOLD))
     return 0
@@ -89,10 +89,8 @@ def _flat(facts: dict[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items())
 
 
-def _events(log: Path, task: str) -> list[dict[str, Any]]:
-    if not log.exists():
-        return []
-    events = [_event(text) for text in log.read_text("utf-8").splitlines()]
+def _events(lines: list[str], task: str) -> list[dict[str, Any]]:
+    events = [_event(text) for text in lines]
     return [event for event in events if event.get("task") == task]
 
 

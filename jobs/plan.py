@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,13 +17,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    from batchseg.objectstore import open_store  # noqa: PLC0415 - --help must not wait for it
     from batchseg.recipe import load_fleet, load_recipe  # noqa: PLC0415 - --help must not wait for it
     from batchseg.runs.estimate import estimate  # noqa: PLC0415
     from batchseg.runs.resolve import resolve  # noqa: PLC0415
 
     recipe, fleet = load_recipe(args.recipe), load_fleet(args.fleet)
     resolved = resolve(recipe)
-    found = estimate(resolved, fleet, Path(recipe.output))
+    found = estimate(resolved, fleet, open_store(recipe.output))
     for line in lines(found, resolved.fingerprint):
         print(line)
     return 0

@@ -44,7 +44,7 @@ from batchseg.runs.models import open_models as open_bundles
 from batchseg.runs.pool import Note, Report, report_of
 from batchseg.runs.session import DEPTH
 from batchseg.runs.worker import OpenModels, WorkerSpec
-from batchseg.store import LocalStore
+from batchseg.store import LocalStore, Store
 from jobs.actor import ChunkWorker, Parcel, pack
 from jobs.cluster import draining_nodes, free_resources, join_ray, start_ray
 from jobs.member import Member, loss_kind, loss_of, noting, unplaced
@@ -60,7 +60,7 @@ MAX_LOSSES = 20
 CLOSE_S = 10.0
 
 
-def open_ray_pool(job: Job, store: LocalStore, fleet: Fleet, *, open_models: OpenModels = open_bundles) -> RayPool:
+def open_ray_pool(job: Job, store: Store, fleet: Fleet, *, open_models: OpenModels = open_bundles) -> RayPool:
     """On the Ray that this process is in, or the cluster of RAY_ADDRESS, or one that lives as long as this run."""
     owns = not ray.is_initialized()
     if owns:
@@ -69,8 +69,10 @@ def open_ray_pool(job: Job, store: LocalStore, fleet: Fleet, *, open_models: Ope
             start_ray(fleet)
         elif not join_ray(address):
             raise InputError("there is no Ray cluster", where=f"RAY_ADDRESS={address}", todo="unset it, or start one")
+    if isinstance(store, LocalStore):
+        store = LocalStore(store.root.resolve())
     return RayPool(
-        parcel=pack(job, LocalStore(store.root.resolve()), open_models),
+        parcel=pack(job, store, open_models),
         devices={pool.name: device_of(pool, job, in_process=False) for pool in fleet.pools},
         fleet=fleet,
         owns_ray=owns,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 HELP = "make the reports again, from the ledger alone"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", metavar="OUTPUT", type=Path, help="the run's output folder")
+    parser.add_argument("output", metavar="OUTPUT", help="the run's output folder or URL")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -18,6 +17,6 @@ def main(args: argparse.Namespace) -> int:
     from jobs.folder import opened  # noqa: PLC0415
 
     store, _ = opened(args.output)
-    for line in summary_lines(write_reports(store), str(args.output)):
+    for line in summary_lines(write_reports(store), args.output):
         print(line)
     return 0

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from pathlib import Path
 
 HELP = "how far a run is, from another terminal"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", metavar="OUTPUT", type=Path, help="the run's output folder")
+    parser.add_argument("output", metavar="OUTPUT", help="the run's output folder or URL")
 
 
 def main(args: argparse.Namespace) -> int:

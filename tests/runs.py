@@ -23,7 +23,7 @@ from batchseg.runs.pool import LocalPool, Pool
 from batchseg.runs.session import DEPTH, Options, Outcome, run
 from batchseg.runs.worker import Worker, WorkerSpec
 from batchseg.scene.bands import BandWanted
-from batchseg.store import LocalStore
+from batchseg.store import LocalStore, Store
 from tests.fakes import ContextSegmenter
 
 CLASSES = tuple(ClassInfo(id=i, name=f"class {i}", rgb=(40 * i, 20, 200)) for i in range(5))
@@ -83,7 +83,7 @@ def fake_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str
     return models, {"device": spec.device, "model": "fake"}
 
 
-def fake_pool(job: Job, store: LocalStore, fleet: Fleet) -> Pool:
+def fake_pool(job: Job, store: Store, fleet: Fleet) -> Pool:
     first = fleet.pools[0]
     spec = WorkerSpec.new(pool=first.name, device="cpu", usd_per_hour=first.usd_per_hour)
     return LocalPool(lambda: Worker(spec, job, store, fake_models).open(), depth=DEPTH)

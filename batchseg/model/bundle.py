@@ -19,7 +19,9 @@ from typing import Any
 
 from batchseg.errors import BundleError, RecipeError
 from batchseg.model.contract import ClassInfo, Contract, Numerics
+from batchseg.model.fetch import cache_folder, fetched
 from batchseg.recipe.build import build, plain
+from batchseg.remote import is_remote
 from batchseg.scene.bands import BandWanted
 
 ITEM, WEIGHTS, ONNX_WEIGHTS = "item.json", "weights.safetensors", "weights.onnx"
@@ -72,7 +74,9 @@ def zoo_names() -> list[str]:
 
 
 def bundle_folder(ref: str) -> Path:
-    """`zoo:NAME` is one that we ship; anything else is a folder."""
+    """`zoo:NAME` is one that we ship, a URL is fetched; anything else is a folder."""
+    if is_remote(ref):
+        return fetched(ref, cache_folder())
     if not ref.startswith("zoo:"):
         return Path(ref)
     name, known = ref.removeprefix("zoo:"), zoo_names()

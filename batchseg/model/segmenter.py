@@ -47,7 +47,8 @@ def load_graph(bundle: Bundle) -> Any:
     """The bundle's graph in torch, ready for inference in float32."""
     from safetensors.torch import load  # noqa: PLC0415 - torch is slow to import and often not needed
 
-    from batchseg.model.graph import WholeGraph  # noqa: PLC0415
+    from batchseg.model.fetch import cache_folder
+from batchseg.model.graph import WholeGraph  # noqa: PLC0415
     from batchseg.model.networks import build_network, folded  # noqa: PLC0415
 
     contract = bundle.contract
@@ -155,10 +156,6 @@ def _check_shape(x_NBHW: NDArray[Any], shape: tuple[int, ...]) -> None:
     """Torch would take any, and might round differently in a batch of another size."""
     if x_NBHW.shape != shape:
         raise ValueError(f"tiles of {x_NBHW.shape}, made for {shape}")
-
-
-def cache_folder() -> Path:
-    return Path(os.environ.get("BATCHSEG_CACHE") or Path.home() / ".cache" / "batchseg")
 
 
 def _converted(bundle: Bundle, shape: tuple[int, ...], dtype: str) -> Path:

@@ -22,12 +22,13 @@ from batchseg.runs.backlog import backlog
 from batchseg.runs.job import Job, SceneJob
 from batchseg.runs.models import device_of
 from batchseg.runs.resolve import Resolved
-from batchseg.runs.session import DEPTH, check_folder
+from batchseg.runs.session import DEPTH
 from batchseg.runs.settle import known_threshold, with_threshold
+from batchseg.runs.target import check_output
 from batchseg.scene.area import area_reason, pixel_areas_m2
 from batchseg.scene.empty import EmptyIndex
 from batchseg.scene.georef import Georef
-from batchseg.store import LocalStore
+from batchseg.store import LocalStore, Store
 from tiling.grid import Grid, cells
 from tiling.span import Window
 
@@ -72,9 +73,9 @@ class Estimate:
     assumptions: tuple[str, ...]
 
 
-def estimate(resolved: Resolved, fleet: Fleet, output: Path) -> Estimate:
-    job, store = resolved.job, LocalStore(output)
-    check_folder(output)
+def estimate(resolved: Resolved, fleet: Fleet, store: Store) -> Estimate:
+    job = resolved.job
+    check_output(store)
     known = known_threshold(store)
     if resolved.budget is not None and known is not None:
         resolved = with_threshold(resolved, known)
@@ -85,7 +86,9 @@ def estimate(resolved: Resolved, fleet: Fleet, output: Path) -> Estimate:
     worker_bytes = worker_memory_bytes(job)
     pixels = sum(rows * cols for rows, cols in (scene.shape_px for scene in scenes))
     output_bytes = int(pixels * OUTPUT_BYTES_PER_PX)
-    _refuse_what_cannot_fit(job, worker_bytes, fleet, output_bytes, output)
+    _refuse_what_cannot_fit(job, worker_bytes, fleet)
+    if isinstance(store, LocalStore):
+        _refuse_full_disk(output_bytes, store.root)
     device = device_of(fleet.pools[0], job, in_process=fleet == Fleet())
     per_tile_s = {tier: bundle.contract.numerics[device].seconds_per_tile for tier, bundle in resolved.bundles.items()}
     share = len(todo.chunks) / max(todo.num_total, 1)
@@ -165,7 +168,7 @@ def worker_memory_bytes(job: Job) -> int:
     return LIBRARIES_BYTES + DEPTH * most
 
 
-def _refuse_what_cannot_fit(job: Job, worker_bytes: int, fleet: Fleet, output_bytes: int, output: Path) -> None:
+def _refuse_what_cannot_fit(job: Job, worker_bytes: int, fleet: Fleet) -> None:
     have = psutil.virtual_memory().total
     if worker_bytes > have and len(fleet.pools) == 1:
         raise RecipeError(
@@ -175,6 +178,9 @@ def _refuse_what_cannot_fit(job: Job, worker_bytes: int, fleet: Fleet, output_by
             got=f"{worker_bytes / 2**30:.1f} GiB with chunks of {job.chunk_px} px",
             todo=f"take chunk: {max(job.core_px, job.chunk_px // 2 // job.core_px * job.core_px)}",
         )
+
+
+def _refuse_full_disk(output_bytes: int, output: Path) -> None:
     existing = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
     if output_bytes > free:

@@ -8,7 +8,8 @@ from typing import Literal
 from batchseg.engine.tiers import Tier
 from batchseg.ledger.keys import ChunkKey, TaskKey
 
-FailureKind = Literal["failure", "out_of_memory"]
+FailureKind = Literal["failure", "out_of_memory", "refused"]
+"""`refused`: storage turns every worker away. The task waits for a resume, and the run stops."""
 LossKind = Literal["preemption", "failure", "out_of_memory"]
 
 

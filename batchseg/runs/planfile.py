@@ -10,6 +10,7 @@ from batchseg.engine.route import Doubt
 from batchseg.ledger.keys import ChunkKey
 from batchseg.model.contract import ClassInfo
 from batchseg.recipe.build import build, plain
+from batchseg.redact import public_url
 from batchseg.runs.job import Job
 from batchseg.scene.area import area_reason
 from batchseg.scene.georef import Georef
@@ -84,7 +85,7 @@ def plan_file(job: Job, *, head_usd_per_hour: float) -> PlanFile:
         head_usd_per_hour=head_usd_per_hour,
         scenes={
             name: ScenePlan(
-                url=scene.header.url,
+                url=public_url(scene.header.url),
                 georef=scene.header.georef,
                 labels_id=None if scene.labels is None else scene.labels.id,
                 area_note=area_reason(scene.header.georef),

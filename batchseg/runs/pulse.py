@@ -7,6 +7,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from batchseg.errors import StorageError
+
 
 class Pulse:
     """Calls `beat` every `every_s` seconds from entry to exit; what it raised is raised at exit or at `check`.
@@ -40,7 +42,7 @@ class Pulse:
         while not self._stop.wait(self._every_s):
             try:
                 self._beat()
-            except OSError:
+            except (OSError, StorageError):
                 continue  # a disk that is full or slow for a moment: the next beat tells more than a dead heart
             except BaseException as error:  # noqa: BLE001 - carried over to the thread that asked for the beats
                 self._error = error

@@ -11,7 +11,7 @@ from batchseg.ledger.records import Record, SheetRecord
 from batchseg.runs.driver import wall_s
 from batchseg.runs.planfile import read_plan
 from batchseg.runs.report import cost_parts, metrics
-from batchseg.store import LocalStore
+from batchseg.store import Store
 
 METRICS_KEY = "metrics.json"
 TABLE_KEY = "ledger.parquet"
@@ -19,7 +19,7 @@ PAGE_KEY = "report.html"
 VERSIONED = ("batchseg", "numpy", "openvino", "rasterio", "ray", "torch", "transformers", "zarr")
 
 
-def write_reports(store: LocalStore) -> dict[str, Any]:
+def write_reports(store: Store) -> dict[str, Any]:
     """The same numbers whenever it is done."""
     from batchseg.page.report import report_html  # noqa: PLC0415 - like the others, needed at the end only
     from batchseg.runs.stac import stac_item  # noqa: PLC0415 - geopandas takes a second to import
@@ -48,7 +48,7 @@ def write_reports(store: LocalStore) -> dict[str, Any]:
     return content
 
 
-def _put_if_other(store: LocalStore, key: str, content: bytes) -> None:
+def _put_if_other(store: Store, key: str, content: bytes) -> None:
     """Catalogs look at dates: what says the same is left alone."""
     try:
         same = store.get(key) == content
@@ -65,7 +65,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def spent_usd(store: LocalStore, *, head_usd_per_hour: float) -> float:
+def spent_usd(store: Store, *, head_usd_per_hour: float) -> float:
     """What the run has cost so far."""
     ledger = Ledger(store)
     tasks: list[Record | SheetRecord] = [*ledger.records(), *ledger.sheets()]

@@ -24,6 +24,7 @@ from batchseg.output.mask import Mask
 from batchseg.output.zarrmeta import flag_attributes
 from batchseg.recipe.build import plain
 from batchseg.recipe.recipe import DEFAULT_ABOVE, Budget, Recipe
+from batchseg.remote import expand, is_remote
 from batchseg.runs.fit import check_fit, common_bands, halo_of, input_rule
 from batchseg.runs.job import Job, ModelJob, SceneJob
 from batchseg.scene.header import SceneHeader, read_header
@@ -125,14 +126,19 @@ def expand_scenes(patterns: Sequence[str]) -> list[str]:
     """Globs to files, in sorted order; anything else is left to GDAL."""
     urls: list[str] = []
     for pattern in patterns:
-        if not any(sign in pattern for sign in "*?[") or Path(pattern).exists() or "://" in pattern:
+        if not any(sign in pattern for sign in "*?[") or Path(pattern).exists() or _is_fixed(pattern):
             urls.append(pattern)
             continue
-        found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - the user's own pattern, absolute or not
+        found = expand(pattern) if is_remote(pattern) else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - the user's own pattern, absolute or not
         if not found:
             raise SceneError("no file matches", where=pattern, todo="check the pattern and the current folder")
         urls += found
     return urls
+
+
+def _is_fixed(pattern: str) -> bool:
+    """A question mark begins the query of an HTTP address, and its server cannot list."""
+    return "://" in pattern and (pattern.startswith("http") or not is_remote(pattern))
 
 
 def _check_names(headers: Sequence[SceneHeader]) -> None:

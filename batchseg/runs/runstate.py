@@ -174,6 +174,10 @@ class RunState:
         task = event.task
         if not self._release(event.worker, task):
             return []
+        if event.kind == "refused":
+            self.pending.append(task)
+            self.stopped = self.stopped or event.error
+            return []
         history = self.histories.setdefault(task, History())
         if event.kind == "out_of_memory":
             history.out_of_memory += 1

@@ -10,16 +10,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from batchseg.errors import BatchsegError, BusyError, RecipeError
+from batchseg.errors import BatchsegError, BusyError, RecipeError, RefusedError, StorageError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
+from batchseg.objectstore import open_store
 from batchseg.output.mask import create
 from batchseg.recipe import Fleet, Recipe
 from batchseg.runs.backlog import Backlog, backlog
@@ -43,8 +44,9 @@ from batchseg.runs.rescore import rescore
 from batchseg.runs.resolve import Resolved, resolve
 from batchseg.runs.runstate import RunState
 from batchseg.runs.settle import settled, write_pilot
+from batchseg.runs.target import check_output
 from batchseg.runs.worker import OpenModels, Worker, WorkerSpec
-from batchseg.store import LocalStore
+from batchseg.store import LocalStore, Store
 
 DEPTH = 2
 """Tasks that a worker holds at once: it computes one while it reads the next or writes the last."""
@@ -52,7 +54,7 @@ DEPTH = 2
 EXIT_OK, EXIT_QUARANTINED, EXIT_BUDGET = 0, 3, 4
 EXIT_KEY = "run/exit.json"
 
-OpenPool = Callable[[Job, LocalStore, Fleet], Pool]
+OpenPool = Callable[[Job, Store, Fleet], Pool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ class Outcome:
     exit_status: int
     why: str
     metrics: dict[str, Any]
-    output: Path
+    output: str
+    """A folder or a URL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,13 +89,13 @@ def run(
     open_pool: OpenPool | None = None,
     options: Options | None = None,
     resolved: Resolved | None = None,
-    store: LocalStore | None = None,
+    store: Store | None = None,
 ) -> Outcome:
     """Run or resume a recipe; by default with one worker in this process."""
     fleet, options = fleet or Fleet(), options or Options()
     resolved = resolved or resolve(recipe)
-    store = store or LocalStore(Path(recipe.output))
-    check_folder(store.root)
+    store = store or open_store(recipe.output)
+    check_output(store)
     check_fleet(fleet, resolved.job, in_process=open_pool is None)
     resolved, pilot = settled(resolved, fleet, store, models=options.open_models)
     Ledger(store).check(resolved.fingerprint, resolved.content)
@@ -101,7 +104,7 @@ def run(
     driver = Driver(store)
     driver.claim()
     with ExitStack() as stack:
-        stack.callback(driver.release)
+        stack.callback(_release, driver)
         pulse = stack.enter_context(Pulse(driver.beat, every_s=BEAT_S))
         session = _Session(resolved, store, fleet, open_pool or local_pool, options, driver, pulse.check, pilot)
         return session.run()
@@ -126,18 +129,10 @@ def check_fleet(fleet: Fleet, job: Job, *, in_process: bool) -> None:
         )
 
 
-def check_folder(output: Path) -> None:
-    """Raises RecipeError where no run can write."""
-    if "://" in str(output) or ":/" in output.parts[0]:
-        raise RecipeError("output goes into a local folder so far", where=f"output: {output}", todo="give a folder")
-    nearest = next(path for path in (output, *output.absolute().parents) if os.path.lexists(path))
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
-        raise RecipeError(
-            "nothing can be written here",
-            where=f"output: {output}",
-            got=f"{nearest}, {'a folder without permission to write' if nearest.is_dir() else 'a file'}",
-            todo="give another output folder",
-        )
+def _release(driver: Driver) -> None:
+    """A file that nobody may write now is replaced in time, like that of a dead driver."""
+    with suppress(RefusedError, StorageError):
+        driver.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +140,7 @@ class _Session:
     """A claimed output folder, and what to do there."""
 
     resolved: Resolved
-    store: LocalStore
+    store: Store
     fleet: Fleet
     open_pool: OpenPool
     options: Options
@@ -163,7 +158,8 @@ class _Session:
         except BusyError:
             raise  # the folder is another driver's by now
         except BatchsegError as error:
-            _write_exit(self.store, error.exit_status, str(error))
+            with suppress(RefusedError, StorageError):  # where nothing can be written, the error alone has to say it
+                _write_exit(self.store, error.exit_status, str(error))
             raise
 
     def _run(self) -> Outcome:
@@ -176,7 +172,7 @@ class _Session:
                 write_priority(store, name, scene.priority)
         write_plan(store, plan_file(job, head_usd_per_hour=self.fleet.head_usd_per_hour))
         store.sweep()
-        log = EventLog(store.root / "run" / "log.jsonl")
+        log = EventLog.of(store, self.driver.name)
         log.event("begun", driver=self.driver.name, took_over=self.driver.took_over, fingerprint=job.fingerprint)
         retry = self.options.retry_quarantined
         todo = backlog(job, store, wanted=self.options.wanted or (lambda _: True), retry_quarantined=retry)
@@ -193,7 +189,8 @@ class _Session:
         status, why = _exit_status(metrics, stopped, unscored, asked_for_all=self.options.wanted is None)
         _write_exit(store, status, why)
         log.event("ended", exit_status=status, why=why)
-        return Outcome(status, why, metrics, store.root)
+        log.close()
+        return Outcome(status, why, metrics, store.address)
 
     def _work(self, todo: Backlog, log: EventLog) -> Stop | None:
         """Do what is left; what stopped it, if it did not come to its end."""
@@ -227,11 +224,13 @@ class _Session:
             finish = Drive(state, pool, Ledger(store), watchers, waits, stop, check=self.check).run()
         finally:
             pool.close()
+        if finish.stopped is not None and stop.why is None:
+            raise RefusedError(finish.stopped)
         # A stop that was asked for while the last task ended stopped nothing.
         return stop if finish.stopped is not None else None
 
 
-def local_pool(job: Job, store: LocalStore, fleet: Fleet) -> Pool:
+def local_pool(job: Job, store: Store, fleet: Fleet) -> Pool:
     """One worker in this process, at the price of the fleet's first pool."""
     first = fleet.pools[0]
     spec = WorkerSpec.new(
@@ -264,7 +263,7 @@ def _exit_status(
     )
 
 
-def _write_exit(store: LocalStore, status: int, why: str) -> None:
+def _write_exit(store: Store, status: int, why: str) -> None:
     store.put(EXIT_KEY, json.dumps({"exit_status": status, "why": why}, indent=1).encode())
 
 

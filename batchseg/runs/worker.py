@@ -27,13 +27,14 @@ from typing import Literal
 from batchseg.engine.route import is_audited
 from batchseg.engine.segment import ChunkWork, Model, Prediction, blank, segment_chunk
 from batchseg.engine.tiers import BULK, HEAVY_ALONE, HEAVY_BY_POLYGONS, Tier
-from batchseg.errors import BatchsegError
+from batchseg.errors import BatchsegError, RefusedError, StorageError
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Attempt, Record, SheetRecord, Stint
 from batchseg.ledger.stages import StageClock, paid_s
 from batchseg.output.mask import write_chunk
 from batchseg.output.sheet import DamagedChunksError, make_sheet
+from batchseg.redact import redacted
 from batchseg.runs.events import FailureKind
 from batchseg.runs.job import Job, SceneJob
 from batchseg.runs.measure import measure
@@ -250,7 +251,7 @@ class Worker:
         )
 
     def _beat(self, *, ended: bool) -> None:
-        with suppress(OSError):  # the next beat tells more, and no task fails for one
+        with suppress(OSError, StorageError, RefusedError):  # the next beat tells more, and no task fails for one
             self._write_beat(ended=ended)
 
     def _write_beat(self, *, ended: bool) -> None:
@@ -290,9 +291,11 @@ def is_out_of_memory(error: Exception) -> bool:
 def _failure_of(error: Exception) -> Failure:
     if isinstance(error, DamagedChunksError):
         return Failure(error=str(error), retryable=True, undone=error.chunks)
+    if isinstance(error, RefusedError):
+        return Failure(error=str(error), retryable=True, kind="refused")
     if isinstance(error, BatchsegError):
         return Failure(error=str(error), retryable=error.retryable)
     # Unknown errors may pass (a full disk, a reset connection), so they get their retries; the story keeps the place.
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(last.filename).name}:{last.lineno}"
-    return Failure(error=f"{type(error).__name__}: {error} ({place})", retryable=True)
+    return Failure(error=redacted(f"{type(error).__name__}: {error} ({place})"), retryable=True)

@@ -24,6 +24,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,8 @@ from rasterio.env import set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from batchseg.errors import ReadError, SceneError
+from batchseg.redact import public_url
+from batchseg.remote import ATTEMPTS, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, facts_of, gdal_options, is_remote
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """All that rasterio raises for what GDAL says."""
@@ -50,9 +53,21 @@ SETTINGS: dict[str, Any] = {
     "GDAL_NUM_THREADS": str(max(1, min(4, (os.cpu_count() or 1) // 4))),
     # A JPEG file that is cut short would otherwise be filled with grey.
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
+    # Remote files: a request that fails in passing is made again, a silent server is given up, and what was learnt of
+    # a file (that it is not there, say) is forgotten when it is closed, so that a second try is one.
+    "GDAL_HTTP_CONNECTTIMEOUT": str(CONNECT_TIMEOUT_S),
+    "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
+    "GDAL_HTTP_LOW_SPEED_TIME": str(READ_TIMEOUT_S),
+    "GDAL_HTTP_TIMEOUT": str(10 * READ_TIMEOUT_S),
+    "GDAL_HTTP_MAX_RETRY": str(ATTEMPTS - 1),
+    "GDAL_HTTP_RETRY_DELAY": "0.3",
+    "CPL_VSIL_CURL_NON_CACHED": "/vsis3/:/vsigs/:/vsiaz/:/vsicurl/",
 }
 
 OPEN_PER_THREAD = 16
+REQUESTS_AT_ONCE = 16
+
+_VERSION = ("size_bytes", "mtime_ns", "etag", "modified")
 
 _SCHEMES = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/", "http": "/vsicurl/http://", "https": "/vsicurl/https://"}
 
@@ -97,6 +112,14 @@ def gdal_path(url: str) -> str:
     return _SCHEMES[scheme] + rest if scheme in _SCHEMES else url
 
 
+def url_of(path: str) -> str:
+    """The URL of what GDAL calls a file; a local path stays."""
+    for scheme, prefix in _SCHEMES.items():
+        if path.startswith(prefix):
+            return f"{scheme}://{path.removeprefix(prefix)}"
+    return path
+
+
 def absolute(url: str) -> str:
     """A local file by its whole path, because a worker may run in another folder."""
     path = Path(gdal_path(url))
@@ -105,7 +128,17 @@ def absolute(url: str) -> str:
 
 def identity_of(url: str, parts: tuple[str, ...] = ()) -> dict[str, Any]:
     """Which bytes a scene is made of: size and time of its file, and of other files that hold pixels (`parts`)."""
-    identity: dict[str, Any] = {"url": url}
+    identity: dict[str, Any] = {"url": public_url(url)}
+    if is_remote(url):
+        identity |= facts_of(url)
+    remote = {url_of(part) for part in parts if is_remote(url_of(part))} - {url}
+    if remote:
+        with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
+            found = [
+                (public_url(part), *sorted(fact.items()))
+                for part, fact in zip(sorted(remote), threads.map(facts_of, sorted(remote)), strict=True)
+            ]
+        identity["remote_parts"] = hashlib.blake2b(repr(found).encode(), digest_size=16).hexdigest()
     path = Path(gdal_path(url))
     if path.is_file():
         stat = path.stat()
@@ -121,7 +154,7 @@ def identity_of(url: str, parts: tuple[str, ...] = ()) -> dict[str, Any]:
 def gdal() -> Iterator[None]:
     """Our settings, in this thread, for as long as the block runs."""
     _bound_block_cache()
-    with rasterio.Env(**SETTINGS):
+    with rasterio.Env(**SETTINGS, **gdal_options()):
         yield
 
 
@@ -183,7 +216,7 @@ def _close(key: tuple[str, str]) -> None:
 def _check_unchanged(url: str, identity: dict[str, Any]) -> None:
     """Chunks of one run come from one version of a scene (invariant I2)."""
     found = identity_of(url)
-    if any(found.get(fact) != identity.get(fact) for fact in ("size_bytes", "mtime_ns")):
+    if any(found.get(fact) != identity.get(fact) for fact in _VERSION):
         raise SceneError(
             "the file has changed since the run was planned",
             where=url,
@@ -194,9 +227,8 @@ def _check_unchanged(url: str, identity: dict[str, Any]) -> None:
 
 
 def _version(identity: dict[str, Any]) -> str:
-    if "size_bytes" not in identity:
-        return "no file"
-    return f"{identity['size_bytes']} bytes of {identity['mtime_ns']} ns"
+    facts = [f"{name} {identity[name]}" for name in _VERSION if name in identity]
+    return ", ".join(facts) or "no file"
 
 
 def reason_of(error: BaseException) -> str:

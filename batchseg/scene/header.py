@@ -16,8 +16,9 @@ from rasterio.enums import MaskFlags
 from rasterio.errors import CRSError
 from rasterio.windows import Window as GdalWindow
 
-from batchseg.errors import SceneError
-from batchseg.scene.dataset import GDAL_ERRORS, absolute, gdal, identity_of, open_raster, reason_of
+from batchseg.errors import RefusedError, SceneError, StorageError
+from batchseg.remote import is_remote
+from batchseg.scene.dataset import GDAL_ERRORS, absolute, gdal, gdal_path, identity_of, open_raster, reason_of
 from batchseg.scene.georef import IDENTITY, Georef
 
 _COMMON_NAMES = (
@@ -99,12 +100,24 @@ def read_header(url: str) -> SceneHeader:
     whole = absolute(url)
     with gdal():
         try:
+            _check_scheme(url)
             with open_raster(whole) as dataset:
                 return _header_of(whole, dataset)
         except GDAL_ERRORS as error:
             raise _not_a_raster(url, error) from error
+        except (RefusedError, StorageError) as error:
+            raise SceneError(error.what, where=url, got=error.got, todo="check address and credentials") from None
         except UnicodeDecodeError as error:
             raise SceneError("text in the header is not UTF-8", where=url, got=repr(error.object)) from error
+
+
+def _check_scheme(url: str) -> None:
+    if is_remote(url) and gdal_path(url) == url:
+        raise SceneError(
+            "GDAL has no reader for this kind of address",
+            where=url,
+            expected="s3://, gs://, az://, http:// or https://, a file, or GDAL's own name for it",
+        )
 
 
 def _not_a_raster(url: str, error: BaseException) -> SceneError:

@@ -6,7 +6,8 @@ import functools
 import math
 import warnings
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError, FieldError, GeometryError  # type: ignore[import-untyped, unused-ignore]
 from pyproj.exceptions import CRSError, ProjError
 
-from batchseg.errors import RecipeError
+from batchseg.errors import RecipeError, RefusedError, StorageError
+from batchseg.remote import is_remote, read, siblings
 from batchseg.scene.dataset import gdal_path
 from batchseg.scene.georef import Georef
 from batchseg.scene.polygons import Geometries, polygonal_parts
@@ -37,6 +39,28 @@ _MAX_SPLITS = 14
 def read_polygonal(url: str, where: str | None) -> tuple[Geometries, pyproj.CRS]:
     """All polygons that pass the filter, valid and flat, with their coordinate system."""
     path, _, layer = url.partition(_LAYER)
+    if is_remote(path):
+        with TemporaryDirectory() as folder:
+            return _read(url, _fetched(path, Path(folder)), layer, where)
+    return _read(url, path, layer, where)
+
+
+def _fetched(url: str, folder: Path) -> str:
+    """A copy for as long as it is read: pyogrio has a GDAL of its own, which would ask with other settings. Shapefiles
+    and their like bring what belongs to them.
+    """
+    try:
+        parts = [url] if url.startswith("http") or PurePosixPath(url).suffix != ".shp" else siblings(url)
+        for part in dict.fromkeys((url, *parts)):
+            (folder / PurePosixPath(part.partition("?")[0]).name).write_bytes(read(part))
+    except FileNotFoundError:
+        raise RecipeError("no such file", where=url, todo="check the address") from None
+    except (RefusedError, StorageError) as error:
+        raise RecipeError(error.what, where=url, got=error.got, todo="check address and credentials") from None
+    return str(folder / PurePosixPath(url.partition("?")[0]).name)
+
+
+def _read(url: str, path: str, layer: str, where: str | None) -> tuple[Geometries, pyproj.CRS]:
     if "://" not in path and not path.startswith("/vsi") and not Path(path).exists():
         raise RecipeError("no such file", where=path, todo="check the path and the current folder")
     # What GDAL warns of in single features is judged below by what was read: types, validity, number.

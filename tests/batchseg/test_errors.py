@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from batchseg import errors
-from batchseg.errors import BatchsegError, BusyError, InputError, StoppedError, TaskError
+from batchseg.errors import BatchsegError, BusyError, InputError, RefusedError, StoppedError, TaskError
 
 
 def all_kinds(root: type[BatchsegError] = BatchsegError) -> list[type[BatchsegError]]:
@@ -60,5 +60,5 @@ def test_who_has_to_act() -> None:
     for kind in all_kinds():
         assert kind.retryable == issubclass(kind, TaskError), kind
         by_the_user = issubclass(kind, InputError | BusyError)
-        assert kind.exit_status == (2 if by_the_user else 1), kind
+        assert kind.exit_status == (2 if by_the_user else 5 if kind is RefusedError else 1), kind
         assert sum(issubclass(kind, branch) for branch in (InputError, TaskError, StoppedError)) <= 1, kind

@@ -1,0 +1,187 @@
+"""A run's objects on a server: S3 and what speaks it, or any other filesystem of fsspec.
+
+Theory of operation
+-------------------
+An object store gives by nature what a local folder needs renaming for: a put is seen whole or not at all, and once it
+is answered it is durable. A big file goes up in parts that nobody sees before the last request puts them together.
+So every operation here is one request, or one upload that ends in one, and each can be repeated without harm: the same
+key gets the same bytes. botocore repeats what failed in passing (500, 503, resets, silence); what it gives up on is a
+StorageError, which costs the task an attempt, and what no repetition can change is a RefusedError, which stops the run
+(see `remote.py`).
+
+Listings are never cached, and nothing is assumed of other writers: Amazon, radosgw and their like answer a read after
+a write with what was written.
+
+Claims use a conditional put (If-None-Match: *). Servers that do not know it answer 501 or 400; then the claim is
+undecided and the driver goes by its second rule, who is read back after a while (`runs/driver.py`). Some servers accept
+it without keeping it under pressure (OpenStack Swift), which is why that second rule is always kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchseg.errors import RecipeError, RefusedError, StorageError
+from batchseg.remote import asking, code_of, filesystem, in_parts, is_remote, whole
+from batchseg.store import LocalStore, Store
+
+_EXISTS = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
+_UNKNOWN = frozenset({"NotImplemented", "InvalidRequest", "InvalidArgument", "501"})
+"""What servers without conditional puts say to one."""
+
+_scratch_lock = threading.Lock()
+
+
+def open_store(output: str) -> Store:
+    """What a recipe calls `output`: a local folder, or a URL."""
+    if is_remote(output):
+        return ObjectStore(output)
+    return LocalStore(Path(output.removeprefix("file://")).expanduser())
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStore:
+    """Objects under a URL like s3://bucket/folder. Holds no connection: it travels to workers as it is."""
+
+    url: str
+
+    def __post_init__(self) -> None:
+        scheme, _, rest = self.url.partition("://")
+        if "?" in rest or "@" in rest.partition("/")[0]:
+            raise RecipeError(
+                "credentials do not belong into an address",
+                where=f"output: {self.url}",
+                todo="set them in the environment (docs/object-storage.md)",
+            )
+        if scheme in ("http", "https") or not rest.strip("/"):
+            raise RecipeError(
+                "nothing can be written here",
+                where=f"output: {self.url}",
+                expected="a folder, or a URL like s3://bucket/folder",
+                todo="give another output",
+            )
+
+    def get(self, key: str) -> bytes:
+        found, path = self._at(key)
+        with asking("give an object", self._where(key)):
+            content: bytes = found.cat_file(path, **whole(found))
+        return content
+
+    def put(self, key: str, content: bytes) -> None:
+        found, path = self._at(key)
+        with asking("take an object", self._where(key)), _no_folder(self._where(key)):
+            found.pipe_file(path, content)
+
+    def put_new(self, key: str, content: bytes) -> bool | None:
+        """Put an object only if there is none: whether it was put; None where the server cannot tell."""
+        found, path = self._at(key)
+        with asking("take an object", self._where(key)), _no_folder(self._where(key)):
+            try:
+                found.pipe_file(path, content, mode="create")
+            except FileExistsError:
+                return False
+            except (OSError, NotImplementedError) as error:
+                code = code_of(error)
+                if code in _EXISTS:
+                    return False
+                if code in _UNKNOWN or isinstance(error, NotImplementedError):
+                    return None
+                raise
+        return True
+
+    def put_file(self, key: str, path: Path) -> None:
+        found, target = self._at(key)
+        with asking("take a file", self._where(key)), _no_folder(self._where(key)):
+            found.put_file(str(path), target, **in_parts(found))
+        path.unlink()
+
+    def names(self, prefix: str) -> Iterator[tuple[str, int]]:
+        found, path = self._at(prefix)
+        with asking("list objects", self._where(prefix)):
+            try:
+                listed = found.find(path, detail=True)
+            except FileNotFoundError as error:
+                if code_of(error) == "NoSuchBucket":
+                    raise
+                listed = {}
+        start = len(self._at("")[1]) + 1
+        for name, facts in listed.items():
+            # Some consoles make "folders": objects without bytes whose names end in a slash.
+            if facts["type"] == "file" and not name.endswith("/"):
+                yield name[start:], int(facts["size"])
+
+    def delete(self, key: str) -> None:
+        found, path = self._at(key)
+        with asking("delete an object", self._where(key)), suppress(FileNotFoundError):
+            found.rm_file(path)
+
+    def sweep(self) -> int:
+        """Remove what dead writers left: parts of uploads that nobody will end, and scratch files of this machine."""
+        scratch = list(self.scratch().iterdir())
+        for path in scratch:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return len(scratch) + self._abort_uploads()
+
+    def _abort_uploads(self) -> int:
+        found, path = self._at("")
+        if not self.url.startswith("s3://"):
+            return 0
+        bucket, _, prefix = path.partition("/")
+        try:
+            with asking("list unfinished uploads", self.url):
+                answer = found.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/")
+                uploads = answer.get("Uploads", [])
+                for upload in uploads:
+                    with suppress(FileNotFoundError):
+                        found.call_s3(
+                            "abort_multipart_upload", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                        )
+        except (RefusedError, StorageError):
+            # Few are given the right to list them, and some servers do not know how. Parts without an object harm
+            # nothing but the bill, and the bucket's own lifecycle rule is the usual broom.
+            return 0
+        return len(uploads)
+
+    def scratch(self) -> Path:
+        """A folder of this machine and user: files on their way to the server."""
+        name = hashlib.blake2b(self.url.encode(), digest_size=8).hexdigest()
+        base = Path(os.environ.get("BATCHSEG_SCRATCH") or tempfile.gettempdir())
+        folder = base / f"batchseg-{os.getuid()}-{name}"
+        with _scratch_lock:
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    @property
+    def address(self) -> str:
+        return self.url.rstrip("/")
+
+    def _at(self, key: str) -> tuple[Any, str]:
+        found, root = filesystem(self.url)
+        return found, f"{root}/{key}" if key else root
+
+    def _where(self, key: str) -> str:
+        return f"{self.url.rstrip('/')}/{key}"
+
+
+class _no_folder:  # noqa: N801 - reads like `suppress`
+    """A put that finds no bucket is refused; that a folder is missing cannot happen on an object store."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, FileNotFoundError):
+            raise RefusedError(
+                "there is no such bucket", where=self._where, todo="create it, or give another output"
+            ) from None

@@ -1,0 +1,217 @@
+"""Where URLs lead: filesystems of fsspec for objects, and the same servers for GDAL.
+
+One environment serves both. Two clients read it, s3fs (botocore) and GDAL, and each knows names that the other does
+not; here the differences are settled:
+
+    AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL    http://host:port; GDAL's AWS_S3_ENDPOINT with AWS_HTTPS works too
+    AWS_REGION, AWS_DEFAULT_REGION
+    AWS_NO_SIGN_REQUEST=YES                  no credentials: public buckets
+    AWS_REQUEST_PAYER=requester              reading costs whoever reads
+    AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE, roles of machines: left to the clients
+
+Nothing here is ever written down: workers find the same environment, not a copy of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import Any
+
+import fsspec
+
+from batchseg.errors import BatchsegError, InputError, RefusedError, StorageError
+
+CONNECT_TIMEOUT_S = 10
+READ_TIMEOUT_S = 30
+"""Without a byte for so long a connection is given up, and the request made again."""
+ATTEMPTS = 6
+"""A request, with a growing, random pause before each repetition: a server that says SlowDown gets half a minute."""
+
+PART_BYTES, PARTS_AT_ONCE = 16 * 2**20, 4
+
+_REFUSALS = frozenset(
+    {
+        "AccessDenied",
+        "AccountProblem",
+        "AllAccessDisabled",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidToken",
+        "NoSuchBucket",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+        "401",
+        "403",
+    }
+)
+"""Answers that no repetition changes: credentials, rights, clocks, and buckets that are not there."""
+
+
+def is_remote(url: str) -> bool:
+    """Whether an address is one of a server; `file://` and GDAL's own names are not."""
+    scheme, found, _ = url.partition("://")
+    return bool(found) and scheme.isalnum() and scheme != "file"
+
+
+def endpoint_url() -> str | None:
+    """The server of `s3://` where it is not Amazon's."""
+    url = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    host = os.environ.get("AWS_S3_ENDPOINT")
+    if url or not host:
+        return url or None
+    if "://" in host:
+        return host
+    return f"{'http' if _says_no('AWS_HTTPS') else 'https'}://{host}"
+
+
+def gdal_options() -> dict[str, str]:
+    """What GDAL has to be told of the environment beside what it reads there itself. No secrets: those it finds."""
+    url = endpoint_url()
+    options: dict[str, str] = {}
+    if url is not None:
+        scheme, _, host = url.rstrip("/").partition("://")
+        # GDAL wants the bare host; buckets as names of hosts are for Amazon.
+        options |= {"AWS_S3_ENDPOINT": host, "AWS_HTTPS": "YES" if scheme == "https" else "NO"}
+        options["AWS_VIRTUAL_HOSTING"] = os.environ.get("AWS_VIRTUAL_HOSTING", "FALSE")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return options | ({"AWS_REGION": region} if region else {})
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """A filesystem of fsspec and the path in it; instances are shared within a process."""
+    scheme = url.partition("://")[0]
+    try:
+        found, path = fsspec.url_to_fs(url, **_options(scheme))
+    except (ImportError, ValueError) as error:
+        raise InputError(
+            "no way to this kind of storage", where=url, got=str(error), todo="install it, or copy the files"
+        ) from error
+    if scheme == "s3":
+        found.retries = 2  # of answers that break off; what fails as a whole is repeated by botocore
+    return found, path.rstrip("/")
+
+
+def _options(scheme: str) -> dict[str, Any]:
+    if scheme in ("http", "https"):
+        return {"encoded": True}  # a signed URL must stay as it is, letter by letter
+    if scheme != "s3":
+        return {"use_listings_cache": False}
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return {
+        "use_listings_cache": False,
+        "anon": _says_yes("AWS_NO_SIGN_REQUEST"),
+        "requester_pays": os.environ.get("AWS_REQUEST_PAYER") == "requester",
+        "endpoint_url": endpoint_url(),
+        "client_kwargs": {"region_name": region} if region else {},
+        "config_kwargs": {
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "read_timeout": READ_TIMEOUT_S,
+            "retries": {"mode": "standard", "total_max_attempts": ATTEMPTS},
+            "max_pool_connections": 32,
+        },
+    }
+
+
+def _says_yes(variable: str) -> bool:
+    return os.environ.get(variable, "").upper() in ("YES", "TRUE", "ON", "1")
+
+
+def _says_no(variable: str) -> bool:
+    return os.environ.get(variable, "").upper() in ("NO", "FALSE", "OFF", "0")
+
+
+@contextmanager
+def asking(what: str, where: str) -> Iterator[None]:
+    """What a client raises inside becomes an error of ours; FileNotFoundError, which is an answer, passes."""
+    try:
+        yield
+    except BatchsegError:
+        raise
+    except Exception as error:
+        code = code_of(error)
+        if isinstance(error, FileNotFoundError) and code != "NoSuchBucket":
+            raise
+        got = " ".join(f"{type(error).__name__}: {error}".split())
+        if code in _REFUSALS or isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
+            raise RefusedError(
+                f"the server refuses to {what}",
+                where=where,
+                got=f"{code}: {got}" if code else got,
+                todo="check credentials, rights, bucket and endpoint; the same command goes on",
+            ) from None
+        if isinstance(error, (OSError, TimeoutError)) or code or _is_of_a_client(error):
+            # Without its cause: messages of clients hold whole requests.
+            raise StorageError(f"the server failed to {what}", where=where, got=got) from None
+        raise
+
+
+def code_of(error: BaseException | None) -> str | None:
+    """The server's own word, somewhere among the causes."""
+    while error is not None:
+        response = getattr(error, "response", None)
+        if isinstance(response, dict) and "Error" in response:
+            return str(response["Error"].get("Code"))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _is_of_a_client(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in ("aiobotocore", "aiohttp", "botocore", "gcsfs", "adlfs", "s3fs")
+
+
+def facts_of(url: str) -> dict[str, Any]:
+    """Size, ETag and time of an object, as far as its server tells; FileNotFoundError where there is none."""
+    found, path = filesystem(url)
+    with asking("tell about an object", url):
+        info = found.info(path)
+    named = {name.lower().replace("-", "_"): value for name, value in info.items()}
+    facts = {
+        "size_bytes": named.get("size"),
+        "etag": named.get("etag"),
+        "modified": named.get("lastmodified") or named.get("last_modified"),
+    }
+    return {name: value if isinstance(value, int) else str(value).strip('"') for name, value in facts.items() if value}
+
+
+def expand(pattern: str) -> list[str]:
+    """Objects that a pattern like s3://bucket/2026/*.tif names, in sorted order."""
+    found, path = filesystem(pattern)
+    with asking("list objects", pattern):
+        return sorted(found.unstrip_protocol(match) for match in found.glob(path))
+
+
+def whole(found: Any) -> dict[str, int]:
+    """Read in one request. s3fs would read ranges side by side, of two versions if the object is replaced meanwhile,
+    and fill what a short answer lacks with zeros.
+    """
+    return {"max_concurrency": 1} if _is_s3(found) else {}
+
+
+def in_parts(found: Any) -> dict[str, int]:
+    """How a file goes up: s3fs would hold ten parts of 50 MiB in memory."""
+    return {"chunksize": PART_BYTES, "max_concurrency": PARTS_AT_ONCE} if _is_s3(found) else {}
+
+
+def _is_s3(found: Any) -> bool:
+    return "s3" in (found.protocol if isinstance(found.protocol, tuple) else (found.protocol,))
+
+
+def read(url: str) -> bytes:
+    found, path = filesystem(url)
+    with asking("give an object", url):
+        content: bytes = found.cat_file(path, **whole(found))
+    return content
+
+
+def siblings(url: str) -> list[str]:
+    """Objects beside one that share its name up to the ending, itself included: a shapefile has four or more."""
+    found, path = filesystem(url)
+    with asking("list objects", url):
+        names = found.ls(str(PurePosixPath(path).parent), detail=False)
+    stem = PurePosixPath(path).stem
+    return [found.unstrip_protocol(name) for name in names if PurePosixPath(name).stem == stem]

@@ -1,0 +1,42 @@
+"""Whether a run can write where it is told to; looks and writes nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from batchseg.errors import RecipeError, RefusedError, StorageError
+from batchseg.ledger.ledger import RECIPE_KEY
+from batchseg.store import LocalStore, Store, get_json
+
+
+def check_output(store: Store) -> None:
+    """Raises RecipeError where no run can write; writes nothing."""
+    if isinstance(store, LocalStore):
+        check_folder(store.root)
+        return
+    try:
+        get_json(store, RECIPE_KEY)
+    except FileNotFoundError:
+        return
+    except (RefusedError, StorageError) as error:
+        raise RecipeError(
+            error.what,
+            where=f"output: {store.address}",
+            got=error.got,
+            todo="check bucket, credentials, region and endpoint (docs/object-storage.md)",
+        ) from None
+
+
+def check_folder(output: Path) -> None:
+    """Raises RecipeError where nothing can be written; a night's output is a local folder so far."""
+    if "://" in str(output) or ":/" in output.parts[0]:
+        raise RecipeError("this has to be a local folder", where=f"output: {output}", todo="give a folder")
+    nearest = next(path for path in (output, *output.absolute().parents) if os.path.lexists(path))
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise RecipeError(
+            "nothing can be written here",
+            where=f"output: {output}",
+            got=f"{nearest}, {'a folder without permission to write' if nearest.is_dir() else 'a file'}",
+            todo="give another output folder",
+        )
