@@ -24,6 +24,7 @@ from batchseg.engine.segment import Segmenter
 from batchseg.errors import BundleError
 from batchseg.model.bundle import Bundle, read_weights
 from batchseg.model.contract import DeviceKind, Numerics
+from batchseg.model.fetch import cache_folder
 
 Labels = NDArray[np.uint8]
 
@@ -47,8 +48,7 @@ def load_graph(bundle: Bundle) -> Any:
     """The bundle's graph in torch, ready for inference in float32."""
     from safetensors.torch import load  # noqa: PLC0415 - torch is slow to import and often not needed
 
-    from batchseg.model.fetch import cache_folder
-from batchseg.model.graph import WholeGraph  # noqa: PLC0415
+    from batchseg.model.graph import WholeGraph  # noqa: PLC0415
     from batchseg.model.networks import build_network, folded  # noqa: PLC0415
 
     contract = bundle.contract

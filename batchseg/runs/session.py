@@ -64,7 +64,7 @@ class Outcome:
     exit_status: int
     why: str
     metrics: dict[str, Any]
-    output: str
+    output: Path | str
     """A folder or a URL."""
 
 
@@ -190,7 +190,7 @@ class _Session:
         _write_exit(store, status, why)
         log.event("ended", exit_status=status, why=why)
         log.close()
-        return Outcome(status, why, metrics, store.address)
+        return Outcome(status, why, metrics, store.root if isinstance(store, LocalStore) else store.address)
 
     def _work(self, todo: Backlog, log: EventLog) -> Stop | None:
         """Do what is left; what stopped it, if it did not come to its end."""

@@ -200,11 +200,11 @@ def check_books(outcome: Outcome, valid_HW: NDArray[np.bool_], lost: set[str]) -
     assert set(metrics["quarantined"]) == lost
     assert metrics["chunks"]["failed"] == len(lost)
     assert metrics["chunks"]["not_run"] == 0
-    (sheet,) = Ledger(LocalStore(Path(outcome.output))).sheets()
+    (sheet,) = Ledger(LocalStore(outcome.output)).sheets()
     assert {str(key) for key in sheet.missing} == lost
-    told = json.loads((Path(outcome.output) / "run" / "exit.json").read_text())
+    told = json.loads((outcome.output / "run" / "exit.json").read_text())
     assert told["exit_status"] == outcome.exit_status
-    table = geopandas.read_parquet(Path(outcome.output) / "ledger.parquet")
+    table = geopandas.read_parquet(outcome.output / "ledger.parquet")
     assert set(table.kind) <= {"done", "empty", "failed"}
     assert int((table.kind == "failed").sum()) == len(lost)
     if metrics["scenes"][table.scene[0]]["area_note"] is None:

@@ -60,7 +60,11 @@ def product_of(url: str) -> dict[str, str]:
     import hashlib
 
     store = ObjectStore(url)
-    keys = [key for key, _ in store.names("") if not key.startswith("run/") and "/" in key]
+    keys = [
+        key
+        for key, _ in store.names("")
+        if not key.startswith("run/") and "/" in key and not key.endswith("/item.json")
+    ]
     return {key: hashlib.blake2b(store.get(key), digest_size=16).hexdigest() for key in sorted(keys)}
 
 
