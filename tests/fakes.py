@@ -137,6 +137,14 @@ class CountingStore:
     def root(self) -> Path:
         return self.inner.root
 
+    @property
+    def address(self) -> str:
+        return self.inner.address
+
+    def put_new(self, key: str, content: bytes) -> bool:
+        self._begin("put_new", key)
+        return self.inner.put_new(key, content)
+
     def _begin(self, name: str, key: str) -> int:
         """The number of this operation, from 0."""
         with self._lock:
