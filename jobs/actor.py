@@ -20,7 +20,7 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record, SheetRecord
 from batchseg.runs.job import Job
 from batchseg.runs.worker import Failure, OpenModels, Worker, WorkerSpec
-from batchseg.store import Store
+from batchseg.store import LocalStore, Store
 
 Box = dict[str, bytes]
 """The files of a bundle, by their paths inside it."""
@@ -40,6 +40,8 @@ class Parcel:
 
 def pack(job: Job, store: Store, open_models: OpenModels) -> Parcel:
     boxes = {model.digest: [ray.put(_box(Path(model.ref)))] for model in job.models.values()}
+    if isinstance(store, LocalStore):
+        store = LocalStore(store.root.resolve())
     return Parcel(ray.put(job), boxes, store, open_models)
 
 

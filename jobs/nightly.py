@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> int:
     from batchseg.runs.driver import BEAT_S, Driver  # noqa: PLC0415
     from batchseg.runs.night import Night, batch_of, look, passes, publish, run_batch, settle  # noqa: PLC0415
     from batchseg.runs.pulse import Pulse  # noqa: PLC0415
-    from batchseg.runs.session import check_folder  # noqa: PLC0415
+    from batchseg.runs.target import check_folder  # noqa: PLC0415
     from batchseg.store import LocalStore  # noqa: PLC0415
     from jobs.run import fleet_of  # noqa: PLC0415
 

@@ -44,7 +44,7 @@ from batchseg.runs.models import open_models as open_bundles
 from batchseg.runs.pool import Note, Report, report_of
 from batchseg.runs.session import DEPTH
 from batchseg.runs.worker import OpenModels, WorkerSpec
-from batchseg.store import LocalStore, Store
+from batchseg.store import Store
 from jobs.actor import ChunkWorker, Parcel, pack
 from jobs.cluster import draining_nodes, free_resources, join_ray, start_ray
 from jobs.member import Member, loss_kind, loss_of, noting, unplaced
@@ -69,8 +69,6 @@ def open_ray_pool(job: Job, store: Store, fleet: Fleet, *, open_models: OpenMode
             start_ray(fleet)
         elif not join_ray(address):
             raise InputError("there is no Ray cluster", where=f"RAY_ADDRESS={address}", todo="unset it, or start one")
-    if isinstance(store, LocalStore):
-        store = LocalStore(store.root.resolve())
     return RayPool(
         parcel=pack(job, store, open_models),
         devices={pool.name: device_of(pool, job, in_process=False) for pool in fleet.pools},

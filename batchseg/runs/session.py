@@ -8,7 +8,6 @@ are folds over the ledger and can be made again at any time (`batchseg report`).
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field

@@ -291,10 +291,9 @@ def is_out_of_memory(error: Exception) -> bool:
 def _failure_of(error: Exception) -> Failure:
     if isinstance(error, DamagedChunksError):
         return Failure(error=str(error), retryable=True, undone=error.chunks)
-    if isinstance(error, RefusedError):
-        return Failure(error=str(error), retryable=True, kind="refused")
     if isinstance(error, BatchsegError):
-        return Failure(error=str(error), retryable=error.retryable)
+        kind: FailureKind = "refused" if isinstance(error, RefusedError) else "failure"
+        return Failure(error=str(error), retryable=error.retryable, kind=kind)
     # Unknown errors may pass (a full disk, a reset connection), so they get their retries; the story keeps the place.
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(last.filename).name}:{last.lineno}"
