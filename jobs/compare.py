@@ -18,8 +18,8 @@ NUM_CROPS = 6
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("first", metavar="OUT_A", type=Path, help="output folder of one run")
-    parser.add_argument("second", metavar="OUT_B", type=Path, help="output folder of the other")
+    parser.add_argument("first", metavar="OUT_A", help="output folder or URL of one run")
+    parser.add_argument("second", metavar="OUT_B", help="output folder or URL of the other")
     add_labels_argument(parser, required=False)
     parser.add_argument("--to", metavar="FOLDER", type=Path, help="for compare.json and crops; default: OUT_B/compare")
 
@@ -32,8 +32,8 @@ def main(args: argparse.Namespace) -> int:
 
     (first, _), (second, _) = opened(args.first), opened(args.second)
     plans = read_plan(first), read_plan(second)
+    folder = args.to or _beside(args.second)
     found, blocks = compare(first, second, labels_of(args.labels, list(plans[0].scenes)) if args.labels else {})
-    folder = args.to or args.second / "compare"
     folder.mkdir(parents=True, exist_ok=True)
     crops = [block for block in blocks[:NUM_CROPS] if block.agreeing_px < block.both_px]
     for number, block in enumerate(crops, start=1):
@@ -48,6 +48,15 @@ def main(args: argparse.Namespace) -> int:
         print(f"{folder}/crop_{number}.png  {block.scene}, row {rows.start}, column {cols.start}: {share:.1%} differ")
     print(f"verdict {found['verdict']}")
     return 0
+
+
+def _beside(output: str) -> Path:
+    from batchseg.errors import InputError  # noqa: PLC0415
+    from batchseg.remote import is_remote  # noqa: PLC0415
+
+    if is_remote(output):
+        raise InputError("pictures go into a local folder", where=output, todo="name one with --to")
+    return Path(output) / "compare"
 
 
 def lines(found: dict[str, Any]) -> list[str]:

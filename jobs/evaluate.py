@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 HELP = "score a run's output against reference labels; no model runs"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", metavar="OUTPUT", type=Path, help="the run's output folder")
+    parser.add_argument("output", metavar="OUTPUT", help="the run's output folder or URL")
     add_labels_argument(parser, required=True)
 
 
