@@ -40,6 +40,7 @@ bench: venv
 	$(BIN)/python bench/encode.py
 	$(BIN)/python bench/engine.py
 	$(BIN)/python bench/memory.py
+	$(BIN)/python bench/dispatch.py
 
 docs: venv
 	$(BIN)/python -m batchseg.recipe.document docs/recipe.md

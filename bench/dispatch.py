@@ -92,16 +92,19 @@ def bench_decision(num: int) -> dict[str, float]:
 def bench_resume(num: int) -> dict[str, float]:
     """Records in segments, as a driver leaves them; read, understood, and made into what is left to do."""
     from batchseg.ledger.ledger import Ledger
-    from batchseg.ledger.segments import SEGMENT_RECORDS, write_segment
-    from batchseg.store import LocalStore
+    from batchseg.ledger.segments import FOLDER, SEGMENT_RECORDS, write_segment
+    from batchseg.store import LocalStore, digest_of
 
     with tempfile.TemporaryDirectory() as folder:
         store, keys = LocalStore(Path(folder), durable=False), keys_of(num)
         begun_s = time.perf_counter()
-        for start in range(0, num, SEGMENT_RECORDS):
-            records = [record_of(key) for key in keys[start : start + SEGMENT_RECORDS]]
-            write_segment(store, start // SEGMENT_RECORDS, records)
-        written_s = time.perf_counter() - begun_s
+        first = write_segment(store, 0, [record_of(key) for key in keys[:SEGMENT_RECORDS]])
+        compaction_ms = (time.perf_counter() - begun_s) * 1e3
+        lines = store.get(first).split(b"\n")[1:]
+        for number in range(1, num // SEGMENT_RECORDS):
+            # The same thousand under other names: writing is not what is measured here.
+            moved = b"\n".join(line.replace(b'"row":0,', b'"row":%d,' % number) for line in lines)
+            store.put(f"{FOLDER}/{number:08d}.jsonl", digest_of(moved).encode() + b"\n" + moved)
         begun_s = time.perf_counter()
         committed = {record.key for record in Ledger(store).records()}
         todo = [key for key in keys if key not in committed]
@@ -109,7 +112,7 @@ def bench_resume(num: int) -> dict[str, float]:
         size = sum(size for _, size in store.names("run/segments"))
         return {
             "resume_s": time.perf_counter() - begun_s,
-            "compaction_s": written_s,
+            "compaction_ms": compaction_ms,
             "segments_mb": size / 1e6,
             "resume_gb": peak_gb(),
         }
@@ -149,7 +152,7 @@ def bench_driver(num: int) -> dict[str, float]:
     from batchseg.runs.progress import Progress
     from batchseg.store import LocalStore
 
-    ray.init(num_cpus=8, include_dashboard=False, configure_logging=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=8, include_dashboard=False, configure_logging=False, log_to_driver=False)
     jobs.raypool.ChunkWorker = Nobody  # type: ignore[misc, assignment]
     fleet, stop = Fleet(pools=(PoolSpec(workers=8, cpus=1),)), Stop()
     with tempfile.TemporaryDirectory() as folder:

@@ -25,7 +25,7 @@ from typing import Any, TypeVar, cast
 from batchseg.errors import ForeignRunError
 from batchseg.ledger.keys import ChunkKey, TaskKey
 from batchseg.ledger.records import Record, SheetRecord, Stint, from_json, to_json
-from batchseg.ledger.segments import read_segment, segment_keys, without, write_segment
+from batchseg.ledger.segments import no_garbage_collection, read_segment, segment_keys, without, write_segment
 from batchseg.store import Store, get_json
 
 RECIPE_KEY = "run/recipe.json"
@@ -75,8 +75,9 @@ class Ledger:
         if not segments:
             return iter(single.values())
         found: dict[ChunkKey, Record] = {}
-        for key in segments:
-            found.update((record.key, record) for record in read_segment(self.store, key))
+        with no_garbage_collection():
+            for key in segments:
+                found.update((record.key, record) for record in read_segment(self.store, key))
         found.update(single)
         return iter([found[key] for key in sorted(found)])
 

@@ -16,10 +16,12 @@ as fast (bench/dispatch.py).
 
 from __future__ import annotations
 
+import gc
 import json
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, Union, get_args, get_origin
@@ -57,6 +59,18 @@ def read_segment(store: Store, key: str) -> Iterator[Record]:
     make: Callable[[Any], Record] = _maker(Record)
     for line in content.splitlines():
         yield make(json.loads(line))
+
+
+@contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Millions of new objects, none of them garbage, would be looked through again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def without(store: Store, key: str, gone: ChunkKey) -> None:
