@@ -56,7 +56,7 @@ format: venv
 	$(BIN)/ruff format .
 
 test: lint
-	$(BIN)/python -m pytest -m "not real"
+	$(BIN)/python -m pytest -m "not real" --numprocesses auto --maxprocesses 4
 
 # QGIS and GDAL as analysts have them, and the browser that looks at reports; on Debian they install themselves.
 SYSTEM_PROGRAMS := python3-qgis gdal-bin chromium fonts-dejavu-core

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,10 @@ from tiling.span import Window
 RGB = tuple[int, int, int]
 RAMP: tuple[RGB, ...] = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 """From uncertain to certain; the same as in QGIS."""
-_SLOW_PX = 150_000_000
-"""Without overviews a picture of a scene is a read of all of it."""
+_SLOW_PX = 64_000_000
+"""Without overviews a picture of a scene is a read of all of it: half a second for so many pixels, and no more."""
+_STRIPE_PX = 4_000_000
+"""Read at once, so that GDAL's cache keeps a block until each band has been taken from it."""
 
 
 def level_for(mask: Mask, longest_px: int) -> int:
@@ -85,19 +87,31 @@ def scene_jpeg(url: str, bands: Sequence[int], shape_px: tuple[int, int], window
             indexes = list(bands[:3]) or [1]
             if window is None and not dataset.overviews(1) and dataset.width * dataset.height > _SLOW_PX:
                 return None
-            where = None if window is None else _gdal_window(window)
-            masked = dataset.read(indexes, out_shape=(len(indexes), *shape_px), window=where, masked=True)
+            whole = Window.of(0, dataset.height, 0, dataset.width)
+            values_BHW = np.full((len(indexes), *shape_px), np.nan)
+            for rows, part in _stripes(window or whole, shape_px[0]):
+                shape = values_BHW[:, rows].shape
+                masked = dataset.read(indexes, out_shape=shape, window=_gdal_window(part), masked=True)
+                values_BHW[:, rows] = np.ma.filled(masked.astype(np.float64), np.nan)
     except GDAL_ERRORS:
         return None
-    return _uri(_stretched(masked), "JPEG")
+    return _uri(_stretched(values_BHW), "JPEG")
+
+
+def _stripes(window: Window, num_rows: int) -> Iterator[tuple[slice, Window]]:
+    """Parts of a window from top to bottom, and the picture's rows that each makes."""
+    num = min(num_rows, -(-len(window.rows) * len(window.cols) // _STRIPE_PX))
+    for part in range(num):
+        first, last = part * num_rows // num, (part + 1) * num_rows // num
+        top, bottom = (window.rows.start + row * len(window.rows) // num_rows for row in (first, last))
+        yield slice(first, last), Window.of(top, bottom, window.cols.start, window.cols.stop)
 
 
 def _gdal_window(window: Window) -> GdalWindow:
     return GdalWindow(window.cols.start, window.rows.start, len(window.cols), len(window.rows))
 
 
-def _stretched(masked_BHW: Any) -> NDArray[np.uint8]:
-    values_BHW = np.ma.filled(masked_BHW.astype(np.float64), np.nan)
+def _stretched(values_BHW: NDArray[np.float64]) -> NDArray[np.uint8]:
     known = values_BHW[np.isfinite(values_BHW)]
     low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
     shares_BHW = np.clip((values_BHW - low) / max(high - low, 1e-9), 0, 1)

@@ -212,7 +212,7 @@ function show(scene) {
     stage.append(image);
   }
   const size = `${map.width.toLocaleString("en")} × ${map.height.toLocaleString("en")} px`;
-  $("mapnote").textContent = `${scene}, ${size}. Drag to move, wheel to zoom.` + (map.scene ? "" : " The scene itself could not be shown.");
+  $("mapnote").textContent = `${scene}, ${size}. Drag to move, wheel to zoom.` + (map.scene ? "" : " The scene itself is not shown: it cannot be read, or is large and has no overviews (gdaladdo makes them).");
   layers(); legend(); confusion(); seams(); crops(); chunkMap(); fit();
 }
 

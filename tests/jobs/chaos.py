@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -115,12 +115,18 @@ class Nodes:
 
     def kill(self, node: str) -> None:
         """SIGKILL of the raylet; its workers follow it by themselves, as they do when a machine is gone."""
-        self.raylets.pop(node).all_processes["raylet"][0].process.kill()
+        _kill(self.raylets.pop(node).all_processes["raylet"][0].process)
 
     def kill_head(self) -> None:
         for infos in self.cluster.head_node.all_processes.values():
             for info in infos:
-                info.process.kill()
+                _kill(info.process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """And take its exit status: workers ask the kernel for their raylet, which counts a zombie as alive."""
+    process.kill()
+    process.wait()
 
 
 @contextmanager
@@ -217,10 +223,17 @@ class Trial:
         self.until_nobody()
 
     def until_nobody(self) -> None:
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + 60
         while self.workers() and time.monotonic() < deadline_s:
             time.sleep(0.2)
-        assert not self.workers(), "workers outlive their run"
+        assert not self.workers(), f"workers outlive their run: {[_described(pid) for pid in self.workers()]}"
+
+
+def _described(pid: int) -> str:
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        return f"{pid} {process.status()} of {process.ppid()}: {' '.join(process.cmdline())[:80]}"
+    return f"{pid} ended just now"
 
 
 def clean_run(folder: Path) -> Workplace:
