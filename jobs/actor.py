@@ -18,8 +18,9 @@ from batchseg.errors import FleetError
 from batchseg.ledger.keys import TaskKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record, SheetRecord
+from batchseg.runs.failure import Failure
 from batchseg.runs.job import Job
-from batchseg.runs.worker import Failure, OpenModels, Worker, WorkerSpec
+from batchseg.runs.worker import OpenModels, Worker, WorkerSpec
 from batchseg.store import LocalStore, Store
 
 Box = dict[str, bytes]

@@ -6,13 +6,17 @@ once the scene is there.
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 from jobs.cli import main as batchseg
+from jobs.display import money
 
 ROOT = Path(__file__).resolve().parent.parent
-SCENE = Path("out/demo/input")
+OUTPUT = Path("out/demo")
+SCENE = OUTPUT / "input"
+TOLERANCE = 0.02
 SIZE_PX = 6144
 SEED = 7
 
@@ -24,7 +28,16 @@ def main() -> int:
         return status
     print("\nsegmenting it:")
     recipe, fleet = ROOT / "configs" / "demo.yaml", ROOT / "configs" / "demo_fleet.yaml"
-    return batchseg(["run", str(recipe), "--fleet", str(fleet)])
+    return batchseg(["run", str(recipe), "--fleet", str(fleet)]) or _reconciled(OUTPUT / "metrics.json")
+
+
+def _reconciled(path: Path) -> int:
+    """The parts of the cost were timed one by one; what was paid is the workers' lives at their price."""
+    metrics = json.loads(path.read_text("utf-8"))
+    parts_usd, paid_usd = sum(metrics["cost"].values()), metrics["paid_usd"]
+    off = abs(parts_usd - paid_usd) / paid_usd
+    print(f"    money  the parts add up to {money(parts_usd)}, {money(paid_usd)} were paid: {off:.2%} apart")
+    return 0 if off <= TOLERANCE else 1
 
 
 if __name__ == "__main__":

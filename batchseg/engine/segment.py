@@ -14,7 +14,7 @@ Invalid pixels get the nodata code in every layer, whatever a model said (invari
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -89,7 +89,10 @@ class Prediction:
         return {"labels": self.labels_HW, "confidence": self.confidence_HW, "tier": self.tier_HW}
 
 
-Timer = Callable[[Tier], AbstractContextManager[None]]
+class Timer(Protocol):
+    def __call__(self, tier: Tier, /, *, is_audit: bool = False) -> AbstractContextManager[None]:
+        """Entered while a tier's model runs, for the map or for an audit of it alone."""
+        ...
 
 
 def segment_chunk(work: ChunkWork, models: dict[Tier, Model], *, nodata: int, timed: Timer) -> Prediction:
@@ -100,10 +103,12 @@ def segment_chunk(work: ChunkWork, models: dict[Tier, Model], *, nodata: int, ti
     for index in live:
         result.codes[index] = work.codes[index]
     audited = {index for index in live if work.audited and work.audited[index]}
-    chunk.run("bulk", [index for index in live if tier_of(result.codes[index]) == "bulk" or index in audited])
+    chunk.run("bulk", [index for index in live if tier_of(result.codes[index]) == "bulk"])
+    chunk.run("bulk", sorted(index for index in audited if tier_of(result.codes[index]) == "heavy"), is_audit=True)
     if work.doubt is not None:
         chunk.judge([index for index in live if result.codes[index] == BULK], work.doubt)
-    chunk.run("heavy", [index for index in live if tier_of(result.codes[index]) == "heavy" or index in audited])
+    chunk.run("heavy", [index for index in live if tier_of(result.codes[index]) == "heavy"])
+    chunk.run("heavy", sorted(index for index in audited if tier_of(result.codes[index]) == "bulk"), is_audit=True)
     for index in live:
         result.num_tiles_by_tier[tier_of(result.codes[index])] += 1
         result.tier_HW[work.tiles[index].owned.within(work.window)] = result.codes[index]
@@ -144,10 +149,10 @@ class _Chunk:
         """Of the pixels that a tile owns, those to label."""
         return self.work.wanted_HW[tile.owned.within(self.work.window)]
 
-    def run(self, tier: Tier, indexes: list[int]) -> None:
+    def run(self, tier: Tier, indexes: list[int], *, is_audit: bool = False) -> None:
         if not indexes:
             return
-        with self.timed(tier):
+        with self.timed(tier, is_audit=is_audit):
             model, rule = self.models[tier], self.work.rules[tier]
             if rule not in self._inputs:
                 self._inputs[rule] = rule.apply(self.work.pixels)

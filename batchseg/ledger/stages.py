@@ -9,7 +9,8 @@ Reading that hides behind compute therefore costs nothing, which is the truth ab
 kept beside it as *busy* seconds, which is the truth about speed.
 
 Seconds gather under the task they were spent for. When a task ends they are taken: into its record, or, if it failed,
-into the waste of the worker's stint. What nobody takes is idle.
+into the waste of the worker's stint. What nobody takes is idle. What an audit adds is a stage of its own, so that what
+the routes cost can be told from what it costs to check them.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-Stage = Literal["compute_heavy", "compute_bulk", "read", "write", "start"]
-STAGES: tuple[Stage, ...] = ("compute_heavy", "compute_bulk", "read", "write", "start")
+Stage = Literal["compute_heavy", "compute_bulk", "audit", "read", "write", "start"]
+STAGES: tuple[Stage, ...] = ("compute_heavy", "compute_bulk", "audit", "read", "write", "start")
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 from batchseg.engine.route import NEVER, NO_SCORE, tile_hash
@@ -138,7 +138,7 @@ def _look(job: Job, name: str, tile: Tile, models: dict[Tier, Model], watch: _Wa
         doubt=None if job.doubt is None else replace(job.doubt, threshold=NEVER),
         audited=(both,),
     )
-    made = segment_chunk(work, models, nodata=job.nodata, timed=lambda tier: watch(f"compute_{tier}"))
+    made = segment_chunk(work, models, nodata=job.nodata, timed=watch.of_tier)
     return PilotTile(
         scene=name,
         row=tile.row,
@@ -161,6 +161,9 @@ class _Watch:
         begun_s = time.perf_counter()
         yield
         self._seconds[stage].append(time.perf_counter() - begun_s)
+
+    def of_tier(self, tier: Tier, /, *, is_audit: bool = False) -> AbstractContextManager[None]:  # noqa: ARG002
+        return self(f"compute_{tier}")
 
     def typical(self, models: dict[Tier, Model]) -> dict[str, float]:
         """Medians: the first call of a model is slow. A tile alone takes as long as the batch that it is padded to."""

@@ -16,7 +16,8 @@ from batchseg.runs.events import (
     WorkerLost,
     WorkerReady,
 )
-from batchseg.runs.worker import Failure, Worker
+from batchseg.runs.failure import Failure
+from batchseg.runs.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,7 @@
-"""metrics.json and the numbers of every report: pure folds over records, sheets and stints.
-
-Money
------
-What is paid for is a worker's life: stint seconds x price. The parts are taken out of it one by one: start-up, the
-seconds in committed records by stage, waste (attempts that failed, and what was in hand when a worker died); what is
-left is idle. So the parts always add up to what was paid.
-"""
+"""metrics.json and the numbers of every report: pure folds over records, sheets and stints."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,14 +9,12 @@ from typing import Any
 import numpy as np
 
 from batchseg.engine.route import TileAudit
-from batchseg.ledger.records import Attempt, Record, SheetRecord, Stint, TileCounts
-from batchseg.ledger.stages import STAGES, paid_s
+from batchseg.ledger.records import Record, SheetRecord, Stint, TileCounts
 from batchseg.runs.accuracy import scores, scores_by_part
 from batchseg.runs.audit import audit_of
+from batchseg.runs.money import cost_parts, paid_usd
 from batchseg.runs.planfile import PlanFile
 from tiling.seams import SeamCount
-
-COST_PARTS = ("compute_bulk", "compute_heavy", "read", "write", "idle", "start", "waste", "head")
 
 
 @dataclass(slots=True)
@@ -88,6 +78,7 @@ def metrics(
         "wall_s": _round(wall_s, 3),
         "mpx_per_s": _round(whole["valid_px"] / 1e6 / wall_s, 4) if wall_s else None,
         **_money(cost, whole["area_km2"]),
+        "paid_usd": _round(paid_usd([*records, *sheets], stints, wall_s, plan.head_usd_per_hour)),
         "fingerprint": plan.fingerprint,
         "environments": environments(records),
         "quarantined": {task: list(story) for task, story in quarantined.items()},
@@ -164,36 +155,6 @@ def _seams(sheets: Sequence[SheetRecord]) -> dict[str, float | None]:
         name: _round(sum((SeamCount(*getattr(s.seams, name)) for s in sheets), SeamCount()).score, 3)
         for name in ("tile", "chunk", "tier", "same_tier")
     }
-
-
-def cost_parts(
-    tasks: Sequence[Record | SheetRecord], stints: Sequence[Stint], *, wall_s: float, head_usd_per_hour: float
-) -> dict[str, float]:
-    """Dollars by what they were paid for."""
-    usd: dict[str, float] = dict.fromkeys(COST_PARTS, 0.0)
-    worked_s: defaultdict[str, float] = defaultdict(float)
-    ended_unix_s: defaultdict[str, dict[str, float]] = defaultdict(dict)
-    for task in tasks:
-        attempt = task.attempt
-        for stage, seconds in paid_seconds(attempt).items():
-            usd[stage] += seconds * attempt.usd_per_hour / 3600
-        worked_s[attempt.worker] += paid_s(attempt.seconds)
-        ended_unix_s[attempt.worker][str(task.key)] = attempt.ended_unix_s
-    for stint in stints:
-        # A worker may die between a record and its next beat: the record is the later word.
-        ended = ended_unix_s[stint.worker]
-        life_s = max([stint.beat_unix_s, *ended.values()]) - stint.begun_unix_s
-        lost_s = sum(s for task, s in stint.in_hand_s.items() if ended.get(task, 0.0) < stint.beat_unix_s)
-        waste_s = stint.waste_s + lost_s
-        idle_s = max(0.0, life_s - stint.start_s - waste_s - worked_s[stint.worker])
-        for part, seconds in (("start", stint.start_s), ("waste", waste_s), ("idle", idle_s)):
-            usd[part] += seconds * stint.usd_per_hour / 3600
-    usd["head"] = wall_s * head_usd_per_hour / 3600
-    return usd
-
-
-def paid_seconds(attempt: Attempt) -> dict[str, float]:
-    return {stage: s for stage, s in attempt.seconds.items() if stage in STAGES}
 
 
 def _money(cost: dict[str, float], area_km2: float | None) -> dict[str, Any]:

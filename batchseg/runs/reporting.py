@@ -9,8 +9,9 @@ from typing import Any
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record, SheetRecord
 from batchseg.runs.driver import wall_s
+from batchseg.runs.money import cost_parts
 from batchseg.runs.planfile import read_plan
-from batchseg.runs.report import cost_parts, metrics
+from batchseg.runs.report import metrics
 from batchseg.store import Store
 
 METRICS_KEY = "metrics.json"

@@ -15,7 +15,8 @@ import shapely
 
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.records import Record
-from batchseg.ledger.stages import STAGES, paid_s
+from batchseg.ledger.stages import STAGES
+from batchseg.runs.money import usd_by_stage
 from batchseg.runs.planfile import PlanFile
 from batchseg.scene.georef import Georef
 from batchseg.scene.place import area_reason, corners_m
@@ -43,11 +44,13 @@ def write_table(
 def _names() -> list[str]:
     plain = ["scene", "row", "col", "kind", "attempts", "worker", "pool", "device", "cost_usd", "valid_px", "area_km2"]
     tiles = ["tiles_bulk", "tiles_heavy", "tiles_skipped"]
-    return [*plain, *tiles, "mean_confidence", *(f"{stage}_s" for stage in STAGES), "story"]
+    stages = [f"{stage}_{unit}" for unit in ("s", "usd") for stage in STAGES]
+    return [*plain, *tiles, "mean_confidence", *stages, "story"]
 
 
 def _row(record: Record) -> dict[str, Any]:
     measured, attempt = record.measured, record.attempt
+    usd = usd_by_stage(attempt)
     return {
         "scene": record.key.scene,
         "row": record.key.row,
@@ -57,7 +60,7 @@ def _row(record: Record) -> dict[str, Any]:
         "worker": attempt.worker,
         "pool": attempt.pool,
         "device": attempt.device,
-        "cost_usd": paid_s(attempt.seconds) * attempt.usd_per_hour / 3600,
+        "cost_usd": sum(usd.values()),
         "valid_px": measured.valid_px,
         "area_km2": measured.area_km2,
         "tiles_bulk": measured.tiles.bulk,
@@ -65,6 +68,7 @@ def _row(record: Record) -> dict[str, Any]:
         "tiles_skipped": measured.tiles.skipped,
         "mean_confidence": measured.confidence_sum / 254 / measured.valid_px if measured.valid_px else None,
         **{f"{stage}_s": attempt.seconds.get(stage, 0.0) for stage in STAGES},
+        **{f"{stage}_usd": usd[stage] for stage in STAGES},
     }
 
 

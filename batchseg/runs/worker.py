@@ -16,7 +16,6 @@ import platform
 import resource
 import secrets
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
@@ -25,17 +24,16 @@ from pathlib import Path
 from typing import Literal
 
 from batchseg.engine.route import is_audited
-from batchseg.engine.segment import ChunkWork, Model, Prediction, blank, segment_chunk
+from batchseg.engine.segment import ChunkWork, Model, Prediction, Timer, blank, segment_chunk
 from batchseg.engine.tiers import BULK, HEAVY_ALONE, HEAVY_BY_POLYGONS, Tier
-from batchseg.errors import BatchsegError, RefusedError, StorageError
+from batchseg.errors import RefusedError, StorageError
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Attempt, Record, SheetRecord, Stint
-from batchseg.ledger.stages import StageClock, paid_s
+from batchseg.ledger.stages import Stage, StageClock, paid_s
 from batchseg.output.mask import write_chunk
-from batchseg.output.sheet import DamagedChunksError, make_sheet
-from batchseg.redact import redacted
-from batchseg.runs.events import FailureKind
+from batchseg.output.sheet import make_sheet
+from batchseg.runs.failure import Failure, failure_of, is_out_of_memory
 from batchseg.runs.job import Job, SceneJob
 from batchseg.runs.measure import measure
 from batchseg.runs.pulse import Pulse
@@ -60,16 +58,6 @@ class WorkerSpec:
         """A name that no other worker ever had: it is also the name of the stint."""
         name = f"{pool}-{secrets.token_hex(4)}"
         return cls(name=name, pool=pool, device=device, usd_per_hour=usd_per_hour)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """Why an attempt failed; small and picklable."""
-
-    error: str
-    retryable: bool
-    kind: FailureKind = "failure"
-    undone: tuple[ChunkKey, ...] = ()
 
 
 OpenModels = Callable[[Job, WorkerSpec], tuple[dict[Tier, Model], dict[str, str]]]
@@ -184,10 +172,12 @@ class Worker:
             return [only] * len(tiles)
         return [HEAVY_BY_POLYGONS if (t.row, t.col) in scene.priority_tiles else BULK for t in tiles]
 
-    def _timer(self, task: str) -> Callable[[Tier], AbstractContextManager[None]]:
-        def timed(tier: Tier) -> AbstractContextManager[None]:
+    def _timer(self, task: str) -> Timer:
+        stages: dict[Tier, Stage] = {"bulk": "compute_bulk", "heavy": "compute_heavy"}
+
+        def timed(tier: Tier, *, is_audit: bool = False) -> AbstractContextManager[None]:
             self._last_tier = tier
-            return self.clock.stage("compute_heavy" if tier == "heavy" else "compute_bulk", task)
+            return self.clock.stage("audit" if is_audit else stages[tier], task)
 
         return timed
 
@@ -234,14 +224,14 @@ class Worker:
         return Ledger(self.store)
 
     def _failure_of(self, error: Exception, task: TaskKey) -> Failure:
-        if is_out_of_memory(error):
-            return Failure(error=self._out_of_memory(error, task), retryable=True, kind="out_of_memory")
-        return _failure_of(error)
+        if not is_out_of_memory(error):
+            return failure_of(error)
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        return Failure(error=self._out_of_memory(first, task), retryable=True, kind="out_of_memory")
 
-    def _out_of_memory(self, error: Exception, task: TaskKey) -> str:
+    def _out_of_memory(self, first: str, task: TaskKey) -> str:
         """What was being done, and what to lower."""
         tier, chunk = self._last_tier, f"{task} with chunks of {self.job.chunk_px} px"
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
         if tier is None or isinstance(task, SheetKey):
             return f"out of memory on {self.spec.device} in {chunk}: {first}. Lower `tiling: chunk`"
         model, batch = Path(self.job.models[tier].ref).name, self._models[tier].segmenter.batch
@@ -278,23 +268,3 @@ class Worker:
 def peak_rss_bytes() -> int:
     """The most memory this process ever held; the kernel counts it in KiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Of the host or the device; libraries that have no error of their own for it say it in words."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    words = ("can't allocate memory", "bad_alloc", "out of memory")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
-
-
-def _failure_of(error: Exception) -> Failure:
-    if isinstance(error, DamagedChunksError):
-        return Failure(error=str(error), retryable=True, undone=error.chunks)
-    if isinstance(error, BatchsegError):
-        kind: FailureKind = "refused" if isinstance(error, RefusedError) else "failure"
-        return Failure(error=str(error), retryable=error.retryable, kind=kind)
-    # Unknown errors may pass (a full disk, a reset connection), so they get their retries; the story keeps the place.
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(last.filename).name}:{last.lineno}"
-    return Failure(error=redacted(f"{type(error).__name__}: {error} ({place})"), retryable=True)

@@ -248,7 +248,7 @@ def test_each_tile_goes_to_the_tier_of_its_code() -> None:
     }
     timed: list[Tier] = []
 
-    def timer(tier: Tier) -> AbstractContextManager[None]:
+    def timer(tier: Tier, *, is_audit: bool = False) -> AbstractContextManager[None]:
         timed.append(tier)
         return nullcontext()
 

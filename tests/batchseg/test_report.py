@@ -22,8 +22,9 @@ from batchseg.ledger.records import Agreement, Attempt, Measured, Record, Seams,
 from batchseg.ledger.stages import STAGES, Stage, StageClock
 from batchseg.runs.accuracy import agree, class_index, iou_of, scores
 from batchseg.runs.driver import wall_s
+from batchseg.runs.money import COST_PARTS, cost_parts, paid_usd
 from batchseg.runs.planfile import PlanFile, ScenePlan
-from batchseg.runs.report import COST_PARTS, cost_parts, metrics
+from batchseg.runs.report import metrics
 from batchseg.scene.georef import Georef
 from batchseg.store import LocalStore
 from tests.strategies import quick
@@ -160,10 +161,12 @@ def test_the_parts_of_the_cost_add_up_to_what_was_paid(
     parts = cost_parts(list(records.values()), stints, wall_s=wall, head_usd_per_hour=head_usd_per_hour)
     assert set(parts) == set(COST_PARTS)
     assert min(parts.values()) >= 0
-    paid_usd = sum(life.paid_usd for life in found) + wall * head_usd_per_hour / 3600
+    lives_usd = sum(life.paid_usd for life in found) + wall * head_usd_per_hour / 3600
     # Times since 1970 are known to a quarter of a microsecond.
     tolerance_usd = sum(life.usd_per_hour for life in found) / 3600 * 1e-6
-    assert sum(parts.values()) == pytest.approx(paid_usd, rel=1e-9, abs=tolerance_usd)
+    assert sum(parts.values()) == pytest.approx(lives_usd, rel=1e-9, abs=tolerance_usd)
+    told_usd = paid_usd(list(records.values()), stints, wall, head_usd_per_hour)
+    assert told_usd == pytest.approx(lives_usd, rel=1e-9, abs=tolerance_usd)
 
 
 def test_where_the_money_of_a_dead_worker_went() -> None:
@@ -178,6 +181,7 @@ def test_where_the_money_of_a_dead_worker_went() -> None:
         {
             "compute_bulk": 20.0,
             "compute_heavy": 0.0,
+            "audit": 0.0,
             "read": 10.0,
             "write": 0.0,
             "idle": 15.0,
@@ -351,7 +355,7 @@ def test_scenes_add_up_to_the_whole(ledger: tuple[list[Record], list[SheetRecord
     if matrices:
         assert whole["confusion"] == sum(matrices).tolist()
     assert sum(whole["class_px"].values()) == whole["valid_px"]
-    worked = ("compute_bulk", "compute_heavy", "read", "write")
+    worked = ("compute_bulk", "compute_heavy", "audit", "read", "write")
     assert sum(part["cost_usd"] for part in parts) == pytest.approx(sum(whole["cost"][part] for part in worked))
     assert sum(whole["cost"].values()) == pytest.approx(whole["cost_usd"], abs=1e-7)
     assert json.loads(json.dumps(whole)) == whole

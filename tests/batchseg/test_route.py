@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from batchseg.engine.route import NEVER, NO_SCORE, SCORE_TOP, Doubt, is_audited
 from batchseg.engine.tiers import BULK, HEAVY_BY_POLYGONS, HEAVY_BY_UNCERTAINTY, NODATA_CODE
 from batchseg.errors import ForeignRunError
+from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
+from batchseg.ledger.stages import STAGES
 from batchseg.recipe import ByUncertainty, Models, Priority, Route, Tiling, Uncertain
 from batchseg.recipe.recipe import Halo
 from batchseg.store import LocalStore
@@ -143,6 +145,22 @@ def test_an_audit_compares_and_changes_nothing(place: Workplace, share: float) -
         both_HW = (labels["bulk"] == labels["heavy"]) & (labels["bulk"] != 255)
         assert sum(audit.agreeing_px for audit in tiles.values()) == both_HW.sum()
         assert sum(audit.num_px for audit in tiles.values()) == (labels["bulk"] != 255).sum()
+
+
+def test_what_an_audit_costs_stands_apart_from_what_routes_cost(place: Workplace) -> None:
+    outcome = place.run(route=Route(priority=(polygons(place.folder),), audit=0.5))
+    table = geopandas.read_parquet(place.output / "ledger.parquet")
+    records = {record.key: record for record in Ledger(LocalStore(place.output)).records()}
+    audited = [bool(records[ChunkKey(r.scene, r.row, r.col)].measured.audits) for r in table.itertuples()]
+    assert 0 < sum(audited) < len(audited)
+    assert ((table.audit_s > 0) == audited).all()
+    assert ((table.compute_heavy_s > 0) == (table.tiles_heavy > 0)).all()
+    assert ((table.compute_bulk_s > 0) == (table.tiles_bulk > 0)).all()
+    parts = table[[f"{stage}_usd" for stage in STAGES]]
+    assert np.allclose(parts.sum(axis=1), table.cost_usd, rtol=1e-12, atol=0)
+    for part in ("audit", "compute_bulk", "compute_heavy", "read"):
+        assert outcome.metrics["cost"][part] == pytest.approx(parts[f"{part}_usd"].sum(), abs=1e-8)
+    assert outcome.metrics["paid_usd"] == pytest.approx(outcome.metrics["cost_usd"], rel=0.02)
 
 
 def test_a_resume_may_add_an_audit_but_not_another_threshold(place: Workplace) -> None:

@@ -54,7 +54,7 @@ def test_the_stage_that_stands_first_is_paid() -> None:
         stage.__exit__(None, None, None)
         time.passes(1)
     paid = {stage: clock.take(stage)[stage] for stage in STAGES}
-    assert paid == {"compute_heavy": 1, "compute_bulk": 2, "read": 2, "write": 2, "start": 2}
+    assert paid == {"compute_heavy": 1, "compute_bulk": 2, "audit": 2, "read": 2, "write": 2, "start": 2}
     assert clock.idle_s == 1
 
 

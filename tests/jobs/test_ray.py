@@ -18,13 +18,14 @@ import pytest
 import rasterio
 
 from batchseg.engine.segment import Model
-from batchseg.engine.tiers import Tier
+from batchseg.engine.tiers import BULK, HEAVY_BY_POLYGONS, HEAVY_BY_UNCERTAINTY, Tier
 from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Fleet, Models, PoolSpec, Priority, Recipe, Route
 from batchseg.runs.job import Job
 from batchseg.runs.session import Options, Outcome, run
 from batchseg.runs.worker import WorkerSpec
 from batchseg.store import LocalStore
+from tests.batchseg.test_route import uncertain
 from tests.runs import Workplace, fake_models, noise, product_bytes, write_fake_bundle
 
 pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("default")]
@@ -99,6 +100,22 @@ def test_one_two_and_three_workers_give_the_bytes_of_the_run_in_process(cluster,
         output = tmp_path / f"ray{workers}"
         assert run_on_ray(place.recipe(output=str(output)), workers, fake_models).exit_status == 0
         assert product_bytes(output) == clean
+
+
+def test_routes_by_uncertainty_do_not_depend_on_the_number_of_workers(cluster, tmp_path):
+    place = place_of(tmp_path)
+    place.changes["route"] = Route(priority=(*place.changes["route"].priority, uncertain()), audit=0.2)
+    outcome = place.run()
+    codes = {code for r in Ledger(LocalStore(place.output)).records() for code in r.measured.tile_codes}
+    assert {BULK, HEAVY_BY_POLYGONS, HEAVY_BY_UNCERTAINTY} <= codes
+    assert outcome.metrics["audit"]["tiles"] > 0
+    clean = product_bytes(place.output)
+    for workers in (1, 2, 3):
+        output = tmp_path / f"ray{workers}"
+        found = run_on_ray(place.recipe(output=str(output)), workers, fake_models)
+        assert found.exit_status == 0
+        assert product_bytes(output) == clean
+        assert found.metrics["audit"] == outcome.metrics["audit"]
 
 
 def test_killed_workers_cost_only_the_chunks_in_hand(cluster, tmp_path):
