@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from batchseg.train.ground import UNLABELLED, Ground
 
@@ -34,19 +36,16 @@ class Crops:
     range: tuple[float, float] = (0.0, 255.0)
     soft: Sequence[NDArray[np.float16]] = ()
     """A teacher's logits of each window; empty without a teacher."""
+    light: float = 1.0
+    zoom: tuple[float, float] = (1.0, 1.0)
 
     def draw(self) -> Batch:
         return Batch(*map(np.stack, zip(*(self._one() for _ in range(self.batch)), strict=True)))
 
     def _one(self) -> Batch:
-        window, row, col = self._place()
-        span, soft = self.crop_px, np.empty((0, 1, 1), np.float16)
-        if self.soft:
-            row, col, small = row - row % SOFT_PX, col - col % SOFT_PX, span // SOFT_PX
-            down, right = row // SOFT_PX, col // SOFT_PX
-            soft = self.soft[window][:, down : down + small, right : right + small]
-        x = self.ground.pixels_WBHW[window, :, row : row + span, col : col + span].astype(np.float32)
-        y = self.ground.labels_WHW[window, row : row + span, col : col + span].copy()
+        span = self.crop_px
+        pixels, labels, answers = self._cut()
+        x, y, soft = _zoomed(pixels, span), _zoomed(labels, span), _zoomed(answers, span // SOFT_PX)
         x = self._relit(x)
         chance, hidden = self.random.random(), np.zeros((span, span), bool)
         if chance < 0.10:
@@ -57,14 +56,27 @@ class Crops:
         seen = np.asarray(~hidden.reshape(span // SOFT_PX, SOFT_PX, span // SOFT_PX, SOFT_PX).any((1, 3)))
         return Batch(*self._turned(x, y, soft, seen))  # last, so that edges lie on every side
 
-    def _place(self) -> tuple[int, int, int]:
+    def _cut(self) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float16]]:
+        """Pixels, labels and soft labels of a place, before they are zoomed to the size of a crop."""
+        span, soft = self.crop_px, np.empty((0, 1, 1), np.float16)
+        if self.zoom != (1.0, 1.0):
+            span = round(span / self.random.uniform(*self.zoom) / SOFT_PX) * SOFT_PX
+        window, row, col = self._place(span)
+        if self.soft:
+            row, col, small = row - row % SOFT_PX, col - col % SOFT_PX, span // SOFT_PX
+            down, right = row // SOFT_PX, col // SOFT_PX
+            soft = self.soft[window][:, down : down + small, right : right + small]
+        x = self.ground.pixels_WBHW[window, :, row : row + span, col : col + span].astype(np.float32)
+        return x, self.ground.labels_WHW[window, row : row + span, col : col + span].copy(), soft
+
+    def _place(self, span: int) -> tuple[int, int, int]:
         labels = self.ground.labels_WHW
-        limit = labels.shape[1] - self.crop_px
+        limit = labels.shape[1] - span
         known = [number for number, places in self.ground.places.items() if len(places)]
         if self.random.random() < self.balanced_share and known:
             places = self.ground.places[int(self.random.choice(known))]
             window, row, col = places[self.random.integers(len(places))]
-            row, col = (np.clip(v - self.random.integers(self.crop_px), 0, limit) for v in (row, col))
+            row, col = (np.clip(v - self.random.integers(span), 0, limit) for v in (row, col))
         else:
             window, row, col = self.random.integers(0, [labels.shape[0], limit + 1, limit + 1])
         return int(window), int(row), int(col)
@@ -78,8 +90,10 @@ class Crops:
         """Another light, another season: gain a band, offset, a little noise."""
         low, high = self.range
         step = np.float32((high - low) / 255)
-        gain = self.random.normal(1.0, 0.08) * self.random.normal(1.0, 0.03, (x.shape[0], 1, 1))
-        offset = np.float32(self.random.normal(0.0, 4.0)) * step
+        gain = self.random.normal(1.0, 0.08 * self.light) * self.random.normal(
+            1.0, 0.03 * self.light, (x.shape[0], 1, 1)
+        )
+        offset = np.float32(self.random.normal(0.0, 4.0 * self.light)) * step
         noise = self.random.normal(0.0, 1.5, x.shape).astype(np.float32) * step
         relit: NDArray[np.float32] = np.clip(x * gain.astype(np.float32) + offset + noise, low, high)
         return relit
@@ -100,3 +114,17 @@ class Crops:
         side = (rows - middle) * np.sin(angle) + (cols - middle) * np.cos(angle) > self.random.uniform(0.0, middle)
         hidden[side] = True
         x[:, side] = np.rint(self.ground.mean)[:, None]
+
+
+def _zoomed(array: NDArray[Any], side: int) -> NDArray[Any]:
+    """Pixels and scores in between; of labels the nearest, since between two classes there is none."""
+    if array.shape[-1] == side or not array.shape[0]:
+        return array
+    if array.ndim == 2:
+        nearest = (np.arange(side) + 0.5) * array.shape[0] / side
+        places = nearest.astype(np.int64)
+        return array[places[:, None], places]
+    planes = torch.from_numpy(array.astype(np.float32))[None]
+    small = functional.interpolate(planes, size=(side, side), mode="bilinear", antialias=side < array.shape[-1])
+    zoomed: NDArray[Any] = small[0].numpy().astype(array.dtype)
+    return zoomed

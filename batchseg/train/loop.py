@@ -47,7 +47,14 @@ def train(recipe: TrainRecipe, folder: Path, *, made: str, commit: str | None = 
     beside = folder / TRAINING
     restore(training, beside / "checkpoint")
     crops = Crops(
-        ground, recipe.crop_px, recipe.batch, recipe.balanced_share, np.random.default_rng(recipe.seed), recipe.range
+        ground,
+        recipe.crop_px,
+        recipe.batch,
+        recipe.balanced_share,
+        np.random.default_rng(recipe.seed),
+        recipe.range,
+        light=recipe.light,
+        zoom=recipe.zoom,
     )
     if teacher is not None:
         crops.soft = soft_labels(

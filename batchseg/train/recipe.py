@@ -85,6 +85,10 @@ class TrainRecipe:
     weight_decay: float = setting(0.01, doc="of AdamW")
     adam_beta2: float = setting(0.99, doc="how long AdamW remembers the size of gradients")
     balanced_share: float = setting(0.5, doc="share of crops that are centred on a pixel of a class drawn evenly")
+    light: float = setting(
+        1.0, doc="how much crops are relit; 1: seasons of one place, 3: other places and cameras, 0: not at all"
+    )
+    zoom: tuple[float, float] = setting((1.0, 1.0), doc="crops are shown so many times smaller to larger, drawn evenly")
     seed: int = setting(0, doc="of everything random")
     teacher: str | None = setting(None, doc="bundle whose soft labels are learnt beside the hard ones")
     soft_share: float = setting(0.5, doc="with a teacher: weight of its soft labels in the loss")
@@ -108,6 +112,15 @@ class TrainRecipe:
                 expected=f"at most {self.train.window_px}",
                 got=str(self.crop_px),
             )
+        if not 0.25 <= self.zoom[0] <= self.zoom[1] <= 4 or self.crop_px / self.zoom[0] > self.train.window_px:
+            raise RecipeError(
+                "a zoom is 0.25 to 4, and the ground that the smallest one shows fits a window",
+                where="zoom",
+                expected=f"crop_px / zoom at most {self.train.window_px}",
+                got=str(list(self.zoom)),
+            )
+        if self.light < 0:
+            raise RecipeError("the light's change is 0 or more", where="light", got=str(self.light))
         self._check_split()
 
     def _check_split(self) -> None:

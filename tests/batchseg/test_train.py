@@ -75,13 +75,23 @@ def test_the_recipes_of_what_is_shipped(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("name: [", "cannot be read"), ("name: x\nstep: 3", "did you mean `steps`"), ("- a", "has to be a mapping")],
+    [
+        ("name: [", "cannot be read"),
+        ("name: x\nstep: 3", "did you mean `steps`"),
+        ("- a", "has to be a mapping"),
+    ],
 )
 def test_a_recipe_that_cannot_be_meant(text: str, said: str, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
     with pytest.raises(RecipeError, match=f"(?i){said}"):
         load_train_recipe(path)
+
+
+@pytest.mark.parametrize(("change", "said"), [({"zoom": (0.3, 1.0)}, "a zoom is"), ({"light": -1.0}, "0 or more")])
+def test_an_augmentation_that_cannot_be_meant(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        replace(RECIPE, **change)
 
 
 def test_ground_without_data_is_filled_with_the_mean_as_at_inference() -> None:
@@ -112,6 +122,42 @@ def test_pixels_and_labels_are_turned_together() -> None:
         assert min(agreement) > 0.95
     assert x.dtype == np.float32
     assert (x.min(), x.max()) >= (0.0, ground.pixels_WBHW.min())
+
+
+@pytest.mark.parametrize("zoom", [(0.5, 0.5), (2.0, 2.0), (0.6, 1.6)])
+def test_what_is_zoomed_stays_together(zoom: tuple[float, float]) -> None:
+    """Pixels, labels and soft labels of one place; blocks of 16 px are so many times wider."""
+    ground = square_ground()
+    soft = ground.pixels_WBHW[0, :1].reshape(1, 24, 4, 24, 4).mean((2, 4)).astype(np.float16)
+    made = Crops(ground, 48, 8, 0.5, np.random.default_rng(0), soft=[soft], light=0.0, zoom=zoom)
+    for batch in (made.draw() for _ in range(10)):
+        assert batch.pixels_NBHW.shape[1:] == (3, 48, 48)
+        known = batch.labels_NHW != UNLABELLED
+        expected = 40 + 30.0 * batch.labels_NHW
+        near = np.abs(batch.pixels_NBHW[:, 0] - expected)[known] < 12
+        assert near.mean() > 0.8  # all but the borders of blocks
+        small = batch.pixels_NBHW.mean(1).reshape(8, 12, 4, 12, 4).mean((2, 4))
+        seen = batch.seen_Nhw
+        assert np.corrcoef(small[seen], batch.soft_NKhw[:, 0][seen])[0, 1] > 0.9
+
+
+def test_a_zoom_shows_more_or_less_of_the_ground() -> None:
+    def changes(zoom: float) -> int:
+        labels = Crops(square_ground(), 48, 32, 0.0, np.random.default_rng(0), zoom=(zoom, zoom)).draw().labels_NHW
+        known = (labels[:, 1:] != UNLABELLED) & (labels[:, :-1] != UNLABELLED)
+        return int(((labels[:, 1:] != labels[:, :-1]) & known).sum())
+
+    assert changes(0.5) > 1.6 * changes(1.0) > 1.6**2 * changes(2.0)
+
+
+def test_light_changes_as_much_as_is_asked() -> None:
+    def spread(light: float) -> float:
+        made = Crops(square_ground(), 48, 64, 0.0, np.random.default_rng(0), light=light)
+        x, y = made.draw()[:2]
+        return float(np.std([x[i, 0][y[i] == 2].mean() for i in range(len(x)) if (y[i] == 2).any()]))
+
+    assert spread(0.0) < 1.0
+    assert 5.0 < spread(1.0) < 0.6 * spread(3.0)
 
 
 def runs_of_equal_lines(x_BHW: NDArray[Any]) -> dict[str, int]:
