@@ -121,10 +121,8 @@ def _zoomed(array: NDArray[Any], side: int) -> NDArray[Any]:
     if array.shape[-1] == side or not array.shape[0]:
         return array
     if array.ndim == 2:
-        nearest = (np.arange(side) + 0.5) * array.shape[0] / side
-        places = nearest.astype(np.int64)
-        return array[places[:, None], places]
+        places = ((np.arange(side) + 0.5) * array.shape[0] / side).astype(np.int64)
+        return array.take(places, 0).take(places, 1)
     planes = torch.from_numpy(array.astype(np.float32))[None]
     small = functional.interpolate(planes, size=(side, side), mode="bilinear", antialias=side < array.shape[-1])
-    zoomed: NDArray[Any] = small[0].numpy().astype(array.dtype)
-    return zoomed
+    return np.asarray(small[0].numpy(), array.dtype)
