@@ -122,7 +122,7 @@ def _zoomed(array: NDArray[Any], side: int) -> NDArray[Any]:
         return array
     if array.ndim == 2:
         places = ((np.arange(side) + 0.5) * array.shape[0] / side).astype(np.int64)
-        return array.take(places, 0).take(places, 1)
+        return np.asarray(array[places[:, None], places])
     planes = torch.from_numpy(array.astype(np.float32))[None]
     small = functional.interpolate(planes, size=(side, side), mode="bilinear", antialias=side < array.shape[-1])
     return np.asarray(small[0].numpy(), array.dtype)
