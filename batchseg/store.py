@@ -6,17 +6,19 @@ storage, and what both a local folder (by renaming) and an object store (by natu
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from batchseg.errors import DamagedError
+from batchseg.errors import DamagedError, RefusedError
 
 
 class Store(Protocol):
@@ -152,6 +154,39 @@ class LocalStore:
     @property
     def address(self) -> str:
         return str(self.root)
+
+
+_NO_PLACE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota of this disk is used up",
+    errno.EROFS: "the disk has become read-only",
+    errno.EACCES: "writing is not allowed any more",
+}
+
+
+def refusal_of(store: Store, error: BaseException) -> RefusedError | None:
+    """What no repetition changes: a whole output folder that takes nothing more. None for what may pass.
+
+    Only of a folder, which all workers share: the disk that is full beside an object store is one worker's scratch.
+    """
+    if not isinstance(error, OSError) or error.errno not in _NO_PLACE or "://" in store.address:
+        return None
+    todo = "make room for it" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "make it writable"
+    return RefusedError(
+        _NO_PLACE[error.errno], where=store.address, got=str(error), todo=f"{todo}; the same command goes on"
+    )
+
+
+@contextmanager
+def refusals(store: Store) -> Iterator[None]:
+    """Say so where an error of the operating system is such a refusal."""
+    try:
+        yield
+    except OSError as error:
+        refusal = refusal_of(store, error)
+        if refusal is None:
+            raise
+        raise refusal from error
 
 
 def _raise(error: OSError) -> None:

@@ -37,7 +37,7 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, BatchsegError):
         kind: FailureKind = "refused" if isinstance(error, RefusedError) else "failure"
         return Failure(error=str(error), retryable=error.retryable, kind=kind)
-    # Unknown errors may pass (a full disk, a reset connection), so they get their retries; the story keeps the place.
+    # Unknown errors may pass (a connection, a moment of load), so they get their retries; the story keeps the place.
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(last.filename).name}:{last.lineno}"
     return Failure(error=redacted(f"{type(error).__name__}: {error} ({place})"), retryable=True)

@@ -45,7 +45,7 @@ from batchseg.runs.runstate import RunState
 from batchseg.runs.settle import settled, write_pilot
 from batchseg.runs.target import check_output
 from batchseg.runs.worker import OpenModels, Worker, WorkerSpec
-from batchseg.store import LocalStore, Store
+from batchseg.store import LocalStore, Store, refusals
 
 DEPTH = 2
 """Tasks that a worker holds at once: it computes one while it reads the next or writes the last."""
@@ -101,8 +101,8 @@ def run(
     # geopandas takes longer to import than a small scene to segment: behind the claim, not after the last chunk.
     Thread(target=import_module, args=("batchseg.runs.table",), daemon=True).start()
     driver = Driver(store)
-    driver.claim()
-    with ExitStack() as stack:
+    with refusals(store), ExitStack() as stack:
+        driver.claim()
         stack.callback(_release, driver)
         pulse = stack.enter_context(Pulse(driver.beat, every_s=BEAT_S))
         session = _Session(resolved, store, fleet, open_pool or local_pool, options, driver, pulse.check, pilot)
@@ -130,7 +130,7 @@ def check_fleet(fleet: Fleet, job: Job, *, in_process: bool) -> None:
 
 def _release(driver: Driver) -> None:
     """A file that nobody may write now is replaced in time, like that of a dead driver."""
-    with suppress(RefusedError, StorageError):
+    with suppress(OSError, RefusedError, StorageError):
         driver.release()
 
 
@@ -153,11 +153,14 @@ class _Session:
         # Until this run has ended in one way or another, nobody may read how the last one did.
         self.store.delete(EXIT_KEY)
         try:
-            return self._run()
+            with refusals(self.store):
+                return self._run()
         except BusyError:
             raise  # the folder is another driver's by now
         except BatchsegError as error:
-            with suppress(RefusedError, StorageError):  # where nothing can be written, the error alone has to say it
+            with suppress(
+                OSError, RefusedError, StorageError
+            ):  # where nothing can be written, the error alone has to say it
                 _write_exit(self.store, error.exit_status, str(error))
             raise
 

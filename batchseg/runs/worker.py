@@ -39,7 +39,7 @@ from batchseg.runs.measure import measure
 from batchseg.runs.pulse import Pulse
 from batchseg.scene.pixels import Source
 from batchseg.scene.source import RasterSource
-from batchseg.store import Store
+from batchseg.store import Store, refusal_of
 from tiling.grid import Tile, tiles_of
 from tiling.span import Window
 
@@ -225,7 +225,7 @@ class Worker:
 
     def _failure_of(self, error: Exception, task: TaskKey) -> Failure:
         if not is_out_of_memory(error):
-            return failure_of(error)
+            return failure_of(refusal_of(self.store, error) or error)
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         return Failure(error=self._out_of_memory(first, task), retryable=True, kind="out_of_memory")
 

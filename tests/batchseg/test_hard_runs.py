@@ -6,6 +6,7 @@ stands exactly where a pixel is valid; the other gives its input back, so that a
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import warnings
@@ -472,8 +473,8 @@ def test_class_codes_past_a_byte_take_sixteen_bits(tmp_path: Path) -> None:
 
 
 @dataclass(slots=True)
-class FullDisk(CountingStore):
-    """Has no room for objects whose names end like this."""
+class BadSectors(CountingStore):
+    """Cannot write objects whose names end like this."""
 
     ending: str = ""
 
@@ -487,7 +488,7 @@ class FullDisk(CountingStore):
 
     def _fail(self, key: str) -> None:
         if key.endswith(self.ending):
-            raise OSError(28, "No space left on device", key)
+            raise OSError(errno.EIO, "Input/output error", key)
 
 
 @pytest.mark.parametrize(
@@ -499,11 +500,11 @@ def test_i7_what_cannot_be_written_is_given_up_and_can_be_tried_again(
 ) -> None:
     scene = write(tmp_path / "scene.tif", noise(3, 70, 50), **UTM)
     place = place_of(tmp_path, scene)
-    full: Any = FullDisk(LocalStore(place.output), ending=ending)
-    outcome = run(place.recipe(), open_pool=VALUES, store=full)
+    bad: Any = BadSectors(LocalStore(place.output), ending=ending)
+    outcome = run(place.recipe(), open_pool=VALUES, store=bad)
     assert outcome.exit_status == 3
     assert list(outcome.metrics["quarantined"]) == [task]
-    assert all("No space left on device" in line for line in outcome.metrics["quarantined"][task])
+    assert all("Input/output error" in line for line in outcome.metrics["quarantined"][task])
     table = geopandas.read_parquet(place.output / "ledger.parquet")
     (failed,) = table[table.kind.str.startswith("failed")].itertuples()
     assert failed.kind == kind

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
 
-from batchseg.errors import ForeignRunError
+from batchseg.errors import BatchsegError, ForeignRunError, RefusedError
 from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Fleet, Models, PoolSpec
 from batchseg.store import LocalStore
@@ -132,6 +134,8 @@ def run_in_a_child(place: Workplace, store: LocalStore) -> int:
     if child == 0:
         try:
             os._exit(place.run(store=store).exit_status)
+        except BatchsegError as error:
+            os._exit(error.exit_status)
         except BaseException:  # noqa: BLE001 - nothing of the child may run on
             os._exit(99)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -173,6 +177,43 @@ def test_death_at_an_operation_leaves_nothing_wrong(crash_place, tmp_path, torn)
 def test_death_at_any_operation_leaves_nothing_wrong(crash_place, tmp_path, torn):
     for at in range(crash_place[1]):
         die_and_resume(crash_place, tmp_path, at, torn=torn)
+
+
+@dataclass(slots=True)
+class FillingDisk(CountingStore):
+    """From operation `full_at` on there is no room for anything."""
+
+    full_at: int = 0
+
+    def put(self, key: str, content: bytes) -> None:
+        self._take_room(self._begin("put", key))
+        self.inner.put(key, content)
+
+    def put_file(self, key: str, path: Path) -> None:
+        self._take_room(self._begin("put_file", key))
+        self.inner.put_file(key, path)
+
+    def _take_room(self, number: int) -> None:
+        if number >= self.full_at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_fills_at_any_moment_costs_nothing_but_time(crash_place, tmp_path):
+    place, num_operations, products, records = crash_place
+    for full_at in range(0, num_operations, 11):
+        output = tmp_path / f"out{full_at}"
+        filling = Workplace(place.folder, place.scenes, {"output": str(output)})
+        store: Any = FillingDisk(LocalStore(output, durable=False), full_at=full_at)
+        assert run_in_a_child(filling, store) == RefusedError.exit_status
+        assert run_in_a_child(filling, LocalStore(output, durable=False)) == 0, f"no resume after {full_at}"
+        assert product_bytes(output) == products, f"other bytes after {full_at}"
+        assert comparable_records(output) == records, f"other records after {full_at}"
+
+
+def test_a_full_disk_is_one_line_that_says_what_to_do(tmp_path):
+    place = Workplace.of(tmp_path, noise(40, 40))
+    with pytest.raises(RefusedError, match=r"out: the disk is full.*the same command goes on"):
+        place.run(store=FillingDisk(LocalStore(place.output), full_at=20))
 
 
 def test_how_a_run_ended_is_not_known_before_it_has(tmp_path):
