@@ -124,7 +124,7 @@ class ObjectStore:
         with asking("delete an object", self._where(key)), suppress(FileNotFoundError):
             found.rm_file(path)
 
-    def sweep(self) -> int:
+    def sweep(self, *, deep: bool = True) -> int:  # noqa: ARG002 - unfinished uploads are one listing
         """Remove what dead writers left: parts of uploads that nobody will end, and scratch files of this machine."""
         scratch = list(self.scratch().iterdir())
         for path in scratch:

@@ -52,8 +52,11 @@ class Store(Protocol):
         """A local folder for files that `put_file` will take."""
         ...
 
-    def sweep(self) -> int:
-        """Remove what dead writers left unfinished; only the driver does this, before its workers start."""
+    def sweep(self, *, deep: bool = True) -> int:
+        """Remove what dead writers left unfinished; only the driver does this, while it has no workers.
+
+        Not `deep`: only what costs no walk through the whole output.
+        """
         ...
 
     @property
@@ -136,8 +139,8 @@ class LocalStore:
     def delete(self, key: str) -> None:
         (self.root / key).unlink(missing_ok=True)
 
-    def sweep(self) -> int:
-        left = [path for path in self.root.rglob(f"{_UNFINISHED}*") if path.is_file()]
+    def sweep(self, *, deep: bool = True) -> int:
+        left = [path for path in self.root.rglob(f"{_UNFINISHED}*") if path.is_file()] if deep else []
         for path in left:
             path.unlink(missing_ok=True)
         scratch = list(self.scratch().iterdir())

@@ -171,8 +171,8 @@ class CountingStore:
         self._begin("delete", key)
         self.inner.delete(key)
 
-    def sweep(self) -> int:
-        return self.inner.sweep()
+    def sweep(self, *, deep: bool = True) -> int:
+        return self.inner.sweep(deep=deep)
 
     def scratch(self) -> Path:
         return self.inner.scratch()

@@ -19,16 +19,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from batchseg.errors import ForeignRunError
 from batchseg.ledger.keys import ChunkKey, TaskKey
-from batchseg.ledger.records import Record, SheetRecord, Stint, from_json, to_json
-from batchseg.ledger.segments import no_garbage_collection, read_segment, segment_keys, without, write_segment
+from batchseg.ledger.records import Brief, Record, SheetRecord, Stint, from_json, to_json
+from batchseg.ledger.segments import (
+    no_garbage_collection,
+    read_briefs,
+    read_segment,
+    segment_keys,
+    without,
+    write_segment,
+)
 from batchseg.store import Store, get_json
 
 RECIPE_KEY = "run/recipe.json"
+NUM_READERS = 8
 K = TypeVar("K", Record, SheetRecord, Stint)
 
 
@@ -81,9 +90,25 @@ class Ledger:
         found.update(single)
         return iter([found[key] for key in sorted(found)])
 
+    def briefs(self) -> dict[ChunkKey, Brief]:
+        """What a resume needs of all records, read by several threads: on an object store each read waits."""
+        single = {record.key: Brief.of(record) for record in self._all(Record, "run/records")}
+        found: dict[ChunkKey, Brief] = {}
+        with no_garbage_collection(), ThreadPoolExecutor(NUM_READERS) as readers:
+            for briefs in readers.map(lambda key: read_briefs(self.store, key), segment_keys(self.store)):
+                found.update((brief.key, brief) for brief in briefs)
+        return found | single
+
     def _in_segments(self, keys: set[ChunkKey]) -> dict[ChunkKey, Record]:
-        segments = segment_keys(self.store)
-        return {r.key: r for key in segments for r in read_segment(self.store, key) if r.key in keys}
+        """The newest first: what is looked for together was mostly made together, and the later record counts."""
+        found: dict[ChunkKey, Record] = {}
+        for key in reversed(segment_keys(self.store)):
+            if found.keys() == keys:
+                break
+            if any(brief.key in keys for brief in read_briefs(self.store, key)):
+                here = {r.key: r for r in read_segment(self.store, key) if r.key in keys}
+                found = here | found
+        return found
 
     def compact(self, records: Sequence[Record]) -> None:
         """Put committed records into one segment, and only then remove them; only the driver does this."""
@@ -107,13 +132,14 @@ class Ledger:
                 continue  # of a run that goes on beside: it was put into a segment, or is made again
             yield cast("K", from_json(kind, content, where=key))
 
-    def forget(self, task: TaskKey) -> None:
-        """Drop the record of a task whose objects are damaged, before it is made again."""
-        self.store.delete(record_key(task))
-        if isinstance(task, ChunkKey):
-            for key in segment_keys(self.store):
-                if any(record.key == task for record in read_segment(self.store, key)):
-                    without(self.store, key, task)
+    def forget(self, *tasks: TaskKey) -> None:
+        """Drop the records of tasks whose objects are lost or damaged, before they are made again."""
+        for task in tasks:
+            self.store.delete(record_key(task))
+        chunks = {task for task in tasks if isinstance(task, ChunkKey)}
+        for key in segment_keys(self.store) if chunks else ():
+            if any(brief.key in chunks for brief in read_briefs(self.store, key)):
+                without(self.store, key, chunks)
 
     def beat(self, stint: Stint) -> None:
         self.store.put(f"run/stints/{stint.worker}.json", to_json(stint))

@@ -10,6 +10,7 @@ from batchseg.engine.route import TileAudit
 from batchseg.errors import DamagedError, RecipeError
 from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.recipe.build import build, plain
+from batchseg.store import digest_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +95,20 @@ class Record:
     objects: tuple[StoredObject, ...]
     measured: Measured
     attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """What of a record a resume needs: that a chunk is done, by which recipe, and what its output was."""
+
+    key: ChunkKey
+    fingerprint: str
+    objects_digest: str
+
+    @classmethod
+    def of(cls, record: Record) -> Brief:
+        digests = " ".join(stored.digest for stored in record.objects)
+        return cls(record.key, record.fingerprint, digest_of(digests.encode()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from batchseg.engine.tiers import BULK
 from batchseg.errors import DamagedError
 from batchseg.ledger.keys import ChunkKey, SheetKey
-from batchseg.ledger.records import Record, Seams, StoredObject
+from batchseg.ledger.records import Brief, Record, Seams, StoredObject
 from batchseg.output.coarser import LevelWriter
 from batchseg.output.cog import CogFile, Form, Rows, write_cog
 from batchseg.output.layer import Layer
@@ -79,17 +79,17 @@ class Sheet:
     seams: Seams
 
 
-def inputs_digest(records: Mapping[ChunkKey, Record | None]) -> str:
+def inputs_digest(chunks: Mapping[ChunkKey, Brief | None]) -> str:
     """What a sheet is made of: the digests of everything that its chunks put."""
     hasher = hashlib.blake2b(digest_size=16)
-    for key, record in sorted(records.items()):
-        digests = "missing" if record is None else " ".join(stored.digest for stored in record.objects)
-        hasher.update(f"{key} {digests}\n".encode())
+    for key, brief in sorted(chunks.items()):
+        hasher.update(f"{key} {'missing' if brief is None else brief.objects_digest}\n".encode())
     return hasher.hexdigest()
 
 
 def make_sheet(store: Store, work: SheetWork, records: Mapping[ChunkKey, Record | None]) -> Sheet:
-    mask, digest = work.mask, inputs_digest(records)
+    mask = work.mask
+    digest = inputs_digest({key: None if record is None else Brief.of(record) for key, record in records.items()})
     reader = _Rows(store, mask, work.window.cols, _index(records))
     seams = _SeamCounter(mask, work.window, work.core_px)
     georef = mask.georef.part(work.window)

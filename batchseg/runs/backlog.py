@@ -1,21 +1,28 @@
-"""What is left to do: the plan's tasks minus what the ledger shows to be done and whole."""
+"""What is left to do: the plan's tasks minus what the ledger shows to be done.
+
+Theory of operation
+-------------------
+A run believes its ledger when it begins: a record is put after the objects that it names, so work can start at once,
+whatever the size of the run. Whether those objects are still there is asked when the work has ended (`lost`), by one
+listing of the output; what somebody removed meanwhile is forgotten and made again. Damage inside of an object is found
+by whoever reads it, since its digest is in the record.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from itertools import chain
 
 from batchseg.errors import ForeignRunError, RecipeError
-from batchseg.ledger.keys import ChunkKey, SheetKey
+from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
 from batchseg.ledger.ledger import Ledger
-from batchseg.ledger.records import Record, SheetRecord, StoredObject
+from batchseg.ledger.records import Brief, Record, SheetRecord
 from batchseg.output.sheet import inputs_digest
 from batchseg.runs.job import Job
 from batchseg.store import Store
 
-R = TypeVar("R", Record, SheetRecord)
 Wanted = Callable[[ChunkKey], bool]
 
 
@@ -24,7 +31,7 @@ class Backlog:
     chunks: tuple[ChunkKey, ...]
     sheets: dict[SheetKey, set[ChunkKey]]
     """Each with the pending chunks that it waits for."""
-    committed: dict[ChunkKey, Record]
+    committed: Mapping[ChunkKey, Brief]
     num_total: int
     num_quarantined: int
 
@@ -35,11 +42,12 @@ class Backlog:
 
 def backlog(job: Job, store: Store, *, wanted: Wanted, retry_quarantined: bool) -> Backlog:
     ledger = Ledger(store)
-    committed = {record.key: record for record in _whole(job, store, ledger.records())}
+    committed = ledger.briefs()
     given_up = set() if retry_quarantined else set(ledger.quarantined())
     pending: list[ChunkKey] = []
     sheets: dict[SheetKey, set[ChunkKey]] = {}
-    made = {record.key: record for record in _whole(job, store, ledger.sheets())}
+    made = {record.key: record for record in ledger.sheets()}
+    _check_recipe(job, [*committed.values(), *made.values()])
     num_total = 0
     for scene in job.scenes:
         keys = [ChunkKey(scene, row, col) for row, col in job.chunk_grid(scene)]
@@ -57,14 +65,12 @@ def backlog(job: Job, store: Store, *, wanted: Wanted, retry_quarantined: bool) 
     return Backlog(tuple(pending), sheets, committed, num_total, len(given_up))
 
 
-def _is_current(sheet: SheetRecord | None, committed: dict[ChunkKey, Record], keys: list[ChunkKey]) -> bool:
+def _is_current(sheet: SheetRecord | None, committed: Mapping[ChunkKey, Brief], keys: list[ChunkKey]) -> bool:
     return sheet is not None and sheet.inputs_digest == inputs_digest({key: committed.get(key) for key in keys})
 
 
-def _whole(job: Job, store: Store, records: Iterable[R]) -> list[R]:
-    """Records of this recipe whose objects are all there; another fingerprint stops the run (invariant I4)."""
-    present = _sizes(job, store)
-    whole = []
+def _check_recipe(job: Job, records: Iterable[Brief | SheetRecord]) -> None:
+    """Another fingerprint stops the run (invariant I4)."""
     for record in records:
         if record.fingerprint != job.fingerprint:
             raise ForeignRunError(
@@ -74,17 +80,14 @@ def _whole(job: Job, store: Store, records: Iterable[R]) -> list[R]:
                 got=record.fingerprint,
                 todo="give another output folder",
             )
-        if all(_is_there(stored, present) for stored in record.objects):
-            whole.append(record)
-    return whole
 
 
-def _sizes(job: Job, store: Store) -> dict[str, int]:
-    return {key: size for scene in job.scenes for key, size in store.names(scene)}
-
-
-def _is_there(stored: StoredObject, present: dict[str, int]) -> bool:
-    return present.get(stored.key) == stored.size_bytes
+def lost(job: Job, store: Store) -> list[TaskKey]:
+    """Tasks whose records name objects that are not there any more, or have another size."""
+    ledger = Ledger(store)
+    sizes = {key: size for scene in job.scenes for key, size in store.names(scene)}
+    tasks: Iterable[Record | SheetRecord] = chain(ledger.records(), ledger.sheets())
+    return [task.key for task in tasks if any(sizes.get(one.key) != one.size_bytes for one in task.objects)]
 
 
 def all_chunks(job: Job) -> frozenset[ChunkKey]:

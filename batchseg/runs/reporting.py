@@ -7,9 +7,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from batchseg.ledger.ledger import Ledger
-from batchseg.ledger.records import Record, SheetRecord
 from batchseg.runs.driver import wall_s
-from batchseg.runs.money import cost_parts
+from batchseg.runs.money import paid_usd
 from batchseg.runs.planfile import read_plan
 from batchseg.runs.report import metrics
 from batchseg.store import Store
@@ -67,8 +66,5 @@ def _version(package: str) -> str | None:
 
 
 def spent_usd(store: Store, *, head_usd_per_hour: float) -> float:
-    """What the run has cost so far."""
-    ledger = Ledger(store)
-    tasks: list[Record | SheetRecord] = [*ledger.records(), *ledger.sheets()]
-    parts = cost_parts(tasks, list(ledger.stints()), wall_s=wall_s(store), head_usd_per_hour=head_usd_per_hour)
-    return sum(parts.values())
+    """What the run has cost so far, to one beat; known without reading what the money was spent on."""
+    return paid_usd([], list(Ledger(store).stints()), wall_s(store), head_usd_per_hour)

@@ -22,7 +22,7 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.objectstore import open_store
 from batchseg.output.mask import create
 from batchseg.recipe import Fleet, Recipe
-from batchseg.runs.backlog import Backlog, backlog
+from batchseg.runs.backlog import Backlog, backlog, lost
 from batchseg.runs.compaction import Compaction
 from batchseg.runs.drive import Drive, Stop, Watcher
 from batchseg.runs.driver import BEAT_S, Driver
@@ -173,14 +173,18 @@ class _Session:
             if scene.priority is not None:
                 write_priority(store, name, scene.priority)
         write_plan(store, plan_file(job, head_usd_per_hour=self.fleet.head_usd_per_hour))
-        store.sweep()
+        store.sweep(deep=False)
         log = EventLog.of(store, self.driver.name)
         log.event("begun", driver=self.driver.name, took_over=self.driver.took_over, fingerprint=job.fingerprint)
-        retry = self.options.retry_quarantined
-        todo = backlog(job, store, wanted=self.options.wanted or (lambda _: True), retry_quarantined=retry)
-        if retry:
+        todo = self._todo(retry_quarantined=self.options.retry_quarantined)
+        if self.options.retry_quarantined:
             ledger.release_all()
         stopped = None if todo.is_empty else self._work(todo, log)
+        gone = lost(job, store) if stopped is None else []
+        if gone:
+            ledger.forget(*gone)
+            log.event("lost", num=len(gone), tasks=[str(task) for task in gone[:20]])
+            stopped = self._work(self._todo(retry_quarantined=False), log)
         store.sweep()  # of workers that were killed while they wrote
         unscored = []
         if stopped is None:
@@ -193,6 +197,10 @@ class _Session:
         log.event("ended", exit_status=status, why=why)
         log.close()
         return Outcome(status, why, metrics, store.root if isinstance(store, LocalStore) else store.address)
+
+    def _todo(self, *, retry_quarantined: bool) -> Backlog:
+        wanted = self.options.wanted or (lambda _: True)
+        return backlog(self.resolved.job, self.store, wanted=wanted, retry_quarantined=retry_quarantined)
 
     def _work(self, todo: Backlog, log: EventLog) -> Stop | None:
         """Do what is left; what stopped it, if it did not come to its end."""

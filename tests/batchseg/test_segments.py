@@ -10,7 +10,7 @@ import pytest
 from batchseg.errors import DamagedError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger, record_key
-from batchseg.ledger.records import Agreement, Record
+from batchseg.ledger.records import Agreement, Brief, Record
 from batchseg.ledger.segments import read_segment, write_segment
 from batchseg.runs.compaction import SETTLE_S, Compaction
 from batchseg.store import LocalStore
@@ -71,6 +71,32 @@ def test_a_forgotten_record_is_gone_from_its_segment_too(ledger: Ledger) -> None
     ledger.compact(records)
     ledger.forget(records[1].key)
     assert list(ledger.records()) == [records[0], records[2]]
+
+
+def test_briefs_say_of_every_record_what_a_resume_needs(ledger: Ledger) -> None:
+    records = committed(ledger, 5)
+    ledger.compact(records[:2])
+    ledger.compact(records[2:4])
+    again = record_of(records[0].key, 2)
+    ledger.commit(again)
+    assert ledger.briefs() == {record.key: Brief.of(record) for record in [again, *records[1:]]}
+
+
+def test_records_are_found_in_whatever_segment_they_are(ledger: Ledger) -> None:
+    records = committed(ledger, 6)
+    ledger.compact(records[:2])
+    ledger.compact([record_of(records[1].key, 2), *records[2:4]])
+    wanted = [record.key for record in records]
+    assert ledger.records_of(wanted) == {record.key: record for record in ledger.records()}
+    assert ledger.records_of(wanted)[records[1].key].attempt.number == 2
+
+
+def test_many_are_forgotten_at_once(ledger: Ledger) -> None:
+    records = committed(ledger, 6)
+    ledger.compact(records[:2])
+    ledger.compact(records[2:4])
+    ledger.forget(*(record.key for record in records[1:5]))
+    assert list(ledger.records()) == [records[0], records[5]]
 
 
 def test_a_damaged_segment_is_told_of(ledger: Ledger) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,15 @@ def test_a_lost_object_is_made_again(tmp_path):
     clean = product_bytes(place.output)
     (place.output / "scene0" / "mask.zarr" / "confidence" / "2.1").unlink()
     (place.output / "scene0" / "tier.tif").unlink()
+    assert place.run().exit_status == 0
+    assert product_bytes(place.output) == clean
+
+
+def test_a_removed_zarr_is_made_again_whole(tmp_path):
+    place = Workplace.of(tmp_path, noise(70, 45))
+    place.run()
+    clean = product_bytes(place.output)
+    shutil.rmtree(place.output / "scene0" / "mask.zarr")
     assert place.run().exit_status == 0
     assert product_bytes(place.output) == clean
 
