@@ -21,6 +21,7 @@ VERBS = {
     "train": "jobs.train",
     "distill": "jobs.distill",
     "model": "jobs.model",
+    "quantize": "jobs.quantize",
 }
 """Verb -> module with `HELP`, `add_arguments(parser)` and `main(args) -> exit status`."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from batchseg.errors import BundleError
+from batchseg.model.architecture import is_known, known_kinds
 from batchseg.scene.bands import BandWanted
 
 DeviceKind = Literal["cpu", "cuda"]
@@ -81,7 +82,7 @@ class Contract:
     lineage: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for got in (*self._problems(), *self._problems_of_numerics()):
+        for got in (*self._problems(), *self._problems_of_network(), *self._problems_of_numerics()):
             raise BundleError("this contract contradicts itself", where=self.name, got=got)
 
     def _problems(self) -> Iterator[str]:
@@ -101,6 +102,10 @@ class Contract:
             yield f"a range of {self.range[0]:g} to {self.range[1]:g}"
         if not 0 < self.gsd_m[0] <= self.gsd_m[1]:
             yield f"pixels of {self.gsd_m[0]:g} to {self.gsd_m[1]:g} m"
+
+    def _problems_of_network(self) -> Iterator[str]:
+        if not is_known(self.architecture):
+            yield f"an unknown architecture, {self.architecture}; known are {known_kinds()}"
         if self.halo_px < 0 or self.stride_px < 1:
             yield f"halo {self.halo_px}, stride {self.stride_px}"
         if self.tile_px is not None and self.tile_px <= 2 * self.halo_px:

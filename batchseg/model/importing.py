@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from batchseg.errors import BundleError
+from batchseg.model.architecture import SEGFORMER_KEYS, stride_px
 from batchseg.model.bundle import Bundle, load_bundle, write_bundle
 from batchseg.model.contract import ClassInfo, Contract, InputType, Numerics, TierName
-from batchseg.model.networks import SEGFORMER_KEYS
 from batchseg.scene.bands import BandWanted
 
 PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"})
-SEGFORMER_STRIDE_PX = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +123,7 @@ def _segformer(folder: Path, told: Told) -> tuple[Contract, bytes]:
         classes=classes,
         mean=mean,
         std=std,
-        stride_px=SEGFORMER_STRIDE_PX,
+        stride_px=stride_px(architecture),
         architecture=architecture,
         lineage={"imported": {"from": folder.name, "format": "transformers", "config": config}},
     )

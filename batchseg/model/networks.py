@@ -1,4 +1,4 @@
-"""The networks that we build: both give logits at a quarter of the input's resolution.
+"""The networks that we build. Those of the two tiers give logits at a quarter of the input's resolution.
 
 The heavy one is SegFormer, as `transformers` builds it. The bulk one is ours, made for throughput: dense convolutions
 at an eighth of the resolution, one look at a quarter of it for edges, channel counts that suit matrix units, no
@@ -16,49 +16,32 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from batchseg.errors import BundleError
+from batchseg.model.architecture import SEGFORMER_SIZES, is_known, known_kinds
 
 BULK_FIELD_PX = 32
-SEGFORMER_SIZES: dict[str, dict[str, Any]] = {
-    "b0": {"hidden_sizes": [32, 64, 160, 256], "depths": [2, 2, 2, 2], "decoder_hidden_size": 256},
-    "b1": {"hidden_sizes": [64, 128, 320, 512], "depths": [2, 2, 2, 2], "decoder_hidden_size": 256},
-    "b2": {"hidden_sizes": [64, 128, 320, 512], "depths": [3, 4, 6, 3], "decoder_hidden_size": 768},
-    "b3": {"hidden_sizes": [64, 128, 320, 512], "depths": [3, 4, 18, 3], "decoder_hidden_size": 768},
-    "b4": {"hidden_sizes": [64, 128, 320, 512], "depths": [3, 8, 27, 3], "decoder_hidden_size": 768},
-    "b5": {"hidden_sizes": [64, 128, 320, 512], "depths": [3, 6, 40, 3], "decoder_hidden_size": 768},
-}
-SEGFORMER_KEYS = (
-    "decoder_hidden_size",
-    "depths",
-    "hidden_act",
-    "hidden_sizes",
-    "layer_norm_eps",
-    "mlp_ratios",
-    "num_attention_heads",
-    "num_encoder_blocks",
-    "patch_sizes",
-    "sr_ratios",
-    "strides",
-)
-"""What of a configuration of `transformers` shapes the function at inference; an imported model has them all."""
 
 
 def build_network(architecture: dict[str, Any], *, num_bands: int, num_classes: int) -> nn.Module:
-    kind = architecture.get("kind")
+    if not is_known(architecture):
+        raise BundleError(
+            "an unknown architecture",
+            where="batchseg:architecture",
+            expected=known_kinds(),
+            got=str(architecture),
+        )
+    kind = architecture["kind"]
     if kind == "bulknet":
         return BulkNet(num_bands, num_classes, width=architecture.get("width", 32))
-    if kind == "segformer" and set(architecture.get("config", ())) == set(SEGFORMER_KEYS):
+    if kind == "unet":
+        return UNet(num_bands, num_classes, width=architecture.get("width", 16))
+    if kind == "onnx":
+        raise BundleError("an ONNX network is not built here", where="batchseg:architecture", got=str(architecture))
+    if "config" in architecture:
         return SegFormer(num_bands, num_classes, architecture["config"])
-    if kind == "segformer" and architecture.get("size") in SEGFORMER_SIZES:
-        shape = SEGFORMER_SIZES[architecture["size"]]
-        if "decoder" in architecture:
-            shape = shape | {"decoder_hidden_size": architecture["decoder"]}
-        return SegFormer(num_bands, num_classes, shape)
-    raise BundleError(
-        "an unknown architecture",
-        where="batchseg:architecture",
-        expected="bulknet, or segformer with size " + ", ".join(SEGFORMER_SIZES),
-        got=str(architecture),
-    )
+    shape = SEGFORMER_SIZES[architecture["size"]]
+    if "decoder" in architecture:
+        shape = shape | {"decoder_hidden_size": architecture["decoder"]}
+    return SegFormer(num_bands, num_classes, shape)
 
 
 class SegFormer(nn.Module):
@@ -118,6 +101,32 @@ class BulkNet(nn.Module):
         lifted = functional.interpolate(self.lift(coarse), scale_factor=2.0, mode="nearest")
         logits: Tensor = self.out(self.mix(torch.cat([fine, lifted], 1)))
         return logits
+
+
+class UNet(nn.Module):
+    """The plain one, at full resolution, that everything else is compared with (docs/models.md)."""
+
+    def __init__(self, num_bands: int, num_classes: int, *, width: int = 16) -> None:
+        super().__init__()
+        widths = [width << level for level in range(5)]
+        self.down = nn.ModuleList(_twice(a, b) for a, b in zip([num_bands, *widths], widths, strict=False))
+        self.up = nn.ModuleList(_twice(a + b, a) for a, b in zip(widths[-2::-1], widths[:0:-1], strict=True))
+        self.out = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, x_NBHW: Tensor) -> Tensor:
+        passed = []
+        for level, block in enumerate(self.down):
+            x_NBHW = block(functional.max_pool2d(x_NBHW, 2) if level else x_NBHW)
+            passed.append(x_NBHW)
+        for block, fine in zip(self.up, passed[-2::-1], strict=True):
+            larger = functional.interpolate(x_NBHW, scale_factor=2.0, mode="nearest")
+            x_NBHW = block(torch.cat([fine, larger], 1))
+        logits: Tensor = self.out(x_NBHW)
+        return logits
+
+
+def _twice(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(_Conv(inputs, outputs, 3), _Conv(outputs, outputs, 3))
 
 
 def folded(network: nn.Module) -> nn.Module:

@@ -138,7 +138,7 @@ class OpenVinoSegmenter:
             "INFERENCE_NUM_THREADS": numerics.threads,
             "NUM_STREAMS": 1,
         }
-        compiled = _openvino().Core().compile_model(path, "CPU", options)
+        compiled = openvino_module().Core().compile_model(path, "CPU", options)
         self._request = compiled.create_infer_request()
 
     def __call__(self, x_NBHW: NDArray[Any], /) -> tuple[Labels, Labels]:
@@ -180,7 +180,7 @@ def _convert(bundle: Bundle, shape: tuple[int, ...], dtype: str, folder: Path) -
     graph = _openvino_graph(bundle, shape, dtype)
     unfinished = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}")
     unfinished.mkdir(parents=True)
-    _openvino().save_model(graph, unfinished / "graph.xml", compress_to_fp16=False)
+    openvino_module().save_model(graph, unfinished / "graph.xml", compress_to_fp16=False)
     try:
         unfinished.rename(folder)
     except OSError:
@@ -192,7 +192,7 @@ def _convert(bundle: Bundle, shape: tuple[int, ...], dtype: str, folder: Path) -
 def _openvino_graph(bundle: Bundle, shape: tuple[int, ...], dtype: str) -> Any:
     import torch  # noqa: PLC0415
 
-    openvino = _openvino()
+    openvino = openvino_module()
     if bundle.contract.is_onnx:
         from batchseg.model.onnx_graph import joined  # noqa: PLC0415
 
@@ -207,7 +207,7 @@ def _openvino_graph(bundle: Bundle, shape: tuple[int, ...], dtype: str) -> Any:
         )
 
 
-def _openvino() -> Any:
+def openvino_module() -> Any:
     """OpenVINO, which else would tell its makers of each import and conversion, and write into the home folder.
 
     None as a module makes its import fail, and then OpenVINO takes a stand-in of its own that reports nothing.

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load, save
 
 from batchseg.errors import RecipeError
+from batchseg.model.architecture import stride_px
 from batchseg.model.bundle import load_bundle, read_weights, write_bundle
 from batchseg.model.contract import Contract, Numerics
 from batchseg.model.graph import WholeGraph
@@ -185,7 +186,7 @@ def _write(training: Training, folder: Path, iou: dict[str, float], lineage: dic
         gsd_m=recipe.gsd_m,
         classes=recipe.class_list,
         halo_px=recipe.halo_px,
-        stride_px=32 if recipe.architecture["kind"] == "segformer" else 8,
+        stride_px=stride_px(recipe.architecture),
         architecture=recipe.architecture,
         numerics={
             "cpu": Numerics(backend="openvino", precision="bfloat16", batch=2, threads=2),

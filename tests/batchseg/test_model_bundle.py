@@ -165,6 +165,7 @@ def twice(*ids: int) -> tuple[ClassInfo, ...]:
 @pytest.mark.parametrize(
     "changes",
     [
+        {"architecture": {"kind": "vgg"}},
         {"mean": (1.0, 2.0)},
         {"std": (1.0, 0.0, 1.0)},
         {"mean": (1.0, math.nan, 1.0)},

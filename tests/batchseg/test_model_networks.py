@@ -110,11 +110,31 @@ def test_best_of_is_argmax_and_softmax() -> None:
 
 
 @pytest.mark.parametrize(
-    "architecture", [{}, {"kind": "unet"}, {"kind": "segformer"}, {"kind": "segformer", "size": 0}]
+    "architecture",
+    [
+        {},
+        {"kind": "vgg"},
+        {"kind": "segformer"},
+        {"kind": "segformer", "size": 0},
+        {"kind": "segformer", "size": "b0", "width": 8},
+        {"kind": "bulknet", "width": 0},
+        {"kind": "bulknet", "width": "wide"},
+        {"kind": "segformer", "config": {"depths": [1]}},
+    ],
 )
 def test_an_unknown_architecture_is_refused(architecture: dict[str, Any]) -> None:
     with pytest.raises(BundleError, match="unknown architecture"):
         build_network(architecture, num_bands=3, num_classes=2)
+
+
+@torch.no_grad()
+def test_a_plain_u_net_gives_logits_at_full_resolution() -> None:
+    network = build_network({"kind": "unet", "width": 4}, num_bands=4, num_classes=5).eval()
+    x = torch.randn(1, 4, 64, 96)
+    logits = network(x)
+    assert logits.shape == (1, 5, 64, 96)
+    folded_once = folded(network)
+    torch.testing.assert_close(folded_once(x), logits, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()

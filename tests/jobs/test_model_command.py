@@ -180,3 +180,16 @@ def test_show_prints_the_contract_and_checks_the_weights(tmp_path: Path, capsys:
     bundle.weights.write_bytes(b"others")
     assert main(["model", "show", str(tmp_path)]) == 2
     assert "not those of the contract" in capsys.readouterr().err
+
+
+def test_an_unknown_network_is_refused_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_random(tmp_path / "net")
+    path = tmp_path / "net" / "item.json"
+    item = json.loads(path.read_text())
+    item["properties"]["batchseg:architecture"] = {"kind": "vgg", "depth": 16}
+    path.write_text(json.dumps(item))
+    for command in (["model", "show", str(path.parent)], ["model", "check", str(path.parent)]):
+        assert main(command) == 2
+        told = capsys.readouterr().err
+        assert "an unknown architecture, {'kind': 'vgg', 'depth': 16}" in told
+        assert "known are bulknet or unet with a width" in told
