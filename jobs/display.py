@@ -32,18 +32,28 @@ def shown(*, quiet: bool) -> Iterator[Callable[[Snapshot], None]]:
 def _live() -> Iterator[Callable[[Snapshot], None]]:
     from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
     from rich.live import Live  # noqa: PLC0415
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn  # noqa: PLC0415
 
-    bar = Progress(
-        TextColumn("chunks"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[facts]}"), auto_refresh=False
-    )
-    task = bar.add_task("chunks", total=None, facts="starting workers")
-    with Live(bar, console=Console(stderr=True), refresh_per_second=4, transient=True):
+    with Live(console=Console(stderr=True), refresh_per_second=4, transient=True) as live:
+        yield lambda snapshot: live.update(screen(snapshot))
 
-        def show(snapshot: Snapshot) -> None:
-            bar.update(task, total=snapshot.num_chunks, completed=snapshot.num_done, facts=facts(snapshot))
 
-        yield show
+def screen(s: Snapshot) -> Any:
+    """A bar and the facts; of several workers a line a pool, so that a thousand fit; the last troubles."""
+    from rich.console import Group  # noqa: PLC0415 - only a terminal needs it
+    from rich.progress_bar import ProgressBar  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    head = Table.grid(padding=(0, 1))
+    head.add_row("chunks", ProgressBar(total=max(1, s.num_chunks), completed=s.num_done, width=30), Text(facts(s)))
+    if len(s.pools) < 2 and s.num_workers < 2:
+        return Group(head, *map(Text, s.happenings))
+    pools = Table("pool", "ready", "starting", "leaving", "lost", "chunks", "Mpx/s", "$ an hour", box=None)
+    for pool in s.pools:
+        mpx_per_s = pool.valid_px / 1e6 / s.elapsed_s if s.elapsed_s > 0 else 0.0
+        counts = (pool.num_ready, pool.num_starting, pool.num_draining, pool.num_lost, pool.num_done)
+        pools.add_row(pool.name, *map(str, counts), f"{mpx_per_s:.2f}", f"{pool.usd_per_hour:.2f}")
+    return Group(head, pools, *map(Text, s.happenings))
 
 
 class _PlainLines:

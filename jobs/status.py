@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections import Counter
 
 HELP = "how far a run is, from another terminal"
 
@@ -22,12 +23,11 @@ def main(args: argparse.Namespace) -> int:
 
     store, _ = opened(args.output)
     plan, ledger = read_plan(store), Ledger(store)
-    records, given_up = list(ledger.records()), ledger.quarantined()
+    done, given_up = Counter(key.scene for key in ledger.briefs()), ledger.quarantined()
+    sheets = Counter(record.key.scene for record in ledger.sheets())
     for scene in plan.scenes:
-        done = sum(record.key.scene == scene for record in records)
-        print(f"{scene}: {done} of {counted(len(plan.grid(scene)), 'chunk')} committed")
-    sheets = sum(1 for _ in ledger.sheets())
-    print(f"GeoTIFFs: {sheets} of {counted(len(plan.scenes), 'scene')}")
+        made = f", {counted(sheets[scene], 'sheet')} of GeoTIFFs made" if sheets[scene] else ""
+        print(f"{scene}: {done[scene]} of {counted(len(plan.grid(scene)), 'chunk')} committed{made}")
     print(f"given up: {len(given_up)}" + "".join(f"\n  {task}: {story[-1]}" for task, story in given_up.items()))
     print(f"cost so far: {money(spent_usd(store, head_usd_per_hour=plan.head_usd_per_hour))}")
     print(_driver(json.loads(store.get("run/driver.json"))))

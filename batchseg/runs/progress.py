@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,26 @@ from typing import Any
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.records import Record, SheetRecord
 from batchseg.runs.drive import Stop
+
+NUM_HAPPENINGS = 5
+_TROUBLE = ("spot_notice", "worker_draining", "worker_late", "worker_lost", "task_failed", "quarantined", "lost")
+
+
+@dataclass(slots=True, kw_only=True)
+class PoolView:
+    """What one pool of the fleet does now, and has done."""
+
+    name: str
+    num_ready: int = 0
+    num_starting: int = 0
+    """Placed on a node, and not ready yet."""
+    num_draining: int = 0
+    num_lost: int = 0
+    num_done: int = 0
+    """Chunks."""
+    valid_px: int = 0
+    usd_per_hour: float = 0.0
+    """Of those that are there now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +54,9 @@ class Snapshot:
     usd: float
     left_s: float | None
     """Expected seconds to go; None until something is known."""
+    pools: tuple[PoolView, ...] = ()
+    happenings: tuple[str, ...] = ()
+    """What last went otherwise than it should, the newest at the end."""
 
     @property
     def chunks_ended(self) -> bool:
@@ -75,12 +99,18 @@ class Progress:
     _num_preempted: int = 0
     _num_retries: int = 0
     _message: str | None = None
+    _happenings: deque[str] = field(default_factory=lambda: deque(maxlen=NUM_HAPPENINGS))
+    _chunks_by_pool: Counter[str] = field(default_factory=Counter)
+    _px_by_pool: Counter[str] = field(default_factory=Counter)
+    _lost_by_pool: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._begun_s = self._paid_s = self.now()
 
     def event(self, kind: str, **facts: Any) -> None:
         self._pay()
+        if kind in _TROUBLE:
+            self._happenings.append(f"{time.strftime('%H:%M:%S')} {_told(kind, facts)}")
         match kind:
             case "worker_placed":
                 self._usd_per_hour[facts["worker"]] = facts["usd_per_hour"]
@@ -95,6 +125,7 @@ class Progress:
                 self._workers.discard(facts["worker"])
                 self._usd_per_hour.pop(facts["worker"], None)
                 self._draining.discard(facts["worker"])
+                self._lost_by_pool[pool_of(facts["worker"])] += kind == "worker_lost"
                 self._num_preempted += kind == "worker_lost" and facts["what"] == "preemption"
             case "task_failed":
                 self._num_retries += 1
@@ -115,6 +146,8 @@ class Progress:
         if isinstance(record, Record):
             self._done.add(record.key)  # one that was found damaged is committed twice
             self._valid_px += record.measured.valid_px
+            self._chunks_by_pool[record.attempt.pool] += 1
+            self._px_by_pool[record.attempt.pool] += record.measured.valid_px
         else:
             self._num_sheets_done += 1
 
@@ -144,4 +177,32 @@ class Progress:
             elapsed_s=elapsed_s,
             usd=self.usd_before + self._usd,
             left_s=working_s / len(self._done) * left if self._done else None,
+            pools=self._pools(),
+            happenings=tuple(self._happenings),
         )
+
+    def _pools(self) -> tuple[PoolView, ...]:
+        pools: dict[str, PoolView] = {}
+        for worker, usd_per_hour in self._usd_per_hour.items():
+            pool = pools.setdefault(pool_of(worker), PoolView(name=pool_of(worker)))
+            pool.usd_per_hour += usd_per_hour
+            pool.num_ready += worker in self._workers
+            pool.num_starting += worker not in self._workers
+            pool.num_draining += worker in self._draining
+        for name in {*self._chunks_by_pool, *self._lost_by_pool}:
+            pool = pools.setdefault(name, PoolView(name=name))
+            pool.num_done, pool.valid_px = self._chunks_by_pool[name], self._px_by_pool[name]
+            pool.num_lost = self._lost_by_pool[name]
+        return tuple(pools[name] for name in sorted(pools))
+
+
+def pool_of(worker: str) -> str:
+    """A worker's name begins with its pool's."""
+    return worker.rpartition("-")[0]
+
+
+def _told(kind: str, facts: dict[str, Any]) -> str:
+    who = facts.get("worker") or facts.get("task") or facts.get("node") or ""
+    why = facts.get("why") or facts.get("error") or ""
+    first = str(why).splitlines()[0] if why else ""
+    return f"{kind.replace('_', ' ')} {who}: {first}".strip(": ")

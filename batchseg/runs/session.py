@@ -36,7 +36,7 @@ from batchseg.runs.pilot import Pilot
 from batchseg.runs.planfile import plan_file, write_plan
 from batchseg.runs.pool import LocalPool, Pool
 from batchseg.runs.priority import write_priority
-from batchseg.runs.progress import Progress, Snapshot
+from batchseg.runs.progress import Progress, Snapshot, pool_of
 from batchseg.runs.pulse import Pulse
 from batchseg.runs.reporting import spent_usd, write_reports
 from batchseg.runs.rescore import rescore
@@ -226,8 +226,7 @@ class _Session:
             depth=DEPTH,
             need_of=need_of,
         )
-        # A worker's name begins with its pool's.
-        waits = Waits(fleet.patience, lambda worker, task: (worker.rpartition("-")[0], type(task), need_of(task)))
+        waits = Waits(fleet.patience, lambda worker, task: (pool_of(worker), type(task), need_of(task)))
         pool = self.open_pool(job, store, fleet)
         watchers: tuple[Watcher, ...] = (log, progress, Compaction(Ledger(store)), *self.options.watchers)
         try:

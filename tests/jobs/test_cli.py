@@ -241,7 +241,7 @@ def test_status_of_a_finished_run(finished: Path, capsys: pytest.CaptureFixture[
     assert main(["status", str(finished / "out")]) == 0
     told = capsys.readouterr().out
     assert "scene: 6 of 6 chunks" in told
-    assert "GeoTIFFs: 1 of 1 scene" in told
+    assert "1 sheet of GeoTIFFs made" in told
     assert re.search(r"not running; .*ended \d+ s ago", told)
 
 
