@@ -16,7 +16,7 @@ LOCK := requirements/$(if $(CUDA),cuda,cpu).txt
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: system-programs venv docs golden chaos test test-real demo lint format lock zoo bench clean
+.PHONY: system-programs venv docs golden chaos test test-real demo lint format lock zoo zoo-aerial bench clean
 
 venv: .venv/ready-$(notdir $(LOCK))
 
@@ -26,11 +26,23 @@ venv: .venv/ready-$(notdir $(LOCK))
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
+# Labelled imagery, which is not part of this repository: docs/models.md says where it is from.
+IMAGERY := ../shared/data/dubai
+
 zoo: venv
 	$(BIN)/batchseg train configs/train/synthetic-heavy-base.yaml out/zoo/synthetic-heavy-base
 	$(BIN)/batchseg train configs/train/synthetic-heavy.yaml batchseg/zoo/synthetic-heavy
 	$(BIN)/batchseg distill configs/train/synthetic-bulk.yaml batchseg/zoo/synthetic-bulk
+	@if test -d $(IMAGERY); then $(MAKE) zoo-aerial; else \
+		echo "zoo:aerial-* are not trained again: there is no $(IMAGERY); docs/models.md says where to get it"; fi
 	rm -rf batchseg/zoo/*/training
+
+zoo-aerial: venv
+	$(BIN)/batchseg train configs/train/aerial-heavy.yaml batchseg/zoo/aerial-heavy
+	$(BIN)/batchseg distill configs/train/aerial-bulk.yaml batchseg/zoo/aerial-bulk
+	rm -rf batchseg/zoo/aerial-bulk-int8
+	$(BIN)/batchseg quantize batchseg/zoo/aerial-bulk batchseg/zoo/aerial-bulk-int8 \
+		--calibrate $(IMAGERY)/scene_4.tif --labels $(IMAGERY)/scene_4_labels.tif --tiles 64
 
 # After a change that is meant to change output bytes; raise ENGINE_REVISION with it.
 golden: venv
