@@ -1,0 +1,181 @@
+"""Every bundle in one run: how fast it is, how much of the machine it uses, and how good it is.
+
+    python bench/models.py [BUNDLE ...] [--rounds 3] [--threads 2]
+
+By default all that we ship. Each runs as its numerics say, in a process of its own, in rounds, so that what disturbs
+one disturbs all; the fastest round counts. Mpx are those of the cores, what ends up in a mask. GFLOP are counted in the
+network alone, two to a multiplication with its addition; the share of the peak is theirs, of the fastest product of two
+matrices of the same precision that torch makes here. IoU is measured on the ground that the bundle's lineage names,
+which no bundle has learnt from, in tiles as in a run: as its numerics say, and in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from batchseg.errors import BatchsegError
+from batchseg.model.bundle import Bundle, load_bundle, zoo_names
+from batchseg.model.contract import Contract, Numerics
+from batchseg.model.networks import build_network
+from batchseg.model.segmenter import open_segmenter
+from batchseg.model.trial import CORE_PX, Trial, synthetic_tiles, try_out, usual_tile_px
+from batchseg.recipe.build import build
+from batchseg.train.ground import Ground, open_ground
+from batchseg.train.measure import mean_of, measure
+from batchseg.train.recipe import TrainRecipe
+
+MATRIX_SIDE = 3072
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    name: str
+    numerics: Numerics
+    seconds_per_tile: float
+    gflop: float | None
+    peak_share: float | None
+    miou: float | None
+    miou_float32: float | None
+
+
+class AsRun:
+    """A segmenter as `measure` wants a graph: one tile at a time, in batches as large as a run's."""
+
+    def __init__(self, bundle: Bundle, numerics: Numerics) -> None:
+        contract = replace(bundle.contract, numerics={"cpu": numerics})
+        tile_px = usual_tile_px(contract)
+        self._segmenter = open_segmenter(replace(bundle, contract=contract), device="cpu", tile_px=tile_px)
+        self._batch = numerics.batch
+
+    def eval(self) -> None:
+        """It cannot learn."""
+
+    def __call__(self, x_NBHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = np.ascontiguousarray(x_NBHW.numpy())
+        index, confidence = self._segmenter(np.repeat(x, self._batch, axis=0))
+        return torch.from_numpy(index[:1].copy()), torch.from_numpy(confidence[:1].copy())
+
+
+def peak_flops(precision: str, threads: int) -> float:
+    """Of this machine, in the product of two square matrices."""
+    torch.set_num_threads(threads)
+    side = MATRIX_SIDE
+    if precision == "int8":
+        whole = torch.randint(-9, 9, (side, side), dtype=torch.int8)
+        return 2 * side**3 / fastest_s(lambda: torch._int_mm(whole, whole))  # noqa: SLF001 - torch has no other
+    matrix = torch.randn(side, side).to(getattr(torch, precision))
+    return 2 * side**3 / fastest_s(lambda: matrix @ matrix)
+
+
+def fastest_s(work: Callable[[], Any], times: int = 8) -> float:
+    spent_s = []
+    for _ in range(times):
+        begun_s = time.perf_counter()
+        work()
+        spent_s.append(time.perf_counter() - begun_s)
+    return min(spent_s)
+
+
+def gflop_of(contract: Contract) -> float | None:
+    """Of one tile; None for a network whose layers we do not know."""
+    architecture = contract.architecture.get("of", contract.architecture)
+    if architecture["kind"] == "onnx":
+        return None
+    bands, classes, side_px = len(contract.bands), len(contract.classes), usual_tile_px(contract)
+    network = build_network(architecture, num_bands=bands, num_classes=classes).eval()
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        network(torch.zeros(1, bands, side_px, side_px))
+    return float(counter.get_total_flops() / 1e9)
+
+
+def precision_of(contract: Contract, numerics: Numerics) -> str:
+    return str(contract.architecture.get("quantized", numerics.precision))
+
+
+def unseen(contract: Contract) -> Ground | None:
+    """The ground that its recipe measures on; None where the imagery is not here, or nothing says which it is."""
+    lineage = contract.lineage.get("original", contract.lineage)
+    if "recipe" not in lineage:
+        return None
+    recipe = build(TrainRecipe, lineage["recipe"], where=f"lineage of {contract.name}")
+    try:
+        return open_ground(recipe.validate, recipe, contract.mean)
+    except BatchsegError as error:
+        print(f"{contract.name}: IoU is not measured: {error}", flush=True)
+        return None
+
+
+def miou_of(bundle: Bundle, numerics: Numerics, ground: Ground | None) -> float | None:
+    if ground is None:
+        return None
+    graph: Any = AsRun(bundle, numerics)
+    return mean_of(measure(graph, ground, halo_px=bundle.contract.halo_px))
+
+
+def measured(ref: str, trial: Trial, numerics: Numerics, peaks: dict[str, float]) -> Row:
+    bundle, ground = load_bundle(ref), unseen(load_bundle(ref).contract)
+    gflop = gflop_of(bundle.contract)
+    peak = peaks[precision_of(bundle.contract, numerics)]
+    share = None if gflop is None else gflop * 1e9 / trial.seconds_per_tile / peak
+    exact = Numerics(backend="openvino", precision="float32", batch=1, threads=numerics.threads)
+    miou, miou_float32 = (miou_of(bundle, one, ground) for one in (numerics, exact))
+    return Row(ref, numerics, trial.seconds_per_tile, gflop, share, miou, miou_float32)
+
+
+def show(rows: list[Row], peaks: dict[str, float]) -> None:
+    print("peak: " + ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in peaks.items()))
+    print("| bundle | as | ms a tile | tiles/s | Mpx/s | GFLOP a tile | of the peak | mIoU | in float32 |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        n, per_s = row.numerics, 1 / row.seconds_per_tile
+        cells = (
+            row.name,
+            f"{n.backend} {n.precision}, batch {n.batch}",
+            f"{1000 * row.seconds_per_tile:.1f}",
+            f"{per_s:.1f}",
+            f"{per_s * CORE_PX**2 / 1e6:.1f}",
+            *(said(value, form) for value, form in ((row.gflop, ".2f"), (row.peak_share, ".0%"))),
+            *(said(value, ".4f") for value in (row.miou, row.miou_float32)),
+        )
+        print(f"| {' | '.join(cells)} |")
+
+
+def said(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bundles", nargs="*", metavar="BUNDLE", default=[f"zoo:{name}" for name in zoo_names()])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    args = parser.parse_args()
+    bundles = {ref: load_bundle(ref) for ref in args.bundles}
+    numerics = {
+        ref: replace(bundle.contract.numerics_on("cpu"), threads=args.threads) for ref, bundle in bundles.items()
+    }
+    tiles = {
+        ref: synthetic_tiles(one, numerics[ref].batch, usual_tile_px(one.contract)) for ref, one in bundles.items()
+    }
+    best: dict[str, Trial] = {}
+    for _ in range(args.rounds):
+        for ref, bundle in bundles.items():
+            trial = try_out(bundle, numerics[ref], "cpu", tiles[ref])
+            if ref not in best or trial.seconds_per_tile < best[ref].seconds_per_tile:
+                best[ref] = trial
+    precisions = sorted({precision_of(bundles[ref].contract, numerics[ref]) for ref in bundles} | {"float32"})
+    peaks = {name: peak_flops(name, args.threads) for name in precisions}
+    show([measured(ref, best[ref], numerics[ref], peaks) for ref in bundles], peaks)
+
+
+if __name__ == "__main__":
+    main()
