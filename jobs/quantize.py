@@ -47,6 +47,7 @@ def main(args: argparse.Namespace) -> int:
     from batchseg.model.quantize import even_and_odd, quantized  # noqa: PLC0415
     from batchseg.runs.gate import check_gate  # noqa: PLC0415
     from batchseg.runs.samples import sample_tiles  # noqa: PLC0415
+    from batchseg.train.card import write_card  # noqa: PLC0415
 
     if args.out.exists():
         raise BundleError("there is something already", where=str(args.out), todo="give a new folder")
@@ -64,7 +65,9 @@ def main(args: argparse.Namespace) -> int:
         _show(found, names)
         check_gate(found, names, max_loss=args.max_loss_points, max_class_loss=args.max_class_loss_points)
         facts = {"on": Path(args.calibrate).name, "tiles": len(judging)}
-        write_bundle(unfinished, _documented(bundle.contract, contract, found, facts), weights, made=made)
+        contract = _documented(bundle.contract, contract, found, facts)
+        write_bundle(unfinished, contract, weights, made=made)
+        write_card(unfinished, contract)
         unfinished.rename(args.out)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ CARD = "README.md"
 
 
 def write_card(folder: Path, contract: Contract) -> None:
-    (folder / CARD).write_text(model_card(contract), "utf-8")
+    card = quantized_card if "quantized_from" in contract.lineage else model_card
+    (folder / CARD).write_text(card(contract), "utf-8")
 
 
 def model_card(contract: Contract) -> str:
@@ -23,7 +25,7 @@ def model_card(contract: Contract) -> str:
     others = ", no weights or images of others" if recipe["train"]["seeds"] and not recipe["start"] else ""
     return f"""# {contract.name}
 
-The {contract.tier} tier for {recipe["data"]}. Licence: {recipe["licence"]}.
+{_paragraph(f"The {contract.tier} tier for {recipe['data']}. Licence of the weights: {recipe['licence']}.")}
 
 - Network: {_words(contract.architecture)}; {begun}{others}.
 - Input: {", ".join(band.name for band in contract.bands)}, {contract.dtype}, {low_m:g} to {high_m:g} m a pixel.
@@ -42,8 +44,52 @@ Intersection over union on {_ground(on)}, never trained on, in tiles as in a run
 
 ## Where it ends
 
-{recipe["limits"]}
+{_paragraph(recipe["limits"])}
 """
+
+
+def quantized_card(contract: Contract) -> str:
+    """Of a bundle that was made smaller: what that cost. All else is as its original's card says."""
+    quality, original = contract.quality, contract.lineage["quantized_from"]
+    judged = quality["judged_on"]
+    recipe = contract.lineage["original"].get("recipe", {})
+    licence = f" Licence of the weights: {recipe['licence']}." if "licence" in recipe else ""
+    data = f" It is for {recipe['data']}." if "data" in recipe else ""
+    kind = contract.architecture.get("quantized") or next(iter(contract.numerics.values())).precision
+    return f"""# {contract.name}
+
+{_paragraph(f"{original} in {kind}, for the {contract.tier} tier.{data}{licence}")}
+
+- Judged on {judged["tiles"]} tiles of {judged["on"]}, others than those that calibrated it.
+- {quality["agreement_with_original"]:.2%} of their labels are those of float32.
+- Where it was learnt from is in `item.json`, under `batchseg:lineage`.
+{_iou_after(quality)}
+## Where it ends
+
+{_paragraph(recipe.get("limits", f"Where {original} ends."))}
+"""
+
+
+def _iou_after(quality: dict[str, Any]) -> str:
+    """Nothing without labels."""
+    if "iou" not in quality:
+        return ""
+    return f"""
+## How well it does
+
+Intersection over union on those tiles. What it calibrates on its original may have learnt from: the original's card
+says what to expect elsewhere.
+
+| class | IoU |
+|---|---|
+{chr(10).join(f"| {name} | {value:.3f} |" for name, value in quality["iou"].items())}
+| **mean** | **{quality["miou"]:.3f}** |
+| mean of the original in float32 | {quality["miou_of_original"]:.3f} |
+"""
+
+
+def _paragraph(text: str) -> str:
+    return "\n".join(textwrap.fill(line, 118) for line in text.splitlines())
 
 
 def _words(architecture: dict[str, Any]) -> str:

@@ -84,6 +84,7 @@ def test_eight_bits_pass_the_gate_and_run(
     assert made.contract.quality["miou"] > made.contract.quality["miou_of_original"] - 0.005
     assert made.contract.lineage["quantized_from"] == original.contract.name
     assert made.digest != original.digest
+    assert f"| **mean** | **{made.contract.quality['miou']:.3f}** |" in (out / "README.md").read_text()
     numerics = made.contract.numerics["cpu"]
     assert numerics.seconds_per_tile is not None
     segmenter = open_segmenter(made, device="cpu", tile_px=576)
