@@ -34,7 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", type=Path, help="new folder for the quantised bundle")
     parser.add_argument("--calibrate", required=True, metavar="RASTER", help="a scene like those of your runs")
     parser.add_argument("--labels", metavar="RASTER", help="its reference labels, to compare IoU")
-    parser.add_argument("--to", choices=("int8", "bfloat16", "float16"), default="int8")
+    parser.add_argument(
+        "--to",
+        choices=("int8", "bfloat16", "float16"),
+        default="int8",
+        help="int8 for CPUs, the others for GPUs too: int8",
+    )
     parser.add_argument("--tiles", type=int, default=32, metavar="N", help="half calibrate, half judge: 32")
     parser.add_argument("--max-loss-points", type=float, default=0.5, metavar="POINTS", help="of mean IoU: 0.5")
     parser.add_argument("--max-class-loss-points", type=float, default=2.0, metavar="POINTS", help="of any class: 2")

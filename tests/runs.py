@@ -44,7 +44,7 @@ def write_fake_bundle(folder: Path, **changes: Any) -> str:
         "classes": CLASSES,
         "halo_px": 8,
         "stride_px": 1,
-        "architecture": {"kind": "fake"},
+        "architecture": {"kind": "bulknet", "width": 32},
         "numerics": {"cpu": Numerics(backend="torch", precision="float32", batch=3, threads=1)},
     }
     write_bundle(folder, Contract(**(values | changes)), b"weights of nobody", made="2026-01-01T00:00:00Z")
