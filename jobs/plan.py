@@ -1,12 +1,21 @@
-"""Say what a run will do, take and cost. Reads headers only and writes nothing."""
+"""Say what a run will do, take and cost. Reads headers only and writes nothing.
+
+With --pilot both models run on a sample of tiles in this process: what each share of heavy tiles would cost a km², and
+what it would bring: mIoU where the recipe has labels, else how far the map agrees with that of the heavy model alone.
+"""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+import json
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from batchseg.recipe import Fleet
     from batchseg.runs.estimate import Estimate, SceneEstimate
+    from batchseg.runs.pilotrun import Where
 
 HELP = "what a run will do, take and cost; writes nothing"
 
@@ -14,20 +23,56 @@ HELP = "what a run will do, take and cost; writes nothing"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="recipe file (YAML)")
     parser.add_argument("--fleet", metavar="FLEET", help="fleet file (YAML): workers and prices")
+    parser.add_argument("--pilot", action="store_true", help="run both models on a sample; heavy share against cost")
+    parser.add_argument("--json", action="store_true", help="print all of it as JSON")
 
 
 def main(args: argparse.Namespace) -> int:
     from batchseg.objectstore import open_store  # noqa: PLC0415 - --help must not wait for it
     from batchseg.recipe import load_fleet, load_recipe  # noqa: PLC0415 - --help must not wait for it
     from batchseg.runs.estimate import estimate  # noqa: PLC0415
+    from batchseg.runs.preview import preview  # noqa: PLC0415
     from batchseg.runs.resolve import resolve  # noqa: PLC0415
 
     recipe, fleet = load_recipe(args.recipe), load_fleet(args.fleet)
-    resolved = resolve(recipe)
-    found = estimate(resolved, fleet, open_store(recipe.output))
-    for line in lines(found, resolved.fingerprint):
+    resolved, store = resolve(recipe), open_store(recipe.output)
+    found = estimate(resolved, fleet, store)
+    pilot = preview(resolved, fleet, store, _where(args, fleet)) if args.pilot else None
+    if args.json:
+        print(json.dumps({"recipe": resolved.fingerprint, **asdict(found), "pilot": pilot}, indent=1))
+        return 0
+    for line in [*lines(found, resolved.fingerprint), *([] if pilot is None else pilot_lines(pilot))]:
         print(line)
     return 0
+
+
+def _where(args: argparse.Namespace, fleet: Fleet) -> Where:
+    """As `run` would decide with the same arguments."""
+    from batchseg.runs.pilotrun import Where  # noqa: PLC0415
+
+    alone = args.fleet is None and sum(pool.workers for pool in fleet.pools) == 1
+    return Where(in_process=alone, one_machine="RAY_ADDRESS" not in os.environ)
+
+
+def pilot_lines(pilot: dict[str, Any]) -> list[str]:
+    """A table; the point that the recipe takes has a mark."""
+    from jobs.display import money  # noqa: PLC0415
+
+    measure = "mIoU" if pilot["measure"] == "miou" else "agrees"
+    rows = [f"pilot      {pilot['num_tiles']} tiles, {pilot['priority_share']:.1%} of them priority"]
+    rows.append(f"  {'heavy':>8}{'uncertain from':>16}{'$ a km²':>14}{'$ in all':>14}{measure:>10}")
+    for point in pilot["curve"]:
+        per_km2 = "unknown" if point["usd_per_km2"] is None else money(point["usd_per_km2"])
+        above = "never" if point["threshold"] > 10_000 else f"{point['threshold'] / 10_000:.4f}"
+        mark = "  <- this recipe" if point["threshold"] == pilot["threshold"] else ""
+        rows.append(
+            f"  {point['heavy_share']:>8.1%}{above:>16}{per_km2:>14}{money(point['usd']):>14}"
+            f"{point[pilot['measure']]:>10.4f}{mark}"
+        )
+    if pilot["measure"] == "agreement":
+        rows.append("  agrees: with the heavy model alone; it does not say which one is right, labels do")
+    rows.append(f"  without pilots; this one cost {money(pilot['pilot_usd'])}")
+    return rows
 
 
 def lines(e: Estimate, fingerprint: str) -> list[str]:

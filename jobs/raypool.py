@@ -41,8 +41,7 @@ from batchseg.runs.events import (
 from batchseg.runs.job import Job
 from batchseg.runs.models import device_of
 from batchseg.runs.models import open_models as open_bundles
-from batchseg.runs.pool import Note, Report, report_of
-from batchseg.runs.session import DEPTH
+from batchseg.runs.pool import DEPTH, Note, Report, report_of
 from batchseg.runs.worker import OpenModels, WorkerSpec
 from batchseg.store import Store
 from jobs.actor import ChunkWorker, Parcel, pack

@@ -59,7 +59,8 @@ def main(args: argparse.Namespace) -> int:
     options = _options(args, resolved.job, stop)
     with Signals(stop), shown(quiet=args.quiet) as show:
         open_pool = pool_of(args, fleet)
-        options = with_metrics(dataclasses.replace(options, show=show), open_pool)
+        one_machine = "RAY_ADDRESS" not in os.environ and not getattr(args, "in_cluster", False)
+        options = with_metrics(dataclasses.replace(options, show=show, one_machine=one_machine), open_pool)
         outcome = run(recipe, fleet, open_pool=open_pool, options=options, resolved=resolved)
     print_summary(outcome)
     return outcome.exit_status

@@ -15,8 +15,7 @@ from batchseg.engine.segment import Model
 from batchseg.engine.tiers import Tier
 from batchseg.recipe import Fleet
 from batchseg.runs.job import Job
-from batchseg.runs.pool import LocalPool, Pool
-from batchseg.runs.session import DEPTH
+from batchseg.runs.pool import DEPTH, LocalPool, Pool
 from batchseg.runs.worker import Worker, WorkerSpec
 from batchseg.store import LocalStore
 

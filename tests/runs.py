@@ -19,8 +19,8 @@ from batchseg.model.contract import ClassInfo, Contract, Numerics
 from batchseg.recipe import Fleet, Models, Recipe, Tiling
 from batchseg.recipe.recipe import Halo
 from batchseg.runs.job import Job
-from batchseg.runs.pool import LocalPool, Pool
-from batchseg.runs.session import DEPTH, Options, Outcome, run
+from batchseg.runs.pool import DEPTH, LocalPool, Pool
+from batchseg.runs.session import Options, Outcome, run
 from batchseg.runs.worker import Worker, WorkerSpec
 from batchseg.scene.bands import BandWanted
 from batchseg.store import LocalStore, Store

@@ -134,15 +134,39 @@ class Route:
         return None
 
 
+SAMPLE_TILES = 512
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """How much of the heavy model a run may use; a pilot on a sample of tiles finds the threshold for it."""
 
-    heavy_share: float = setting(doc="heavy tiles over valid tiles, those of priority polygons included")
-    sample_tiles: int = setting(512, doc="tiles of the pilot, chosen by hash; fewer where the scenes have fewer")
+    heavy_share: float | None = setting(
+        None, doc="heavy tiles over valid tiles, those of priority polygons included; or one of the next two"
+    )
+    usd_per_km2: float | None = setting(
+        None, doc="dollars a km² of valid ground, at the prices of the fleet; the pilot also times both tiers"
+    )
+    usd: float | None = setting(None, doc="dollars for the whole run, at the prices of the fleet")
+    sample_tiles: int = setting(
+        SAMPLE_TILES, doc="tiles of the pilot, chosen by hash; fewer where the scenes have fewer"
+    )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.heavy_share <= 1:
+        given = {key: getattr(self, key) for key in ("heavy_share", "usd_per_km2", "usd")}
+        named = [key for key, amount in given.items() if amount is not None]
+        if len(named) != 1:
+            raise RecipeError(
+                "a budget is one amount",
+                where="budget",
+                expected=f"one of {', '.join(given)}",
+                got=", ".join(named) or "none of them",
+            )
+        for key in ("usd_per_km2", "usd"):
+            amount = given[key]
+            if amount is not None and not 0 < amount < math.inf:
+                raise RecipeError("this is no amount of money", where=f"budget: {key}", got=f"{amount:g}")
+        if self.heavy_share is not None and not 0 <= self.heavy_share <= 1:
             raise RecipeError(
                 "this is no share", where="budget: heavy_share", expected="0 to 1", got=str(self.heavy_share)
             )

@@ -21,16 +21,14 @@ from batchseg.recipe import Fleet
 from batchseg.runs.backlog import backlog
 from batchseg.runs.job import Job, SceneJob
 from batchseg.runs.models import device_of
+from batchseg.runs.pool import DEPTH
 from batchseg.runs.resolve import Resolved
-from batchseg.runs.session import DEPTH
-from batchseg.runs.settle import known_threshold, with_threshold
+from batchseg.runs.settle import known_pilot, known_threshold, with_threshold
 from batchseg.runs.target import check_output
-from batchseg.scene.area import area_reason, pixel_areas_m2
+from batchseg.scene.area import gross_area_km2
 from batchseg.scene.empty import EmptyIndex
-from batchseg.scene.georef import Georef
 from batchseg.store import LocalStore, Store
-from tiling.grid import Grid, cells
-from tiling.span import Window
+from tiling.grid import cells
 
 LIBRARIES_BYTES = 700 << 20
 """A worker with its libraries and one small model, before the first chunk; measured by bench/memory.py."""
@@ -92,10 +90,9 @@ def estimate(resolved: Resolved, fleet: Fleet, store: Store) -> Estimate:
     device = device_of(fleet.pools[0], job, in_process=fleet == Fleet())
     per_tile_s = {tier: bundle.contract.numerics[device].seconds_per_tile for tier, bundle in resolved.bundles.items()}
     share = len(todo.chunks) / max(todo.num_total, 1)
-    heavy_share = 0.0 if resolved.budget is None else resolved.budget.heavy_share
+    heavy_share, note = _heavy_share(resolved, store)
     seconds, notes = _seconds(scenes, per_tile_s, share, fleet, heavy_share)
-    if job.doubt is not None and resolved.budget is None:
-        notes.append("heavy tiles: priority ground only, since how many are uncertain is known when they are seen")
+    notes += note
     workers_usd_per_hour = sum(p.workers * p.usd_per_hour for p in fleet.pools) + fleet.head_usd_per_hour
     stored = sum(len(scene.mask.stored_grid) * len(scene.mask.layers) for scene in job.scenes.values())
     num_reads, num_writes = _requests(job, todo.chunks)
@@ -141,18 +138,6 @@ def _surely_empty(job: Job, scene: SceneJob, name: str) -> int:
     return sum(index.surely_empty(grid.window(row, col)) for row, col in grid)
 
 
-def gross_area_km2(georef: Georef) -> float | None:
-    """Of the whole grid, valid or not."""
-    if area_reason(georef) is not None:
-        return None
-    whole = Window.of(0, georef.height_px, 0, georef.width_px)
-    block_px = max(32, -(-max(whole.shape) // 256))
-    grid = Grid(whole.shape, block_px)
-    areas_m2 = pixel_areas_m2(georef, whole, block_px)
-    total_m2 = sum(areas_m2[row, col] * grid.window(row, col).num_px for row, col in grid)
-    return float(total_m2) / 1e6 if np.isfinite(total_m2) else None
-
-
 def worker_memory_bytes(job: Job) -> int:
     """The most that a worker may need: everything that one chunk makes, for each chunk in hand."""
     chunk_px = job.chunk_px**2
@@ -191,6 +176,20 @@ def _refuse_full_disk(output_bytes: int, output: Path) -> None:
             got=f"{output_bytes / 1e9:.1f} GB",
             todo="free some space or give another output folder",
         )
+
+
+def _heavy_share(resolved: Resolved, store: Store) -> tuple[float, list[str]]:
+    """As far as it is known before a tile is seen, and what to say of it."""
+    pilot = known_pilot(store)
+    if pilot is not None:
+        expected = pilot["expected"]
+        told = "" if expected is None else f"; the run was planned to cost ${expected['usd']:.3g}"
+        return pilot["expected_heavy_share"], [f"heavy tiles: {pilot['expected_heavy_share']:.1%}, by its pilot{told}"]
+    if resolved.budget is not None and resolved.budget.heavy_share is not None:
+        return resolved.budget.heavy_share, []
+    if resolved.job.doubt is None:
+        return 0.0, []
+    return 0.0, ["heavy tiles: priority ground only; what uncertainty and a budget add, `plan --pilot` finds out"]
 
 
 def _seconds(

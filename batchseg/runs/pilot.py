@@ -1,34 +1,39 @@
-"""The pilot: both tiers on a sample of tiles, before a run, so that a budget becomes a threshold.
+"""The pilot: a sample of tiles, before a run, so that a budget becomes a threshold.
 
 Theory of operation
 -------------------
 The sample is the valid tiles whose hashes are smallest: the same ones whenever, wherever and however often a pilot is
 run, and spread over all scenes. Each is computed by the engine itself, as a chunk of one tile, so it gets the score
 that the run will give it. The threshold is a quantile of these scores, an integer; a share of heavy tiles needs no
-clock at all. A budget in dollars also times both tiers and what is neither, solves for the share, and goes on from
-there. Where a run has begun, its threshold is read from what it wrote down: a resume runs no pilot, and may not.
+clock at all. A budget in dollars also rehearses some chunks against the clock (`rehearsal.py`), solves for the share
+(`price.py`), and goes on from there. Where a run has begun, its threshold is read from what it wrote down: a resume
+runs no pilot, and may not.
 """
 
 from __future__ import annotations
 
 import heapq
-import statistics
-import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from batchseg.engine.route import NEVER, NO_SCORE, tile_hash
-from batchseg.engine.segment import ChunkWork, Model, segment_chunk
-from batchseg.engine.tiers import BULK, Tier
+from batchseg.engine.segment import ChunkWork, Model, Prediction, segment_chunk
+from batchseg.engine.tiers import BULK, HEAVY_BY_UNCERTAINTY, Tier
 from batchseg.errors import RecipeError
 from batchseg.runs.job import Job
+from batchseg.runs.measure import score
+from batchseg.scene.pixels import Pixels
 from batchseg.scene.source import RasterSource
 from tiling.grid import Tile, tiles_of
+from tiling.span import Window
 
 READS_A_TILE = 8
 """Tiles looked at for each valid one that is wanted, before a pilot makes do with what it has."""
+TIERS: tuple[Tier, Tier] = ("bulk", "heavy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,22 +50,28 @@ class PilotTile:
     """The bulk model's doubt; NO_SCORE where it was not run."""
     agreeing_px: int | None = None
     """Pixels on which both tiers agree, where both were run."""
+    confusion: dict[Tier, NDArray[np.int64]] = field(default_factory=dict)
+    """Of each tier's labels, where both were run and there is a reference."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pilot:
     tiles: tuple[PilotTile, ...]
     num_looked_at: int
-    seconds_a_tile: dict[str, float]
-    """By stage: of a typical tile."""
+    looked_at_px: int
+    """That these tiles own, valid or not."""
 
     @property
     def valid_share(self) -> float:
-        return len(self.tiles) / max(1, self.num_looked_at)
+        return len(self.tiles) / self.num_looked_at
+
+    @property
+    def valid_px_share(self) -> float:
+        return sum(tile.num_px for tile in self.tiles) / self.looked_at_px
 
     @property
     def priority_share(self) -> float:
-        return sum(tile.is_priority for tile in self.tiles) / max(1, len(self.tiles))
+        return sum(tile.is_priority for tile in self.tiles) / len(self.tiles)
 
 
 def threshold_for(share: float, tiles: Sequence[PilotTile]) -> int:
@@ -72,28 +83,31 @@ def threshold_for(share: float, tiles: Sequence[PilotTile]) -> int:
     return 0 if room >= len(scores) else scores[room] + 1
 
 
+def is_heavy(tile: PilotTile, threshold: int) -> bool:
+    return tile.is_priority or tile.score >= threshold
+
+
 def share_at(threshold: int, tiles: Sequence[PilotTile]) -> float:
-    heavy = sum(tile.is_priority or tile.score >= threshold for tile in tiles)
-    return heavy / max(1, len(tiles))
+    return sum(is_heavy(tile, threshold) for tile in tiles) / max(1, len(tiles))
 
 
 def run_pilot(job: Job, models: dict[Tier, Model], *, num_tiles: int, both: bool) -> Pilot:
     """Compute the sample; `both` runs the heavy model on each tile too, and the bulk one on priority ground."""
     if num_tiles < 1:
         raise RecipeError("a sample has at least one tile", where="budget: sample_tiles", got=str(num_tiles))
-    watch = _Watch()
     found: list[PilotTile] = []
-    looked_at = 0
+    looked_at = looked_at_px = 0
     for scene, tile in _candidates(job, num_tiles * READS_A_TILE):
         if len(found) == num_tiles:
             break
         looked_at += 1
-        seen = _look(job, scene, tile, models, watch, both=both)
+        looked_at_px += tile.owned.num_px
+        seen = _look(job, scene, tile, models, both=both)
         if seen is not None:
             found.append(seen)
     if not found:
         raise RecipeError("the sample holds no valid pixel", where="budget", todo="check `nodata` and `aoi`")
-    return Pilot(tiles=tuple(found), num_looked_at=looked_at, seconds_a_tile=watch.typical(models))
+    return Pilot(tiles=tuple(found), num_looked_at=looked_at, looked_at_px=looked_at_px)
 
 
 def _candidates(job: Job, limit: int) -> list[tuple[str, Tile]]:
@@ -109,63 +123,71 @@ def _candidates(job: Job, limit: int) -> list[tuple[str, Tile]]:
     ]
 
 
-def _look(job: Job, name: str, tile: Tile, models: dict[Tier, Model], watch: _Watch, *, both: bool) -> PilotTile | None:
-    scene, window = job.scenes[name], tile.owned
+def _look(job: Job, name: str, tile: Tile, models: dict[Tier, Model], *, both: bool) -> PilotTile | None:
+    found = read_wanted(job, name, tile.owned)
+    if found is None:
+        return None
+    pixels, wanted_HW = found
+    seen = PilotTile(
+        scene=name,
+        row=tile.row,
+        col=tile.col,
+        is_priority=(tile.row, tile.col) in job.scenes[name].priority_tiles,
+        num_px=int(wanted_HW.sum()),
+        score=NO_SCORE,
+    )
+    if seen.is_priority and not both:
+        return seen  # its tier is known, so no model has to say anything
+    made: dict[Tier, Prediction] = {}
+    for tier, code in zip(TIERS, (BULK, HEAVY_BY_UNCERTAINTY), strict=True):
+        if tier == "bulk" or both:
+            work = work_of(job, name, [tile], [code], pixels, wanted_HW)
+            made[tier] = segment_chunk(work, models, nodata=job.nodata, timed=_untimed)
+    seen = replace(seen, score=made["bulk"].scores[0])
+    return _compared(job, seen, made, wanted_HW) if both else seen
+
+
+def _compared(job: Job, seen: PilotTile, made: dict[Tier, Prediction], wanted_HW: NDArray[np.bool_]) -> PilotTile:
+    agree_HW = made["bulk"].labels_HW == made["heavy"].labels_HW
+    scene, confusion = job.scenes[seen.scene], {}
+    for tier, one in made.items():
+        agreement = score(job, scene, one.window, one.labels_HW, one.tier_HW)
+        if agreement is not None:
+            confusion[tier] = np.array(agreement.confusion, np.int64)
+    return replace(seen, agreeing_px=int((agree_HW & wanted_HW).sum()), confusion=confusion)
+
+
+def read_wanted(job: Job, name: str, window: Window) -> tuple[Pixels, NDArray[np.bool_]] | None:
+    """A window with its halo, and which of its pixels are to be labelled; None if none is."""
+    scene = job.scenes[name]
     inside_HW = None if scene.aoi is None else scene.aoi.mask(window)
     if inside_HW is not None and not inside_HW.any():
         return None
     read_window = window.grow(job.halo_px).clip(scene.shape_px)
-    with watch("read"):
-        pixels = RasterSource(scene.header, scene.bands, scene.policy).read(read_window)
+    pixels = RasterSource(scene.header, scene.bands, scene.policy).read(read_window)
     wanted_HW = pixels.valid_HW[window.within(read_window)]
     wanted_HW = wanted_HW if inside_HW is None else wanted_HW & inside_HW
-    if not wanted_HW.any():
-        return None
-    is_priority = (tile.row, tile.col) in scene.priority_tiles
-    if is_priority and not both:
-        # Its tier is known, so no model has to say anything.
-        return PilotTile(
-            scene=name, row=tile.row, col=tile.col, is_priority=True, num_px=int(wanted_HW.sum()), score=NO_SCORE
-        )
-    work = ChunkWork(
+    return (pixels, wanted_HW) if wanted_HW.any() else None
+
+
+def work_of(
+    job: Job, name: str, tiles: list[Tile], codes: list[int], pixels: Pixels, wanted_HW: NDArray[np.bool_]
+) -> ChunkWork:
+    """Tiles that are judged but go where `codes` sends them. They fill the window that is wanted."""
+    scene = job.scenes[name]
+    rows, cols = tiles[0].owned.rows, tiles[0].owned.cols
+    window = Window.of(rows.start, rows.start + wanted_HW.shape[0], cols.start, cols.start + wanted_HW.shape[1])
+    return ChunkWork(
         window=window,
-        tiles=[tile],
-        codes=[BULK],
+        tiles=tiles,
+        codes=codes,
         pixels=pixels,
         wanted_HW=wanted_HW,
         scene_shape_px=scene.shape_px,
         rules=scene.rules,
         doubt=None if job.doubt is None else replace(job.doubt, threshold=NEVER),
-        audited=(both,),
-    )
-    made = segment_chunk(work, models, nodata=job.nodata, timed=watch.of_tier)
-    return PilotTile(
-        scene=name,
-        row=tile.row,
-        col=tile.col,
-        is_priority=is_priority,
-        num_px=int(wanted_HW.sum()),
-        score=made.scores[0],
-        agreeing_px=made.audits[0].agreeing_px if made.audits else None,
     )
 
 
-class _Watch:
-    """Seconds of each stage, one number a tile."""
-
-    def __init__(self) -> None:
-        self._seconds: defaultdict[str, list[float]] = defaultdict(list)
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        begun_s = time.perf_counter()
-        yield
-        self._seconds[stage].append(time.perf_counter() - begun_s)
-
-    def of_tier(self, tier: Tier, /, *, is_audit: bool = False) -> AbstractContextManager[None]:  # noqa: ARG002
-        return self(f"compute_{tier}")
-
-    def typical(self, models: dict[Tier, Model]) -> dict[str, float]:
-        """Medians: the first call of a model is slow. A tile alone takes as long as the batch that it is padded to."""
-        batches = {f"compute_{tier}": model.segmenter.batch for tier, model in models.items()}
-        return {stage: statistics.median(s) / batches.get(stage, 1) for stage, s in self._seconds.items()}
+def _untimed(_tier: Tier, /, *, is_audit: bool = False) -> AbstractContextManager[None]:  # noqa: ARG001
+    return nullcontext()

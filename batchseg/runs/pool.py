@@ -19,6 +19,9 @@ from batchseg.runs.events import (
 from batchseg.runs.failure import Failure
 from batchseg.runs.worker import Worker
 
+DEPTH = 2
+"""Tasks that a worker holds at once: it computes one while it reads the next or writes the last."""
+
 
 @dataclass(frozen=True, slots=True)
 class Report:

@@ -78,7 +78,8 @@ def resolve(recipe: Recipe) -> Resolved:
     if doubt is not None:
         content["route"] = {"uncertain": plain(doubt)}
         if recipe.budget is not None:
-            content["route"]["budget"] = plain(recipe.budget)
+            given = {key: value for key, value in plain(recipe.budget).items() if value is not None}
+            content["route"]["budget"] = given
     # Through JSON and back, so that what is compared with an earlier run is what that run wrote down.
     content = json.loads(json.dumps(content))
     first = next(iter(bundles.values()))

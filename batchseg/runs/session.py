@@ -32,9 +32,9 @@ from batchseg.runs.models import device_of, open_models
 from batchseg.runs.mosaics import publish_mosaics
 from batchseg.runs.needs import need_in
 from batchseg.runs.patience import Waits
-from batchseg.runs.pilot import Pilot
+from batchseg.runs.pilotrun import Found, Where
 from batchseg.runs.planfile import plan_file, write_plan
-from batchseg.runs.pool import LocalPool, Pool
+from batchseg.runs.pool import DEPTH, LocalPool, Pool
 from batchseg.runs.priority import write_priority
 from batchseg.runs.progress import Progress, Snapshot, pool_of
 from batchseg.runs.pulse import Pulse
@@ -46,9 +46,6 @@ from batchseg.runs.settle import settled, write_pilot
 from batchseg.runs.target import check_output
 from batchseg.runs.worker import OpenModels, Worker, WorkerSpec
 from batchseg.store import LocalStore, Store, refusals
-
-DEPTH = 2
-"""Tasks that a worker holds at once: it computes one while it reads the next or writes the last."""
 
 EXIT_OK, EXIT_QUARANTINED, EXIT_BUDGET = 0, 3, 4
 EXIT_KEY = "run/exit.json"
@@ -79,6 +76,8 @@ class Options:
     stop: Stop = field(default_factory=Stop)
     open_models: OpenModels = open_models
     """Of a pilot, which runs in this process."""
+    one_machine: bool = True
+    """All workers share the cores of this machine."""
 
 
 def run(
@@ -96,7 +95,8 @@ def run(
     store = store or open_store(recipe.output)
     check_output(store)
     check_fleet(fleet, resolved.job, in_process=open_pool is None)
-    resolved, pilot = settled(resolved, fleet, store, models=options.open_models)
+    where = Where(in_process=open_pool is None, one_machine=options.one_machine)
+    resolved, found = settled(resolved, fleet, store, where=where, models=options.open_models)
     Ledger(store).check(resolved.fingerprint, resolved.content)
     # geopandas takes longer to import than a small scene to segment: behind the claim, not after the last chunk.
     Thread(target=import_module, args=("batchseg.runs.table",), daemon=True).start()
@@ -105,7 +105,7 @@ def run(
         driver.claim()
         stack.callback(_release, driver)
         pulse = stack.enter_context(Pulse(driver.beat, every_s=BEAT_S))
-        session = _Session(resolved, store, fleet, open_pool or local_pool, options, driver, pulse.check, pilot)
+        session = _Session(resolved, store, fleet, open_pool or local_pool, options, driver, pulse.check, found)
         return session.run()
 
 
@@ -146,7 +146,7 @@ class _Session:
     driver: Driver
     check: Callable[[], None]
     """Raises when another driver has taken the folder over."""
-    pilot: Pilot | None
+    found: Found | None
     """What the threshold of this run was found by, if it was just found."""
 
     def run(self) -> Outcome:
@@ -167,8 +167,8 @@ class _Session:
     def _run(self) -> Outcome:
         job, store, ledger = self.resolved.job, self.store, Ledger(self.store)
         ledger.claim(job.fingerprint, self.resolved.content)
-        if self.pilot is not None and job.doubt is not None:
-            write_pilot(store, self.pilot, job.doubt.threshold)
+        if self.found is not None and job.doubt is not None:
+            write_pilot(store, self.found, job.doubt.threshold)
         for name, scene in job.scenes.items():
             if scene.priority is not None:
                 write_priority(store, name, scene.priority)

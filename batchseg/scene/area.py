@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from batchseg.scene.georef import Georef
 from batchseg.scene.place import NDArrayF, area_reason, corners_m
-from tiling.grid import cells
+from tiling.grid import Grid, cells
 from tiling.span import Span, Window
 
-__all__ = ["area_reason", "class_area_km2", "gsd_m", "pixel_area_range", "valid_area_km2"]
+__all__ = ["area_reason", "class_area_km2", "gross_area_km2", "gsd_m", "pixel_area_range", "valid_area_km2"]
 
 BLOCK_PX = 32
 BLOCK_M = 100_000.0
@@ -82,6 +82,18 @@ def pixel_areas_m2(georef: Georef, window: Window, block_px: int) -> NDArrayF:
     falling, rising = corners[1:, 1:] - corners[:-1, :-1], corners[1:, :-1] - corners[:-1, 1:]
     areas_m2: NDArrayF = np.linalg.norm(np.cross(falling, rising), axis=-1) / 2
     return areas_m2 / block_px**2
+
+
+def gross_area_km2(georef: Georef) -> float | None:
+    """Of the whole grid, valid or not."""
+    if area_reason(georef) is not None:
+        return None
+    whole = Window.of(0, georef.height_px, 0, georef.width_px)
+    block_px = max(32, -(-max(whole.shape) // 256))
+    grid = Grid(whole.shape, block_px)
+    areas_m2 = pixel_areas_m2(georef, whole, block_px)
+    total_m2 = sum(areas_m2[row, col] * grid.window(row, col).num_px for row, col in grid)
+    return float(total_m2) / 1e6 if np.isfinite(total_m2) else None
 
 
 def _block_px(georef: Georef) -> int:

@@ -170,10 +170,17 @@ def _damage_log() -> _DamageLog:
     return log
 
 
-def open_raster(url: str) -> Any:
-    """A dataset to be closed by the caller, inside `gdal()`. A raster without a place on the ground is no surprise."""
+@contextmanager
+def unplaced() -> Iterator[None]:
+    """Where rasters without a place on the ground are no surprise; one thread at a time, as filters belong to all."""
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
+
+
+def open_raster(url: str) -> Any:
+    """A dataset to be closed by the caller, inside `gdal()`."""
+    with unplaced():
         return rasterio.open(gdal_path(url))
 
 

@@ -39,9 +39,9 @@ from batchseg.runs import driver, session
 from batchseg.runs.drive import Stop
 from batchseg.runs.job import Job
 from batchseg.runs.place import chunks_in_box
-from batchseg.runs.pool import LocalPool, Pool
+from batchseg.runs.pool import DEPTH, LocalPool, Pool
 from batchseg.runs.resolve import resolve
-from batchseg.runs.session import DEPTH, Options, Outcome, run
+from batchseg.runs.session import Options, Outcome, run
 from batchseg.runs.worker import Worker, WorkerSpec
 from batchseg.store import LocalStore
 from tests.batchseg.scene_rasters import UTM, noise, write

@@ -127,6 +127,10 @@ REFUSED = {
     BASE + "budget: {heavy_share: 0.1}\n": "a budget spends on tiles that the bulk model is not sure of",
     BASE + "route: {priority: [{uncertain: {above: 0.1}}]}\nbudget: {heavy_share: 0.1}\n": "say the same thing twice",
     BASE + "route: {priority: [uncertain]}\nbudget: {heavy_share: 2}\n": "budget: heavy_share: this is no share",
+    BASE + "route: {priority: [uncertain]}\nbudget: {}\n": "a budget is one amount; expected one of heavy_share",
+    BASE + "route: {priority: [uncertain]}\nbudget: {usd: 3, heavy_share: 0.1}\n": "got heavy_share, usd",
+    BASE + "route: {priority: [uncertain]}\nbudget: {usd: 0}\n": "budget: usd: this is no amount of money; got 0",
+    BASE + "route: {priority: [uncertain]}\nbudget: {usd_per_km2: .nan}\n": "usd_per_km2: this is no amount of money",
     # missing keys
     "": "`scenes` is missing. Add a line `scenes: …` (rasters",
     "output: out\nmodels: {bulk: x}\n": "`scenes` is missing",

@@ -122,8 +122,8 @@ def test_a_chunk_that_kills_every_worker_is_given_up_alone(at: Nodes, tmp_path: 
 def poisoned_in_process(folder: Path) -> Workplace:
     """The same scenes in this process, where the poison raises instead of killing."""
     from batchseg.engine.segment import Model
-    from batchseg.runs.pool import LocalPool
-    from batchseg.runs.session import DEPTH, run
+    from batchseg.runs.pool import DEPTH, LocalPool
+    from batchseg.runs.session import run
     from batchseg.runs.worker import Worker, WorkerSpec
 
     def models(job, spec):

@@ -237,6 +237,32 @@ def test_plan_writes_nothing_and_says_what_it_takes(
     assert re.search(r"to do +0 chunks", told)
 
 
+def test_plan_with_a_pilot_shows_a_curve(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for tier, width in (("bulk", 8), ("heavy", 16)):
+        write_random(
+            folder / tier,
+            gsd_m=(0.1, 50.0),
+            halo_px=8,
+            architecture={"kind": "bulknet", "width": width},
+            numerics=on_cpu(backend="torch", precision="float32", batch=3, threads=1),
+        )
+    models = {tier: str(folder / tier) for tier in ("bulk", "heavy")}
+    recipe = write_recipe(folder, models=models, route={"priority": ["uncertain"]}, budget={"heavy_share": 0.5})
+    before = contents(folder)
+    assert main(["plan", recipe, "--pilot"]) == 0
+    assert contents(folder) == before
+    told = capsys.readouterr().out
+    assert re.search(r"pilot +15 tiles, 0.0% of them priority", told)
+    assert re.search(r"heavy +uncertain from +\$ a km² +\$ in all +agrees", told)
+    assert re.search(r"^ +0.0% +never +\$\S+ +\$\S+ +0\.\d+$", told, re.MULTILINE)
+    assert re.search(r"^ +100.0% +0.0000 +\$\S+ +\$\S+ +1.0000$", told, re.MULTILINE)
+    assert told.count("<- this recipe") == 1
+    assert main(["plan", recipe, "--pilot", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["num_to_do"] == 6
+    assert found["pilot"]["curve"][-1]["agreement"] == 1.0
+
+
 def test_status_of_a_finished_run(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", str(finished / "out")]) == 0
     told = capsys.readouterr().out
