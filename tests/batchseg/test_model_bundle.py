@@ -213,9 +213,10 @@ def test_what_is_shipped_is_whole_and_small() -> None:
         content = json.loads((one.folder / "item.json").read_text())
         assert problems_of(content) == []
         assert one.contract.name == one.folder.name
-        assert set(one.contract.numerics) == {"cpu", "cuda"}
+        eight_bits = "quantized" in one.contract.architecture
+        assert set(one.contract.numerics) == ({"cpu"} if eight_bits else {"cpu", "cuda"})
         assert (one.folder / "README.md").exists()
-    assert sum(path.stat().st_size for one in shipped for path in one.folder.iterdir()) < 12e6
+    assert sum(path.stat().st_size for one in shipped for path in one.folder.iterdir()) < 30e6
 
 
 def test_random_weights_make_a_bundle(tmp_path: Path) -> None:
