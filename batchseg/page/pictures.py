@@ -68,7 +68,7 @@ def classes_png(codes_HW: NDArray[Any], palette: Mapping[int, RGB]) -> str:
     table = np.zeros((int(np.iinfo(codes_HW.dtype).max) + 1, 4), np.uint8)
     for code, rgb in palette.items():
         table[code] = (*rgb, 255)
-    return _uri(table[codes_HW].transpose(2, 0, 1), "PNG")
+    return _coloured(codes_HW, table)
 
 
 def confidence_png(codes_HW: NDArray[np.uint8]) -> str:
@@ -77,7 +77,14 @@ def confidence_png(codes_HW: NDArray[np.uint8]) -> str:
     for part in range(3):
         table[:255, part] = np.interp(np.arange(255), stops, [rgb[part] for rgb in RAMP]).round()
     table[:255, 3] = 255
-    return _uri(table[codes_HW].transpose(2, 0, 1), "PNG")
+    return _coloured(codes_HW, table)
+
+
+def _coloured(codes_HW: NDArray[Any], table: NDArray[np.uint8]) -> str:
+    """With a palette where codes are bytes: a tenth of the time, and half of the size."""
+    if len(table) > 256:
+        return _uri(table[codes_HW].transpose(2, 0, 1), "PNG")
+    return _uri(codes_HW[np.newaxis], "PNG", {code: tuple(map(int, rgba)) for code, rgba in enumerate(table)})
 
 
 def scene_jpeg(url: str, bands: Sequence[int], shape_px: tuple[int, int], window: Window | None = None) -> str | None:
@@ -119,11 +126,13 @@ def _stretched(values_BHW: NDArray[np.float64]) -> NDArray[np.uint8]:
     return bytes_BHW if len(bytes_BHW) == 3 else np.repeat(bytes_BHW[:1], 3, axis=0)
 
 
-def _uri(pixels_BHW: NDArray[np.uint8], driver: str) -> str:
+def _uri(pixels_BHW: NDArray[np.uint8], driver: str, palette: Mapping[int, tuple[int, ...]] | None = None) -> str:
     bands, height, width = pixels_BHW.shape
     profile = {"driver": driver, "dtype": "uint8", "count": bands, "height": height, "width": width}
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:
         with memory.open(**profile) as file:
             file.write(pixels_BHW)
+            if palette is not None:
+                file.write_colormap(1, palette)
         content = bytes(memory.read())
     return f"data:image/{driver.lower()};base64,{base64.b64encode(content).decode()}"

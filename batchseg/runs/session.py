@@ -98,8 +98,7 @@ def run(
     where = Where(in_process=open_pool is None, one_machine=options.one_machine)
     resolved, found = settled(resolved, fleet, store, where=where, models=options.open_models)
     Ledger(store).check(resolved.fingerprint, resolved.content)
-    # geopandas takes longer to import than a small scene to segment: behind the claim, not after the last chunk.
-    Thread(target=import_module, args=("batchseg.runs.table",), daemon=True).start()
+    Thread(target=_import_reports, daemon=True).start()
     driver = Driver(store)
     with refusals(store), ExitStack() as stack:
         driver.claim()
@@ -107,6 +106,13 @@ def run(
         pulse = stack.enter_context(Pulse(driver.beat, every_s=BEAT_S))
         session = _Session(resolved, store, fleet, open_pool or local_pool, options, driver, pulse.check, found)
         return session.run()
+
+
+def _import_reports() -> None:
+    """Geopandas takes longer to import than a small scene to segment: behind the claim, not after the last chunk."""
+    for module in ("table", "stac"):
+        import_module(f"batchseg.runs.{module}")
+    import_module("batchseg.page.report")
 
 
 def check_fleet(fleet: Fleet, job: Job, *, in_process: bool) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rasterio.io import MemoryFile
 
 from batchseg.page import pictures
-from batchseg.page.pictures import scene_jpeg
+from batchseg.page.pictures import classes_png, scene_jpeg
 from tests.batchseg.scene_rasters import noise, write
 from tiling.span import Window
 
@@ -40,3 +43,17 @@ def test_a_large_scene_without_overviews_is_not_read_whole_for_its_picture(
     monkeypatch.setattr(pictures, "_SLOW_PX", 255 * 255)
     assert scene_jpeg(str(scene), (1, 2, 3), (64, 64)) is None
     assert scene_jpeg(str(scene), (1, 2, 3), (64, 64), Window.of(0, 64, 0, 64)) is not None
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_codes_have_their_colours_and_all_others_are_transparent(dtype: str) -> None:
+    codes_HW = np.array([[0, 1, 2], [7, 200, 255]], dtype)
+    png = base64.b64decode(classes_png(codes_HW, {0: (10, 20, 30), 7: (1, 2, 3), 200: (255, 0, 9)}).partition(",")[2])
+    with MemoryFile(png) as memory, memory.open() as file:
+        if dtype == "uint8":
+            colours = file.colormap(1)
+            found = [[colours[code] for code in row] for row in file.read(1)]
+        else:
+            found = [list(map(tuple, row)) for row in file.read().transpose(1, 2, 0).tolist()]
+    none = (0, 0, 0, 0)
+    assert found == [[(10, 20, 30, 255), none, none], [(1, 2, 3, 255), (255, 0, 9, 255), none]]
