@@ -33,7 +33,7 @@ def main(args: argparse.Namespace) -> int:
     (first, _), (second, _) = opened(args.first), opened(args.second)
     plans = read_plan(first), read_plan(second)
     folder = args.to or _beside(args.second)
-    found, blocks = compare(first, second, labels_of(args.labels, list(plans[0].scenes)) if args.labels else {})
+    found, blocks = compare(first, second, labels_of(args, list(plans[0].scenes)) if args.labels else {})
     folder.mkdir(parents=True, exist_ok=True)
     crops = [block for block in blocks[:NUM_CROPS] if block.agreeing_px < block.both_px]
     for number, block in enumerate(crops, start=1):

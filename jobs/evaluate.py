@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batchseg.recipe import LabelPolygons
 
 HELP = "score a run's output against reference labels; no model runs"
 
@@ -21,8 +24,11 @@ def add_labels_argument(parser: argparse.ArgumentParser, *, required: bool) -> N
         nargs="+",
         required=required,
         default=[],
-        help="a reference raster on the scene's grid; with several scenes, SCENE=FILE for each that has one",
+        help="a raster on the scene's grid, or polygons; with several scenes, SCENE=FILE for each that has one",
     )
+    parser.add_argument("--class", dest="class_", metavar="FIELD", default="class", help="polygons: their class")
+    parser.add_argument("--all", dest="all_", metavar="CLASS", help="polygons: the class of all of them")
+    parser.add_argument("--outside", metavar="CLASS", help="polygons: the class of the ground outside of them")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -31,15 +37,26 @@ def main(args: argparse.Namespace) -> int:
     from jobs.folder import opened  # noqa: PLC0415
 
     store, _ = opened(args.output)
-    found = evaluate(store, labels_of(args.labels, list(read_plan(store).scenes)))
+    found = evaluate(store, labels_of(args, list(read_plan(store).scenes)))
     for line in lines(found):
         print(line)
     print(f"{args.output}/{EVALUATION_KEY}")
     return 0
 
 
-def labels_of(given: list[str], scenes: list[str]) -> dict[str, str]:
+def labels_of(args: argparse.Namespace, scenes: list[str]) -> dict[str, str | LabelPolygons]:
     """Which reference is whose."""
+    from batchseg.recipe import LabelPolygons  # noqa: PLC0415 - --help must not wait for it
+    from batchseg.scene.labelpolygons import is_vector  # noqa: PLC0415
+
+    drawn = {"class_": args.class_, "all_": args.all_, "outside": args.outside}
+    return {
+        scene: LabelPolygons(polygons=url, **drawn) if is_vector(url) else url
+        for scene, url in files_of(args.labels, scenes).items()
+    }
+
+
+def files_of(given: list[str], scenes: list[str]) -> dict[str, str]:
     from batchseg.errors import RecipeError  # noqa: PLC0415
 
     named = [text for text in given if "=" in text and "/" not in text.partition("=")[0]]

@@ -2,12 +2,24 @@
 
 from batchseg.recipe.fleet import Fleet, Patience, PoolSpec, Retries
 from batchseg.recipe.load import load_fleet, load_recipe
-from batchseg.recipe.recipe import Budget, ByUncertainty, Models, NodataSpec, Priority, Recipe, Route, Tiling, Uncertain
+from batchseg.recipe.recipe import (
+    Budget,
+    ByUncertainty,
+    LabelPolygons,
+    Models,
+    NodataSpec,
+    Priority,
+    Recipe,
+    Route,
+    Tiling,
+    Uncertain,
+)
 
 __all__ = [
     "Budget",
     "ByUncertainty",
     "Fleet",
+    "LabelPolygons",
     "Models",
     "NodataSpec",
     "Patience",

@@ -194,6 +194,19 @@ class NodataSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LabelPolygons:
+    """A reference that is drawn; a vector file's name alone means these defaults."""
+
+    polygons: str = setting(doc="vector file or URL; pixels whose centre is inside a polygon have its class")
+    class_: str = setting("class", key="class", doc="attribute with each polygon's class, by id or by name")
+    all_: str | int | None = setting(None, key="all", doc="the class of all polygons, instead of an attribute")
+    outside: str | int | None = setting(
+        None, doc="class of the ground outside of all polygons; default: it is unlabelled"
+    )
+    where: str | None = setting(None, doc="attribute filter on the polygons, as in SQL")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     scenes: tuple[str, ...] = setting(doc="rasters: files, URLs or globs; anything rasterio opens")
     output: str = setting(doc="folder for everything that the run writes; resuming is the same command again")
@@ -203,8 +216,8 @@ class Recipe:
     budget: Budget | None = setting(
         None, doc="how many tiles `uncertain` may send to the heavy model; without it, those above its threshold"
     )
-    labels: tuple[str | None, ...] = setting(
-        (), doc="a reference raster a scene, in the scenes' order, for IoU; null for none"
+    labels: tuple[str | LabelPolygons | None, ...] = setting(
+        (), doc="a reference a scene, in the scenes' order, for IoU: a raster on its grid, or polygons; null for none"
     )
     aoi: str | None = setting(None, doc="vector file: only this ground is predicted, the rest is nodata")
     bands: tuple[int | str, ...] | None = setting(

@@ -19,6 +19,7 @@ from batchseg.errors import InputError
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import StoredObject
 from batchseg.output.mask import Mask, read_stored
+from batchseg.recipe import LabelPolygons
 from batchseg.runs.accuracy import Labels, class_index
 from batchseg.runs.evaluate import labels_mask, open_labels
 from batchseg.runs.planfile import PlanFile, read_plan
@@ -87,7 +88,9 @@ class StoredLabels:
         return found
 
 
-def compare(first: Store, second: Store, labels_of: Mapping[str, str]) -> tuple[dict[str, Any], list[Block]]:
+def compare(
+    first: Store, second: Store, labels_of: Mapping[str, str | LabelPolygons]
+) -> tuple[dict[str, Any], list[Block]]:
     """The numbers of a comparison, and its blocks, those that differ most at the front."""
     plans = read_plan(first), read_plan(second)
     scenes = common_scenes(*plans)

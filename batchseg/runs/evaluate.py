@@ -18,17 +18,19 @@ from batchseg.ledger.ledger import Ledger, record_key
 from batchseg.ledger.records import Record
 from batchseg.output.layer import Layer
 from batchseg.output.mask import Mask, read_chunk
-from batchseg.runs.accuracy import agree, class_index, spread
+from batchseg.recipe import LabelPolygons
+from batchseg.recipe.build import plain
+from batchseg.runs.accuracy import Labels, agree, class_index, spread
 from batchseg.runs.planfile import PlanFile, read_plan
 from batchseg.runs.priority import read_priority
+from batchseg.runs.reference import open_reference, source_of
 from batchseg.runs.report import accuracy_of
-from batchseg.scene.labels import LabelSource, labels_on_grid
 from batchseg.store import Store
 
 EVALUATION_KEY = "evaluation.json"
 
 
-def evaluate(store: Store, labels_of: Mapping[str, str]) -> dict[str, Any]:
+def evaluate(store: Store, labels_of: Mapping[str, str | LabelPolygons]) -> dict[str, Any]:
     """Accuracy of each scene with a reference, and of all of them together; also put into evaluation.json."""
     plan = read_plan(store)
     sources = open_labels(plan, labels_of)
@@ -39,7 +41,7 @@ def evaluate(store: Store, labels_of: Mapping[str, str]) -> dict[str, Any]:
     plan = replace(plan, scenes=labelled)
     content = {
         "fingerprint": plan.fingerprint,
-        "labels": dict(labels_of),
+        "labels": plain(labels_of),
         **accuracy_of(plan, scored),
         "scenes": {name: accuracy_of(plan, [r for r in scored if r.key.scene == name]) for name in sources},
     }
@@ -47,17 +49,18 @@ def evaluate(store: Store, labels_of: Mapping[str, str]) -> dict[str, Any]:
     return content
 
 
-def open_labels(plan: PlanFile, labels_of: Mapping[str, str]) -> dict[str, LabelSource]:
+def open_labels(plan: PlanFile, labels_of: Mapping[str, str | LabelPolygons]) -> dict[str, Labels]:
     for name in labels_of:
         if name not in plan.scenes:
             raise RecipeError("the run has no such scene", where="--labels", expected=", ".join(plan.scenes), got=name)
     scenes = {name: plan.scenes[name] for name in labels_of}
     return {
-        name: LabelSource(labels_on_grid(labels_of[name], scene.georef, scene.url)) for name, scene in scenes.items()
+        name: source_of(open_reference(labels_of[name], scene.georef, scene.url, plan.classes))
+        for name, scene in scenes.items()
     }
 
 
-def _scored(store: Store, plan: PlanFile, record: Record, labels: LabelSource) -> Record:
+def _scored(store: Store, plan: PlanFile, record: Record, labels: Labels) -> Record:
     window = plan.window(record.key)
     index_HW = class_index(stored_labels(store, plan, record), plan.class_ids, plan.nodata)
     priority = read_priority(store, record.key.scene, plan.scenes[record.key.scene].georef)

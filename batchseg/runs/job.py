@@ -14,8 +14,8 @@ from batchseg.model.contract import ClassInfo
 from batchseg.output.mask import Mask
 from batchseg.output.sheet import SheetWork
 from batchseg.output.style import ClassStyle, Style
+from batchseg.runs.reference import Reference
 from batchseg.scene.header import SceneHeader
-from batchseg.scene.labels import LabelsHeader
 from batchseg.scene.nodata import NodataPolicy
 from batchseg.scene.polygons import Polygons
 from tiling.grid import Grid
@@ -45,7 +45,7 @@ class SceneJob:
     """All priority ground of the scene, for scores inside and outside of it."""
     priority_tiles: TileSet
     aoi: Polygons | None
-    labels: LabelsHeader | None
+    labels: Reference | None
 
     @property
     def shape_px(self) -> tuple[int, int]:

@@ -12,8 +12,8 @@ from batchseg.errors import BatchsegError
 from batchseg.ledger.records import Agreement, Measured, TileCounts
 from batchseg.runs.accuracy import agree, class_index
 from batchseg.runs.job import Job, SceneJob
+from batchseg.runs.reference import source_of
 from batchseg.scene.area import class_area_km2
-from batchseg.scene.labels import LabelSource
 from tiling.span import Window
 
 
@@ -58,7 +58,7 @@ def score(
     ids = tuple(c.id for c in job.classes)
     return agree(
         class_index(labels_HW, ids, job.nodata),
-        LabelSource(scene.labels),
+        source_of(scene.labels),
         window,
         ids=ids,
         nodata=job.nodata,

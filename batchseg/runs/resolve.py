@@ -18,6 +18,7 @@ from batchseg.engine.route import CERTAIN, NEVER, SCORE_TOP, Doubt
 from batchseg.engine.tiers import TIER_COLOURS, TIER_NAMES, Tier
 from batchseg.errors import BundleError, RecipeError, SceneError
 from batchseg.model.bundle import Bundle, load_bundle, read_weights
+from batchseg.model.contract import ClassInfo
 from batchseg.output.layer import Layer
 from batchseg.output.levels import sheet_side_px
 from batchseg.output.mask import Mask
@@ -27,8 +28,8 @@ from batchseg.recipe.recipe import DEFAULT_ABOVE, Budget, Recipe
 from batchseg.remote import expand, is_remote
 from batchseg.runs.fit import check_fit, common_bands, halo_of, input_rule
 from batchseg.runs.job import Job, ModelJob, SceneJob
+from batchseg.runs.reference import Reference, open_reference
 from batchseg.scene.header import SceneHeader, read_header
-from batchseg.scene.labels import LabelsHeader, read_labels_header
 from batchseg.scene.nodata import NodataPolicy, check_policy
 from batchseg.scene.polygons import Polygons, joined, read_polygons, touched_tiles
 from tiling.grid import Grid
@@ -58,7 +59,7 @@ def resolve(recipe: Recipe) -> Resolved:
     bundles = _load_bundles(recipe)
     headers = [read_header(url) for url in expand_scenes(recipe.scenes)]
     _check_names(headers)
-    labels = _labels_of(recipe, headers)
+    labels = _labels_of(recipe, headers, next(iter(bundles.values())).contract.classes)
     halos_px = {tier: halo_of(recipe, tier, bundle) for tier, bundle in bundles.items()}
     scenes: dict[str, SceneJob] = {}
     contents: dict[str, Any] = {}
@@ -185,7 +186,7 @@ def _class_list(classes: list[tuple[int, str]]) -> str:
     return ", ".join(f"{number} {name}" for number, name in classes)
 
 
-def _labels_of(recipe: Recipe, headers: Sequence[SceneHeader]) -> list[LabelsHeader | None]:
+def _labels_of(recipe: Recipe, headers: Sequence[SceneHeader], classes: Sequence[ClassInfo]) -> list[Reference | None]:
     if not recipe.labels:
         return [None] * len(headers)
     if len(recipe.labels) != len(headers):
@@ -197,11 +198,11 @@ def _labels_of(recipe: Recipe, headers: Sequence[SceneHeader]) -> list[LabelsHea
             todo="write null for a scene without one",
         )
     pairs = zip(recipe.labels, headers, strict=True)
-    return [None if url is None else read_labels_header(url, header) for url, header in pairs]
+    return [None if given is None else open_reference(given, h.georef, h.url, classes) for given, h in pairs]
 
 
 def _resolve_scene(
-    recipe: Recipe, header: SceneHeader, labels: LabelsHeader | None, bundles: dict[Tier, Bundle]
+    recipe: Recipe, header: SceneHeader, labels: Reference | None, bundles: dict[Tier, Bundle]
 ) -> tuple[SceneJob, dict[str, Any]]:
     bands = common_bands(recipe, header, bundles)
     policy = NodataPolicy(from_=recipe.nodata.from_, value=recipe.nodata.value, rule=recipe.nodata.rule)

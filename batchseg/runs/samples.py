@@ -13,11 +13,11 @@ from batchseg.errors import SceneError
 from batchseg.model.bundle import Bundle
 from batchseg.model.trial import usual_tile_px
 from batchseg.recipe.recipe import Recipe
-from batchseg.runs.accuracy import class_index
+from batchseg.runs.accuracy import Labels, class_index
 from batchseg.runs.fit import check_fit, input_rule
+from batchseg.runs.reference import open_reference, source_of
 from batchseg.scene.bands import choose_bands
 from batchseg.scene.header import read_header
-from batchseg.scene.labels import LabelSource, read_labels_header
 from batchseg.scene.nodata import NodataPolicy, check_policy
 from batchseg.scene.source import RasterSource
 from tiling.grid import Grid, Tile, tiles_of
@@ -43,8 +43,8 @@ def sample_tiles(bundle: Bundle, recipe: Recipe, count: int) -> Samples:
     check_policy(header, policy, bands)
     check_fit(recipe, header, bundle)
     source, rule = RasterSource(header, bands, policy), input_rule(recipe, header, bundle)
-    url = recipe.labels[0] if recipe.labels else None
-    labels = None if url is None else LabelSource(read_labels_header(url, header))
+    given, contract = recipe.labels[0] if recipe.labels else None, bundle.contract
+    labels = None if given is None else source_of(open_reference(given, header.georef, header.url, contract.classes))
     shape_px, halo_px = (header.georef.height_px, header.georef.width_px), bundle.contract.halo_px
     core_px = usual_tile_px(bundle.contract) - 2 * halo_px
     inputs, judged, references = [], [], []
@@ -65,7 +65,7 @@ def sample_tiles(bundle: Bundle, recipe: Recipe, count: int) -> Samples:
     return Samples(np.stack(inputs), np.stack(judged), np.stack(references) if references else None)
 
 
-def _reference(bundle: Bundle, labels: LabelSource, tile: Tile, want: Window, owned: Any) -> NDArray[np.uint8]:
+def _reference(bundle: Bundle, labels: Labels, tile: Tile, want: Window, owned: Any) -> NDArray[np.uint8]:
     ids = tuple(c.id for c in bundle.contract.classes)
     raw_HW, labelled_HW = labels.read(tile.owned)
     reference_HW = np.full(want.shape, len(ids), np.uint8)

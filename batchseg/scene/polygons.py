@@ -103,7 +103,8 @@ def read_polygons(url: str, *, where: str | None = None, georef: Georef) -> Poly
         georef: The scene's.
     """
     # Brings pandas, which costs a second: the planner pays it, a worker that only draws does not.
-    from batchseg.scene.vectors import read_polygonal, to_pixels  # noqa: PLC0415
+    from batchseg.scene.projected import to_pixels  # noqa: PLC0415
+    from batchseg.scene.vectors import read_polygonal  # noqa: PLC0415
 
     drawn, crs = read_polygonal(url, where)
     return polygons_of(to_pixels(url, drawn, crs, georef), (georef.height_px, georef.width_px))

@@ -1,0 +1,162 @@
+"""From the coordinates of a vector file to the pixels of one scene."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pyproj
+import shapely
+from numpy.typing import NDArray
+from pyproj.exceptions import CRSError, ProjError
+
+from batchseg.errors import RecipeError
+from batchseg.scene.georef import Georef
+from batchseg.scene.polygons import Geometries, polygonal_parts
+
+ToPx = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+_TOLERANCE_PX = 0.125
+"""How far a reprojected straight edge may run from the true curve."""
+_MAX_SPLITS = 14
+
+
+def to_pixels(url: str, polygons: Geometries, crs: pyproj.CRS, georef: Georef) -> Geometries:
+    """The parts of polygons near the scene, in pixels: x = column, y = row.
+
+    An edge is straight in the system that it was drawn in, so it gets more points where the scene's bends it.
+    """
+    if georef.crs_wkt is None or georef.transform is None:
+        raise RecipeError(
+            "polygons need a scene with a coordinate system and a transform",
+            where=url,
+            got="neither" if georef.crs_wkt is None and georef.transform is None else "only one of them",
+            todo="warp the scene to a grid first, or drop the polygons",
+        )
+    scene_crs = pyproj.CRS(georef.crs_wkt)
+    try:
+        forward = pyproj.Transformer.from_crs(crs.to_2d(), scene_crs.to_2d(), always_xy=True)
+        backward = pyproj.Transformer.from_crs(scene_crs.to_2d(), crs.to_2d(), always_xy=True)
+    except (CRSError, ProjError) as error:
+        raise RecipeError(
+            "no way from its coordinates to the scene's", where=url, got=" ".join(str(error).split())
+        ) from error
+    to_px = _to_px(forward, georef.transform)
+    with np.errstate(all="ignore"):
+        near = clip(polygons, _boxes(georef, backward, geographic=crs.is_geographic))
+    if not crs.equals(scene_crs, ignore_axis_order=True):
+        near = _densified(near, to_px)
+    projected = shapely.transform(near, to_px)
+    if not np.isfinite(shapely.get_coordinates(projected)).all():
+        raise RecipeError("a polygon near the scene reaches where the scene's coordinates end", where=url)
+    with np.errstate(all="ignore"):
+        pixel_space = polygonal_parts(shapely.make_valid(projected))
+    if not scene_crs.is_geographic:
+        return pixel_space
+    return _all_turns(pixel_space, georef.transform, math.tau / scene_crs.axis_info[0].unit_conversion_factor)
+
+
+def _all_turns(pixel_space: Geometries, transform: tuple[float, ...], turn: float) -> Geometries:
+    """The same ground one turn of the Earth to the left and to the right: longitudes may run from 0 to 360."""
+    a, b, _, d, e, _ = transform
+    turn_px = np.array([e, -d]) * turn / (a * e - b * d)
+    turns = [shapely.transform(pixel_space, functools.partial(np.add, turns * turn_px)) for turns in (-1, 0, 1)]
+    return np.concatenate(turns)
+
+
+def _to_px(forward: pyproj.Transformer, transform: tuple[float, ...]) -> ToPx:
+    a, b, c, d, e, f = transform
+    scale = a * e - b * d
+
+    def to_px(xy_N2: NDArray[np.float64]) -> NDArray[np.float64]:
+        x, y = forward.transform(xy_N2[:, 0], xy_N2[:, 1])
+        x, y = np.asarray(x) - c, np.asarray(y) - f
+        return np.stack([(e * x - b * y) / scale, (a * y - d * x) / scale], axis=1)
+
+    return to_px
+
+
+def _boxes(
+    georef: Georef, backward: pyproj.Transformer, *, geographic: bool
+) -> list[tuple[float, float, float, float]]:
+    """The scene's extent in the polygons' system, with room around it; two boxes where it crosses the antimeridian.
+
+    Far from the scene a projection may fold or end, so only what is near is ever projected.
+    """
+    assert georef.transform is not None
+    a, b, c, d, e, f = georef.transform
+    cols, rows = np.meshgrid(np.linspace(0, georef.width_px, 65), np.linspace(0, georef.height_px, 65))
+    x, y = backward.transform(a * cols + b * rows + c, d * cols + e * rows + f)
+    known = np.isfinite(x) & np.isfinite(y)
+    x, y = np.asarray(x)[known], np.asarray(y)[known]
+    if not len(x):
+        return []
+    low, high = float(y.min()), float(y.max())
+    margin = 0.05 * max(high - low, 1e-9)
+    spans = _longitudes(x) if geographic else [(float(x.min()), float(x.max()))]
+    if geographic:
+        # The file may count from 0 to 360, or run on beyond 180.
+        spans = [(left + turn, right + turn) for left, right in spans for turn in (-360, 0, 360)]
+    return [
+        (left - margin - 0.05 * (right - left), low - margin, right + margin + 0.05 * (right - left), high + margin)
+        for left, right in spans
+    ]
+
+
+def _longitudes(lon: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """The shortest arcs that hold all longitudes: the widest gap between them is outside."""
+    ordered = np.unique(np.mod(lon + 180, 360) - 180)
+    gaps = np.diff(ordered)
+    if not len(gaps) or gaps.max() <= ordered[0] + 360 - ordered[-1]:
+        return [(float(ordered[0]), float(ordered[-1]))]
+    widest = int(gaps.argmax())
+    return [(float(ordered[widest + 1]), 180.0), (-180.0, float(ordered[widest]))]
+
+
+def clip(polygons: Geometries, boxes: list[tuple[float, float, float, float]]) -> Geometries:
+    low_N2, high_N2 = np.split(shapely.bounds(polygons), 2, axis=1)
+    kept: list[Geometries] = []
+    for box in boxes:
+        inside = ((low_N2 >= box[:2]) & (high_N2 <= box[2:])).all(axis=1)
+        cut = ((low_N2 <= box[2:]) & (high_N2 >= box[:2])).all(axis=1) & ~inside
+        kept += [polygons[inside], shapely.intersection(polygons[cut], shapely.box(*box))]
+    return polygonal_parts(np.concatenate(kept)) if kept else np.array([], dtype=object)
+
+
+def _densified(polygons: Geometries, to_px: ToPx) -> Geometries:
+    """The polygons with points added until each edge, projected, is straight to an eighth of a pixel."""
+    xy_N2, owner_N = shapely.get_coordinates(polygons, return_index=True)
+    bent = _bent(xy_N2, to_px) & (owner_N[1:] == owner_N[:-1])
+    # Most layers are of small things, such as roofs, of which none is bent.
+    for number in np.unique(owner_N[1:][bent]):
+        outer, *holes = (
+            _densified_ring(shapely.get_coordinates(ring), to_px)
+            for ring in (polygons[number].exterior, *polygons[number].interiors)
+        )
+        polygons[number] = shapely.Polygon(outer, holes)
+    return polygons
+
+
+def _densified_ring(xy_N2: NDArray[np.float64], to_px: ToPx) -> NDArray[np.float64]:
+    for _ in range(_MAX_SPLITS):
+        bent = _bent(xy_N2, to_px)
+        if not bent.any():
+            break
+        middles = (xy_N2[:-1] + xy_N2[1:])[bent] / 2
+        xy_N2 = np.insert(xy_N2, np.flatnonzero(bent) + 1, middles, axis=0)
+    return xy_N2
+
+
+def _bent(xy_N2: NDArray[np.float64], to_px: ToPx) -> NDArray[np.bool_]:
+    """Edges that run too far from where their ends, projected, say they run."""
+    start, step = xy_N2[:-1], np.diff(xy_N2, axis=0)
+    bent = np.zeros(len(step), bool)
+    # Between two polygons, which is no edge, the projection may end.
+    with np.errstate(invalid="ignore"):
+        ends_px = to_px(xy_N2)
+        for part in (0.25, 0.5, 0.75):
+            straight_px = ends_px[:-1] + part * np.diff(ends_px, axis=0)
+            bent |= np.hypot(*(to_px(start + part * step) - straight_px).T) > _TOLERANCE_PX
+    return bent

@@ -1,0 +1,114 @@
+"""References that are drawn: the same scores as the raster that they are drawn into, and clear errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import geopandas
+import numpy as np
+import pytest
+import shapely
+from rasterio.features import rasterize
+from rasterio.transform import Affine
+
+from batchseg.errors import RecipeError
+from batchseg.recipe import LabelPolygons
+from batchseg.runs.evaluate import evaluate
+from batchseg.store import LocalStore
+from jobs.cli import main as batchseg
+from tests.batchseg.test_route import tiling
+from tests.runs import UTM, Workplace, noise, write_scene
+
+SHAPES = [shapely.box(10.3, 5.2, 60.1, 70.7), shapely.Point(90, 50).buffer(33.3), shapely.box(70, 80, 125.5, 99)]
+NAMES = ["class 1", "CLASS 3", "class 1"]
+ACCURACY = ("iou", "miou", "fwiou", "confusion", "scored_px", "by_tier")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workplace:
+    return Workplace.of(tmp_path, noise(100, 130))
+
+
+def drawn(place: Workplace, values: list[Any], name: str = "labels.gpkg", **changes: Any) -> str:
+    """The shapes, in degrees: the scene's system is another one."""
+    on_earth = [shapely.affinity.affine_transform(s, [1, 0, 0, -1, 500_000, 5_000_000]) for s in SHAPES]
+    frame = geopandas.GeoDataFrame({"kind": values, **changes}, geometry=on_earth, crs=UTM).to_crs("EPSG:4326")
+    frame.to_file(place.folder / name)
+    return str(place.folder / name)
+
+
+def as_raster(place: Workplace, ids: list[int], outside: int = 255) -> str:
+    """Pixels of two classes at once are nobody's."""
+    values_HW = np.full((100, 130), outside, np.uint8)
+    layers = {}
+    for shape, class_id in zip(SHAPES, ids, strict=True):
+        inside_HW = rasterize([shape], (100, 130), transform=Affine.identity()) == 1
+        layers[class_id] = layers.get(class_id, False) | inside_HW
+    for class_id, inside_HW in layers.items():
+        values_HW[inside_HW] = class_id
+    values_HW[sum(inside_HW.astype(int) for inside_HW in layers.values()) > 1] = 255
+    return write_scene(place.folder / f"labels{outside}.tif", values_HW[None])
+
+
+@pytest.mark.filterwarnings("ignore:.*identity")
+@pytest.mark.parametrize("outside", [None, "class 0"])
+@pytest.mark.parametrize("chunk", [16, 144])
+def test_polygons_score_like_the_raster_that_they_are(place: Workplace, chunk: int, outside: str | None) -> None:
+    raster = as_raster(place, [1, 3, 1], 255 if outside is None else 0)
+    given = LabelPolygons(polygons=drawn(place, NAMES), class_="kind", outside=outside)
+    during = place.run(labels=(given,), tiling=tiling(chunk)).metrics
+    known = place.run(labels=(raster,), tiling=tiling(chunk), output=str(place.folder / "known")).metrics
+    assert {key: during[key] for key in ACCURACY} == {key: known[key] for key in ACCURACY}
+    assert during["scored_px"] > 0
+    after = evaluate(LocalStore(place.output, durable=False), {"scene0": given})
+    assert {key: after[key] for key in ACCURACY} == {key: known[key] for key in ACCURACY}
+
+
+def test_ids_as_numbers_and_a_file_whose_name_says_all(place: Workplace) -> None:
+    names = place.run(labels=(LabelPolygons(polygons=drawn(place, NAMES), class_="kind"),)).metrics
+    by_id = drawn(place, ["", "", ""], "ids.geojson", **{"class": [1, 3, 1]})
+    assert place.run(labels=(by_id,)).metrics["confusion"] == names["confusion"]
+    text = drawn(place, ["1", "3", "class 1"], "texts.gpkg")
+    again = place.run(labels=(LabelPolygons(polygons=text, class_="kind"),)).metrics
+    assert again["confusion"] == names["confusion"]
+
+
+def test_one_class_for_all_polygons_that_pass(place: Workplace) -> None:
+    given = LabelPolygons(polygons=drawn(place, ["a", "b", "a"]), all_="class 2", where="kind = 'a'", outside=4)
+    rows = np.array(place.run(labels=(given,)).metrics["confusion"]).sum(1)
+    assert rows[2] > 0
+    assert rows[[0, 1, 3]].sum() == 0
+    assert rows.sum() == 100 * 130
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "the polygons have no such attribute; expected kind, got class"),
+        ({"class_": "kind"}, r"labels\.gpkg: kind: this is no class of the models; expected 0 class 0, .* got 'barn'"),
+        ({"all_": "barn"}, "labels.gpkg: all: this is no class"),
+        ({"all_": 1, "outside": 7}, "labels.gpkg: outside: this is no class .* got 7"),
+        ({"all_": 1, "where": "nothing = 1"}, "the attribute filter cannot be used"),
+        ({"polygons": "nowhere.gpkg"}, "nowhere.gpkg: no such file"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(place: Workplace, changes: dict[str, Any], message: str) -> None:
+    given = LabelPolygons(**({"polygons": drawn(place, ["class 1", "barn", "class 1"])} | changes))
+    with pytest.raises(RecipeError, match=message):
+        place.run(labels=(given,))
+    assert not place.output.exists()
+
+
+def test_a_polygon_without_a_class_is_refused(place: Workplace) -> None:
+    with pytest.raises(RecipeError, match=r"this is no class of the models; .* got None"):
+        place.run(labels=(LabelPolygons(polygons=drawn(place, ["class 1", None, "class 1"]), class_="kind"),))
+
+
+def test_the_command(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    place.run()
+    path = drawn(place, NAMES)
+    assert batchseg(["evaluate", str(place.output), "--labels", path, "--class", "kind", "--outside", "class 0"]) == 0
+    assert "over 0.01 Mpx" in capsys.readouterr().out
+    assert batchseg(["evaluate", str(place.output), "--labels", path]) == 2
+    assert "no such attribute" in capsys.readouterr().err
