@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -17,10 +18,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
+from batchseg.ledger.keys import ChunkKey, TaskKey
+from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Attempt, Measured, Record, StoredObject, TileCounts
+from batchseg.ledger.segments import FOLDER, SEGMENT_RECORDS, write_segment
+from batchseg.recipe import Models, Recipe
+from batchseg.runs.backlog import backlog
 from batchseg.runs.events import Assign, TaskDone, WorkerReady
+from batchseg.runs.job import Job
+from batchseg.runs.resolve import resolve
 from batchseg.runs.runstate import RunState
+from batchseg.store import LocalStore, digest_of
+from batchseg.synth import write_scene
 
 LIMITS = {"plan_s": 60, "plan_gb": 1.5, "decision_us": 50, "driver_ms_a_chunk": 3, "resume_s": 60}
 
@@ -30,13 +39,13 @@ def keys_of(num: int) -> list[ChunkKey]:
     return [ChunkKey("scene", number // side, number % side) for number in range(num)]
 
 
-def record_of(key: ChunkKey, number: int = 1) -> Record:
+def record_of(key: ChunkKey, number: int = 1, *, fingerprint: str = "f" * 32) -> Record:
     return Record(
         key=key,
-        fingerprint="f" * 32,
+        fingerprint=fingerprint,
         kind="done",
         objects=tuple(
-            StoredObject(key=f"scene/mask.zarr/{layer}/{key.row}.{key.col}", size_bytes=123_456, digest="d" * 32)
+            StoredObject(key=f"{key.scene}/mask.zarr/{layer}/{key.row}.{key.col}", size_bytes=123_456, digest="d" * 32)
             for layer in ("labels", "confidence", "tier")
         ),
         measured=Measured(
@@ -62,11 +71,35 @@ def record_of(key: ChunkKey, number: int = 1) -> Record:
     )
 
 
+def job_of(num: int, folder: Path) -> Job:
+    """A scene of so many chunks of 4,096 px: a mosaic whose one file is stretched over all of it."""
+    side_px = math.isqrt(num) * 4096
+    write_scene(folder, size_px=512, seed=1)
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}"><Description>{name}</Description><SimpleSource>'
+        f'<SourceFilename relativeToVRT="1">scene.tif</SourceFilename><SourceBand>{band}</SourceBand>'
+        f'<SrcRect xOff="0" yOff="0" xSize="512" ySize="512"/>'
+        f'<DstRect xOff="0" yOff="0" xSize="{side_px}" ySize="{side_px}"/></SimpleSource></VRTRasterBand>'
+        for band, name in ((1, "red"), (2, "green"), (3, "blue"))
+    )
+    vrt = folder / "mosaic.vrt"
+    vrt.write_text(
+        f'<VRTDataset rasterXSize="{side_px}" rasterYSize="{side_px}"><SRS>EPSG:32633</SRS>'
+        f"<GeoTransform>400000, 0.5, 0, 5400000, 0, -0.5</GeoTransform>{bands}</VRTDataset>"
+    )
+    return resolve(Recipe(scenes=(str(vrt),), output=str(folder / "out"), models=Models(bulk="zoo:synthetic-bulk"))).job
+
+
 def bench_plan(num: int) -> dict[str, float]:
-    begun_s = time.perf_counter()
-    chunks = keys_of(num)
-    RunState.start(chunks, {SheetKey("scene", 0, 0): set(chunks)}, max_failures=3, max_preemptions=20, depth=2)
-    return {"plan_s": time.perf_counter() - begun_s, "plan_gb": peak_gb()}
+    """From the recipe to a run state that can give away work."""
+    with tempfile.TemporaryDirectory() as folder:
+        begun_s = time.perf_counter()
+        job = job_of(num, Path(folder))
+        store = LocalStore(Path(folder) / "out", durable=False)
+        todo = backlog(job, store, wanted=lambda _: True, retry_quarantined=False)
+        assert len(todo.chunks) == num
+        RunState.start(todo.chunks, todo.sheets, max_failures=3, max_preemptions=20, depth=2)
+        return {"plan_s": time.perf_counter() - begun_s, "plan_gb": peak_gb()}
 
 
 def bench_decision(num: int) -> dict[str, float]:
@@ -91,31 +124,30 @@ def bench_decision(num: int) -> dict[str, float]:
 
 def bench_resume(num: int) -> dict[str, float]:
     """Records in segments, as a driver leaves them; read, understood, and made into what is left to do."""
-    from batchseg.ledger.ledger import Ledger
-    from batchseg.ledger.segments import FOLDER, SEGMENT_RECORDS, write_segment
-    from batchseg.store import LocalStore, digest_of
-
     with tempfile.TemporaryDirectory() as folder:
-        store, keys = LocalStore(Path(folder), durable=False), keys_of(num)
+        job = job_of(num, Path(folder))
+        keys = [ChunkKey("mosaic", row, col) for row, col in job.chunk_grid("mosaic")]
+        store = LocalStore(Path(folder) / "out", durable=False)
         begun_s = time.perf_counter()
-        first = write_segment(store, 0, [record_of(key) for key in keys[:SEGMENT_RECORDS]])
+        first = write_segment(store, 0, [record_of(key, fingerprint=job.fingerprint) for key in keys[:SEGMENT_RECORDS]])
         compaction_ms = (time.perf_counter() - begun_s) * 1e3
         briefs, *lines = store.get(first).split(b"\n")[1:]
         for number in range(1, num // SEGMENT_RECORDS):
             # The same thousand under other names: writing is not what is measured here.
             moved = b"\n".join(
                 [
-                    briefs.replace(b'["scene",0,', b'["scene",%d,' % number),
+                    briefs.replace(b'["mosaic",0,', b'["mosaic",%d,' % number),
                     *(line.replace(b'"row":0,', b'"row":%d,' % number) for line in lines),
                 ]
             )
             store.put(f"{FOLDER}/{number:08d}.jsonl", digest_of(moved).encode() + b"\n" + moved)
+        del keys
         begun_s = time.perf_counter()
-        committed = Ledger(store).briefs()
-        todo = [key for key in keys if key not in committed]
-        assert not todo
+        todo = backlog(job, store, wanted=lambda _: True, retry_quarantined=False)
+        assert not todo.chunks
+        assert len(todo.committed) == num
         found = {"resume_s": time.perf_counter() - begun_s, "resume_gb": peak_gb()}
-        del committed
+        del todo
         begun_s = time.perf_counter()
         assert sum(1 for _ in Ledger(store).records()) == num
         size = sum(size for _, size in store.names("run/segments"))
