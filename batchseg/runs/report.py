@@ -79,10 +79,20 @@ def metrics(
         "mpx_per_s": _round(whole["valid_px"] / 1e6 / wall_s, 4) if wall_s else None,
         **_money(cost, whole["area_km2"]),
         "paid_usd": _round(paid_usd([*records, *sheets], stints, wall_s, plan.head_usd_per_hour)),
+        "workers": _workers(stints),
         "fingerprint": plan.fingerprint,
         "environments": environments(records),
         "quarantined": {task: list(story) for task, story in quarantined.items()},
         "scenes": scenes,
+    }
+
+
+def _workers(stints: Sequence[Stint]) -> dict[str, int]:
+    """How many there were, how many of them died at their work (of a preemption or otherwise), what they failed at."""
+    return {
+        "hired": len(stints),
+        "lost": sum(not stint.ended for stint in stints),
+        "failed_attempts": sum(len(stint.failures) for stint in stints),
     }
 
 

@@ -331,6 +331,14 @@ def told(records: Sequence[Record], sheets: Sequence[SheetRecord]) -> dict[str, 
     return metrics(plan_of("a", "b"), records, sheets, stints, quarantined=given_up, wall_s=64.0)
 
 
+def test_workers_that_died_and_what_they_failed_at_are_counted() -> None:
+    dead = replace(stint_of("spot-1", 5.0), ended=False, failures=("a/0_0, attempt 1: why",))
+    found = metrics(
+        plan_of("a"), [], [], [stint_of("spot-0", 9.0), dead, stint_of("spot-2", 9.0)], quarantined={}, wall_s=9.0
+    )
+    assert found["workers"] == {"hired": 3, "lost": 1, "failed_attempts": 1}
+
+
 @quick
 @given(ledgers(), st.randoms())
 def test_the_order_of_the_ledger_does_not_matter(ledger: tuple[list[Record], list[SheetRecord]], random: Any) -> None:
