@@ -53,6 +53,7 @@ bench: venv
 	$(BIN)/python bench/engine.py
 	$(BIN)/python bench/memory.py
 	$(BIN)/python bench/dispatch.py
+	$(BIN)/python bench/tiers.py
 	$(BIN)/python bench/models.py
 
 docs: venv
