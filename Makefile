@@ -72,8 +72,9 @@ format: venv
 test: lint
 	$(BIN)/python -m pytest -m "not real" --numprocesses auto --maxprocesses 4
 
-# QGIS and GDAL as analysts have them, and the browser that looks at reports; on Debian they install themselves.
-SYSTEM_PROGRAMS := python3-qgis gdal-bin chromium fonts-dejavu-core
+# QGIS and GDAL as analysts have them, the browser that looks at reports, and Ceph's S3 server; on Debian they install
+# themselves.
+SYSTEM_PROGRAMS := python3-qgis gdal-bin chromium fonts-dejavu-core ceph-mon ceph-osd radosgw
 
 system-programs:
 	@if command -v apt-get > /dev/null && ! dpkg -s $(SYSTEM_PROGRAMS) > /dev/null 2>&1; then \

@@ -24,14 +24,14 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from batchseg.errors import RecipeError, RefusedError, StorageError
-from batchseg.remote import asking, code_of, filesystem, in_parts, is_remote, whole
+from batchseg.remote import T, asking, code_of, filesystem, in_parts, is_remote, patiently, whole
 from batchseg.store import LocalStore, Store
 
 _EXISTS = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
@@ -72,57 +72,56 @@ class ObjectStore:
 
     def get(self, key: str) -> bytes:
         found, path = self._at(key)
-        with asking("give an object", self._where(key)):
-            content: bytes = found.cat_file(path, **whole(found))
+        content: bytes = self._ask("give an object", key, lambda: found.cat_file(path, **whole(found)))
         return content
 
     def put(self, key: str, content: bytes) -> None:
         found, path = self._at(key)
-        with asking("take an object", self._where(key)), _no_folder(self._where(key)):
-            found.pipe_file(path, content)
+        with _no_folder(self._where(key)):
+            self._ask("take an object", key, lambda: found.pipe_file(path, content))
 
     def put_new(self, key: str, content: bytes) -> bool | None:
-        """Put an object only if there is none: whether it was put; None where the server cannot tell."""
+        """Put an object only if there is none: whether it was put; None where the server cannot tell.
+
+        The answer to the put may be lost on its way, and the repetition then finds our own object: so what is there
+        is read, and the content must be such that nobody else would put the same.
+        """
         found, path = self._at(key)
-        with asking("take an object", self._where(key)), _no_folder(self._where(key)):
-            try:
-                found.pipe_file(path, content, mode="create")
-            except FileExistsError:
-                return False
-            except (OSError, NotImplementedError) as error:
-                code = code_of(error)
-                if code in _EXISTS:
-                    return False
-                if code in _UNKNOWN or isinstance(error, NotImplementedError):
-                    return None
-                raise
-        return True
+        with _no_folder(self._where(key)):
+            put = self._ask("take an object", key, lambda: _create(found, path, content))
+        if put is False:
+            with suppress(FileNotFoundError):
+                return self.get(key) == content
+        return put
 
     def put_file(self, key: str, path: Path) -> None:
         found, target = self._at(key)
-        with asking("take a file", self._where(key)), _no_folder(self._where(key)):
-            found.put_file(str(path), target, **in_parts(found))
+        with _no_folder(self._where(key)):
+            self._ask("take a file", key, lambda: found.put_file(str(path), target, **in_parts(found)))
         path.unlink()
 
     def names(self, prefix: str) -> Iterator[tuple[str, int]]:
-        found, path = self._at(prefix)
-        with asking("list objects", self._where(prefix)):
-            try:
-                listed = found.find(path, detail=True)
-            except FileNotFoundError as error:
-                if code_of(error) == "NoSuchBucket":
-                    raise
-                listed = {}
+        listed = self._ask("list objects", prefix, lambda: self._find(prefix))
         start = len(self._at("")[1]) + 1
         for name, facts in listed.items():
             # Some consoles make "folders": objects without bytes whose names end in a slash.
             if facts["type"] == "file" and not name.endswith("/"):
                 yield name[start:], int(facts["size"])
 
+    def _find(self, prefix: str) -> dict[str, Any]:
+        found, path = self._at(prefix)
+        try:
+            listed: dict[str, Any] = found.find(path, detail=True)
+        except FileNotFoundError as error:
+            if code_of(error) == "NoSuchBucket":
+                raise
+            return {}
+        return listed
+
     def delete(self, key: str) -> None:
         found, path = self._at(key)
-        with asking("delete an object", self._where(key)), suppress(FileNotFoundError):
-            found.rm_file(path)
+        with suppress(FileNotFoundError):
+            self._ask("delete an object", key, lambda: found.rm_file(path))
 
     def sweep(self, *, deep: bool = True) -> int:  # noqa: ARG002 - unfinished uploads are one listing
         """Remove what dead writers left: parts of uploads that nobody will end, and scratch files of this machine."""
@@ -168,8 +167,26 @@ class ObjectStore:
         found, root = filesystem(self.url)
         return found, f"{root}/{key}" if key else root
 
+    def _ask(self, what: str, key: str, ask: Callable[[], T]) -> T:
+        return patiently(what, self._where(key), ask)
+
     def _where(self, key: str) -> str:
         return f"{self.url.rstrip('/')}/{key}"
+
+
+def _create(found: Any, path: str, content: bytes) -> bool | None:
+    try:
+        found.pipe_file(path, content, mode="create")
+    except FileExistsError:
+        return False
+    except (OSError, NotImplementedError) as error:
+        code = code_of(error)
+        if code in _EXISTS:
+            return False
+        if code in _UNKNOWN or isinstance(error, NotImplementedError):
+            return None
+        raise
+    return True
 
 
 class _no_folder:  # noqa: N801 - reads like `suppress`

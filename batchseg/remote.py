@@ -15,20 +15,31 @@ Nothing here is ever written down: workers find the same environment, not a copy
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import random
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import fsspec
 
 from batchseg.errors import BatchsegError, InputError, RefusedError, StorageError
 
+T = TypeVar("T")
+
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 30
 """Without a byte for so long a connection is given up, and the request made again."""
-ATTEMPTS = 6
-"""A request, with a growing, random pause before each repetition: a server that says SlowDown gets half a minute."""
+ATTEMPTS = 3
+"""A request within its client, which repeats parts of uploads and pages of lists one by one. (Not botocore's standard
+mode: it keeps a budget of repetitions for all requests together, and when a busy server has used that up, the next
+fault in passing is final.)"""
+ROUNDS, PAUSE_S = 4, 1.0
+"""A whole operation, whoever the client is, with pauses of about 1, 4 and 16 s: a server that says SlowDown gets half a
+minute, and an answer that broke off is asked for again."""
+MOST_READ_TIMEOUTS = 3
+"""An operation that took so long in all is not begun again: a silent server has been waited for by then."""
 
 PART_BYTES, PARTS_AT_ONCE = 16 * 2**20, 4
 
@@ -45,11 +56,13 @@ _REFUSALS = frozenset(
         "RequestTimeTooSkewed",
         "SignatureDoesNotMatch",
         "TokenRefreshRequired",
+        "400",
         "401",
         "403",
     }
 )
-"""Answers that no repetition changes: credentials, rights, clocks, and buckets that are not there."""
+"""Answers that no repetition changes: credentials, rights, clocks, and buckets that are not there. Answers to HEAD have
+no words, only numbers; Amazon says 400 there to an expired token."""
 
 
 def is_remote(url: str) -> bool:
@@ -92,7 +105,7 @@ def filesystem(url: str) -> tuple[Any, str]:
             "no way to this kind of storage", where=url, got=str(error), todo="install it, or copy the files"
         ) from error
     if scheme == "s3":
-        found.retries = 2  # of answers that break off; what fails as a whole is repeated by botocore
+        found.retries = 1  # botocore repeats what fails as a whole, and `patiently` what breaks off
     return found, path.rstrip("/")
 
 
@@ -111,7 +124,7 @@ def _options(scheme: str) -> dict[str, Any]:
         "config_kwargs": {
             "connect_timeout": CONNECT_TIMEOUT_S,
             "read_timeout": READ_TIMEOUT_S,
-            "retries": {"mode": "standard", "total_max_attempts": ATTEMPTS},
+            "retries": {"mode": "legacy", "total_max_attempts": ATTEMPTS},
             "max_pool_connections": 32,
         },
     }
@@ -125,16 +138,42 @@ def _says_no(variable: str) -> bool:
     return os.environ.get(variable, "").upper() in ("NO", "FALSE", "OFF", "0")
 
 
+def patiently(what: str, where: str, ask: Callable[[], T]) -> T:
+    """Ask a server for something that may be asked for any number of times; what fails in passing is asked again."""
+
+    def ask_once() -> T:
+        with asking(what, where):
+            return ask()
+
+    return repeated(ask_once, StorageError, most_s=MOST_READ_TIMEOUTS * READ_TIMEOUT_S)
+
+
+def repeated(ask: Callable[[], T], passing: type[Exception], *, most_s: float) -> T:
+    """Do it again after an error that may pass, with growing pauses, but not once `most_s` have gone by."""
+    begun_s = time.monotonic()
+    for number in range(1, ROUNDS):
+        try:
+            return ask()
+        except passing:
+            if time.monotonic() - begun_s > most_s:
+                raise
+        time.sleep(PAUSE_S * 4 ** (number - 1) * random.uniform(0.5, 1.5))  # noqa: S311 - so that not all come at once
+    return ask()
+
+
 @contextmanager
 def asking(what: str, where: str) -> Iterator[None]:
-    """What a client raises inside becomes an error of ours; FileNotFoundError, which is an answer, passes."""
+    """What a client raises inside becomes an error of ours; FileNotFoundError, which is an answer, passes.
+
+    NoSuchUpload is none: so a server speaks to whoever ends an upload again because the first answer was lost.
+    """
     try:
         yield
     except BatchsegError:
         raise
     except Exception as error:
         code = code_of(error)
-        if isinstance(error, FileNotFoundError) and code != "NoSuchBucket":
+        if isinstance(error, FileNotFoundError) and code not in ("NoSuchBucket", "NoSuchUpload"):
             raise
         got = " ".join(f"{type(error).__name__}: {error}".split())
         if code in _REFUSALS or isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
@@ -167,8 +206,7 @@ def _is_of_a_client(error: BaseException) -> bool:
 def facts_of(url: str) -> dict[str, Any]:
     """Size, ETag and time of an object, as far as its server tells; FileNotFoundError where there is none."""
     found, path = filesystem(url)
-    with asking("tell about an object", url):
-        info = found.info(path)
+    info = patiently("tell about an object", url, lambda: found.info(path))
     named = {name.lower().replace("-", "_"): value for name, value in info.items()}
     facts = {
         "size_bytes": named.get("size"),
@@ -181,8 +219,7 @@ def facts_of(url: str) -> dict[str, Any]:
 def expand(pattern: str) -> list[str]:
     """Objects that a pattern like s3://bucket/2026/*.tif names, in sorted order."""
     found, path = filesystem(pattern)
-    with asking("list objects", pattern):
-        return sorted(found.unstrip_protocol(match) for match in found.glob(path))
+    return sorted(map(found.unstrip_protocol, patiently("list objects", pattern, lambda: found.glob(path))))
 
 
 def whole(found: Any) -> dict[str, int]:
@@ -203,15 +240,14 @@ def _is_s3(found: Any) -> bool:
 
 def read(url: str) -> bytes:
     found, path = filesystem(url)
-    with asking("give an object", url):
-        content: bytes = found.cat_file(path, **whole(found))
+    content: bytes = patiently("give an object", url, lambda: found.cat_file(path, **whole(found)))
     return content
 
 
 def siblings(url: str) -> list[str]:
     """Objects beside one that share its name up to the ending, itself included: a shapefile has four or more."""
     found, path = filesystem(url)
-    with asking("list objects", url):
-        names = found.ls(str(PurePosixPath(path).parent), detail=False)
+    folder = str(PurePosixPath(path).parent)
+    names = patiently("list objects", url, lambda: found.ls(folder, detail=False))
     stem = PurePosixPath(path).stem
     return [found.unstrip_protocol(name) for name in names if PurePosixPath(name).stem == stem]

@@ -87,6 +87,7 @@ def lines(e: Estimate, fingerprint: str) -> list[str]:
         f"time       {'unknown' if e.seconds is None else duration(e.seconds)}",
         f"cost       {'unknown' if e.usd is None else money(e.usd)}",
         *(f"  assumed  {text}" for text in e.assumptions),
+        *(f"warning    {text}" for text in e.warnings),
         f"recipe     {fingerprint}",
     ]
 

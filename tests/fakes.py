@@ -199,6 +199,10 @@ class CrashingStore(CountingStore):
             self.strike()
         self.inner.put(key, content)
 
+    def put_new(self, key: str, content: bytes) -> bool:
+        self._strike_at(self._begin("put_new", key))
+        return self.inner.put_new(key, content)
+
     def get(self, key: str) -> bytes:
         self._strike_at(self._begin("get", key))
         return self.inner.get(key)

@@ -7,8 +7,9 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import botocore.session
@@ -59,6 +60,7 @@ def moto(folder: Path) -> Iterator[dict[str, str]]:
     """moto's server with signatures checked, and the environment of a user who may do everything."""
     port = free_port()
     endpoint = f"http://127.0.0.1:{port}"
+    folder.mkdir(parents=True, exist_ok=True)
     with (folder / "moto.log").open("wb") as log:
         server = subprocess.Popen(
             [Path(sys.executable).with_name("moto_server"), "-H", "127.0.0.1", "-p", str(port)],
@@ -79,3 +81,89 @@ def moto(folder: Path) -> Iterator[dict[str, str]]:
     finally:
         server.terminate()
         server.wait(10)
+
+
+_CEPH = """\
+[global]
+fsid = {fsid}
+mon host = [v2:127.0.0.1:{v2},v1:127.0.0.1:{v1}]
+public addr = 127.0.0.1
+cluster addr = 127.0.0.1
+auth cluster required = none
+auth service required = none
+auth client required = none
+ms mon client mode = crc
+run dir = {folder}/run
+admin socket = {folder}/run/$name.asok
+pid file = {folder}/run/$name.pid
+log file = {folder}/run/$name.log
+crash dir = {folder}/run
+keyring = /dev/null
+osd pool default size = 1
+osd pool default min size = 1
+mon allow pool size one = true
+osd crush chooseleaf type = 0
+osd pool default pg num = 2
+osd pool default pgp num = 2
+osd pool default pg autoscale mode = off
+mon max pg per osd = 1000
+paxos propose interval = 0.05
+[mon]
+mon data = {folder}/mon
+mon cluster log file = {folder}/run/cluster.log
+mon data avail warn = 1
+mon data avail crit = 0
+[osd]
+osd data = {folder}/osd
+osd objectstore = memstore
+memstore device bytes = 2G
+osd class load list = *
+osd class default list = *
+[client]
+rgw override bucket index max shards = 1
+rgw dynamic resharding = false
+rgw frontends = beast endpoint=127.0.0.1:{port}
+rgw thread pool size = 32
+rgw enable usage log = false
+"""
+
+
+@contextmanager
+def radosgw(folder: Path) -> Iterator[dict[str, str]]:
+    """Ceph's gateway with a monitor and one disk in memory: the strictest server of the protocol that Debian has."""
+    for name in ("mon", "osd", "run"):
+        (folder / name).mkdir(parents=True)
+    port, fsid, config = free_port(), str(uuid.uuid4()), folder / "ceph.conf"
+    v2, v1 = free_port(), free_port()
+    config.write_text(_CEPH.format(fsid=fsid, v2=v2, v1=v1, port=port, folder=folder))
+    with ExitStack() as stack:
+        log = stack.enter_context((folder / "ceph.log").open("wb"))
+
+        def once(program: str, *words: str) -> None:
+            subprocess.run([program, *words], check=True, timeout=90, stdout=log, stderr=log)
+
+        def daemon(program: str, *words: str) -> subprocess.Popen[bytes]:
+            process = subprocess.Popen([program, "-c", str(config), *words, "-f"], stdout=log, stderr=log)
+            stack.callback(_end, process)
+            return process
+
+        addresses = f"[v2:127.0.0.1:{v2},v1:127.0.0.1:{v1}]"
+        once("monmaptool", "--create", "--fsid", fsid, "--addv", "a", addresses, str(folder / "monmap"))
+        once("ceph-mon", "-c", str(config), "--mkfs", "-i", "a", "--monmap", str(folder / "monmap"))
+        daemon("ceph-mon", "-i", "a")
+        osd = str(uuid.uuid4())
+        once("ceph", "-c", str(config), "osd", "new", osd)
+        once("ceph-osd", "-c", str(config), "-i", "0", "--mkfs", "--osd-uuid", osd)
+        daemon("ceph-osd", "-i", "0")
+        access = ("testkey", "testsecret")
+        user = ("--uid=test", "--display-name=test", f"--access-key={access[0]}", f"--secret-key={access[1]}")
+        once("radosgw-admin", "-c", str(config), "user", "create", *user)
+        wait_for(port, daemon("radosgw", "-n", "client.rgw"), patience_s=60)
+        endpoint = f"http://127.0.0.1:{port}"
+        client(endpoint, *access).create_bucket(Bucket=BUCKET)
+        yield environment(endpoint, *access)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait(10)

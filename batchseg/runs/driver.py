@@ -4,6 +4,9 @@ A driver writes `run/driver.json` and renews it every 5 s, and the same into `ru
 time of a run is that of all its drivers. A newcomer that finds the file looks on: a holder whose process
 is gone from this host is replaced at once; otherwise the newcomer waits up to 12 s, and if the file moves it stops. A
 holder that finds another name in the file has been replaced while it stood still, and stops too.
+
+Of several newcomers at the same moment one may follow: who puts `run/claims/PREDECESSOR.json`, which can be put once
+only. Some servers do not know such a put, or do not keep to it under pressure, so the last one to write stays anyhow.
 """
 
 from __future__ import annotations
@@ -44,6 +47,9 @@ class Driver:
         found = self._read()
         if found is not None and not found["ended"] and (_is_dead(found) or self._is_still(found, sleep, patience_s)):
             self.took_over = f"process {found['pid']} on {found['host']}"
+        claim = f"run/claims/{'nobody' if found is None else found['name']}.json"
+        if self.store.put_new(claim, json.dumps({"name": self.name}).encode()) is False:
+            self._give_way(found, sleep, patience_s)
         self._write(ended=False)
         sleep(SETTLE_S)
         self.beat()
@@ -65,6 +71,16 @@ class Driver:
         if found is not None and found["name"] == self.name:
             self._write(ended=True)
 
+    def _give_way(self, found: dict[str, Any] | None, sleep: Callable[[float], None], patience_s: float) -> None:
+        """Another newcomer was quicker; one that is not seen to hold the folder in time has died on its way."""
+        waited_s = 0.0
+        while waited_s < patience_s:
+            now = self._read()
+            if now is not None and (found is None or now["name"] != found["name"]):
+                raise _busy(now)
+            sleep(0.5)
+            waited_s += 0.5
+
     def _is_still(self, found: dict[str, Any], sleep: Callable[[float], None], patience_s: float) -> bool:
         """Look on: whether the holder stands still; False if it ended meanwhile."""
         waited_s = 0.0
@@ -75,11 +91,7 @@ class Driver:
             if now is None or now["ended"]:
                 return False
             if now["beat_unix_s"] != found["beat_unix_s"] or now["name"] != found["name"]:
-                raise BusyError(
-                    f"process {now['pid']} on {now['host']} is running this recipe into this folder",
-                    where="output",
-                    todo="wait for it, stop it, or give another output folder; `batchseg status` shows how far it is",
-                )
+                raise _busy(now)
         return True
 
     def _read(self) -> dict[str, Any] | None:
@@ -101,6 +113,14 @@ class Driver:
         }
         for key in (DRIVER_KEY, *(() if self._counted else (f"run/sessions/{self.name}.json",))):
             self.store.put(key, json.dumps(content, indent=1).encode())
+
+
+def _busy(holder: dict[str, Any]) -> BusyError:
+    return BusyError(
+        f"process {holder['pid']} on {holder['host']} is running this recipe into this folder",
+        where="output",
+        todo="wait for it, stop it, or give another output folder; `batchseg status` shows how far it is",
+    )
 
 
 def wall_s(store: Store) -> float:

@@ -20,6 +20,7 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Fleet
 from batchseg.runs.backlog import backlog
 from batchseg.runs.job import Job, SceneJob
+from batchseg.runs.layout import layout_warning
 from batchseg.runs.models import device_of
 from batchseg.runs.pool import DEPTH
 from batchseg.runs.resolve import Resolved
@@ -69,6 +70,7 @@ class Estimate:
     seconds: float | None
     usd: float | None
     assumptions: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def estimate(resolved: Resolved, fleet: Fleet, store: Store) -> Estimate:
@@ -113,7 +115,13 @@ def estimate(resolved: Resolved, fleet: Fleet, store: Store) -> Estimate:
             f"memory: {DEPTH} chunks in hand with their halos, libraries {LIBRARIES_BYTES >> 20} MiB",
             f"prices: {', '.join(f'{p.workers} x {p.name} at ${p.usd_per_hour}/h' for p in fleet.pools)}",
         ),
+        warnings=_layout_warnings(job),
     )
+
+
+def _layout_warnings(job: Job) -> tuple[str, ...]:
+    found = (layout_warning(scene.header, job.chunk_px, job.halo_px) for scene in job.scenes.values())
+    return tuple(text for text in found if text is not None)
 
 
 def _scene(job: Job, name: str, committed: Collection[ChunkKey]) -> SceneEstimate:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -25,8 +27,8 @@ EXTENSIONS = (
     f"{_HOST}/file/v2.1.0/schema.json",
     f"{_HOST}/classification/v2.0.0/schema.json",
     f"{_HOST}/processing/v1.2.0/schema.json",
-    f"{_HOST}/mlm/v1.4.0/schema.json",
 )
+"""Not `mlm`: its schema wants every item that names it to be a model. The links lead to items that are."""
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _TYPES = {".tif": _COG, ".qml": "application/xml", ".aux.xml": "application/xml"}
 _BLAKE2B_128 = "90e40210"
@@ -206,4 +208,16 @@ def _band(plan: PlanFile, layer: str) -> dict[str, Any]:
 
 def _class(code: int, name: str, rgb: tuple[int, int, int]) -> dict[str, Any]:
     colour = "{:02X}{:02X}{:02X}".format(*rgb)
-    return {"value": code, "name": name, "description": name, "color_hint": colour}
+    return {
+        "value": code,
+        "name": machine_name(name, code),
+        "title": name,
+        "description": name,
+        "color_hint": colour,
+    }
+
+
+def machine_name(name: str, code: int) -> str:
+    """A class's name in the letters that the extension allows; people read its title."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^0-9A-Za-z-]+", "_", plain).strip("_") or f"class_{code}"

@@ -23,9 +23,9 @@ import re
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,9 @@ from rasterio._err import CPLE_BaseError
 from rasterio.env import set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from batchseg.errors import ReadError, SceneError
+from batchseg.errors import ReadError, SceneError, StorageError
 from batchseg.redact import public_url
-from batchseg.remote import ATTEMPTS, CONNECT_TIMEOUT_S, READ_TIMEOUT_S, facts_of, gdal_options, is_remote
+from batchseg.remote import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, T, facts_of, gdal_options, is_remote, repeated
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """All that rasterio raises for what GDAL says."""
@@ -44,6 +44,10 @@ GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 BLOCK_CACHE_BYTES = 128 * 2**20
 """GDAL would take 5 % of the memory. Tiled files need next to none, as chunks are read once. In a striped file the next
 chunk to the right lies in the same strips: 8192 px wide, it reads twice as fast with this as with half of it."""
+
+GDAL_RETRIES = 5
+REQUEST_S, READ_PATIENCE_S = 120, 300
+"""One request of GDAL, which does not always see that an answer stands still; and one read with its repetitions."""
 
 SETTINGS: dict[str, Any] = {
     # Sidecars (.msk, .aux.xml, world files) are asked for one by one: a folder of a million files is never listed.
@@ -58,9 +62,11 @@ SETTINGS: dict[str, Any] = {
     "GDAL_HTTP_CONNECTTIMEOUT": str(CONNECT_TIMEOUT_S),
     "GDAL_HTTP_LOW_SPEED_LIMIT": "1",
     "GDAL_HTTP_LOW_SPEED_TIME": str(READ_TIMEOUT_S),
-    "GDAL_HTTP_TIMEOUT": str(10 * READ_TIMEOUT_S),
-    "GDAL_HTTP_MAX_RETRY": str(ATTEMPTS - 1),
+    "GDAL_HTTP_TIMEOUT": str(REQUEST_S),
+    "GDAL_HTTP_MAX_RETRY": str(GDAL_RETRIES),
     "GDAL_HTTP_RETRY_DELAY": "0.3",
+    # An address is often signed for one method only.
+    "CPL_VSIL_CURL_USE_HEAD": "NO",
     "CPL_VSIL_CURL_NON_CACHED": "/vsis3/:/vsigs/:/vsiaz/:/vsicurl/",
 }
 
@@ -194,6 +200,8 @@ def reading(url: str, identity: dict[str, Any], where: str) -> Iterator[Any]:
             yield _handle(key, identity)
         except GDAL_ERRORS as error:
             _close(key)
+            with suppress(FileNotFoundError):
+                check_rights(url)
             raise ReadError("the raster could not be read", where=where, got=reason_of(error)) from error
         damage = _damage_log().take()
         if damage is not None:
@@ -207,7 +215,7 @@ def _handle(key: tuple[str, str], identity: dict[str, Any]) -> Any:
     if key in handles:
         handles.move_to_end(key)
         return handles[key]
-    _check_unchanged(key[0], identity)
+    check_unchanged(key[0], identity)
     while len(handles) >= OPEN_PER_THREAD:
         handles.popitem(last=False)[1].close()
     handles[key] = open_raster(key[0])
@@ -220,7 +228,19 @@ def _close(key: tuple[str, str]) -> None:
         dataset.close()
 
 
-def _check_unchanged(url: str, identity: dict[str, Any]) -> None:
+def check_rights(url: str) -> None:
+    """GDAL does not say why a server gives nothing; the other client raises where asking again is of no use."""
+    if is_remote(url):
+        with suppress(StorageError):
+            facts_of(url)
+
+
+def again_if_remote(url: str, read: Callable[[], T]) -> T:
+    """GDAL repeats requests that a server refuses in passing, but not those whose answers stall or break off."""
+    return repeated(read, ReadError, most_s=READ_PATIENCE_S) if is_remote(url) else read()
+
+
+def check_unchanged(url: str, identity: dict[str, Any]) -> None:
     """Chunks of one run come from one version of a scene (invariant I2)."""
     found = identity_of(url)
     if any(found.get(fact) != identity.get(fact) for fact in _VERSION):

@@ -16,9 +16,19 @@ from rasterio.enums import MaskFlags
 from rasterio.errors import CRSError
 from rasterio.windows import Window as GdalWindow
 
-from batchseg.errors import RefusedError, SceneError, StorageError
+from batchseg.errors import ReadError, RefusedError, SceneError, StorageError
 from batchseg.remote import is_remote
-from batchseg.scene.dataset import GDAL_ERRORS, absolute, gdal, gdal_path, identity_of, open_raster, reason_of
+from batchseg.scene.dataset import (
+    GDAL_ERRORS,
+    absolute,
+    again_if_remote,
+    check_rights,
+    gdal,
+    gdal_path,
+    identity_of,
+    open_raster,
+    reason_of,
+)
 from batchseg.scene.georef import IDENTITY, Georef
 
 _COMMON_NAMES = (
@@ -98,15 +108,27 @@ class SceneHeader:
 
 def read_header(url: str) -> SceneHeader:
     whole = absolute(url)
+    _check_scheme(url)
+    try:
+        return again_if_remote(whole, lambda: _read_header(url, whole))
+    except ReadError as error:
+        raise _not_a_raster(url, error.__cause__ or error) from error
+    except FileNotFoundError:
+        raise SceneError("no such object", where=url, todo="check the address") from None
+    except (RefusedError, StorageError) as error:
+        raise SceneError(error.what, where=url, got=error.got, todo="check address and credentials") from None
+
+
+def _read_header(url: str, whole: str) -> SceneHeader:
     with gdal():
         try:
-            _check_scheme(url)
             with open_raster(whole) as dataset:
                 return _header_of(whole, dataset)
         except GDAL_ERRORS as error:
-            raise _not_a_raster(url, error) from error
-        except (RefusedError, StorageError) as error:
-            raise SceneError(error.what, where=url, got=error.got, todo="check address and credentials") from None
+            if not is_remote(whole) or "not recognized as" in str(error):
+                raise _not_a_raster(url, error) from error
+            check_rights(whole)
+            raise ReadError("the header could not be read", where=url) from error
         except UnicodeDecodeError as error:
             raise SceneError("text in the header is not UTF-8", where=url, got=repr(error.object)) from error
 

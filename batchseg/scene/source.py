@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window as GdalWindow
 
-from batchseg.scene.dataset import reading
+from batchseg.scene.dataset import again_if_remote, check_unchanged, reading
 from batchseg.scene.header import SceneHeader
 from batchseg.scene.nodata import NodataPolicy, Validity, settle, valid_of
 from batchseg.scene.pixels import Pixels
@@ -27,6 +27,9 @@ class RasterSource:
     def read(self, window: Window) -> Pixels:
         if window.clip(self.header.shape_px) != window:
             raise ValueError(f"{window} reaches out of a scene of {self.header.shape_px}")
+        return again_if_remote(self.header.url, lambda: self._read_once(window))
+
+    def _read_once(self, window: Window) -> Pixels:
         validity = settle(self.header, self.policy, self.bands)
         # A repeated band, and an alpha band, are part of the same read: GDAL decodes each block once.
         distinct = tuple(dict.fromkeys(self.bands))
@@ -34,6 +37,8 @@ class RasterSource:
         with reading(self.header.url, self.header.identity, where_of(self.header, window)) as dataset:
             read_DHW = self._read(dataset, [*distinct, *extra], window)
             masks_MHW = self._masks(dataset, distinct, window, validity)
+        # A handle lives long. What it gave is of the version that it was opened for if that is still the one.
+        check_unchanged(self.header.url, self.header.identity)
         if extra:
             masks_MHW = read_DHW[len(distinct) :]
         found_DHW = read_DHW[: len(distinct)]

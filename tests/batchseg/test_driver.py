@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import psutil
 import pytest
 
 from batchseg.errors import BusyError, DamagedError
-from batchseg.runs.driver import DRIVER_KEY, SETTLE_S, Driver, wall_s
+from batchseg.runs.driver import DRIVER_KEY, PATIENCE_S, SETTLE_S, Driver, wall_s
 from batchseg.runs.pulse import Pulse
 from batchseg.store import LocalStore
 
@@ -71,6 +72,33 @@ def test_after_a_release_nobody_has_to_wait(store: LocalStore) -> None:
     sleep = Sleep()
     assert claimed(store, "two", sleep).took_over is None
     assert sleep.calls == [SETTLE_S]
+
+
+def test_of_many_newcomers_at_once_one_holds(store: LocalStore) -> None:
+    claimed(store, "before").release()
+    start = threading.Barrier(8)
+
+    def come(number: int) -> str | None:
+        driver = Driver(store, name=f"newcomer {number}")
+        start.wait()
+        try:
+            driver.claim()
+        except BusyError:
+            return None
+        return driver.name
+
+    with ThreadPoolExecutor(8) as threads:
+        held = [name for name in threads.map(come, range(8)) if name is not None]
+    assert held == [holder(store)["name"]]
+
+
+def test_a_newcomer_that_died_between_claim_and_word_is_passed_by(store: LocalStore) -> None:
+    claimed(store, "one").release()
+    store.put("run/claims/one.json", b"{}")
+    sleep = Sleep()
+    claimed(store, "two", sleep)
+    assert sleep.slept_s >= PATIENCE_S
+    assert holder(store)["name"] == "two"
 
 
 def test_a_dead_process_of_this_host_is_replaced_at_once(store: LocalStore) -> None:

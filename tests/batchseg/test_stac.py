@@ -10,12 +10,12 @@ import pystac
 import pytest
 import shapely
 from pystac.extensions.classification import Classification
-from pystac.stac_object import STACObjectType
-from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
+from batchseg.runs.stac import machine_name
 from tests.batchseg.test_mosaic import SHEET, done, recipe_of
 from tests.placed_scenes import PLACES
 from tests.runs import CLASSES
+from tests.stac import problems_of
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def folder(tmp_path_factory) -> Path:
 def test_items_are_valid_and_lie_where_the_scene_lies(folder, scene):
     path = folder / scene / "item.json"
     content = json.loads(path.read_text())
-    JsonSchemaSTACValidator().validate_core(content, STACObjectType.ITEM, "1.1.0")
+    assert problems_of(content) == []
     item = pystac.Item.from_file(str(path))
     place = PLACES[item.id]
     assert item.properties["proj:code"] == place.crs
@@ -61,7 +61,31 @@ def test_assets_are_the_files_that_are_there(folder, scene):
     (band,) = item.assets["labels"].to_dict()["bands"]
     classes = [Classification(one) for one in band["classification:classes"]]
     shown = [(one.id, one.name, "{:02X}{:02X}{:02X}".format(*one.rgb)) for one in CLASSES]
-    assert [(one.value, one.name, one.color_hint) for one in classes] == shown
+    assert [(one.value, one.title, one.color_hint) for one in classes] == shown
+
+
+@pytest.mark.parametrize(
+    "hurt",
+    [
+        lambda item: item["assets"]["labels"]["bands"][0]["classification:classes"][0].update(name="class 0"),
+        lambda item: item["assets"]["labels"].update({"file:size": "many"}),
+        lambda item: item["assets"]["confidence"]["bands"][0].update({"raster:sampling": "here and there"}),
+        lambda item: item["properties"].update({"proj:shape": [80]}),
+        lambda item: item["properties"].update({"proj:projjson": {"type": "no CRS"}}),
+        lambda item: item["properties"].update({"processing:software": 1}),
+    ],
+)
+def test_the_schemas_would_say_so(folder, hurt):
+    content = json.loads((folder / "one" / "utm" / "item.json").read_text())
+    hurt(content)
+    assert problems_of(content) != []
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"), [("class 0", "class_0"), ("Wald & Forst", "Wald_Forst"), ("forêt", "foret"), ("森林", "class_7")]
+)
+def test_names_of_any_language_get_one_for_machines(name, slug):
+    assert machine_name(name, 7) == slug
 
 
 def test_figures_are_those_of_the_metrics(folder):

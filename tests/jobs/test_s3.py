@@ -20,16 +20,16 @@ from batchseg.objectstore import ObjectStore
 from batchseg.recipe import Models
 from batchseg.recipe.recipe import Priority, Route
 from tests.runs import Workplace, fake_pool, noise, product_bytes, write_fake_bundle
-from tests.servers import BUCKET, moto
+from tests.servers import BUCKET, moto, radosgw
 
 from batchseg.runs.session import run  # isort: skip
 
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with moto(tmp_path_factory.mktemp("moto")) as environment:
+@pytest.fixture(scope="module", params=[moto, radosgw], ids=lambda server: server.__name__)
+def server(request, tmp_path_factory):
+    with request.param(tmp_path_factory.mktemp("server") / "one") as environment:
         yield environment
 
 
@@ -148,6 +148,7 @@ def test_operations_of_the_store(s3, base, tmp_path):
     assert dict(store.names("")) == {"a/big.tif": len(big), "ab": 1}
 
 
+@pytest.mark.parametrize("server", [moto], indirect=True)
 def test_a_run_killed_in_the_middle_goes_on(s3, base, tmp_path):
     (tmp_path / "local").mkdir()
     place, changes = place_with_everything(tmp_path / "local")

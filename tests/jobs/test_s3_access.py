@@ -1,0 +1,147 @@
+"""Who may read and who pays, and that no credential and no signature is left anywhere that people look."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import fsspec
+import pytest
+import s3fs
+
+import batchseg.remote
+from batchseg.errors import RecipeError, SceneError
+from batchseg.objectstore import ObjectStore
+from batchseg.remote import facts_of, read
+from batchseg.runs.session import run
+from batchseg.scene.header import read_header
+from batchseg.scene.nodata import NodataPolicy
+from batchseg.scene.source import RasterSource
+from tests.jobs.test_s3 import changes_at, place_with_everything, upload
+from tests.proxy import proxy_of
+from tests.runs import Workplace, fake_pool, noise, write_scene
+from tests.servers import BUCKET, client, moto, radosgw
+from tiling.span import Window
+
+pytestmark = pytest.mark.real
+
+KEY_NAMES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+@pytest.fixture(scope="module", params=[moto, radosgw], ids=lambda server: server.__name__)
+def server(request, tmp_path_factory):
+    with (
+        request.param(tmp_path_factory.mktemp("server") / "one") as environment,
+        proxy_of(environment) as proxy,
+    ):
+        yield proxy, environment | {"AWS_ENDPOINT_URL": proxy.endpoint}
+
+
+@pytest.fixture
+def s3(server, monkeypatch, tmp_path):
+    proxy, environment = server
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("BATCHSEG_SCRATCH", str(tmp_path / "scratch"))
+    monkeypatch.setenv("BATCHSEG_CACHE", str(tmp_path / "scratch" / "cache"))
+    monkeypatch.setattr(batchseg.remote, "PAUSE_S", 0.02)
+    fsspec.config.conf.clear()
+    proxy.strike()
+    return proxy, environment
+
+
+@pytest.fixture
+def base(request):
+    return f"s3://{BUCKET}/{abs(hash(request.node.name)):x}-{os.getpid()}"
+
+
+def all_texts(url: str) -> dict[str, str]:
+    """Every object of a run, pictures and rasters too: a secret in a tag would be found."""
+    store = ObjectStore(url)
+    return {key: store.get(key).decode("latin-1") for key, _ in store.names("")}
+
+
+def read_all(url: str) -> None:
+    facts_of(url)
+    read(url)
+    header = read_header(url)
+    RasterSource(header, (1, 2, 3), NodataPolicy(from_="none")).read(Window.of(0, 30, 0, 30))
+
+
+@pytest.mark.parametrize("server", [radosgw], indirect=True)
+def test_a_run_leaves_no_credential_anywhere(s3, base, tmp_path, caplog, capfd):
+    _, environment = s3
+    (tmp_path / "local").mkdir()
+    place, _ = place_with_everything(tmp_path / "local")
+    upload(place.folder, base)
+    caplog.set_level("INFO")
+    outcome = run(place.recipe(**changes_at(base), output=f"{base}/remote"), open_pool=fake_pool)
+    assert outcome.exit_status == 0
+    said = capfd.readouterr()
+    texts = all_texts(f"{base}/remote") | {"stdout": said.out, "stderr": said.err, "log": caplog.text}
+    assert {"report.html", "metrics.json", "scene0/item.json"} <= texts.keys()
+    for name in KEY_NAMES:
+        assert [key for key, text in texts.items() if environment[name] in text] == []
+
+
+@pytest.mark.parametrize("server", [radosgw], indirect=True)
+def test_a_signed_address_leaves_no_signature(s3, base, tmp_path, capfd):
+    proxy, environment = s3
+    place = Workplace.of(tmp_path, noise(60, 50))
+    upload(place.folder, base)
+    bucket, _, prefix = base.removeprefix("s3://").partition("/")
+    owner = client(proxy.endpoint, *(environment[name] for name in KEY_NAMES))
+    addresses = [
+        owner.generate_presigned_url("get_object", {"Bucket": bucket, "Key": f"{prefix}/{name}"}, ExpiresIn=seconds)
+        for name, seconds in (("scene0.tif", 3600), ("none.tif", 3600))
+    ]
+    secrets = [address.rpartition("ignature=")[2].partition("&")[0] for address in addresses]
+    assert run(place.recipe(scenes=addresses[:1], output=f"{base}/remote"), open_pool=fake_pool).exit_status == 0
+    with pytest.raises(SceneError) as caught:
+        run(place.recipe(scenes=addresses[1:], output=f"{base}/remote"), open_pool=fake_pool)
+    said = capfd.readouterr()
+    texts = all_texts(f"{base}/remote") | {"stdout": said.out, "stderr": said.err, "error": repr(caught.value)}
+    secrets += [environment[name] for name in KEY_NAMES]
+    assert [key for key, text in texts.items() if any(secret in text for secret in secrets)] == []
+
+
+def test_a_wrong_secret_is_refused_and_not_told(s3, base, tmp_path, monkeypatch):
+    place = Workplace.of(tmp_path, noise(40, 40))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "anotherSecretOfSomebody")
+    fsspec.config.conf.clear()
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(RecipeError, match=r"SignatureDoesNotMatch|403|AccessDenied") as caught:
+        run(place.recipe(output=f"{base}/remote"), open_pool=fake_pool)
+    assert "anotherSecretOfSomebody" not in str(caught.value)
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_whoever_reads_pays(s3, base, tmp_path, monkeypatch):
+    proxy, _ = s3
+    monkeypatch.setenv("AWS_REQUEST_PAYER", "requester")
+    ObjectStore(base).put("scene.tif", _raster(tmp_path))
+    proxy.strike()
+    read_all(f"{base}/scene.tif")
+    asked = [one for one in proxy.seen() if one.place.endswith("scene.tif")]
+    assert {one.operation for one in asked} >= {"head", "get", "range"}
+    assert [one for one in asked if "x-amz-request-payer" not in one.headers] == []
+
+
+@pytest.mark.parametrize("server", [radosgw], indirect=True)  # moto answers 500 to whoever does not sign
+def test_public_objects_are_read_without_credentials(s3, base, tmp_path, monkeypatch):
+    proxy, environment = s3
+    ObjectStore(base).put("scene.tif", _raster(tmp_path))
+    bucket, _, prefix = base.removeprefix("s3://").partition("/")
+    owner = client(environment["AWS_ENDPOINT_URL"], *(environment[name] for name in KEY_NAMES))
+    owner.put_object_acl(Bucket=bucket, Key=f"{prefix}/scene.tif", ACL="public-read")
+    for name in KEY_NAMES:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_NO_SIGN_REQUEST", "YES")
+    proxy.strike()
+    read_all(f"{base}/scene.tif")
+    assert [one for one in proxy.seen() if "authorization" in one.headers] == []
+
+
+def _raster(folder) -> bytes:
+    return Path(write_scene(folder / "scene.tif", noise(60, 50))).read_bytes()
