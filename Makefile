@@ -54,6 +54,7 @@ bench: venv
 	$(BIN)/python bench/memory.py
 	$(BIN)/python bench/dispatch.py
 	$(BIN)/python bench/tiers.py
+	$(BIN)/python -m bench.s3
 	$(BIN)/python bench/models.py
 
 docs: venv

@@ -39,8 +39,8 @@ the least recipe.yaml (docs/recipe.md has every key):
 
 exit status:
   0 complete   2 bad input or recipe, nothing written   3 finished, but with chunks given up
-  4 stopped by the budget   130 / 143 interrupted
-  the same command goes on after 4, 130, 143 and any crash; after 3 with --retry-quarantined
+  4 stopped by the budget   5 storage refuses   130 / 143 interrupted
+  the same command goes on after 4, 5, 130, 143 and any crash; after 3 with --retry-quarantined
 
 docs: README.md, ARCHITECTURE.md, docs/recipe.md
 """
