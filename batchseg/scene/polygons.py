@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 
 from batchseg.scene.dataset import gdal, unplaced
+from batchseg.scene.geometries import Geometries, polygonal_parts
 from batchseg.scene.georef import Georef
 from tiling.grid import Grid
 from tiling.span import Window
 from tiling.tileset import TileSet
-
-Geometries = NDArray[np.object_]
 
 SNAP_PX = 1 / 1024
 INSET_PX = SNAP_PX / 2
@@ -124,14 +123,6 @@ def joined(layers: Sequence[Polygons]) -> Polygons:
     """All polygons of several layers over one scene."""
     wkb = {wkb for polygons in layers for wkb in polygons.wkb}
     return Polygons(tuple(sorted(wkb)), layers[0].shape_px)
-
-
-def polygonal_parts(geometries: Geometries) -> Geometries:
-    """Single polygons; lines and points that repairing or clipping left over enclose nothing."""
-    parts = shapely.get_parts(shapely.get_parts(geometries))
-    enclose = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)
-    kept: Geometries = parts[enclose]
-    return kept
 
 
 def touched_tiles(layers: Iterable[Polygons], lattice: Grid) -> TileSet:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pyproj.exceptions import CRSError, ProjError
 
 from batchseg.errors import RecipeError
+from batchseg.scene.geometries import Geometries, polygonal_parts
 from batchseg.scene.georef import Georef
-from batchseg.scene.polygons import Geometries, polygonal_parts
 
 ToPx = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 

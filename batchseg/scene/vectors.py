@@ -18,7 +18,7 @@ from pyproj.exceptions import CRSError
 from batchseg.errors import RecipeError, RefusedError, StorageError
 from batchseg.remote import is_remote, read, siblings
 from batchseg.scene.dataset import gdal_path
-from batchseg.scene.polygons import Geometries, polygonal_parts
+from batchseg.scene.geometries import Geometries, polygonal_parts
 
 _VECTOR_ERRORS = (DataSourceError, DataLayerError, FieldError, GeometryError, ValueError)
 """All that pyogrio raises for a file or a filter that it cannot use."""
