@@ -127,8 +127,9 @@ def measured(ref: str, trial: Trial, numerics: Numerics, peaks: dict[str, float]
     peak = peaks[precision_of(bundle.contract, numerics)]
     share = None if gflop is None else gflop * 1e9 / trial.seconds_per_tile / peak
     exact = Numerics(backend="openvino", precision="float32", batch=1, threads=numerics.threads)
-    miou, miou_float32 = (miou_of(bundle, one, ground) for one in (numerics, exact))
-    return Row(ref, numerics, trial.seconds_per_tile, gflop, share, miou, miou_float32)
+    # Eight bits stay eight bits in any precision: their float32 is the bundle that they were made from.
+    miou_exact = None if "quantized" in bundle.contract.architecture else miou_of(bundle, exact, ground)
+    return Row(ref, numerics, trial.seconds_per_tile, gflop, share, miou_of(bundle, numerics, ground), miou_exact)
 
 
 def show(rows: list[Row], peaks: dict[str, float]) -> None:
