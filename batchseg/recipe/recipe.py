@@ -83,7 +83,7 @@ class Uncertain:
     )
     sure: float = setting(0.5, doc="with `statistic: share`: confidence from which a pixel counts as sure")
     above: float | None = setting(
-        None, doc="tiles with a statistic of this or more go to the heavy model; default: 0.15, or what a budget allows"
+        None, doc="tiles with a statistic of this or more go to the heavy model; default: 0.12, or what a budget allows"
     )
 
     def __post_init__(self) -> None:
@@ -92,7 +92,7 @@ class Uncertain:
                 raise RecipeError("this is no share", where=f"uncertain: {key}", expected="0 to 1", got=str(value))
 
 
-DEFAULT_ABOVE = 0.15
+DEFAULT_ABOVE = 0.12
 """Mean doubt from which a tile is uncertain, where neither the recipe nor a budget says."""
 
 
