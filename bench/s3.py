@@ -2,9 +2,9 @@
 
     python -m bench.s3 [--size 8192] [--chunk 2048] [--latency 0.05] [--engine 200]
 
-A real server of the S3 protocol (moto) behind a proxy that waits before it passes a request on. The engine is a stub
-that takes the time of so many Mpx/s; up to `--ahead` chunks are read while it works. In one run: rasterio on /vsis3, as
-the product reads, and async-geotiff on obstore. Needs the development environment.
+A real server of the S3 protocol (Ceph's radosgw) behind a proxy that waits before it passes a request on. The engine is
+a stub that takes the time of so many Mpx/s; up to `--ahead` chunks are read while it works. In one run: rasterio on
+/vsis3, as the product reads, and async-geotiff on obstore. Needs the development environment.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from batchseg.scene.nodata import NodataPolicy
 from batchseg.scene.source import RasterSource
 from bench.memory import write_raster
 from tests.proxy import proxy_of
-from tests.servers import BUCKET, moto
+from tests.servers import BUCKET, radosgw
 from tiling.grid import Grid
 from tiling.span import Window
 
@@ -86,7 +86,7 @@ def main() -> None:
     args = parser.parse_args()
     with (
         TemporaryDirectory() as folder,
-        moto(Path(folder)) as environment,
+        radosgw(Path(folder) / "server") as environment,
         proxy_of(environment, latency_s=args.latency) as proxy,
     ):
         os.environ |= environment

@@ -25,7 +25,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +218,10 @@ def _handle(key: tuple[str, str], identity: dict[str, Any]) -> Any:
     check_unchanged(key[0], identity)
     while len(handles) >= OPEN_PER_THREAD:
         handles.popitem(last=False)[1].close()
-    handles[key] = open_raster(key[0])
+    # Whose header named no other file with pixels needs none now: GDAL would ask for some twenty, one after another.
+    alone = is_remote(key[0]) and "remote_parts" not in identity
+    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR") if alone else nullcontext():
+        handles[key] = open_raster(key[0])
     return handles[key]
 
 

@@ -13,14 +13,19 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+import rasterio
 import shapely
 
 from batchseg.errors import RecipeError, SceneError
 from batchseg.objectstore import ObjectStore
 from batchseg.recipe import Models
 from batchseg.recipe.recipe import Priority, Route
-from tests.runs import Workplace, fake_pool, noise, product_bytes, write_fake_bundle
+from batchseg.scene.header import read_header
+from batchseg.scene.nodata import NodataPolicy
+from batchseg.scene.source import RasterSource
+from tests.runs import Workplace, fake_pool, noise, product_bytes, write_fake_bundle, write_scene
 from tests.servers import BUCKET, moto, radosgw
+from tiling.span import Window
 
 from batchseg.runs.session import run  # isort: skip
 
@@ -170,3 +175,18 @@ def test_a_run_killed_in_the_middle_goes_on(s3, base, tmp_path):
     outcome = run(place.recipe(**changes_at(base), output=f"{base}/remote"), open_pool=fake_pool)
     assert outcome.exit_status == 0
     assert product_of(f"{base}/remote") == product_bytes(place.output)
+
+
+def test_a_mask_in_a_file_beside_the_scene_counts_on_a_server_too(s3, base, tmp_path):
+    path = Path(write_scene(tmp_path / "scene.tif", noise(60, 50)))
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(path, "r+") as file:
+        file.write_mask(np.arange(60 * 50).reshape(60, 50) % 3 > 0)
+    assert path.with_name("scene.tif.msk").exists()
+    upload(tmp_path, base)
+    local, remote = (
+        RasterSource(read_header(url), (1, 2, 3), NodataPolicy(from_="auto")).read(Window.of(5, 40, 3, 50))
+        for url in (str(path), f"{base}/scene.tif")
+    )
+    assert not local.valid_HW.all()
+    assert np.array_equal(local.valid_HW, remote.valid_HW)
+    assert np.array_equal(local.raw_BHW, remote.raw_BHW)
