@@ -35,6 +35,9 @@ LIBRARIES_BYTES = 700 << 20
 """A worker with its libraries and one small model, before the first chunk; measured by bench/memory.py."""
 OUTPUT_BYTES_PER_PX = 0.6
 """Of all layers, Zarr and GeoTIFF together; measured on the demo's scene, where it was 0.4."""
+REST_S_PER_MPX = 0.04
+"""What a worker of two cores takes beside its models' forward passes: bench/engine.py measured 0.037 with the bulk
+model and 0.039 with the heavy one."""
 SHEET_OBJECTS = 8
 """GeoTIFFs and sidecars a scene."""
 READ_USD, WRITE_USD = 0.4e-6, 5e-6
@@ -93,7 +96,8 @@ def estimate(resolved: Resolved, fleet: Fleet, store: Store) -> Estimate:
     per_tile_s = {tier: bundle.contract.numerics[device].seconds_per_tile for tier, bundle in resolved.bundles.items()}
     share = len(todo.chunks) / max(todo.num_total, 1)
     heavy_share, note = _heavy_share(resolved, store)
-    seconds, notes = _seconds(scenes, per_tile_s, share, fleet, heavy_share)
+    all_seconds, notes = _seconds(scenes, per_tile_s, job.core_px, fleet, heavy_share)
+    seconds = None if all_seconds is None else all_seconds * share
     notes += note
     workers_usd_per_hour = sum(p.workers * p.usd_per_hour for p in fleet.pools) + fleet.head_usd_per_hour
     stored = sum(len(scene.mask.stored_grid) * len(scene.mask.layers) for scene in job.scenes.values())
@@ -203,7 +207,7 @@ def _heavy_share(resolved: Resolved, store: Store) -> tuple[float, list[str]]:
 def _seconds(
     scenes: Sequence[SceneEstimate],
     per_tile_s: dict[Tier, float | None],
-    share: float,
+    core_px: int,
     fleet: Fleet,
     heavy_share: float,
 ) -> tuple[float | None, list[str]]:
@@ -219,10 +223,9 @@ def _seconds(
     compute_s = sum(num[tier] * (seconds or 0.0) for tier, seconds in per_tile_s.items())
     workers = sum(pool.workers for pool in fleet.pools)
     pace = ", ".join(f"{tier} {1000 * (s or 0.0):.0f} ms" for tier, s in per_tile_s.items())
-    note = (
-        f"time: a tile takes {pace}, as measured when the bundle was tuned; {workers} workers; 30 % on top for all else"
-    )
-    return compute_s * share * 1.3 / workers, [note]
+    rest = f"{1000 * REST_S_PER_MPX:.0f} ms a Mpx for reading, writing and all else, as on a local disk"
+    note = f"time: a tile takes {pace}, as measured when the bundle was tuned; {rest}; {workers} workers"
+    return (compute_s + tiles * core_px**2 / 1e6 * REST_S_PER_MPX) / workers, [note]
 
 
 def _requests(job: Job, chunks: Sequence[ChunkKey]) -> tuple[int, int]:
