@@ -6,6 +6,7 @@ together hold about as much as one row of stored chunks of the scene.
 
 from __future__ import annotations
 
+from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,8 +30,10 @@ class LevelWriter:
     layer: Layer
     window: Window
     """Of the sheet, at full resolution."""
+    threads: Executor
+    """Who packs and puts."""
     _bands: dict[int, _Gathered] = field(default_factory=dict)
-    _objects: list[StoredObject] = field(default_factory=list)
+    _puts: list[Future[StoredObject | None]] = field(default_factory=list)
 
     def __call__(self, number: int, rows_HW: NDArray[Any], /) -> None:
         if number > len(self.mask.levels):
@@ -50,21 +53,23 @@ class LevelWriter:
         for number, gathered in self._bands.items():
             if gathered.parts:
                 self._put_row(self.mask.levels[number - 1], gathered)
-        return tuple(self._objects)
+        return tuple(stored for put in self._puts if (stored := put.result()) is not None)
 
     def _put_row(self, level: ZarrLevel, gathered: _Gathered) -> None:
+        wait(gathered.under_way)  # so that no more than two rows of a level are in memory
         rows_HW = np.concatenate(gathered.parts)
         top_px = (self.window.rows.start >> level.number) + gathered.num_put_px
         left_px = self.window.cols.start >> level.number
         gathered.num_put_px += len(rows_HW)
         gathered.parts.clear()
         whole = Window(Span(top_px, top_px + rows_HW.shape[0]), Span(left_px, left_px + rows_HW.shape[1]))
+        puts = []
         for row, col in level.stored_grid.touching(whole):
             part_HW = rows_HW[level.stored_grid.window(row, col).within(whole)]
             key = self.mask.object_key(self.layer.name, row, col, level=level.number)
-            stored = put_stored(self.store, key, part_HW, self.layer, level.stored_px)
-            if stored is not None:
-                self._objects.append(stored)
+            puts.append(self.threads.submit(put_stored, self.store, key, part_HW, self.layer, level.stored_px))
+        gathered.under_way = puts
+        self._puts += puts
 
 
 @dataclass(slots=True)
@@ -73,6 +78,7 @@ class _Gathered:
 
     parts: list[NDArray[Any]] = field(default_factory=list)
     num_put_px: int = 0
+    under_way: list[Future[StoredObject | None]] = field(default_factory=list)
 
     @property
     def height_px(self) -> int:

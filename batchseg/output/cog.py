@@ -152,9 +152,9 @@ def _pack(pyramid: Pyramid, stripes: Iterator[NDArray[Any]], pool: Executor) -> 
     """One stripe is packed while the next is pulled."""
     jobs = None
     for stripe_HW in stripes:
-        if jobs is not None:
-            pyramid.take(jobs, pool)
-        jobs = pyramid.start(stripe_HW, pool)
+        before, jobs = jobs, pyramid.start(stripe_HW, pool)
+        if before is not None:
+            pyramid.take(before, pool)
     if jobs is not None:
         pyramid.take(jobs, pool)
     pyramid.finish(pool)

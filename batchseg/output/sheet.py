@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import astuple, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,9 @@ from batchseg.output.style import Style, sidecars
 from batchseg.store import Store, digest_of
 from tiling.seams import SeamCount, count_seams, count_tier_seams
 from tiling.span import Span, Window
+
+STORE_THREADS = 4
+"""How many stored chunks are read or put at once: on an object store most of that time is waiting."""
 
 
 class DamagedChunksError(DamagedError):
@@ -90,15 +94,15 @@ def inputs_digest(chunks: Mapping[ChunkKey, Brief | None]) -> str:
 def make_sheet(store: Store, work: SheetWork, records: Mapping[ChunkKey, Record | None]) -> Sheet:
     mask = work.mask
     digest = inputs_digest({key: None if record is None else Brief.of(record) for key, record in records.items()})
-    reader = _Rows(store, mask, work.window.cols, _index(records))
     seams = _SeamCounter(mask, work.window, work.core_px)
     georef = mask.georef.part(work.window)
     top_px = work.window.rows.start
     objects: list[StoredObject] = []
-    with TemporaryDirectory(dir=store.scratch()) as folder:
+    with TemporaryDirectory(dir=store.scratch()) as folder, ThreadPoolExecutor(STORE_THREADS) as threads:
+        reader = _Rows(store, mask, work.window.cols, _index(records), threads)
         for layer in mask.layers:
             rows = seams.counted(reader) if layer.name == "labels" else reader.of(layer)
-            coarser = LevelWriter(store, mask, layer, work.window)
+            coarser = LevelWriter(store, mask, layer, work.window, threads)
             path = Path(folder) / f"{layer.name}.tif"
             made = write_cog(
                 path,
@@ -153,6 +157,7 @@ class _Rows:
     mask: Mask
     cols: Span
     index: dict[str, tuple[StoredObject, ChunkKey]]
+    threads: Executor
 
     def of(self, layer: Layer) -> _LayerRows:
         return _LayerRows(self, layer)
@@ -161,22 +166,28 @@ class _Rows:
         grid = self.mask.stored_grid
         wanted = Window(Span(start, stop), self.cols)
         rows_HW = np.full(wanted.shape, layer.nodata, layer.dtype)
-        damaged: dict[ChunkKey, str] = {}
-        for row, col in grid.touching(wanted):
-            found = self.index.get(self.mask.object_key(layer.name, row, col))
-            if found is None:
-                continue
-            try:
-                stored_HW = read_stored(self.store, self.mask, layer, found[0])
-            except DamagedError as error:
-                damaged[found[1]] = str(error)
-                continue
-            window = grid.window(row, col)
-            shared = window.meet(wanted)
-            rows_HW[shared.within(wanted)] = stored_HW[shared.within(window)]
+        lay = partial(self._lay, layer, rows_HW, wanted)
+        damaged = dict(found for found in self.threads.map(lay, grid.touching(wanted)) if found is not None)
         if damaged:
             raise self._all_damaged(damaged)
         return rows_HW
+
+    def _lay(
+        self, layer: Layer, rows_HW: NDArray[Any], wanted: Window, place: tuple[int, int]
+    ) -> tuple[ChunkKey, str] | None:
+        """Put one stored chunk where it belongs; the chunk to make again and why, if it is damaged."""
+        found = self.index.get(self.mask.object_key(layer.name, *place))
+        if found is None:
+            return None
+        stored, chunk = found
+        try:
+            stored_HW = read_stored(self.store, self.mask, layer, stored)
+        except DamagedError as error:
+            return chunk, str(error)
+        window = self.mask.stored_grid.window(*place)
+        shared = window.meet(wanted)
+        rows_HW[shared.within(wanted)] = stored_HW[shared.within(window)]
+        return None
 
     def _all_damaged(self, known: dict[ChunkKey, str]) -> DamagedChunksError:
         """Where something is damaged everything is checked, so that one repair is enough."""

@@ -21,7 +21,6 @@ def measure(job: Job, scene: SceneJob, prediction: Prediction) -> Measured:
     index_HW = class_index(prediction.labels_HW, tuple(c.id for c in job.classes), job.nodata)
     class_px = np.bincount(index_HW.ravel(), minlength=len(job.classes) + 1)[:-1]
     areas_km2 = class_area_km2(scene.header.georef, prediction.window, index_HW, num_classes=len(job.classes))
-    confidence_px = np.bincount(prediction.confidence_HW.ravel(), minlength=256)[:255]
     by_tier = prediction.num_tiles_by_tier
     return Measured(
         tiles=TileCounts(
@@ -33,7 +32,7 @@ def measure(job: Job, scene: SceneJob, prediction: Prediction) -> Measured:
         class_px=tuple(class_px.tolist()),
         area_km2=None if areas_km2 is None else float(sum(areas_km2)),
         class_area_km2=areas_km2,
-        confidence_sum=int(confidence_px @ np.arange(255)),
+        confidence_sum=int(prediction.confidence_HW.sum(dtype=np.int64, where=prediction.confidence_HW != 255)),
         agreement=_scored(job, scene, prediction),
         tile_codes=tuple(prediction.codes),
         tile_scores=tuple(prediction.scores),
