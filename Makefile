@@ -6,6 +6,7 @@
 # make zoo        train the shipped bundles again
 # make chaos      hurt a real cluster at random, for as long as you like
 # make bench      the measurements behind every figure in docs/
+# make bench-peers SIZE=4096   against MONAI, terratorch, Ray Data and a hand-written loop
 
 SHELL := /bin/bash
 PYTHON ?= python3.11
@@ -16,7 +17,7 @@ LOCK := requirements/$(if $(CUDA),cuda,cpu).txt
 BIN := .venv/bin
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: system-programs venv docs golden chaos test test-real demo lint format lock zoo zoo-aerial bench clean
+.PHONY: system-programs venv docs golden chaos test test-real demo lint format lock zoo zoo-aerial bench bench-peers clean
 
 venv: .venv/ready-$(notdir $(LOCK))
 
@@ -56,6 +57,9 @@ bench: venv
 	$(BIN)/python bench/tiers.py
 	$(BIN)/python -m bench.s3
 	$(BIN)/python bench/models.py
+
+bench-peers: venv
+	$(BIN)/python -m bench.peers --size $(or $(SIZE),4096) $(ARGS)
 
 docs: venv
 	$(BIN)/python -m batchseg.recipe.document docs/recipe.md

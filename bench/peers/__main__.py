@@ -1,0 +1,155 @@
+"""Is this faster than what one would use instead? Four peers and we, one scene, one set of weights.
+
+    make bench-peers SIZE=4096
+    python -m bench.peers [--size 4096] [--tiers heavy bulk] [--peers loop monai_window …] [--backends eager compiled
+                          openvino] [--heavy BUNDLE] [--bulk BUNDLE] [--folder out/peers]
+
+Every participant is a process of its own that reads the scene and writes a GeoTIFF of labels; what is timed is the
+whole process, start-up included. Two tables: as each ships, where peers run the network in torch, eager and compiled;
+and with our compiled graph handed to every peer. Ends with status 1 if a map differs from ours away from the borders
+of tiles by more than the tier's floor allows. README.md beside this file says how each peer is set up, and why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import get_args
+
+from batchseg.ledger.ledger import Ledger
+from batchseg.model.bundle import load_bundle
+from batchseg.store import LocalStore
+from batchseg.synth import write_scene
+from bench.peers.agreement import Agreement, compare
+from bench.peers.handed import CORE_PX, Backend
+from bench.peers.measure import Measured, measured
+from bench.peers.participants import OURS, PEERS, ROOT, Peer
+from bench.peers.tables import Row, last_line, ratios, table
+
+FLOORS = {"heavy": 0.97, "bulk": 0.99}
+"""What maps have to agree by. The bulk model sees no further than its halo, so rounding alone may differ; the heavy
+one attends to all of its tile, and peers lay their tiles elsewhere."""
+TABLES = {
+    "As each ships": ("eager", "compiled"),
+    "With our compiled model handed to every peer": ("openvino",),
+}
+SEED = 5
+
+
+def scene_of(folder: Path, size_px: int) -> Path:
+    place = folder / f"scene-{size_px}"
+    if not (place / "scene.tif").exists():
+        write_scene(place, size_px=size_px, seed=SEED)
+    (place / "scene.tif").read_bytes()  # in the page cache for whoever comes first, too
+    return place / "scene.tif"
+
+
+def prepare(ref: str, peers: list[Peer], backends: list[Backend], cache: Path) -> None:
+    """What libraries keep between runs is there for all: graphs that were converted or compiled once."""
+    forms = {peer.form for peer in peers} | {"labels"}
+    for backend in (backend for backend in ("compiled", "openvino") if backend in (*backends, "openvino")):
+        for form in sorted(forms if backend in backends else {"labels"}):
+            asked = ["--model", ref, "--backend", backend, "--form", form, "--cache", str(cache)]
+            subprocess.run([sys.executable, "-m", "bench.peers.handed", *asked], cwd=ROOT, check=True)
+
+
+def run_peer(peer: Peer, ref: str, backend: Backend, scene: Path, folder: Path) -> tuple[Measured, Path]:
+    labels = folder / f"{peer.module}-{backend}.tif"
+    python = peer.python(folder.parent / "environments")
+    asked = ["--scene", scene, "--labels", labels, "--model", ref, "--backend", backend, "--cache", folder / "cache"]
+    command = [python, "-m", f"bench.peers.{peer.module}", *asked]
+    return measured(command, ROOT, labels.with_suffix(".log")), labels
+
+
+def run_ours(tier: str, ref: str, scene: Path, folder: Path) -> tuple[Measured, Path]:
+    """By the command line, with a recipe of three lines and every default."""
+    output, recipe = folder / "ours", folder / "recipe.yaml"
+    shutil.rmtree(output, ignore_errors=True)
+    recipe.write_text(f"scenes: [{scene}]\noutput: {output}\nmodels: {{{tier}: '{ref}'}}\n")
+    found = measured([sys.executable, "-m", "jobs", "run", recipe, "--quiet"], ROOT, folder / "ours.log")
+    stint = next(Ledger(LocalStore(output)).stints())
+    begun_unix_s = recipe.stat().st_mtime  # the command came right after it
+    return (
+        Measured(found.wall_s, stint.begun_unix_s + stint.start_s - begun_unix_s, found.peak_bytes),
+        output / scene.stem / "labels.tif",
+    )
+
+
+def check(peer: Peer, tier: str, ref: str, ours: Path, theirs: Path, size_px: int) -> Agreement:
+    halo_px = load_bundle(ref).contract.halo_px
+    edges_px = [*range(0, size_px, CORE_PX), *peer.edges_px(size_px, CORE_PX + 2 * halo_px)]
+    return compare(ours, theirs, edges_px, halo_px)
+
+
+def measure_tier(tier: str, args: argparse.Namespace) -> list[Row]:
+    ref, folder = vars(args)[tier], (args.folder / tier).absolute()
+    (folder / "cache").mkdir(parents=True, exist_ok=True)
+    scene = scene_of(args.folder.absolute(), args.size)
+    peers = [peer for peer in PEERS if peer.module in args.peers]
+    prepare(ref, peers, args.backends, folder / "cache")
+    row = partial(Row, tier, mpx=args.size**2 / 1e6)
+    found, ours = run_ours(tier, ref, scene, folder)
+    rows = [row(name=OURS, backend="openvino", **asdict(found), agreement=None)]
+    for backend in args.backends:
+        for peer in peers:
+            found, labels = run_peer(peer, ref, backend, scene, folder)
+            agreement = check(peer, tier, ref, ours, labels, args.size)
+            rows.append(row(name=peer.name, backend=backend, **asdict(found), agreement=agreement.away))
+            print(
+                f"{tier}, {peer.name}, {backend}: {found.wall_s:.1f} s, equal pixels {agreement.away:.4f} away from "
+                f"borders of tiles, {agreement.near:.4f} near them",
+                flush=True,
+            )
+    return rows
+
+
+def report(rows: list[Row]) -> None:
+    """The tables, then the least that we are ahead: of what each ships last."""
+    endings: list[str] = []
+    last = ""
+    for title, backends in TABLES.items():
+        chosen = [row for row in rows if row.name == OURS or row.backend in backends]
+        if all(row.name == OURS for row in chosen):
+            continue
+        print(f"\n{title}:\n\n{table(chosen)}")
+        worst = {tier: ratios(row for row in chosen if row.tier == tier) for tier in {row.tier for row in chosen}}
+        ahead = ", ".join(f"{tier} {of.work_speed:.2f}" for tier, of in sorted(worst.items(), reverse=True))
+        last = last or last_line(worst)
+        endings += [f"{title}: {last_line(worst)}; without start-up {ahead}"]
+    print("", *endings, last, sep="\n")
+
+
+def failures(rows: list[Row]) -> list[str]:
+    return [
+        f"{row.tier}: the map of {row.name} ({row.backend}) has {row.agreement:.4f} of our pixels, expected "
+        f"{FLOORS[row.tier]} or more"
+        for row in rows
+        if row.agreement is not None and row.agreement < FLOORS[row.tier]
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=4096, help="pixels a side of the scene")
+    parser.add_argument("--tiers", nargs="+", choices=list(FLOORS), default=list(FLOORS))
+    parser.add_argument("--heavy", default="zoo:synthetic-heavy", help="the bundle of that tier")
+    parser.add_argument("--bulk", default="zoo:synthetic-bulk", help="the bundle of that tier")
+    names = [peer.module for peer in PEERS]
+    parser.add_argument("--peers", nargs="+", choices=names, default=names)
+    parser.add_argument("--backends", nargs="+", choices=get_args(Backend), default=list(get_args(Backend)))
+    parser.add_argument("--folder", type=Path, default=Path("out/peers"), help="environments, scenes and maps")
+    args = parser.parse_args()
+    rows = [row for tier in args.tiers for row in measure_tier(tier, args)]
+    # Maps that differ are no contest, so they come before any figure.
+    if wrong := failures(rows):
+        sys.exit("\n".join(wrong))
+    report(rows)
+
+
+if __name__ == "__main__":
+    main()

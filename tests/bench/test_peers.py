@@ -1,0 +1,87 @@
+"""The comparison with peers: that it compares like with like, and that its last line can be read by a script."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+from bench.peers.__main__ import FLOORS, failures
+from bench.peers.agreement import away_from, compare
+from bench.peers.tables import Row, last_line, ratios, table
+from tests.runs import write_scene
+
+ROOT = Path(__file__).parents[2]
+PEER = Row("heavy", "MONAI", "eager", mpx=10, wall_s=20, start_s=10, peak_bytes=3_000, agreement=0.99)
+LOOP = Row("heavy", "rasterio loop", "compiled", mpx=10, wall_s=8, start_s=3, peak_bytes=900, agreement=0.99)
+OURS = Row("heavy", "batchseg", "openvino", mpx=10, wall_s=5, start_s=1, peak_bytes=1_000, agreement=None)
+
+
+def test_ratios_are_those_of_the_best_peer_in_each_respect():
+    found = ratios([OURS, PEER, LOOP])
+    assert (found.speed, found.work_speed, found.memory) == (8 / 5, 5 / 4, 0.9)
+    assert last_line({"heavy": found}) == "worst ratio heavy 1.60 bulk - memory 0.90"
+
+
+def test_a_table_has_a_row_a_participant():
+    lines = table([OURS, PEER, LOOP]).splitlines()
+    assert len({line.count("|") for line in lines}) == 1
+    assert "| heavy | MONAI | eager | 20.0 | 10.0 | 0.50 | 4.00 | 2.50 | 0 | 0.9900 |" in lines
+
+
+def test_maps_that_differ_are_no_contest():
+    low = Row("heavy", "MONAI", "eager", 10, 20, 10, 3_000, FLOORS["heavy"] - 0.001)
+    assert failures([OURS, LOOP]) == []
+    assert "MONAI (eager)" in failures([OURS, LOOP, low])[0]
+
+
+def test_pixels_near_an_edge_are_told_from_those_away():
+    assert away_from([0, 6, 12], 12, 2).nonzero()[0].tolist() == [2, 3, 8, 9]
+
+
+def test_a_difference_counts_where_it_lies(tmp_path):
+    ours = np.ones((1, 12, 12), np.uint8)
+    ours[0, :2, :2] = 255
+    theirs = ours.copy()
+    theirs[0, 0, 0] = 3  # on nodata: not compared
+    theirs[0, 6, 6] = 2  # where tiles meet
+    theirs[0, 3, 9] = 2  # away from it
+    paths = [Path(write_scene(tmp_path / f"{name}.tif", px)) for name, px in (("ours", ours), ("theirs", theirs))]
+    found = compare(*paths, [0, 6, 12], 2)
+    # Of 16 pixels away from edges, one lies within the margin of nodata: corners (2, 2), (2, 3), (3, 2) and (3, 3).
+    assert found.away_px == 12
+    assert found.away == pytest.approx(11 / 12)
+    assert found.near == pytest.approx(1 - 1 / (144 - 16 - 12))
+
+
+def test_maps_of_other_places_are_refused(tmp_path):
+    pixels = np.ones((1, 4, 4), np.uint8)
+    here = Path(write_scene(tmp_path / "here.tif", pixels))
+    there = Path(write_scene(tmp_path / "there.tif", pixels, transform=rasterio.Affine.translation(5, 5)))
+    with pytest.raises(ValueError, match="lies elsewhere"):
+        compare(here, there, [], 1)
+
+
+@pytest.mark.real
+def test_the_peers_that_need_no_package_give_our_map(tmp_path):
+    command = [
+        sys.executable, "-m", "bench.peers", "--size", "1024", "--tiers", "bulk", "--peers", "loop", "ray_data",
+        "--backends", "eager", "openvino", "--folder", tmp_path,
+    ]  # fmt: skip
+    ran = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert ran.returncode == 0, ran.stderr
+    agreements = re.findall(r"^bulk, (.+), (\w+): .* equal pixels (\S+) away", ran.stdout, re.MULTILINE)
+    assert [(name, backend) for name, backend, _ in agreements] == [
+        ("rasterio loop", "eager"), ("Ray Data", "eager"), ("rasterio loop", "openvino"), ("Ray Data", "openvino"),
+    ]  # fmt: skip
+    # The same graph on the same tiles: not one pixel may differ.
+    assert all(float(share) == 1 for _, backend, share in agreements if backend == "openvino")
+    last = ran.stdout.splitlines()[-1]
+    found = re.fullmatch(r"worst ratio heavy - bulk (\d+\.\d\d) memory (\d+\.\d\d)", last)
+    assert found, last
+    assert all(float(figure) > 0 for figure in found.groups())
