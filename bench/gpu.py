@@ -1,0 +1,278 @@
+"""The engine alone on a GPU, without Ray: what of the bare forward is left once pixels have to come and go?
+
+    python -m bench.gpu [--device cuda] [--size 16384] [--models zoo:synthetic-heavy zoo:synthetic-bulk]
+                        [--how eager graph compiled] [--usd-per-hour 2.5] [--peak-tflops 989] [--folder DIR]
+
+For each model and way of running it: a scene is decoded on host threads, segmented by `bench/device_engine.py`, and
+the stored mask is encoded on host threads. Printed are Mpx/s, the share of the bare forward's pace (full batches that
+never leave the device), the share of time that the device computed, the share of the matrix peak (measured here, or as
+the data sheet says), bytes over the bus, dollars a km², and whether the same bytes come out of a second pass and of a
+tile alone in its batch. `--device cpu` runs the same path as a check of what it computes, not of its speed: there the
+maps are compared with those of the ordinary engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
+
+from batchseg.engine.segment import ChunkWork, Model, segment_chunk
+from batchseg.model.bundle import Bundle, load_bundle
+from batchseg.model.contract import DeviceKind
+from batchseg.model.segmenter import load_graph, open_segmenter
+from batchseg.output.mask import write_chunk
+from batchseg.recipe import Models, Recipe
+from batchseg.runs.job import Job, SceneJob
+from batchseg.runs.resolve import resolve
+from batchseg.scene.source import RasterSource
+from batchseg.store import LocalStore
+from batchseg.synth import write_scene
+from batchseg.synth.scene import PIXEL_M
+from bench.device_engine import DeviceEngine, How, Slot
+from tiling.grid import tiles_of
+from tiling.pad import replicate
+from tiling.span import Span, Window
+
+SLOTS = 3
+"""One being filled or uploaded, one computed, one downloaded or emptied."""
+PEAK_SIDE = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """A scene as a run sees it, with one model."""
+
+    job: Job
+    name: str
+
+    @property
+    def scene(self) -> SceneJob:
+        return self.job.scenes[self.name]
+
+    @property
+    def windows(self) -> list[Window]:
+        grid = self.job.chunk_grid(self.name)
+        return [grid.window(row, col) for row, col in grid]
+
+    def cores(self, chunk: Window) -> tuple[int, int]:
+        rows, cols = chunk.shape
+        return -(-rows // self.job.core_px), -(-cols // self.job.core_px)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One time over the scene."""
+
+    seconds: float
+    compute_s: float
+    """That the device said it computed; 0 where it cannot tell."""
+    digest: str
+
+
+def ground_of(scene: Path, ref: str, output: Path, chunk_px: int | None = None) -> Ground:
+    recipe = Recipe(scenes=(str(scene),), output=str(output), models=Models(bulk=ref))
+    if chunk_px is not None:
+        recipe = replace(recipe, tiling=replace(recipe.tiling, chunk=chunk_px))
+    job = resolve(recipe).job
+    return Ground(job, next(iter(job.scenes)))
+
+
+def fill(ground: Ground, chunk: Window, slot: Slot) -> NDArray[np.bool_]:
+    """Decode a chunk with its halo into a slot, as the engine feeds a model; which of its pixels are valid."""
+    job, scene = ground.job, ground.scene
+    num_rows, num_cols = ground.cores(chunk)
+    whole = Window(
+        Span(chunk.rows.start, chunk.rows.start + num_rows * job.core_px),
+        Span(chunk.cols.start, chunk.cols.start + num_cols * job.core_px),
+    ).grow(job.halo_px)
+    inside = whole.clip(scene.shape_px)
+    pixels = RasterSource(scene.header, scene.bands, scene.policy).read(inside)
+    x_BHW = replicate(scene.rules["bulk"].apply(pixels), inside, whole)
+    slot.host_in_BHW.numpy()[:, : x_BHW.shape[1], : x_BHW.shape[2]] = x_BHW
+    return pixels.valid_HW[chunk.within(inside)]
+
+
+def layers_of(ground: Ground, chunk: Window, slot: Slot, valid_HW: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+    """What came back, as the stored layers want it."""
+    height, width = chunk.shape
+    index_HW, confidence_HW = slot.host_out_LHW.numpy()[:, :height, :width]
+    ids = np.array([c.id for c in ground.job.classes], ground.scene.mask.layer("labels").dtype)
+    labels_HW, confidence_HW = ids[index_HW], confidence_HW.copy()
+    labels_HW[~valid_HW], confidence_HW[~valid_HW] = ground.job.nodata, 255
+    return {"labels": labels_HW, "confidence": confidence_HW}
+
+
+def one_pass(ground: Ground, engine: DeviceEngine, slots: list[Slot], store: LocalStore | None) -> Pass:
+    """Host threads fill and empty slots, this one feeds the device."""
+    compute_s: list[float] = []
+
+    def finish(chunk: Window, slot: Slot, valid_HW: NDArray[np.bool_]) -> bytes:
+        slot.wait()
+        compute_s.append(slot.compute_s())
+        layers = layers_of(ground, chunk, slot, valid_HW)
+        if store is not None:
+            mask = replace(ground.scene.mask, layers=tuple(ground.scene.mask.layer(name) for name in layers))
+            write_chunk(store, mask, chunk, layers)
+        return b"".join(hashlib.blake2b(np.ascontiguousarray(layer).data).digest() for layer in layers.values())
+
+    windows, digest = ground.windows, hashlib.blake2b(digest_size=8)
+    begun_s = time.perf_counter()
+    with ThreadPoolExecutor(SLOTS) as threads:
+        filling = {n: threads.submit(fill, ground, windows[n], slots[n]) for n in range(min(SLOTS, len(windows)))}
+        finishing: dict[int, Future[bytes]] = {}
+        for number, chunk in enumerate(windows):
+            slot = slots[number % SLOTS]
+            valid_HW = filling.pop(number).result()
+            engine.enqueue(slot, *ground.cores(chunk))
+            finishing[number] = threads.submit(finish, chunk, slot, valid_HW)
+            following = number + SLOTS - 1  # the slot of the chunk before this one is empty once that has ended
+            if number and following < len(windows):
+                digest.update(finishing.pop(number - 1).result())
+                filling[following] = threads.submit(fill, ground, windows[following], slots[following % SLOTS])
+        for number in sorted(finishing):
+            digest.update(finishing[number].result())
+    return Pass(time.perf_counter() - begun_s, sum(compute_s), digest.hexdigest())
+
+
+def ordinary(ground: Ground, ref: str, device: DeviceKind) -> Iterator[tuple[Window, dict[str, NDArray[Any]]]]:
+    """The maps of the engine that runs use, chunk by chunk."""
+    job, scene = ground.job, ground.scene
+    halo_px = job.models["bulk"].halo_px
+    segmenter = open_segmenter(in_torch(load_bundle(ref)), device=device, tile_px=job.core_px + 2 * halo_px)
+    ids = np.array([c.id for c in job.classes], scene.mask.layer("labels").dtype)
+    for chunk in ground.windows:
+        have = chunk.grow(job.halo_px).clip(scene.shape_px)
+        pixels = RasterSource(scene.header, scene.bands, scene.policy).read(have)
+        tiles = tiles_of(job.lattice(ground.name), chunk)
+        work = ChunkWork(
+            window=chunk, tiles=tiles, codes=[0] * len(tiles), pixels=pixels, rules=scene.rules,
+            wanted_HW=pixels.valid_HW[chunk.within(have)], scene_shape_px=scene.shape_px,
+        )  # fmt: skip
+        model = Model(segmenter, halo_px, ids)
+        found = segment_chunk(work, {"bulk": model}, nodata=job.nodata, timed=lambda *_, **__: nullcontext())
+        yield chunk, {"labels": found.labels_HW, "confidence": found.confidence_HW}
+
+
+def digest_of_ordinary(ground: Ground, ref: str, device: DeviceKind) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for _, layers in ordinary(ground, ref, device):
+        digest.update(b"".join(hashlib.blake2b(np.ascontiguousarray(one).data).digest() for one in layers.values()))
+    return digest.hexdigest()
+
+
+def in_torch(bundle: Bundle) -> Bundle:
+    """The same bundle run by torch wherever it is: OpenVINO is another arithmetic."""
+    numerics = {
+        kind: replace(one, backend="torch" if one.backend == "openvino" else one.backend)
+        for kind, one in bundle.contract.numerics.items()
+    }
+    return replace(bundle, contract=replace(bundle.contract, numerics=numerics))
+
+
+def bare_forward_s(engine: DeviceEngine, num_tiles: int) -> float:
+    """Full batches that never leave the device, as many as the scene has tiles for."""
+    engine.x_NBHW.random_(1, 255)
+    wait = torch.cuda.synchronize if engine.x_NBHW.is_cuda else lambda: None
+    wait()
+    begun_s = time.perf_counter()
+    with torch.inference_mode():
+        for _ in range(-(-num_tiles // engine.batch)):
+            engine.forward()
+    wait()
+    return time.perf_counter() - begun_s
+
+
+def depends_on_neighbours(engine: DeviceEngine) -> bool:
+    """Whether a tile says something else alone than among others."""
+    with torch.inference_mode():
+        engine.x_NBHW.random_(1, 255)
+        among = [found[0].clone() for found in engine.forward()]
+        engine.x_NBHW[1:] = 0
+        return any(not torch.equal(a, b[0]) for a, b in zip(among, engine.forward(), strict=True))
+
+
+def gflop_a_tile(bundle: Bundle, tile_px: int) -> float:
+    network = load_graph(bundle).network
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.zeros((1, len(bundle.contract.bands), tile_px, tile_px)))
+    return counter.get_total_flops() / 1e9
+
+
+def matrix_peak_tflops(device: DeviceKind, precision: str) -> float:
+    """Of the fastest product of two square matrices that torch makes here."""
+    side = PEAK_SIDE if device == "cuda" else PEAK_SIDE // 8
+    matrix = torch.randn(side, side, device=device, dtype=getattr(torch, precision))
+    spent_s = []
+    for _ in range(10):
+        begun_s = time.perf_counter()
+        _ = matrix @ matrix
+        if device == "cuda":
+            torch.cuda.synchronize()
+        spent_s.append(time.perf_counter() - begun_s)
+    return 2 * side**3 / min(spent_s) / 1e12
+
+
+def measure(ref: str, how: How, scene: Path, folder: Path, args: argparse.Namespace) -> None:
+    bundle, device = in_torch(load_bundle(ref)), args.device
+    ground = ground_of(scene, ref, folder / "out", args.chunk)
+    job = ground.job
+    engine = DeviceEngine(bundle, device, core_px=job.core_px, chunk_px=job.chunk_px, how=how)
+    slots = [engine.new_slot() for _ in range(SLOTS)]
+    one_pass(ground, engine, slots, None)  # warm: codecs, caches, clocks of the device
+    bare_s = bare_forward_s(engine, len(job.lattice(ground.name)))
+    first = one_pass(ground, engine, slots, LocalStore(folder / "stored"))
+    again = one_pass(ground, engine, slots, None)
+    height, width = ground.scene.shape_px
+    mpx, km2 = height * width / 1e6, height * width * PIXEL_M**2 / 1e6
+    tiles_per_s = len(job.lattice(ground.name)) / first.seconds
+    tflops = tiles_per_s * gflop_a_tile(bundle, engine.tile_px) / 1e3
+    peak = args.peak_tflops or matrix_peak_tflops(device, bundle.contract.numerics_on(device).precision)
+    moved = len(ground.windows) * (slots[0].host_in_BHW.numel() + slots[0].host_out_LHW.numel())
+    print(
+        f"{ref}, {how}, {device}: {mpx / first.seconds:.1f} Mpx/s, bare forward {mpx / bare_s:.1f} "
+        f"({bare_s / first.seconds:.3f} of it kept), computing {first.compute_s / first.seconds:.2f} of the time, "
+        f"{tflops:.1f} of {peak:.0f} TFLOP/s, {moved / 1e9:.2f} GB over the bus, "
+        f"{first.seconds / 3600 * args.usd_per_hour / km2:.2e} $ a km2\n"
+        f"  the same bytes again: {first.digest == again.digest}; "
+        f"in other company: {not depends_on_neighbours(engine)}",
+        flush=True,
+    )
+    if device == "cpu":
+        print(f"  the ordinary engine's bytes: {digest_of_ordinary(ground, ref, device) == first.digest}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=get_args(DeviceKind), default="cuda")
+    parser.add_argument("--size", type=int, default=16384, help="pixels a side of the scene")
+    parser.add_argument("--chunk", type=int, help="pixels a side of a chunk; default: the recipe's")
+    parser.add_argument("--models", nargs="+", default=["zoo:synthetic-heavy", "zoo:synthetic-bulk"])
+    parser.add_argument("--how", nargs="+", choices=get_args(How), default=["eager"])
+    parser.add_argument("--usd-per-hour", type=float, default=2.5, help="of the machine")
+    parser.add_argument("--peak-tflops", type=float, help="of the card, as its data sheet says; default: measured")
+    parser.add_argument("--folder", type=Path, help="where the scene and outputs go for a while")
+    args = parser.parse_args()
+    if args.device == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no CUDA device here; --device cpu checks the same path")
+    with TemporaryDirectory(dir=args.folder) as folder:
+        write_scene(Path(folder) / "input", size_px=args.size, seed=5)
+        for ref in args.models:
+            for how in args.how:
+                measure(ref, how, Path(folder) / "input" / "scene.tif", Path(folder), args)
+
+
+if __name__ == "__main__":
+    main()
