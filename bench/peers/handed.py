@@ -30,8 +30,8 @@ Backend = Literal["eager", "compiled", "openvino"]
 Form = Literal["labels", "scores"]
 
 CORE_PX = 512
-TORCH_BATCH = 4
-"""Tiles a forward in torch: of 1, 2, 4 and 8 the fastest here, or within a few percent of it, for both models."""
+TORCH_BATCH = 2
+"""Tiles a forward in torch: of 1, 2, 4 and 8 the fastest here, or within 3 % of it, for both models."""
 THREADS = os.cpu_count() or 1
 
 

@@ -1,0 +1,171 @@
+"""Does the price of a km² stay as rasters grow, and is ground without pixels free?
+
+    python -m bench.scale [--sizes 8192 32768] [--nodata-size 8192] [--model zoo:synthetic-bulk] [--folder DIR]
+
+Both by the whole command, each run in a process of its own.
+
+*Size*: one scene and a mosaic (VRT) of 16 copies of it, so that ground, codec and blocks are the same. Start-up (until
+a worker is ready) and the end (reports, after the last GeoTIFF) are shown apart; the rest is marginal: seconds and
+dollars a km², which should differ by less than 5 %.
+
+*Nodata*: the same scene with 90 % of it nodata, as a swath across it that leaves no tile's border alone, and as one
+block. Should cost 15 % of the full one, start-up and end apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from batchseg.ledger.ledger import Ledger
+from batchseg.store import LocalStore
+from batchseg.synth import write_scene
+
+VALID_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    wall_s: float
+    start_s: float
+    """Until the worker was ready."""
+    end_s: float
+    """After the last task: reports, and the process's own end."""
+    usd: float
+    """Without what the worker's start cost."""
+    km2: float
+
+    @property
+    def marginal_s(self) -> float:
+        return self.wall_s - self.start_s - self.end_s
+
+
+def spent(scene: Path, model: str, output: Path) -> Spent:
+    recipe = output.with_suffix(".yaml")
+    recipe.write_text(f"scenes: [{scene}]\noutput: {output}\nmodels: {{bulk: '{model}'}}\n")
+    begun_unix_s = time.time()
+    subprocess.run([sys.executable, "-m", "jobs", "run", recipe, "--quiet"], check=True, stdout=subprocess.DEVNULL)
+    ended_unix_s = time.time()
+    metrics = json.loads((output / "metrics.json").read_text())
+    (stint,) = Ledger(LocalStore(output)).stints()
+    return Spent(
+        wall_s=ended_unix_s - begun_unix_s,
+        start_s=stint.begun_unix_s + stint.start_s - begun_unix_s,
+        end_s=ended_unix_s - stint.beat_unix_s,
+        usd=metrics["cost_usd"] - metrics["cost"]["start"],
+        km2=metrics["area_km2"],
+    )
+
+
+def mosaic(scene: Path, copies: int, path: Path) -> Path:
+    """`copies` x `copies` of a scene side by side."""
+    with rasterio.open(scene) as file:
+        height, width, profile = file.height, file.width, file.profile
+        names = file.descriptions
+    root = ET.Element("VRTDataset", rasterXSize=str(copies * width), rasterYSize=str(copies * height))
+    ET.SubElement(root, "SRS").text = profile["crs"].to_wkt()
+    ET.SubElement(root, "GeoTransform").text = ", ".join(map(str, profile["transform"].to_gdal()))
+    for number, name in enumerate(names, start=1):
+        band = ET.SubElement(root, "VRTRasterBand", dataType="Byte", band=str(number))
+        ET.SubElement(band, "Description").text = name
+        ET.SubElement(band, "NoDataValue").text = str(profile["nodata"])
+        for row in range(copies):
+            for col in range(copies):
+                part = ET.SubElement(band, "SimpleSource")
+                ET.SubElement(part, "SourceFilename", relativeToVRT="0").text = str(scene)
+                ET.SubElement(part, "SourceBand").text = str(number)
+                size = {"xSize": str(width), "ySize": str(height)}
+                ET.SubElement(part, "SrcRect", xOff="0", yOff="0", **size)
+                ET.SubElement(part, "DstRect", xOff=str(col * width), yOff=str(row * height), **size)
+    ET.ElementTree(root).write(path)
+    return path
+
+
+def emptied(scene: Path, path: Path, shape: str) -> Path:
+    """The scene with pixels left in a tenth of it."""
+    with rasterio.open(scene) as file, rasterio.open(path, "w", **file.profile) as out:
+        out.descriptions, out.colorinterp = file.descriptions, file.colorinterp
+        for _, window in file.block_windows(1):
+            pixels_BHW = file.read(window=window)
+            pixels_BHW[:, ~_valid(window, file.width, shape)] = 0
+            out.write(pixels_BHW, window=window)
+    return path
+
+
+def _valid(window: Window, size_px: int, shape: str) -> NDArray[np.bool_]:
+    rows = np.arange(window.row_off, window.row_off + window.height)[:, None] / size_px
+    cols = np.arange(window.col_off, window.col_off + window.width)[None, :] / size_px
+    if shape == "block":
+        return np.asarray((rows < VALID_SHARE**0.5) & (cols < VALID_SHARE**0.5))
+    # A swath beside the diagonal: the two triangles that it leaves are (1 - w)^2 of the square.
+    half = 1 - (1 - VALID_SHARE) ** 0.5
+    return np.asarray(np.abs(rows - cols) < half)
+
+
+def show(name: str, one: Spent, base: Spent, *, a_km2: bool) -> None:
+    """Against the first row: a km² where sizes differ, in all where ground is missing."""
+    over = (one.km2, base.km2) if a_km2 else (1.0, 1.0)
+    of_s, of_usd = (
+        (mine / over[0]) / (first / over[1]) for mine, first in ((one.marginal_s, base.marginal_s), (one.usd, base.usd))
+    )
+    print(
+        f"| {name} | {one.km2:.2f} | {one.wall_s:.1f} | {one.start_s:.1f} | {one.end_s:.1f} | {one.marginal_s:.2f} | "
+        f"{one.marginal_s / one.km2:.3f} | {one.usd / one.km2:.3e} | {of_s:.3f} | {of_usd:.3f} |",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="*", default=[8192, 32768], help="multiples of the first one")
+    parser.add_argument("--nodata-size", type=int, default=8192, help="pixels a side; 0: leave this out")
+    parser.add_argument("--model", default="zoo:synthetic-bulk")
+    parser.add_argument("--folder", type=Path, help="where scenes and outputs go for a while")
+    args = parser.parse_args()
+    print("| scene | km² valid | wall s | start s | end s | marginal s | s/km² | $/km² | s of first | $ of first |")
+    print("|---" * 10 + "|")
+    with TemporaryDirectory(dir=args.folder) as name:
+        folder, made = Path(name), {}
+        for size_px in {*args.sizes[:1], args.nodata_size} - {0}:
+            write_scene(folder / str(size_px), size_px=size_px, seed=5)
+            made[size_px] = folder / str(size_px) / "scene.tif"
+        run_sizes(args, folder, made)
+        run_nodata(args, folder, made)
+
+
+def run_sizes(args: argparse.Namespace, folder: Path, made: dict[int, Path]) -> None:
+    base: Any = None
+    for size_px in args.sizes:
+        first = args.sizes[0]
+        scene = mosaic(made[first], size_px // first, folder / f"mosaic-{size_px}.vrt")
+        found = spent(scene, args.model, folder / f"size-{size_px}")
+        base = base or found
+        show(f"{size_px}²", found, base, a_km2=True)
+
+
+def run_nodata(args: argparse.Namespace, folder: Path, made: dict[int, Path]) -> None:
+    if not args.nodata_size:
+        return
+    full = made[args.nodata_size]
+    base = spent(full, args.model, folder / "full")
+    show("full", base, base, a_km2=False)
+    for shape in ("swath", "block"):
+        scene = emptied(full, folder / f"{shape}.tif", shape)
+        show(f"90 % nodata, {shape}", spent(scene, args.model, folder / f"run-{shape}"), base, a_km2=False)
+
+
+if __name__ == "__main__":
+    main()
