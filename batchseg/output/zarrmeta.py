@@ -16,9 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.storage import MemoryStore
 
 from batchseg.scene.georef import Georef
 
@@ -31,6 +29,10 @@ _GEOGRAPHIC = ("GEOGCS", "GEOGCRS", "GEODCRS")
 
 def zarr_metadata(mask: Mask) -> dict[str, bytes]:
     """Every object of the Zarr but its stored chunks. zarr writes them into memory; only the bytes matter to us."""
+    # Here, because a worker never comes here: a quarter of a second of its start, and memory.
+    import zarr  # noqa: PLC0415
+    from zarr.storage import MemoryStore  # noqa: PLC0415
+
     memory: dict[str, Any] = {}
     root = zarr.open_group(MemoryStore(memory), mode="w", zarr_format=2)
     _fill(root, mask, (mask.georef.height_px, mask.georef.width_px), mask.stored_px, scale=1)
