@@ -1,10 +1,12 @@
-"""Does the engine wait for an object store? Two readers of one COG, each request 50 ms longer than it takes.
+"""Does the engine wait for an object store? Readers of one COG, each request 50 ms longer than it takes.
 
-    python -m bench.s3 [--size 8192] [--chunk 2048] [--latency 0.05] [--engine 200]
+    python -m bench.s3 [--size 8192] [--chunk 2048] [--latency 0.05] [--engines 20 200] [--in-hand 2 4] [--rounds 3]
 
 A real server of the S3 protocol (Ceph's radosgw) behind a proxy that waits before it passes a request on. The engine is
-a stub that takes the time of so many Mpx/s; up to `--ahead` chunks are read while it works. In one run: rasterio on
-/vsis3, as the product reads, and async-geotiff on obstore. Needs the development environment.
+a stub that takes the time of so many Mpx/s and does one chunk at a time; a worker has as many chunks in hand as the
+product (two) or more, and each is read and then computed, as in the product. In one run: rasterio on /vsis3, as the
+product reads and with GDAL's own limit to what it asks for at once; async-geotiff on obstore; and a local disk. Of
+several rounds the best counts. Needs the development environment.
 """
 
 from __future__ import annotations
@@ -13,25 +15,31 @@ import argparse
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any
 
+import async_geotiff
 import numpy as np
+from obstore.store import S3Store
 
 from batchseg.objectstore import ObjectStore
+from batchseg.scene.dataset import SETTINGS
 from batchseg.scene.header import SceneHeader, read_header
 from batchseg.scene.nodata import NodataPolicy
 from batchseg.scene.source import RasterSource
 from bench.memory import write_raster
-from tests.proxy import proxy_of
+from tests.proxy import Proxy, proxy_of
 from tests.servers import BUCKET, radosgw
 from tiling.grid import Grid
 from tiling.span import Window
 
 HALO_PX = 64
+LIMIT = "GDAL_MAX_RAW_BLOCK_CACHE_SIZE"
 Read = Callable[[Window], Any]
 
 
@@ -40,9 +48,6 @@ def gdal_reader(header: SceneHeader) -> Read:
 
 
 def obstore_reader(header: SceneHeader) -> Read:
-    import async_geotiff
-    from obstore.store import S3Store
-
     store = S3Store(
         BUCKET,
         endpoint=os.environ["AWS_ENDPOINT_URL"],
@@ -61,19 +66,66 @@ def obstore_reader(header: SceneHeader) -> Read:
     return lambda window: asyncio.run(read(window))
 
 
-def measure(read: Read, windows: list[Window], *, engine_mpx_s: float, ahead: int) -> tuple[float, float]:
+@contextmanager
+def limit_of_gdal() -> Iterator[None]:
+    """GDAL as it is without our setting."""
+    ours = SETTINGS.pop(LIMIT)
+    try:
+        yield
+    finally:
+        SETTINGS[LIMIT] = ours
+
+
+def measure(read: Read, windows: list[Window], *, engine_mpx_s: float, in_hand: int) -> tuple[float, float]:
     """Seconds in all, and of these the seconds that the engine stood still."""
-    begun_s, waited_s = time.perf_counter(), 0.0
-    with ThreadPoolExecutor(ahead) as threads:
-        coming = [threads.submit(read, window) for window in windows[:ahead]]
-        for number, window in enumerate(windows):
-            asked_s = time.perf_counter()
-            coming[number].result()
-            waited_s += time.perf_counter() - asked_s
-            if number + ahead < len(windows):
-                coming.append(threads.submit(read, windows[number + ahead]))
-            time.sleep(window.num_px / (engine_mpx_s * 1e6))
-    return time.perf_counter() - begun_s, waited_s
+    engine = Lock()
+
+    def task(window: Window) -> float:
+        read(window)
+        compute_s = window.num_px / (engine_mpx_s * 1e6)
+        with engine:
+            time.sleep(compute_s)
+        return compute_s
+
+    begun_s = time.perf_counter()
+    with ThreadPoolExecutor(in_hand) as threads:
+        busy_s = sum(threads.map(task, windows))
+    took_s = time.perf_counter() - begun_s
+    return took_s, took_s - busy_s
+
+
+def compare(proxy: Proxy, local: Path, args: argparse.Namespace) -> None:
+    header, size = read_header(f"s3://{BUCKET}/scene.tif"), (args.size, args.size)
+    grid = Grid(size, args.chunk)
+    windows = [grid.window(row, col).grow(HALO_PX).clip(size) for row, col in grid]
+    readers = {
+        "local disk, rasterio": gdal_reader(read_header(str(local))),
+        "/vsis3, as the product": gdal_reader(header),
+        "/vsis3, GDAL's limit": gdal_reader(header),
+        "async-geotiff": obstore_reader(header),
+    }
+    first = [np.asarray(getattr(read(windows[0]), "raw_BHW", None)) for read in list(readers.values())[:3]]
+    assert all(np.array_equal(found, readers["async-geotiff"](windows[0])) for found in first)
+    print(f"{'engine':>7} {'in hand':>8} {'reader':>23} {'requests':>9} {'bytes/file':>11} {'Mpx/s':>7} {'waits':>6}")
+    for engine_mpx_s, in_hand in ((engine, hand) for engine in args.engines for hand in args.in_hand):
+        found: dict[str, list[tuple[float, float, int, float]]] = {name: [] for name in readers}
+        for _ in range(args.rounds):
+            for name, read in readers.items():
+                proxy.strike()
+                if name.endswith("limit"):
+                    with limit_of_gdal():
+                        times_s = measure(read, windows, engine_mpx_s=engine_mpx_s, in_hand=in_hand)
+                else:
+                    times_s = measure(read, windows, engine_mpx_s=engine_mpx_s, in_hand=in_hand)
+                seen = proxy.seen()
+                found[name].append((*times_s, len(seen), sum(one.answer_bytes for one in seen) / local.stat().st_size))
+        for name, rounds in found.items():
+            took_s, waited_s, num, share = min(rounds)
+            print(
+                f"{engine_mpx_s:>7.0f} {in_hand:>8} {name:>23} {num:>9} {share:>11.2f} "
+                f"{args.size**2 / took_s / 1e6:>7.1f} {waited_s / took_s:>6.0%}",
+                flush=True,
+            )
 
 
 def main() -> None:
@@ -81,8 +133,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=8192)
     parser.add_argument("--chunk", type=int, default=2048)
     parser.add_argument("--latency", type=float, default=0.05)
-    parser.add_argument("--engine", type=float, default=200.0)
-    parser.add_argument("--ahead", type=int, default=2)
+    parser.add_argument("--engines", type=float, nargs="+", default=[20.0, 200.0])
+    parser.add_argument("--in-hand", type=int, nargs="+", default=[2, 4])
+    parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     with (
         TemporaryDirectory() as folder,
@@ -94,25 +147,7 @@ def main() -> None:
         write_raster(local, args.size)
         ObjectStore(f"s3://{BUCKET}").put("scene.tif", local.read_bytes())
         os.environ["AWS_ENDPOINT_URL"] = proxy.endpoint
-        header, size = read_header(f"s3://{BUCKET}/scene.tif"), (args.size, args.size)
-        grid = Grid(size, args.chunk)
-        windows = [grid.window(row, col).grow(HALO_PX).clip(size) for row, col in grid]
-        whole = Window.of(0, args.chunk, 0, args.chunk)
-        found = gdal_reader(header)(whole).raw_BHW
-        assert np.array_equal(found, np.asarray(obstore_reader(header)(whole)))
-        readers = {
-            "local": gdal_reader(read_header(str(local))),
-            "rasterio /vsis3": gdal_reader(header),
-            "async-geotiff": obstore_reader(header),
-        }
-        pixels, stored = args.size**2, local.stat().st_size
-        print(f"{'reader':>16} {'requests':>9} {'bytes/file':>11} {'Mpx/s':>7} {'engine waits':>13}")
-        for name, read in readers.items():
-            proxy.strike()
-            took_s, waited_s = measure(read, windows, engine_mpx_s=args.engine, ahead=args.ahead)
-            seen = proxy.seen()
-            share = sum(one.answer_bytes for one in seen) / stored
-            print(f"{name:>16} {len(seen):>9} {share:>11.2f} {pixels / took_s / 1e6:>7.1f} {waited_s / took_s:>13.0%}")
+        compare(proxy, local, args)
 
 
 if __name__ == "__main__":

@@ -57,13 +57,18 @@ def screen(s: Snapshot) -> Any:
 
 
 class _PlainLines:
-    """A line now and then, and one whenever a part of the run ends."""
+    """A line now and then, and one whenever a part of the run ends or something goes otherwise than it should."""
 
     def __init__(self) -> None:
         self._last_s = float("-inf")
         self._ended = (False, False)
+        self._told: tuple[str, ...] = ()
 
     def __call__(self, snapshot: Snapshot) -> None:
+        for happening in snapshot.happenings:
+            if happening not in self._told:
+                print(happening, file=sys.stderr, flush=True)
+        self._told = snapshot.happenings
         now_s, ended = time.monotonic(), (snapshot.chunks_ended, snapshot.sheets_ended)
         if now_s - self._last_s >= PLAIN_EVERY_S or ended != self._ended:
             self._last_s, self._ended = now_s, ended

@@ -122,6 +122,16 @@ class Seams:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Edges:
+    """The outermost rows and columns of a sheet, packed (`output/seams.py`)."""
+
+    top: str
+    bottom: str
+    left: str
+    right: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SheetRecord:
     """One published set of GeoTIFFs over a block of chunks."""
 
@@ -132,7 +142,10 @@ class SheetRecord:
     missing: tuple[ChunkKey, ...]
     objects: tuple[StoredObject, ...]
     seams: Seams
+    """Inside the sheet."""
     attempt: Attempt
+    edges: Edges | None = None
+    """None of the only sheet of a scene."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

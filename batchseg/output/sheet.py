@@ -3,7 +3,8 @@
 Rows are pulled from the mask a stripe at a time, so memory is a few stripes however high the scene is. Each stored
 chunk is checked against the digest in its chunk's record while it is read; what does not match is named, so that its
 chunk can be made again, and no sheet is written (invariant I3). Ground whose chunk was given up is nodata in the files,
-and listed in the sheet's record (invariant I7). Seams are counted on the way, since here all pixels pass side by side.
+and listed in the sheet's record (invariant I7). Seams are counted on the way (`seams.py`), since here all pixels pass
+side by side.
 
 A scene of one sheet has its files in its own folder. The files of several have names that no other content ever had,
 `SCENE/sheets/labels_0_1-DIGEST.tif`: what the scene's mosaic shows (`mosaic.py`) is whole at any moment, whatever sheet
@@ -15,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,14 +28,14 @@ from numpy.typing import NDArray
 from batchseg.engine.tiers import BULK
 from batchseg.errors import DamagedError
 from batchseg.ledger.keys import ChunkKey, SheetKey
-from batchseg.ledger.records import Brief, Record, Seams, StoredObject
+from batchseg.ledger.records import Brief, Edges, Record, Seams, StoredObject
 from batchseg.output.coarser import LevelWriter
 from batchseg.output.cog import CogFile, Form, Rows, write_cog
 from batchseg.output.layer import Layer
 from batchseg.output.mask import Mask, read_stored
+from batchseg.output.seams import Cut, SeamCounter
 from batchseg.output.style import Style, sidecars
 from batchseg.store import Store, digest_of
-from tiling.seams import SeamCount, count_seams, count_tier_seams
 from tiling.span import Span, Window
 
 STORE_THREADS = 4
@@ -81,6 +82,7 @@ class Sheet:
     missing: tuple[ChunkKey, ...]
     objects: tuple[StoredObject, ...]
     seams: Seams
+    edges: Edges | None
 
 
 def inputs_digest(chunks: Mapping[ChunkKey, Brief | None]) -> str:
@@ -94,14 +96,15 @@ def inputs_digest(chunks: Mapping[ChunkKey, Brief | None]) -> str:
 def make_sheet(store: Store, work: SheetWork, records: Mapping[ChunkKey, Record | None]) -> Sheet:
     mask = work.mask
     digest = inputs_digest({key: None if record is None else Brief.of(record) for key, record in records.items()})
-    seams = _SeamCounter(mask, work.window, work.core_px)
+    cut = Cut(core_px=work.core_px, chunk_px=mask.chunk_px, nodata=mask.layer("labels").nodata)
+    seams = SeamCounter(cut, work.window)
     georef = mask.georef.part(work.window)
     top_px = work.window.rows.start
     objects: list[StoredObject] = []
     with TemporaryDirectory(dir=store.scratch()) as folder, ThreadPoolExecutor(STORE_THREADS) as threads:
         reader = _Rows(store, mask, work.window.cols, _index(records), threads)
         for layer in mask.layers:
-            rows = seams.counted(reader) if layer.name == "labels" else reader.of(layer)
+            rows = _CountedRows(seams, reader) if layer.name == "labels" else reader.of(layer)
             coarser = LevelWriter(store, mask, layer, work.window, threads)
             path = Path(folder) / f"{layer.name}.tif"
             made = write_cog(
@@ -118,7 +121,8 @@ def make_sheet(store: Store, work: SheetWork, records: Mapping[ChunkKey, Record 
         inputs_digest=digest,
         missing=tuple(key for key, record in sorted(records.items()) if record is None),
         objects=tuple(objects),
-        seams=seams.total(),
+        seams=seams.counts.plain(),
+        edges=None if mask.is_one_sheet else seams.edges(),
     )
 
 
@@ -213,53 +217,14 @@ class _LayerRows:
 
 
 @dataclass(slots=True)
-class _SeamCounter:
-    """Counts seams in stripes of labels as they pass; the last row of a stripe is kept for the next."""
-
-    mask: Mask
-    window: Window
-    core_px: int
-    tile: SeamCount = field(default_factory=SeamCount)
-    chunk: SeamCount = field(default_factory=SeamCount)
-    tier: SeamCount = field(default_factory=SeamCount)
-    same_tier: SeamCount = field(default_factory=SeamCount)
-    _last: tuple[NDArray[Any], NDArray[Any]] | None = None
-
-    def counted(self, reader: _Rows) -> _CountedRows:
-        return _CountedRows(self, reader)
-
-    def add(self, labels_HW: NDArray[Any], tiers_HW: NDArray[Any], rows: Span) -> None:
-        self._count(labels_HW.T, tiers_HW.T, self.window.cols)
-        if self._last is not None:
-            # The line between two stripes on its own: a stripe can be large, and is never copied.
-            last_labels, last_tiers = self._last
-            labels, tiers = np.concatenate([last_labels, labels_HW[:1]]), np.concatenate([last_tiers, tiers_HW[:1]])
-            self._count(labels, tiers, Span(rows.start - 1, rows.start + 1))
-        self._count(labels_HW, tiers_HW, rows)
-        self._last = labels_HW[-1:].copy(), tiers_HW[-1:].copy()
-
-    def _count(self, labels: NDArray[Any], tiers: NDArray[Any], rows: Span) -> None:
-        nodata = self.mask.layer("labels").nodata
-        common = {"core_px": self.core_px, "nodata": nodata}
-        self.tile += count_seams(labels, rows, step_px=self.core_px, **common)
-        self.chunk += count_seams(labels, rows, step_px=self.mask.chunk_px, **common)
-        between, same = count_tier_seams(labels, tiers, rows, **common)
-        self.tier += between
-        self.same_tier += same
-
-    def total(self) -> Seams:
-        counts = (self.tile, self.chunk, self.tier, self.same_tier)
-        tile, chunk, tier, same_tier = (astuple(count) for count in counts)
-        return Seams(tile=tile, chunk=chunk, tier=tier, same_tier=same_tier)
-
-
-@dataclass(slots=True)
 class _CountedRows:
-    counter: _SeamCounter
+    """Rows of labels, which are counted as they pass."""
+
+    counter: SeamCounter
     reader: _Rows
 
     def __call__(self, start: int, stop: int) -> NDArray[Any]:
-        mask = self.counter.mask
+        mask = self.reader.mask
         labels_HW = self.reader.read(mask.layer("labels"), start, stop)
         if any(layer.name == "tier" for layer in mask.layers):
             tiers_HW = self.reader.read(mask.layer("tier"), start, stop)

@@ -18,15 +18,17 @@ from batchseg.errors import RecipeError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Fleet
+from batchseg.remote import is_remote
 from batchseg.runs.backlog import backlog
 from batchseg.runs.job import Job, SceneJob
-from batchseg.runs.layout import layout_warning
+from batchseg.runs.layout import layout_warnings
 from batchseg.runs.models import device_of
 from batchseg.runs.pool import DEPTH
 from batchseg.runs.resolve import Resolved
 from batchseg.runs.settle import known_pilot, known_threshold, with_threshold
 from batchseg.runs.target import check_output
 from batchseg.scene.area import gross_area_km2
+from batchseg.scene.dataset import RAW_BLOCKS_BYTES
 from batchseg.scene.empty import EmptyIndex
 from batchseg.store import LocalStore, Store
 from tiling.grid import cells
@@ -119,13 +121,8 @@ def estimate(resolved: Resolved, fleet: Fleet, store: Store) -> Estimate:
             f"memory: {DEPTH} chunks in hand with their halos, libraries {LIBRARIES_BYTES >> 20} MiB",
             f"prices: {', '.join(f'{p.workers} x {p.name} at ${p.usd_per_hour}/h' for p in fleet.pools)}",
         ),
-        warnings=_layout_warnings(job),
+        warnings=tuple(layout_warnings(job).values()),
     )
-
-
-def _layout_warnings(job: Job) -> tuple[str, ...]:
-    found = (layout_warning(scene.header, job.chunk_px, job.halo_px) for scene in job.scenes.values())
-    return tuple(text for text in found if text is not None)
 
 
 def _scene(job: Job, name: str, committed: Collection[ChunkKey]) -> SceneEstimate:
@@ -159,6 +156,8 @@ def worker_memory_bytes(job: Job) -> int:
         item_bytes = np.dtype(scene.header.dtype).itemsize
         model_bytes = max(np.dtype(rule.dtype).itemsize for rule in scene.rules.values())
         read = read_px * (len(scene.bands) * (item_bytes + model_bytes) + 2)
+        if is_remote(scene.header.url):
+            read += min(RAW_BLOCKS_BYTES, read_px * len(scene.bands) * item_bytes)
         # Layers, class indexes, confusion pairs and the encoded objects.
         made = chunk_px * (len(scene.mask.layers) + 12)
         most = max(most, read + made)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
+from batchseg.redact import public_url
 from batchseg.remote import is_remote
+from batchseg.runs.job import Job
+from batchseg.scene.dataset import gdal_path
 from batchseg.scene.header import SceneHeader
 
-MOST_AMPLIFICATION = 2.0
-"""Tiles of 512 px in chunks of 8192 px with a halo of 64 px give 1.27."""
+MOST_REMOTE, MOST_LOCAL = 2.0, 6.0
+"""How often a byte may be read. On a server each time is paid for, in money too; on a disk it is only decoded again.
+Blocks of 512 px in chunks of 2048 px with a halo of 64 px give 2.25, in chunks of 8192 px 1.27."""
 
 
 def amplification(header: SceneHeader, chunk_px: int, halo_px: int) -> float:
@@ -24,13 +30,20 @@ def _along(size_px: int, block_px: int, chunk_px: int, halo_px: int) -> float:
     return read_px / size_px
 
 
+def layout_warnings(job: Job) -> dict[str, str]:
+    """By scene; scenes that are laid out well are left out."""
+    found = {name: layout_warning(scene.header, job.chunk_px, job.halo_px) for name, scene in job.scenes.items()}
+    return {name: text for name, text in found.items() if text is not None}
+
+
 def layout_warning(header: SceneHeader, chunk_px: int, halo_px: int) -> str | None:
-    """Of a scene on a server: there each block that is read twice is paid for twice, in time and in money."""
+    """What is wrong with the way a scene's file is laid out for chunks like these, and the command that repairs it."""
     factor = amplification(header, chunk_px, halo_px)
-    if not is_remote(header.url) or factor < MOST_AMPLIFICATION:
+    if factor < (MOST_REMOTE if is_remote(header.url) else MOST_LOCAL):
         return None
     rows, cols = header.block_px
     return (
         f"{header.name}: its blocks of {cols} x {rows} px ({header.layout}) make chunks of {chunk_px} px read "
-        f"{factor:.1f} times its bytes. Repair: gdal_translate -of COG -co COMPRESS=DEFLATE {header.name}.tif new.tif"
+        f"{factor:.1f} times its bytes. Repair: gdal_translate -of COG -co COMPRESS=DEFLATE -co PREDICTOR=YES "
+        f"-co BIGTIFF=IF_SAFER {quote(gdal_path(public_url(header.url)))} new.tif"
     )

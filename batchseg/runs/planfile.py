@@ -12,6 +12,7 @@ from batchseg.model.contract import ClassInfo
 from batchseg.recipe.build import build, plain
 from batchseg.redact import public_url
 from batchseg.runs.job import Job
+from batchseg.runs.layout import layout_warnings
 from batchseg.scene.area import area_reason
 from batchseg.scene.georef import Georef
 from batchseg.store import Store
@@ -38,6 +39,8 @@ class ScenePlan:
     """Which reference the confusion must be of."""
     area_note: str | None
     """Why the ground area is unknown, where it is."""
+    layout_note: str | None = None
+    """What reading cost more than it had to, and how to repair it."""
     sheet_px: int = 32768
     layers: tuple[str, ...] = ("labels", "confidence", "tier")
     bands: tuple[int, ...] = ()
@@ -77,6 +80,7 @@ class PlanFile:
 
 
 def plan_file(job: Job, *, head_usd_per_hour: float) -> PlanFile:
+    layout_notes = layout_warnings(job)
     return PlanFile(
         fingerprint=job.fingerprint,
         class_names=tuple(c.name for c in job.classes),
@@ -89,6 +93,7 @@ def plan_file(job: Job, *, head_usd_per_hour: float) -> PlanFile:
                 georef=scene.header.georef,
                 labels_id=None if scene.labels is None else scene.labels.id,
                 area_note=area_reason(scene.header.georef),
+                layout_note=layout_notes.get(name),
                 sheet_px=scene.mask.sheet_px,
                 layers=tuple(layer.name for layer in scene.mask.layers),
                 bands=scene.bands,

@@ -13,7 +13,18 @@ from batchseg.ledger.records import Record, SheetRecord
 from batchseg.runs.drive import Stop
 
 NUM_HAPPENINGS = 5
-_TROUBLE = ("spot_notice", "worker_draining", "worker_late", "worker_lost", "task_failed", "quarantined", "lost")
+_TROUBLE = frozenset(
+    {
+        "badly_laid_out",
+        "lost",
+        "quarantined",
+        "spot_notice",
+        "task_failed",
+        "worker_draining",
+        "worker_late",
+        "worker_lost",
+    }
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -202,7 +213,7 @@ def pool_of(worker: str) -> str:
 
 
 def _told(kind: str, facts: dict[str, Any]) -> str:
-    who = facts.get("worker") or facts.get("task") or facts.get("node") or ""
+    who = facts.get("worker") or facts.get("task") or facts.get("node") or facts.get("scene") or ""
     why = facts.get("why") or facts.get("error") or ""
     first = str(why).splitlines()[0] if why else ""
     return f"{kind.replace('_', ' ')} {who}: {first}".strip(": ")

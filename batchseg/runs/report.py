@@ -10,11 +10,11 @@ import numpy as np
 
 from batchseg.engine.route import TileAudit
 from batchseg.ledger.records import Record, SheetRecord, Stint, TileCounts
+from batchseg.output.seams import Cut, SeamCounts, seams_between
 from batchseg.runs.accuracy import scores, scores_by_part
 from batchseg.runs.audit import audit_of
 from batchseg.runs.money import cost_parts, paid_usd
 from batchseg.runs.planfile import PlanFile
-from tiling.seams import SeamCount
 
 
 @dataclass(slots=True)
@@ -71,6 +71,7 @@ def metrics(
         scenes[name] |= _money(of_tasks, scenes[name]["area_km2"])
         off_earth = "some valid pixels lie off the Earth" if scenes[name]["area_km2"] is None else None
         scenes[name]["area_note"] = plan.scenes[name].area_note or off_earth
+        scenes[name]["layout_note"] = plan.scenes[name].layout_note
     whole = _block(plan, tuple(plan.scenes), records, sheets, quarantined)
     cost = cost_parts([*records, *sheets], stints, wall_s=wall_s, head_usd_per_hour=plan.head_usd_per_hour)
     return {
@@ -121,7 +122,7 @@ def _block(
             "failed": failed_chunks,
             "not_run": num_chunks - len(records) - failed_chunks,
         },
-        "seam": _seams(sheets),
+        "seam": _seams(plan, sheets),
     }
 
 
@@ -160,11 +161,15 @@ def _accuracy(classes: tuple[str, ...], sums: _Sums) -> dict[str, Any]:
     }
 
 
-def _seams(sheets: Sequence[SheetRecord]) -> dict[str, float | None]:
-    return {
-        name: _round(sum((SeamCount(*getattr(s.seams, name)) for s in sheets), SeamCount()).score, 3)
-        for name in ("tile", "chunk", "tier", "same_tier")
-    }
+def _seams(plan: PlanFile, sheets: Sequence[SheetRecord]) -> dict[str, float | None]:
+    """Inside sheets, and where two of them meet."""
+    cut = Cut(core_px=plan.core_px, chunk_px=plan.chunk_px, nodata=plan.nodata)
+    counts = sum((SeamCounts.of(sheet.seams) for sheet in sheets), SeamCounts())
+    for scene in sorted({sheet.key.scene for sheet in sheets}):
+        of_scene = [sheet for sheet in sheets if sheet.key.scene == scene]
+        counts += seams_between(of_scene, cut, sheet_px=plan.scenes[scene].sheet_px)
+    kinds = ("tile", "chunk", "tier", "same_tier")
+    return {kind: _round(getattr(counts, kind).score, 3) for kind in kinds}
 
 
 def _money(cost: dict[str, float], area_km2: float | None) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from batchseg.runs.compaction import Compaction
 from batchseg.runs.drive import Drive, Stop, Watcher
 from batchseg.runs.driver import BEAT_S, Driver
 from batchseg.runs.job import Job
+from batchseg.runs.layout import layout_warnings
 from batchseg.runs.log import EventLog
 from batchseg.runs.models import device_of, open_models
 from batchseg.runs.mosaics import publish_mosaics
@@ -235,6 +236,9 @@ class _Session:
         waits = Waits(fleet.patience, lambda worker, task: (pool_of(worker), type(task), need_of(task)))
         pool = self.open_pool(job, store, fleet)
         watchers: tuple[Watcher, ...] = (log, progress, Compaction(Ledger(store)), *self.options.watchers)
+        for scene, why in layout_warnings(job).items():
+            for watcher in watchers:
+                watcher.event("badly_laid_out", scene=scene, why=why)
         try:
             finish = Drive(state, pool, Ledger(store), watchers, waits, stop, check=self.check).run()
         finally:

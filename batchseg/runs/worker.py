@@ -201,6 +201,7 @@ class Worker:
             missing=sheet.missing,
             objects=sheet.objects,
             seams=sheet.seams,
+            edges=sheet.edges,
             attempt=self._attempt(number, begun_unix_s, name),
         )
         self._ledger.commit(record)

@@ -45,6 +45,11 @@ BLOCK_CACHE_BYTES = 128 * 2**20
 """GDAL would take 5 % of the memory. Tiled files need next to none, as chunks are read once. In a striped file the next
 chunk to the right lies in the same strips: 8192 px wide, it reads twice as fast with this as with half of it."""
 
+RAW_BLOCKS_BYTES = 128 * 2**20
+"""Of one read on a server: so many bytes of stored blocks are asked for at once, neighbours in the file as one request.
+What lies beyond is asked for bit by bit, one request after another, and GDAL's own limit of 10 MB is less than a chunk.
+In memory there is never more than the blocks of one read take in the file."""
+
 GDAL_RETRIES = 5
 REQUEST_S, READ_PATIENCE_S = 120, 300
 """One request of GDAL, which does not always see that an answer stands still; and one read with its repetitions."""
@@ -57,6 +62,7 @@ SETTINGS: dict[str, Any] = {
     "GDAL_NUM_THREADS": str(max(1, min(4, (os.cpu_count() or 1) // 4))),
     # A JPEG file that is cut short would otherwise be filled with grey.
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "TRUE",
+    "GDAL_MAX_RAW_BLOCK_CACHE_SIZE": str(RAW_BLOCKS_BYTES),
     # Remote files: a request that fails in passing is made again, a silent server is given up, and what was learnt of
     # a file (that it is not there, say) is forgotten when it is closed, so that a second try is one.
     "GDAL_HTTP_CONNECTTIMEOUT": str(CONNECT_TIMEOUT_S),

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from dataclasses import replace
 
 import pytest
+import rasterio.shutil
 from hypothesis import given
 from hypothesis import strategies as st
 
 from batchseg.runs.layout import amplification, layout_warning
+from batchseg.runs.log import log_lines
+from batchseg.runs.session import Options, run
 from batchseg.scene.header import read_header
-from tests.runs import noise, write_scene
+from batchseg.store import LocalStore
+from jobs.display import shown
+from tests.runs import Workplace, fake_pool, noise, write_scene
 from tiling.span import Window
 
 
@@ -26,8 +33,38 @@ def test_strips_cost_as_often_as_chunks_lie_side_by_side(header):
     assert text is not None
     assert "8.0 times" in text
     assert "gdal_translate -of COG" in text
-    assert layout_warning(header, 32, 0) is None
+    assert " /vsis3/bucket/scene.tif new.tif" in text
+    assert layout_warning(header, 64, 0) is None, "on a disk four times is no matter"
     assert layout_warning(replace(remote, block_px=(16, 16)), 32, 0) is None
+
+
+def test_the_command_repairs_the_file_and_tells_no_signature(header, tmp_path):
+    signed = replace(header, url="https://server/a file.tif?X-Amz-Signature=abc")
+    assert "'/vsicurl/https://server/a file.tif' new.tif" in str(layout_warning(signed, 32, 0))
+    command = str(layout_warning(header, 32, 0)).partition("Repair: ")[2].replace("new.tif", str(tmp_path / "new.tif"))
+    _, *options, source, target = shlex.split(command)
+    wanted = dict(option.split("=") for option in options if "=" in option)
+    rasterio.shutil.copy(source, target, driver="COG", BLOCKSIZE=16, **wanted)
+    assert layout_warning(read_header(target), 32, 0) is None
+
+
+def test_a_run_says_so_in_its_log_on_the_screen_and_in_its_reports(tmp_path, capsys):
+    strips, tiles = noise(40, 400), noise(40, 40)
+    scenes = (
+        write_scene(tmp_path / "strips.tif", strips, blockysize=1, tiled=False),
+        write_scene(tmp_path / "tiles.tif", tiles, blockxsize=16, blockysize=16, tiled=True),
+    )
+    place = Workplace(tmp_path, scenes)
+    with shown(quiet=False) as show:
+        outcome = run(place.recipe(), open_pool=fake_pool, options=Options(show=show))
+    notes = {name: scene["layout_note"] for name, scene in outcome.metrics["scenes"].items()}
+    assert notes["tiles"] is None
+    assert "gdal_translate" in notes["strips"]
+    events = [json.loads(line) for line in log_lines(LocalStore(place.output))]
+    told = [event for event in events if event["event"] == "badly_laid_out"]
+    assert [(event["scene"], event["why"]) for event in told] == [("strips", notes["strips"])]
+    assert capsys.readouterr().err.count(notes["strips"]) == 1
+    assert "gdal_translate" in (place.output / "report.html").read_text()
 
 
 @given(st.integers(1, 300), st.integers(1, 64), st.sampled_from([16, 32]), st.integers(0, 9))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,6 +74,15 @@ def test_chunks_committed_do_not_depend_on_sheets(outputs):
         for output in outputs
     )
     assert one == many
+
+
+def test_seams_between_sheets_are_part_of_the_report(outputs):
+    one, many = (json.loads((output / "metrics.json").read_text()) for output in outputs)
+    assert one["seam"]["chunk"] is not None
+    assert many["seam"] == one["seam"]
+    assert {name: scene["seam"] for name, scene in many["scenes"].items()} == {
+        name: scene["seam"] for name, scene in one["scenes"].items()
+    }
 
 
 @pytest.mark.parametrize("torn", [False, True])

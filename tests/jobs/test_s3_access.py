@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 import s3fs
 
@@ -141,6 +142,25 @@ def test_public_objects_are_read_without_credentials(s3, base, tmp_path, monkeyp
     proxy.strike()
     read_all(f"{base}/scene.tif")
     assert [one for one in proxy.seen() if "authorization" in one.headers] == []
+
+
+@pytest.mark.parametrize("server", [radosgw], indirect=True)
+def test_the_blocks_of_a_chunk_are_asked_for_in_one_round_and_once(s3, base, tmp_path):
+    """More than the 10 MB that GDAL asks for at once by itself, and nothing twice."""
+    proxy, _ = s3
+    profile = {"tiled": True, "blockxsize": 512, "blockysize": 512, "compress": "deflate", "zlevel": 1}
+    pixels_BHW = noise(2048, 2560)
+    path = Path(write_scene(tmp_path / "scene.tif", pixels_BHW, **profile))
+    ObjectStore(base).put("scene.tif", path.read_bytes())
+    source = RasterSource(read_header(f"{base}/scene.tif"), (1, 2, 3), NodataPolicy(from_="none"))
+    proxy.strike()
+    found = source.read(Window.of(0, 2048, 0, 2048))
+    assert np.array_equal(found.raw_BHW, pixels_BHW[:, :, :2048])
+    asked = [one for one in proxy.seen() if one.operation == "range"]
+    head, *blocks = sorted(one.answer_bytes for one in asked)
+    assert head <= 16384
+    assert len(blocks) <= 4 + 1, "at most one request a row of blocks, and one more where GDAL cuts what is too long"
+    assert 10e6 < 0.8 * path.stat().st_size - 16384 <= sum(blocks) <= 0.81 * path.stat().st_size
 
 
 def _raster(folder) -> bytes:

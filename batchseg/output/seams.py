@@ -1,0 +1,139 @@
+"""Seams of a map, counted sheet by sheet.
+
+Theory of operation
+-------------------
+Whoever makes a sheet sees all its pixels pass, a stripe of rows at a time, and counts the borders inside it. The
+borders between two sheets are seen by neither, so each keeps its outermost rows and columns, packed, in its record, and
+the report counts where two of them meet. Counts add up: a map in sheets has the seams of the same map in one piece.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, field
+from typing import Any
+from zlib import compress, decompress
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchseg.ledger.records import Edges, Seams, SheetRecord
+from tiling.seams import SeamCount, count_seams, count_tier_seams
+from tiling.span import Span, Window
+
+Line = tuple[NDArray[Any], NDArray[Any]]
+"""Labels and tiers of one row or column of pixels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """How a map was cut before it was put together."""
+
+    core_px: int
+    chunk_px: int
+    nodata: int
+
+    def count(self, labels: NDArray[Any], tiers: NDArray[Any], rows: Span) -> SeamCounts:
+        """Lines between rows; the transposes give those between columns."""
+        common = {"core_px": self.core_px, "nodata": self.nodata}
+        between, same = count_tier_seams(labels, tiers, rows, **common)
+        return SeamCounts(
+            tile=count_seams(labels, rows, step_px=self.core_px, **common),
+            chunk=count_seams(labels, rows, step_px=self.chunk_px, **common),
+            tier=between,
+            same_tier=same,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeamCounts:
+    """Of borders between tiles, between chunks, and between tiles of two tiers and of one."""
+
+    tile: SeamCount = field(default_factory=SeamCount)
+    chunk: SeamCount = field(default_factory=SeamCount)
+    tier: SeamCount = field(default_factory=SeamCount)
+    same_tier: SeamCount = field(default_factory=SeamCount)
+
+    def __add__(self, other: SeamCounts) -> SeamCounts:
+        return SeamCounts(
+            tile=self.tile + other.tile,
+            chunk=self.chunk + other.chunk,
+            tier=self.tier + other.tier,
+            same_tier=self.same_tier + other.same_tier,
+        )
+
+    @classmethod
+    def of(cls, seams: Seams) -> SeamCounts:
+        return cls(
+            tile=SeamCount(*seams.tile),
+            chunk=SeamCount(*seams.chunk),
+            tier=SeamCount(*seams.tier),
+            same_tier=SeamCount(*seams.same_tier),
+        )
+
+    def plain(self) -> Seams:
+        tile, chunk, tier, same_tier = map(astuple, (self.tile, self.chunk, self.tier, self.same_tier))
+        return Seams(tile=tile, chunk=chunk, tier=tier, same_tier=same_tier)
+
+
+@dataclass(slots=True)
+class SeamCounter:
+    """Counts one sheet in stripes of rows as they pass; the last row of a stripe is kept for the next."""
+
+    cut: Cut
+    window: Window
+    counts: SeamCounts = field(default_factory=SeamCounts)
+    _top: Line | None = None
+    _last: Line | None = None
+    _sides: list[tuple[Line, Line]] = field(default_factory=list)
+
+    def add(self, labels_HW: NDArray[Any], tiers_HW: NDArray[Any], rows: Span) -> None:
+        self.counts += self.cut.count(labels_HW.T, tiers_HW.T, self.window.cols)
+        if self._last is not None:
+            # The line between two stripes on its own: a stripe can be large, and is never copied.
+            self.counts += _across(self._last, (labels_HW[0], tiers_HW[0]), rows.start, self.cut)
+        self.counts += self.cut.count(labels_HW, tiers_HW, rows)
+        self._last = labels_HW[-1].copy(), tiers_HW[-1].copy()
+        self._top = self._top or (labels_HW[0].copy(), tiers_HW[0].copy())
+        left, right = ((labels_HW[:, at].copy(), tiers_HW[:, at].copy()) for at in (0, -1))
+        self._sides.append((left, right))
+
+    def edges(self) -> Edges:
+        assert self._top is not None, "a sheet has rows"
+        assert self._last is not None, "a sheet has rows"
+        left, right = (_joined([stripe[side] for stripe in self._sides]) for side in (0, 1))
+        return Edges(top=_pack(self._top), bottom=_pack(self._last), left=_pack(left), right=_pack(right))
+
+
+def seams_between(sheets: Sequence[SheetRecord], cut: Cut, *, sheet_px: int) -> SeamCounts:
+    """Of one scene: the borders where two sheets meet."""
+    at = {(sheet.key.row, sheet.key.col): sheet.edges for sheet in sheets}
+    counts = SeamCounts()
+    for (row, col), edges in at.items():
+        right, below = at.get((row, col + 1)), at.get((row + 1, col))
+        if edges is not None and right is not None:
+            counts += _across(_unpack(edges.right), _unpack(right.left), (col + 1) * sheet_px, cut)
+        if edges is not None and below is not None:
+            counts += _across(_unpack(edges.bottom), _unpack(below.top), (row + 1) * sheet_px, cut)
+    return counts
+
+
+def _across(before: Line, after: Line, line_px: int, cut: Cut) -> SeamCounts:
+    labels, tiers = (np.stack(pair) for pair in zip(before, after, strict=True))
+    return cut.count(labels, tiers, Span(line_px - 1, line_px + 1))
+
+
+def _joined(lines: Sequence[Line]) -> Line:
+    labels, tiers = zip(*lines, strict=True)
+    return np.concatenate(labels), np.concatenate(tiers)
+
+
+def _pack(line: Line) -> str:
+    labels, tiers = line
+    return b64encode(compress(labels.astype("<u2").tobytes() + tiers.astype("<u2").tobytes())).decode()
+
+
+def _unpack(text: str) -> Line:
+    labels, tiers = np.frombuffer(decompress(b64decode(text)), "<u2").reshape(2, -1)
+    return labels, tiers.astype(np.uint8)
