@@ -27,7 +27,8 @@ SEGFORMER_KEYS = (
 )
 """What of a configuration of `transformers` shapes the function at inference; an imported model has them all."""
 _STRIDES_PX = {"bulknet": 8, "unet": 16, "segformer": 32}
-_KEYS = {"bulknet": {"width"}, "unet": {"width"}, "segformer": {"size", "decoder", "config"}}
+_KEYS = {"bulknet": {"width"}, "unet": {"width"}, "segformer": {"size", "decoder", "detail", "config"}}
+_WIDTHS = ("width", "decoder", "detail")
 
 
 def is_known(architecture: dict[str, Any]) -> bool:
@@ -37,11 +38,13 @@ def is_known(architecture: dict[str, Any]) -> bool:
         return True
     if kind not in _KEYS or set(architecture) - {"kind"} - _KEYS[kind]:
         return False
+    if any(not isinstance(architecture.get(name, 1), int) or architecture.get(name, 1) < 1 for name in _WIDTHS):
+        return False
     if kind == "segformer":
-        config = architecture.get("config")
-        return set(config or ()) == set(SEGFORMER_KEYS) if config else architecture.get("size") in SEGFORMER_SIZES
-    width = architecture.get("width", 1)
-    return isinstance(width, int) and width > 0
+        if "config" in architecture:
+            return set(architecture) == {"kind", "config"} and set(architecture["config"]) == set(SEGFORMER_KEYS)
+        return architecture.get("size") in SEGFORMER_SIZES
+    return True
 
 
 def known_kinds() -> str:

@@ -21,7 +21,7 @@ from torch.nn import functional
 CERTAIN = 254
 """The confidence code of probability 1; 255 is nodata."""
 UPSAMPLING = 4
-"""All our networks give logits at a quarter of the input's resolution."""
+"""Our networks give logits at a quarter of the input's resolution, or at all of it."""
 
 
 class WholeGraph(nn.Module):
@@ -86,13 +86,15 @@ class Head(nn.Module):
 
 
 def full_size(logits: Tensor, size_px: tuple[int, int]) -> Tensor:
+    if tuple(logits.shape[2:]) == tuple(size_px):
+        return logits
     return functional.interpolate(logits, size=size_px, mode="bilinear", align_corners=False)
 
 
 def decided(logits_NKHW: Tensor, size_px: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Class indexes and confidences of bilinearly upsampled logits."""
     if any(cells * UPSAMPLING != side for cells, side in zip(logits_NKHW.shape[2:], size_px, strict=True)):
-        return best_of(full_size(logits_NKHW, size_px).unbind(1))  # a network of someone else's
+        return best_of(full_size(logits_NKHW, size_px).unbind(1))
     index, confidence = best_of(_cells(logits_NKHW))
     return functional.pixel_shuffle(index, UPSAMPLING)[:, 0], functional.pixel_shuffle(confidence, UPSAMPLING)[:, 0]
 

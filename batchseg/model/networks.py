@@ -41,6 +41,8 @@ def build_network(architecture: dict[str, Any], *, num_bands: int, num_classes: 
     shape = SEGFORMER_SIZES[architecture["size"]]
     if "decoder" in architecture:
         shape = shape | {"decoder_hidden_size": architecture["decoder"]}
+    if "detail" in architecture:
+        return DetailedSegFormer(num_bands, num_classes, shape, width=architecture["detail"])
     return SegFormer(num_bands, num_classes, shape)
 
 
@@ -68,6 +70,32 @@ class SegFormer(nn.Module):
     def forward(self, x_NBHW: Tensor) -> Tensor:
         logits: Tensor = self.segformer(x_NBHW).logits
         return logits
+
+
+class DetailedSegFormer(SegFormer):
+    """SegFormer with a second look at the pixels: logits of full resolution, at the price of a quarter of it.
+
+    A stem that loses nothing (each 4 x 4 pixels are one cell) is mixed with what the transformer knows of the ground
+    around, and every cell gives 16 corrections a class, one a pixel, to the transformer's upsampled logits. Houses and
+    roads are a few cells wide, so a quarter of the resolution costs their edges.
+    """
+
+    def __init__(self, num_bands: int, num_classes: int, shape: dict[str, Any], *, width: int) -> None:
+        super().__init__(num_bands, num_classes, shape)
+        known = shape["decoder_hidden_size"]
+        self.segformer.decode_head.classifier = nn.Identity()
+        self.coarse = nn.Conv2d(known, num_classes, 1)
+        self.stem = _Conv(num_bands, width, 4, stride=4)
+        self.squeeze = _Conv(known, width, 1)
+        self.mix = nn.Sequential(_Conv(2 * width, width, 3), _Conv(width, width, 3))
+        self.detail = nn.Conv2d(width, 16 * num_classes, 1)
+        nn.init.zeros_(self.detail.weight)  # so training begins with the transformer's own answer
+
+    def forward(self, x_NBHW: Tensor) -> Tensor:
+        known: Tensor = super().forward(x_NBHW)
+        mixed = self.mix(torch.cat([self.stem(x_NBHW), self.squeeze(known)], 1))
+        coarse = functional.interpolate(self.coarse(known), size=x_NBHW.shape[2:], mode="bilinear", align_corners=False)
+        return coarse + functional.pixel_shuffle(self.detail(mixed), 4)
 
 
 class _Conv(nn.Sequential):

@@ -117,25 +117,25 @@ def _begin(recipe: TrainRecipe, ground: Ground) -> Training:
 
 
 def _take_weights(network: torch.nn.Module, weights: dict[str, torch.Tensor], start: str) -> None:
-    """All that fit. A last layer of other classes begins anew; anything else that differs is another architecture."""
+    """All that fit. A last layer of other classes, and a look at details that the start has not, begin anew; anything
+    else that differs is another architecture.
+    """
     ours = network.state_dict()
-    taken = (
-        {name: tensor.float() for name, tensor in weights.items() if ours[name].shape == tensor.shape}
-        if (ours.keys() == weights.keys())
-        else {}
-    )
-    new = sorted(ours.keys() - taken.keys())
-    if len(new) > 2 or any(not name.startswith(_LAST) for name in new):
+    taken = {name: t.float() for name, t in weights.items() if name in ours and ours[name].shape == t.shape}
+    new = sorted(name for name in ours.keys() - taken.keys() if not name.startswith(_DETAIL))
+    unused = sorted(name for name in weights.keys() - taken.keys() if not name.startswith((*_LAST, *_DETAIL)))
+    if len(new) > 2 or unused or any(not name.startswith(_LAST) for name in new):
         raise RecipeError(
             "training cannot begin with weights of another architecture",
             where=f"start: {start}",
-            got=f"{len(new)} tensors that do not fit, {', '.join(new[:3])} …",
+            got=f"{len(new) + len(unused)} tensors that do not fit, {', '.join([*new, *unused][:3])} …",
             todo="give the recipe the architecture and the bands of that bundle",
         )
     network.load_state_dict(ours | taken)
 
 
 _LAST = ("out.", "segformer.decode_head.classifier.")
+_DETAIL = ("coarse.", "stem.", "squeeze.", "mix.", "detail.")
 
 
 def _step(training: Training, batch: Batch) -> dict[str, float]:

@@ -46,7 +46,7 @@ class TrainRecipe:
     name: str = setting(doc="of the bundle")
     tier: Literal["bulk", "heavy"] = setting(doc="the slot that the model is made for")
     architecture: dict[str, Any] = setting(
-        doc="{kind: bulknet, width: 32} or {kind: segformer, size: b0, decoder: 128}"
+        doc="{kind: bulknet, width: 32} or {kind: segformer, size: b0, decoder: 128, detail: 64}"
     )
     halo_px: int = setting(doc="context around a core at inference")
     train: GroundSpec = setting(doc="ground to learn from")

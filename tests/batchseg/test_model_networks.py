@@ -10,8 +10,9 @@ from torch import nn
 from torch.nn import functional
 
 from batchseg.errors import BundleError
+from batchseg.model.architecture import SEGFORMER_KEYS
 from batchseg.model.graph import CERTAIN, WholeGraph, best_of
-from batchseg.model.networks import BULK_FIELD_PX, BulkNet, build_network, folded
+from batchseg.model.networks import BULK_FIELD_PX, BulkNet, DetailedSegFormer, SegFormer, build_network, folded
 
 
 def lively(network: nn.Module) -> nn.Module:
@@ -120,6 +121,8 @@ def test_best_of_is_argmax_and_softmax() -> None:
         {"kind": "bulknet", "width": 0},
         {"kind": "bulknet", "width": "wide"},
         {"kind": "segformer", "config": {"depths": [1]}},
+        {"kind": "segformer", "size": "b0", "detail": 0},
+        {"kind": "segformer", "config": dict.fromkeys(SEGFORMER_KEYS), "detail": 64},
     ],
 )
 def test_an_unknown_architecture_is_refused(architecture: dict[str, Any]) -> None:
@@ -142,6 +145,23 @@ def test_segformer_gives_logits_at_a_quarter() -> None:
     network = build_network({"kind": "segformer", "size": "b0"}, num_bands=4, num_classes=5).eval()
     assert network(torch.randn(1, 4, 64, 96)).shape == (1, 5, 16, 24)
     assert 3.6e6 < sum(p.numel() for p in network.parameters()) < 3.9e6
+
+
+@torch.no_grad()
+def test_a_look_at_details_gives_full_resolution_and_begins_with_the_transformers_answer() -> None:
+    architecture = {"kind": "segformer", "size": "b0", "decoder": 32, "detail": 8}
+    network = build_network(architecture, num_bands=3, num_classes=5).eval()
+    assert isinstance(network, DetailedSegFormer)
+    x = torch.randn(1, 3, 64, 96)
+    logits = network(x)
+    assert logits.shape == (1, 5, 64, 96)
+    network.detail.bias.zero_()
+    coarse = network.coarse(SegFormer.forward(network, x))
+    wanted = functional.interpolate(coarse, size=(64, 96), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(network(x), wanted)
+    nn.init.normal_(network.detail.weight)
+    assert not torch.allclose(network(x), wanted, atol=0.1)
+    torch.testing.assert_close(folded(network)(x), network(x), rtol=1e-4, atol=1e-5)
 
 
 def test_a_segformer_may_have_a_narrower_decoder() -> None:

@@ -182,10 +182,11 @@ def test_only_the_first_worker_of_a_machine_imports_torch_and_none_reports_home(
     assert start(bundle, tmp_path) == []
 
 
+@pytest.mark.parametrize("extra", [{}, {"decoder": 64, "detail": 16}], ids=["as published", "with details"])
 @pytest.mark.parametrize(("backend", "precision"), [("openvino", "bfloat16"), ("torch", "bfloat16")])
-def test_segformer(backend: str, precision: str, tmp_path: Path) -> None:
+def test_segformer(backend: str, precision: str, extra: dict[str, Any], tmp_path: Path) -> None:
     numerics = on_cpu(backend=backend, precision=precision)
-    architecture = {"kind": "segformer", "size": "b0"}
+    architecture = {"kind": "segformer", "size": "b0"} | extra
     bundle = write_random(tmp_path, architecture=architecture, numerics=numerics, stride_px=32)
     segment = open_segmenter(bundle, device="cpu", tile_px=SIDE)
     a, b = tiles(2), tiles(2, seed=5)

@@ -243,6 +243,23 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tmp_path: Path) -
         assert torch.equal(tensor, theirs[name]), name
 
 
+def test_a_look_at_details_is_added_to_a_trained_transformer(tmp_path: Path) -> None:
+    plain = replace(RECIPE, architecture={"kind": "segformer", "size": "b0", "decoder": 16}, steps=1)
+    start = train(plain, tmp_path / "plain", made=MADE, show=quietly)
+    more = replace(plain, architecture=plain.architecture | {"detail": 8}, start=str(start), learning_rate=1e-9)
+    detailed = load_file(train(more, tmp_path / "detailed", made=MADE, show=quietly) / "weights.safetensors")
+    taken = load_file(start / "weights.safetensors")
+    for name in taken.keys() & detailed.keys():
+        if "running" not in name and "num_batches" not in name:
+            torch.testing.assert_close(detailed[name], taken[name], atol=1e-3, rtol=0)
+    assert {name.split(".")[0] for name in detailed.keys() - taken.keys()} == {
+        "coarse", "stem", "squeeze", "mix", "detail"
+    }  # fmt: skip
+    other = replace(more, architecture={"kind": "bulknet", "width": 8}, start=str(start))
+    with pytest.raises(RecipeError, match="another architecture"):
+        train(other, tmp_path / "other", made=MADE, show=quietly)
+
+
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
     train(replace(RECIPE, steps=2), tmp_path, made=MADE, show=quietly)
     with pytest.raises(RecipeError, match="another recipe"):
