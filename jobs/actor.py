@@ -25,6 +25,8 @@ from batchseg.store import LocalStore, Store
 
 Box = dict[str, bytes]
 """The files of a bundle, by their paths inside it."""
+Boxes = Mapping[str, list[Any]]
+"""Bundle digest -> a reference to its files, in a list so that Ray does not fetch it unasked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +35,19 @@ class Parcel:
 
     job: Any
     """A reference to the job."""
-    boxes: Mapping[str, list[Any]]
-    """Bundle digest -> a reference to its files, in a list so that Ray does not fetch it unasked."""
+    boxes: Boxes
     store: Store
     open_models: OpenModels
 
 
 def pack(job: Job, store: Store, open_models: OpenModels) -> Parcel:
-    boxes = {model.digest: [ray.put(_box(Path(model.ref)))] for model in job.models.values()}
     if isinstance(store, LocalStore):
         store = LocalStore(store.root.resolve())
-    return Parcel(ray.put(job), boxes, store, open_models)
+    return Parcel(ray.put(job), boxes_of(job), store, open_models)
+
+
+def boxes_of(job: Job) -> Boxes:
+    return {model.digest: [ray.put(_box(Path(model.ref)))] for model in job.models.values()}
 
 
 def _box(folder: Path) -> Box:
@@ -72,11 +76,7 @@ class ChunkWorker:
                 where="output",
                 todo="give an output that all nodes share",
             )
-        models: dict[Tier, Any] = {
-            tier: replace(model, ref=str(unpacked(model.digest, parcel.boxes[model.digest][0])))
-            for tier, model in job.models.items()
-        }
-        job = replace(job, models=models)
+        job = at_home(job, parcel.boxes)
         self._worker = Worker(self._spec, job, parcel.store, parcel.open_models).open()
         return self._spec.name
 
@@ -87,6 +87,15 @@ class ChunkWorker:
     def close(self) -> None:
         if self._worker is not None:
             self._worker.close()
+
+
+def at_home(job: Job, boxes: Boxes) -> Job:
+    """The job with its bundles in folders of this node."""
+    models: dict[Tier, Any] = {
+        tier: replace(model, ref=str(unpacked(model.digest, boxes[model.digest][0])))
+        for tier, model in job.models.items()
+    }
+    return replace(job, models=models)
 
 
 def unpacked(digest: str, box: Any, *, root: Path | None = None) -> Path:

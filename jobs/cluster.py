@@ -54,6 +54,18 @@ def join_ray(address: str) -> bool:
     return True
 
 
+def enter_cluster() -> bool:
+    """The Ray that this process is in already, or that RAY_ADDRESS names; False where there is neither."""
+    if ray.is_initialized():
+        return True
+    address = os.environ.get("RAY_ADDRESS")
+    if address is None:
+        return False
+    if not join_ray(address):
+        raise InputError("there is no Ray cluster", where=f"RAY_ADDRESS={address}", todo="unset it, or start one")
+    return True
+
+
 def _init(**options: Any) -> None:
     """Ray takes SIGTERM for itself and would end the driver where it stands; a run ends its chunks in hand first."""
     main = threading.current_thread() is threading.main_thread()

@@ -49,9 +49,11 @@ def main(args: argparse.Namespace) -> int:
 def _where(args: argparse.Namespace, fleet: Fleet) -> Where:
     """As `run` would decide with the same arguments."""
     from batchseg.runs.pilotrun import Where  # noqa: PLC0415
+    from jobs.run import pilot_sender  # noqa: PLC0415
 
     alone = args.fleet is None and sum(pool.workers for pool in fleet.pools) == 1
-    return Where(in_process=alone, one_machine="RAY_ADDRESS" not in os.environ)
+    one_machine = "RAY_ADDRESS" not in os.environ
+    return Where(in_process=alone and one_machine, one_machine=one_machine, send=pilot_sender(one_machine=one_machine))
 
 
 def pilot_lines(pilot: dict[str, Any]) -> list[str]:

@@ -28,7 +28,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from batchseg.errors import FleetError, InputError
+from batchseg.errors import FleetError
 from batchseg.recipe import Fleet, PoolSpec
 from batchseg.runs.events import (
     Assign,
@@ -45,7 +45,7 @@ from batchseg.runs.pool import DEPTH, Note, Report, report_of
 from batchseg.runs.worker import OpenModels, WorkerSpec
 from batchseg.store import Store
 from jobs.actor import ChunkWorker, Parcel, pack
-from jobs.cluster import draining_nodes, free_resources, join_ray, start_ray
+from jobs.cluster import draining_nodes, enter_cluster, free_resources, start_ray
 from jobs.member import Member, loss_kind, loss_of, noting, unplaced
 from jobs.notice import NoticeWatcher
 
@@ -62,12 +62,8 @@ CLOSE_S = 10.0
 def open_ray_pool(job: Job, store: Store, fleet: Fleet, *, open_models: OpenModels = open_bundles) -> RayPool:
     """On the Ray that this process is in, or the cluster of RAY_ADDRESS, or one that lives as long as this run."""
     owns = not ray.is_initialized()
-    if owns:
-        address = os.environ.get("RAY_ADDRESS")
-        if address is None:
-            start_ray(fleet)
-        elif not join_ray(address):
-            raise InputError("there is no Ray cluster", where=f"RAY_ADDRESS={address}", todo="unset it, or start one")
+    if not enter_cluster():
+        start_ray(fleet)
     return RayPool(
         parcel=pack(job, store, open_models),
         devices={pool.name: device_of(pool, job, in_process=False) for pool in fleet.pools},

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from batchseg.recipe import Fleet
     from batchseg.runs.drive import Stop
     from batchseg.runs.job import Job
+    from batchseg.runs.pilotrun import DoPilot
     from batchseg.runs.progress import Snapshot
     from batchseg.runs.session import OpenPool, Options
 
@@ -60,7 +61,9 @@ def main(args: argparse.Namespace) -> int:
     with Signals(stop), shown(quiet=args.quiet) as show:
         open_pool = pool_of(args, fleet)
         one_machine = "RAY_ADDRESS" not in os.environ and not getattr(args, "in_cluster", False)
-        options = with_metrics(dataclasses.replace(options, show=show, one_machine=one_machine), open_pool)
+        send = pilot_sender(one_machine=one_machine)
+        options = dataclasses.replace(options, show=show, one_machine=one_machine, send_pilot=send)
+        options = with_metrics(options, open_pool)
         outcome = run(recipe, fleet, open_pool=open_pool, options=options, resolved=resolved)
     print_summary(outcome)
     return outcome.exit_status
@@ -93,6 +96,15 @@ def pool_of(args: argparse.Namespace, fleet: Fleet) -> OpenPool | None:
     from jobs.raypool import open_ray_pool  # noqa: PLC0415 - Ray takes a second to import
 
     return open_ray_pool
+
+
+def pilot_sender(*, one_machine: bool) -> DoPilot | None:
+    """On a cluster a pilot runs where the workers do."""
+    if one_machine:
+        return None
+    from jobs.raypilot import send_pilot  # noqa: PLC0415 - Ray takes a second to import
+
+    return send_pilot
 
 
 def with_metrics(options: Options, open_pool: OpenPool | None) -> Options:

@@ -1,24 +1,62 @@
-"""Runs a pilot: opens the models, computes the sample, rehearses if dollars are asked for, and sets prices."""
+"""Runs a pilot: opens the models, computes the sample, rehearses if dollars are asked for, and sets prices.
+
+What is timed must be timed where the workers live. In a cluster that is not the driver's machine, so the work of a
+pilot can be sent (`DoPilot`); on one machine it is done in this process.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from batchseg.errors import RecipeError
 from batchseg.ledger.records import Stint
-from batchseg.recipe import Fleet
+from batchseg.recipe import Fleet, PoolSpec
 from batchseg.runs.job import Job
 from batchseg.runs.models import device_of
 from batchseg.runs.pilot import Pilot, run_pilot
 from batchseg.runs.pool import DEPTH
 from batchseg.runs.price import Forecast, Ground, Prices
-from batchseg.runs.rehearsal import rehearse
+from batchseg.runs.rehearsal import Pace, rehearse
 from batchseg.runs.resolve import Resolved
 from batchseg.runs.worker import OpenModels, WorkerSpec
 from batchseg.scene.area import gross_area_km2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PilotWork:
+    job: Job
+    spec: WorkerSpec
+    num_tiles: int
+    timed: bool
+    """Also rehearse against the clock."""
+    both: bool
+    """Run both tiers on each tile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PilotDone:
+    pilot: Pilot
+    pace: Pace | None
+    stint: Stint
+    """The pilot's own time, which is paid for too."""
+
+
+DoPilot = Callable[[PilotWork, PoolSpec, OpenModels], PilotDone]
+"""Does the work of a pilot where a worker of this pool would be."""
+
+
+def do_pilot(work: PilotWork, models: OpenModels) -> PilotDone:
+    """Here."""
+    begun_unix_s, begun_s = time.time(), time.perf_counter()
+    opened, _ = models(work.job, work.spec)
+    start_s = time.perf_counter() - begun_s
+    pilot = run_pilot(work.job, opened, num_tiles=work.num_tiles, both=work.both)
+    pace = rehearse(work.job, opened, work.spec, start_s=start_s, depth=DEPTH) if work.timed else None
+    return PilotDone(pilot=pilot, pace=pace, stint=_stint(work.spec, begun_unix_s))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +67,8 @@ class Where:
     """One worker, in this process."""
     one_machine: bool = True
     """All of them share this machine's cores."""
+    send: DoPilot | None = None
+    """Does a pilot there; None does it in this process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,21 +92,20 @@ def pilot_of(
     timed: bool,
     both: bool = False,
 ) -> Found:
-    """In this process, on the device of the fleet's first pool."""
-    job, first, begun_unix_s = resolved.job, fleet.pools[0], time.time()
-    spec = WorkerSpec.new(pool="pilot", device=device_of(first, job, in_process=True), usd_per_hour=first.usd_per_hour)
+    """On the device of the fleet's first pool."""
+    job, first = resolved.job, fleet.pools[0]
+    there = device_of(first, job, in_process=where.in_process)
+    here = there if where.send else device_of(first, job, in_process=True)
     if timed:
-        _refuse_other_device(spec.device, device_of(first, job, in_process=where.in_process), first.name)
-    begun_s = time.perf_counter()
-    opened, _ = models(job, spec)
-    start_s = time.perf_counter() - begun_s
-    pilot = run_pilot(job, opened, num_tiles=num_tiles, both=both)
-    pace = rehearse(job, opened, spec, start_s=start_s, depth=DEPTH) if timed else None
-    stint = _stint(spec, begun_unix_s)
-    if pace is None:
-        return Found(pilot=pilot, forecast=None, stint=stint)
-    forecast = Forecast(pace=pace, ground=_ground(job, pilot), prices=_prices(resolved, fleet, where, stint))
-    return Found(pilot=pilot, forecast=forecast, stint=stint)
+        _refuse_other_device(here, there, first.name)
+    spec = WorkerSpec.new(pool="pilot", device=here, usd_per_hour=first.usd_per_hour)
+    work = PilotWork(job=job, spec=spec, num_tiles=num_tiles, timed=timed, both=both)
+    done = where.send(work, first, models) if where.send else do_pilot(work, models)
+    if done.pace is None:
+        return Found(pilot=done.pilot, forecast=None, stint=done.stint)
+    prices = _prices(resolved, fleet, where, done.stint)
+    forecast = Forecast(pace=done.pace, ground=_ground(job, done.pilot), prices=prices)
+    return Found(pilot=done.pilot, forecast=forecast, stint=done.stint)
 
 
 def _refuse_other_device(here: str, there: str, pool: str) -> None:
@@ -76,7 +115,7 @@ def _refuse_other_device(here: str, there: str, pool: str) -> None:
             where=f"budget, pools: {pool}",
             expected=there,
             got=here,
-            todo="start the run on a machine of that pool, or give `heavy_share`, which needs no clock",
+            todo="run this on the cluster (RAY_ADDRESS, `ray job submit`), or give `heavy_share`, which needs no clock",
         )
 
 

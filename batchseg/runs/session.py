@@ -33,7 +33,7 @@ from batchseg.runs.models import device_of, open_models
 from batchseg.runs.mosaics import publish_mosaics
 from batchseg.runs.needs import need_in
 from batchseg.runs.patience import Waits
-from batchseg.runs.pilotrun import Found, Where
+from batchseg.runs.pilotrun import DoPilot, Found, Where
 from batchseg.runs.planfile import plan_file, write_plan
 from batchseg.runs.pool import DEPTH, LocalPool, Pool
 from batchseg.runs.priority import write_priority
@@ -76,9 +76,11 @@ class Options:
     show: Callable[[Snapshot], None] = lambda _: None
     stop: Stop = field(default_factory=Stop)
     open_models: OpenModels = open_models
-    """Of a pilot, which runs in this process."""
+    """Of a pilot."""
     one_machine: bool = True
     """All workers share the cores of this machine."""
+    send_pilot: DoPilot | None = None
+    """Does a pilot where the workers are; None does it in this process."""
 
 
 def run(
@@ -96,7 +98,7 @@ def run(
     store = store or open_store(recipe.output)
     check_output(store)
     check_fleet(fleet, resolved.job, in_process=open_pool is None)
-    where = Where(in_process=open_pool is None, one_machine=options.one_machine)
+    where = Where(in_process=open_pool is None, one_machine=options.one_machine, send=options.send_pilot)
     resolved, found = settled(resolved, fleet, store, where=where, models=options.open_models)
     Ledger(store).check(resolved.fingerprint, resolved.content)
     Thread(target=_import_reports, daemon=True).start()

@@ -19,8 +19,9 @@ import rasterio
 
 from batchseg.engine.segment import Model
 from batchseg.engine.tiers import BULK, HEAVY_BY_POLYGONS, HEAVY_BY_UNCERTAINTY, Tier
+from batchseg.errors import RecipeError
 from batchseg.ledger.ledger import Ledger
-from batchseg.recipe import Fleet, Models, PoolSpec, Priority, Recipe, Route
+from batchseg.recipe import Budget, Fleet, Models, PoolSpec, Priority, Recipe, Route
 from batchseg.runs.job import Job
 from batchseg.runs.session import Options, Outcome, run
 from batchseg.runs.worker import WorkerSpec
@@ -116,6 +117,42 @@ def test_routes_by_uncertainty_do_not_depend_on_the_number_of_workers(cluster, t
         assert found.exit_status == 0
         assert product_bytes(output) == clean
         assert found.metrics["audit"] == outcome.metrics["audit"]
+
+
+def test_a_pilot_runs_where_the_workers_do_and_gives_the_same_route(cluster, tmp_path):
+    """And is done again where its process dies; only what can be said in a line ends it."""
+    from jobs.raypilot import send_pilot
+
+    place = place_of(tmp_path)
+    place.changes["route"] = Route(priority=(*place.changes["route"].priority, uncertain(None)))
+    place.changes["budget"] = Budget(heavy_share=0.6)
+    assert place.run().exit_status == 0
+    pids = tmp_path / "pids"
+    pids.mkdir()
+    options = Options(open_models=partial(dying_models, pids=str(pids)), send_pilot=send_pilot, one_machine=False)
+    output = tmp_path / "ray"
+    assert run_on_ray(place.recipe(output=str(output)), 2, fake_models, options).exit_status == 0
+    assert product_bytes(output) == product_bytes(place.output)
+    assert len(list(pids.iterdir())) == 2
+    assert not (pids / str(os.getpid())).exists()
+    dollars = place.recipe(output=str(tmp_path / "dollars"), budget=Budget(usd=1000.0))
+    assert run_on_ray(dollars, 2, fake_models, options).exit_status == 0
+    pilot = json.loads((tmp_path / "dollars" / "run" / "pilot.json").read_text())
+    assert pilot["expected_heavy_share"] == 1.0
+    assert pilot["pace"]["tile_s"] > 0
+    poor = place.recipe(output=str(tmp_path / "poor"), budget=Budget(usd=1e-12))
+    with pytest.raises(RecipeError, match="this run costs more"):
+        run_on_ray(poor, 2, fake_models, options)
+    assert not (tmp_path / "poor").exists()
+
+
+def dying_models(job: Job, spec: WorkerSpec, pids: str) -> tuple[dict[Tier, Model], dict[str, str]]:
+    """The first process to open them is killed, as if its node were lost."""
+    is_first = not any(Path(pids).iterdir())
+    (Path(pids) / str(os.getpid())).touch()
+    if is_first:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return fake_models(job, spec)
 
 
 def test_killed_workers_cost_only_the_chunks_in_hand(cluster, tmp_path):
