@@ -120,8 +120,7 @@ def write_cog(
         with closing(pyramid):
             _pack(pyramid, _stripes(rows, georef, layer, stripe_px), pool)
             counts = tuple(pyramid.counts.tolist())
-            statistics = statistics_tags(counts, layer.nodata) if layer.kind == "measure" else {}
-            template = make_template(georef, layer, statistics, Path(folder))
+            template = make_template(georef, layer, statistics_tags(counts, layer.nodata), Path(folder))
             head = lay_out_cog(
                 template.tags,
                 pyramid.levels,

@@ -3,9 +3,9 @@
 Theory of operation
 -------------------
 A chunk of the run is a whole number of *stored* chunks of the arrays, so no stored object ever has two writers and a
-task can be done again without asking anyone. Arrays are created once, by the driver, before any worker starts; workers
-put encoded stored chunks and nothing else. A stored chunk without a single valid pixel is not put: Zarr's fill value is
-the nodata code, and the record that lists what was put is what tells absence from loss.
+task can be done again without asking anyone. Arrays are created once, by the driver (`zarrmeta.py`), before any worker
+starts; workers put encoded stored chunks and nothing else. A stored chunk without a single valid pixel is not put:
+Zarr's fill value is the nodata code, and the record that lists what was put is what tells absence from loss.
 
 Format 2 with zlib, because everything that analysts have can read it: GDAL since 3.4, QGIS, xarray, zarr 2 and 3.
 """
@@ -24,7 +24,6 @@ from batchseg.ledger.records import StoredObject
 from batchseg.output.deflate import deflate, inflate
 from batchseg.output.layer import Layer
 from batchseg.output.levels import ZarrLevel, zarr_levels
-from batchseg.output.zarrmeta import zarr_metadata
 from batchseg.scene.georef import Georef
 from batchseg.store import Store, digest_of
 from tiling.grid import Grid, stored_chunk_px
@@ -74,12 +73,6 @@ class Mask:
     def object_key(self, layer: str, row: int, col: int, *, level: int = 0) -> str:
         group = f"{level}/" if level else ""
         return f"{self.root}/{group}{layer}/{row}.{col}"
-
-
-def create(store: Store, mask: Mask) -> None:
-    """Put the metadata of all arrays and the coordinates; the same bytes each time, so a resume may repeat it."""
-    for key, content in sorted(zarr_metadata(mask).items()):
-        store.put(f"{mask.root}/{key}", content)
 
 
 def write_chunk(store: Store, mask: Mask, window: Window, arrays: dict[str, NDArray[Any]]) -> tuple[StoredObject, ...]:

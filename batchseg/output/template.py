@@ -103,7 +103,11 @@ def _srs_element(pam_xml: str, layer: Layer) -> str:
 
 
 def statistics_tags(counts: Sequence[int], nodata: int) -> dict[str, str]:
-    """GDAL's names for what viewers stretch by, exact from a histogram of codes."""
+    """GDAL's names for what viewers stretch by, exact from a histogram of codes.
+
+    Classes have them too, though their mean says nothing: a program that finds none reads the whole file for them, and
+    GDAL then writes them into the sidecar that holds the class names.
+    """
     valid = {code: num for code, num in enumerate(counts) if num and code != nodata}
     num_valid = sum(valid.values())
     percent = 100 * num_valid / sum(counts)

@@ -13,18 +13,23 @@ GDAL places a Zarr by its axes only. Axes cannot say how a rotated grid lies, so
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.output.mask import Mask
 from batchseg.scene.georef import Georef
-
-if TYPE_CHECKING:
-    from batchseg.output.mask import Mask
+from batchseg.store import Store
 
 ZLIB_LEVEL = 1
 _GEOGRAPHIC = ("GEOGCS", "GEOGCRS", "GEODCRS")
+
+
+def create(store: Store, mask: Mask) -> None:
+    """Put the metadata of all arrays and the coordinates; the same bytes each time, so a resume may repeat it."""
+    for key, content in sorted(zarr_metadata(mask).items()):
+        store.put(f"{mask.root}/{key}", content)
 
 
 def zarr_metadata(mask: Mask) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ function make(tag, text, facts = {}) {
 }
 const known = (value) => value !== null && value !== undefined;
 const digits = (value, most) => known(value) ? value.toLocaleString("en", { maximumSignificantDigits: most }) : "–";
-const usd = (value) => known(value) ? "$" + (value && Math.abs(value) < 10 ? digits(value, 3) : value.toFixed(2)) : "–";
+const usd = (value) => known(value) ? "$" + (value && Math.abs(value) < 1 ? digits(value, 2) : value.toFixed(2)) : "–";
 const percent = (value) => known(value) ? (100 * value).toFixed(1) + " %" : "–";
 const seconds = (s) => s < 100 ? s.toFixed(1) + " s" : s < 7200 ? (s / 60).toFixed(1) + " min" : (s / 3600).toFixed(1) + " h";
 const rgb = (parts) => `rgb(${parts.join(",")})`;
@@ -24,7 +24,7 @@ function head() {
   $("title").textContent = one;
   const models = Object.entries(data.models).map(([tier, name]) => `${tier}: ${name}`).join(" · ");
   const chunks = all.chunks, whole = chunks.done + chunks.empty, missing = chunks.failed + chunks.not_run;
-  $("subtitle").textContent = models;
+  $("subtitle").textContent = data.made ? `${models} · ${data.made}` : models;
   const tiles = [
     ["area", known(all.area_km2) ? digits(all.area_km2, 5) + " km²" : digits(all.valid_px / 1e6, 4) + " Mpx"],
     ["cost", usd(all.cost_usd)], ["cost per km²", usd(all.cost_usd_per_km2)],
@@ -60,16 +60,15 @@ function legend() {
   table.replaceChildren();
   $("legendtitle").textContent = { confidence: "Confidence", tier: "Tiers" }[state.layer] || "Classes";
   if (state.layer === "confidence") {
-    const ramp = "linear-gradient(90deg,#440154,#3b528b,#21918c,#5ec962,#fde725)";
-    table.append(row([make("div", null, { style: `height:16px;border-radius:4px;background:${ramp}` })]),
+    table.append(row([make("div", null, { class: "ramp", style: "display:block;width:auto;height:16px;margin:0" })]),
       row(["0 % to 100 %"]), row([`mean ${percent(figures.mean_confidence)}`]));
     return;
   }
   if (state.layer === "tier") {
     table.append(row(["", "tiles"], "th"));
-    const tiles = figures.tiles;
-    data.tiers.forEach((tier, i) => table.append(row([named(rgb(tier.rgb), tier.name), i ? "" : digits(tiles.bulk, 9)])));
-    table.append(row(["heavy, for all reasons", digits(tiles.heavy, 9)]));
+    const counts = data.tiles[state.scene] || [];
+    data.tiers.forEach((tier, i) => { if (counts[i]) table.append(row([named(rgb(tier.rgb), tier.name), digits(counts[i], 9)])); });
+    if (figures.tiles.skipped) table.append(row(["nothing to label", digits(figures.tiles.skipped, 9)]));
     return;
   }
   const px = Object.values(figures.class_px).reduce((sum, one) => sum + one, 0);
@@ -106,6 +105,7 @@ function confusion() {
 function bars(id, facts, show) {
   const most = Math.max(...Object.values(facts), 1e-12);
   for (const [name, value] of Object.entries(facts)) {
+    if (!value) continue;
     const line = make("div", null, { "data-bar": name });
     const track = make("span");
     track.append(make("i", null, { style: `width:${100 * value / most}%` }));
@@ -144,17 +144,20 @@ function chunkMap() {
   const old = $("stage").querySelector("svg");
   if (old) old.remove();
   const what = $("colour").value, map = data.maps[state.scene], chunks = data.chunks[state.scene];
+  $("scale").hidden = !what;
   if (!what) return;
   const space = "http://www.w3.org/2000/svg", svg = document.createElementNS(space, "svg");
   svg.setAttribute("viewBox", `0 0 ${map.width} ${map.height}`);
   const values = chunks.map((one) => one[what]).filter(known), low = Math.min(...values), high = Math.max(...values);
+  const told = { cost: usd, confidence: percent, attempts: (value) => digits(value, 3) }[what];
+  $("scale").replaceChildren(`${what} of a chunk: ${values.length ? told(low) : "–"}`, make("i", null, { class: "ramp" }), values.length ? told(high) : "–");
   for (const chunk of chunks) {
     const rect = document.createElementNS(space, "rect"), value = chunk[what];
     const left = chunk.col * data.chunk_px, top = chunk.row * data.chunk_px;
     const facts = { x: left, y: top, width: Math.min(data.chunk_px, map.width - left), height: Math.min(data.chunk_px, map.height - top) };
     for (const [key, number] of Object.entries(facts)) rect.setAttribute(key, number);
     rect.setAttribute("fill", known(value) ? ramp(high > low ? (value - low) / (high - low) : 0.5) : "#94a3b8");
-    rect.setAttribute("fill-opacity", "0.6");
+    rect.setAttribute("fill-opacity", "0.75");
     rect.onpointermove = (event) => tip(event, `chunk ${chunk.row}_${chunk.col}, ${chunk.kind}\ncost ${usd(chunk.cost)}\nconfidence ${percent(chunk.confidence)}\nattempts ${chunk.attempts}`);
     rect.onpointerleave = () => { $("tip").hidden = true; };
     svg.append(rect);
@@ -213,6 +216,9 @@ function show(scene) {
   }
   const size = `${map.width.toLocaleString("en")} × ${map.height.toLocaleString("en")} px`;
   $("mapnote").textContent = `${scene}, ${size}. Drag to move, wheel to zoom.` + (map.scene ? "" : " The scene itself is not shown: it cannot be read, or is large and has no overviews (gdaladdo makes them).");
+  const figures = all.scenes[scene], warnings = [figures.area_note && `area unknown: ${figures.area_note}`, figures.layout_note].filter(Boolean);
+  $("warnings").textContent = warnings.join(" · ");
+  $("warnings").hidden = !warnings.length;
   layers(); legend(); confusion(); seams(); crops(); chunkMap(); fit();
 }
 
@@ -225,6 +231,13 @@ function scenes() {
       usd(one.cost_usd), chunks.done + chunks.empty, chunks.failed + chunks.not_run]));
     if (name in data.maps) $("scene").append(make("option", name, { value: name }));
   }
+}
+
+function givenUp() {
+  const tasks = Object.entries(all.quarantined);
+  if (!tasks.length) { $("givenupcard").remove(); return; }
+  for (const [task, story] of tasks.slice(0, 50)) $("givenup").append(row([task, story[story.length - 1]]));
+  if (tasks.length > 50) $("givenup").append(row([`and ${tasks.length - 50} more`, "metrics.json has them all"]));
 }
 
 const view = $("view");
@@ -248,6 +261,7 @@ $("scene").onchange = () => show($("scene").value);
 
 head();
 scenes();
+givenUp();
 bars("cost", all.cost, usd);
 bars("seconds", data.seconds, seconds);
 show(state.scene);

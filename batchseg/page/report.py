@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
@@ -45,6 +47,8 @@ def report_html(plan: PlanFile, store: Store, records: Sequence[Record], metrics
         "chunk_px": plan.chunk_px,
         "models": {tier: model.name for tier, model in sorted(plan.models.items())},
         "maps": maps,
+        "tiles": _tiles(records),
+        "made": _date(records),
         "chunks": {name: [_chunk(record) for record in records if record.key.scene == name] for name in shown},
     }
     page = files("batchseg.page")
@@ -60,6 +64,20 @@ def _seconds(records: Sequence[Record]) -> dict[str, float]:
     return {
         stage: round(sum(r.attempt.seconds.get(stage, 0.0) for r in records), 3) for stage in STAGES if stage != "start"
     }
+
+
+def _tiles(records: Sequence[Record]) -> dict[str, list[int]]:
+    """By scene, in the order of the tiers' names."""
+    counts: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    for record in records:
+        counts[record.key.scene].update(record.measured.tile_codes)
+    return {scene: [found[code] for code in TIER_NAMES] for scene, found in counts.items()}
+
+
+def _date(records: Sequence[Record]) -> str | None:
+    """Of the last chunk: a page that is made again says the same."""
+    last_unix_s = max((record.attempt.ended_unix_s for record in records), default=None)
+    return None if last_unix_s is None else datetime.fromtimestamp(last_unix_s, UTC).date().isoformat()
 
 
 def _chunk(record: Record) -> dict[str, Any]:

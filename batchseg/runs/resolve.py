@@ -34,7 +34,7 @@ from batchseg.scene.nodata import NodataPolicy, check_policy
 from batchseg.scene.polygons import Polygons, joined, read_polygons, touched_tiles
 from tiling.grid import Grid
 
-ENGINE_REVISION = 3
+ENGINE_REVISION = 4
 """Raised, together with the golden files, whenever the same recipe may give other bytes."""
 
 OWN_NAMES = frozenset({"run", "metrics.json", "ledger.parquet", "report.html"})

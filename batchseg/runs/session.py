@@ -20,7 +20,7 @@ from batchseg.errors import BatchsegError, BusyError, RecipeError, RefusedError,
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.objectstore import open_store
-from batchseg.output.mask import create
+from batchseg.output.zarrmeta import create
 from batchseg.recipe import Fleet, Recipe
 from batchseg.runs.backlog import Backlog, backlog, lost
 from batchseg.runs.compaction import Compaction

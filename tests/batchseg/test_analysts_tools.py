@@ -162,6 +162,24 @@ def test_gdalinfo_tells_names_colours_and_areas(outputs, file):
     assert [row["Area_km2"] for row in rows] == pytest.approx(num_px * 1e-4, rel=2e-3)
 
 
+@pytest.mark.parametrize("layer", LAYERS)
+def test_gdalinfo_finds_statistics_and_writes_nothing(outputs, layer):
+    """A program that finds none would read all pixels, and write what it found into our sidecar."""
+    path = outputs["one"] / "utm" / f"{layer}.tif"
+    before = {one: one.read_bytes() for one in path.parent.glob("*.xml")}
+    told = subprocess.run(
+        ["gdalinfo", "-stats", "-json", str(path)], capture_output=True, text=True, check=True, env=FRESH_ENV
+    ).stdout
+    facts = json.loads(told)
+    assert facts["metadata"]["IMAGE_STRUCTURE"]["LAYOUT"] == "COG"
+    (band,) = facts["bands"]
+    with rasterio.open(path) as file:
+        valid = file.read(1, masked=True).compressed()
+    assert (band["minimum"], band["maximum"]) == (valid.min(), valid.max())
+    assert band["mean"] == pytest.approx(valid.mean(), abs=1e-3)
+    assert {one: one.read_bytes() for one in path.parent.glob("*.xml")} == before
+
+
 def test_every_geotiff_is_a_valid_cog(outputs):
     files = sorted(outputs["scenes"].glob("*/*/**/*.tif"))
     assert len(files) == 3 * len(PLACES) * (1 + 4)

@@ -169,9 +169,10 @@ def test_memory_does_not_grow_with_the_raster(folder):
     assert peak_bytes < width_px * height_px / 4
 
 
-def test_statistics_of_a_measure_are_those_of_its_valid_pixels(folder):
+@pytest.mark.parametrize("kind", ["measure", "classes"])
+def test_statistics_are_those_of_the_valid_pixels(folder, kind):
     pixels = landscape(100, 90, 250)
-    path, _ = written(folder, pixels, layer_of(pixels, "measure"))
+    path, _ = written(folder, pixels, layer_of(pixels, kind))
     valid = pixels[pixels != 255].astype(float)
     with rasterio.open(path) as file:
         tags = file.tags(1)
@@ -182,7 +183,7 @@ def test_statistics_of_a_measure_are_those_of_its_valid_pixels(folder):
     assert float(tags["STATISTICS_VALID_PERCENT"]) == pytest.approx(100 * valid.size / pixels.size, rel=1e-3)
 
 
-def test_classes_have_palette_description_and_tags_but_no_statistics(folder):
+def test_classes_have_palette_description_and_tags(folder):
     pixels = landscape(40, 40, 3)
     palette = {0: (10, 20, 30), 1: (250, 0, 1), 2: (0, 255, 0)}
     layer = layer_of(pixels, palette=palette, tags={"SOFTWARE": "batch <&> seg"})
@@ -194,7 +195,7 @@ def test_classes_have_palette_description_and_tags_but_no_statistics(folder):
         assert file.colormap(1)[255][3] == 0
         assert file.descriptions == ("labels",)
         assert file.tags()["SOFTWARE"] == "batch <&> seg"
-        assert file.tags(1) == {}
+        assert {name.partition("_")[0] for name in file.tags(1)} == {"STATISTICS"}
     with rasterio.open(path, overview_level=0) as overview:
         assert overview.colormap(1)[1] == (250, 0, 1, 255)
 

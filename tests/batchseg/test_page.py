@@ -73,7 +73,7 @@ def test_a_browser_shows_the_figures_of_the_run(output, tmp_path):
         )
         assert tiles["mean IoU"] == f"{metrics['miou']:.3f}"
         assert float(tiles["cost"].removeprefix("$")) == pytest.approx(metrics["cost_usd"], rel=0.06)
-        shown_layers(page, tmp_path)
+        shown_layers(page, tmp_path, of_scene["tiles"])
         chunks_and_places(page, of_scene)
         scenes_by_name(page)
         page.shot(tmp_path / "last.png")
@@ -83,17 +83,44 @@ def test_a_browser_shows_the_figures_of_the_run(output, tmp_path):
         shutil.copy(shot, SHOTS / f"page_{shot.name}")
 
 
+@pytest.mark.real
+def test_a_browser_shows_what_is_wrong_with_a_run(output, tmp_path):
+    text = (output / "report.html").read_text("utf-8")
+    head, mark, rest = text.partition('<script type="application/json" id="data">')
+    data, end, tail = rest.partition("</script>")
+    content = json.loads(data)
+    content["metrics"]["quarantined"] = {"harbour/2_1": ["attempt 1: first", "attempt 2: <b>the raster is damaged"]}
+    content["metrics"]["scenes"]["harbour"]["layout_note"] = "its blocks of 9000 x 1 px. Repair: gdal_translate"
+    path = tmp_path / "report.html"
+    path.write_text(head + mark + json.dumps(content).replace("<", "\\u003c") + end + tail, "utf-8")
+    with browser(tmp_path / "profile") as page:
+        page.open(path, width=1500, height=1300)
+        assert cells(page, "#givenup tr") == [["harbour/2_1", "attempt 2: <b>the raster is damaged"]]
+        assert "gdal_translate" in page.run("warnings.textContent")
+        assert page.problems == []
+        page.open(output / "report.html", width=1500, height=1300)
+        assert page.run("document.getElementById('givenupcard')") is None
+        assert page.problems == []
+
+
 def visible(page) -> list[str]:
     return page.run("[...document.querySelectorAll('#stage img.layer')].filter(one => !one.hidden).map(one => one.alt)")
 
 
-def shown_layers(page, folder) -> None:
+def shown_layers(page, folder, tiles) -> None:
     assert visible(page) == ["labels"]
     seen = set()
     for layer in ("confidence", "tier", "labels"):
         page.click(f'[data-layer="{layer}"]')
         assert visible(page) == [layer]
         page.shot(folder / f"{layer}.png")
+        if layer == "tier":
+            rows = {row[0]: row[1] for row in cells(page, "#legend tr")[1:]}
+            assert rows == {
+                name: str(count)
+                for name, count in (("bulk", tiles["bulk"]), ("nothing to label", tiles["skipped"]))
+                if count
+            }
         seen.add((folder / f"{layer}.png").read_bytes())
     assert len(seen) == 3, "the layers look alike"
     page.click('[data-layer="none"]')
@@ -104,8 +131,10 @@ def shown_layers(page, folder) -> None:
 
 
 def chunks_and_places(page, of_scene) -> None:
+    assert page.run("scale.hidden")
     for colour in ("cost", "confidence", "attempts"):
         page.run(f"colour.value = {colour!r}; colour.onchange()")
+        assert page.run("scale.textContent").startswith(f"{colour} of a chunk: ")
         boxes = page.run("[...document.querySelectorAll('#stage rect')].map(one => one.getAttribute('fill'))")
         assert len(boxes) == of_scene["chunks"]["done"] + of_scene["chunks"]["empty"]
         assert (len(set(boxes)) > 1) == (colour != "attempts")

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import botocore.retryhandler
 import fsspec
 import numpy as np
 import pytest
@@ -37,7 +38,8 @@ from tiling.span import Window
 pytestmark = pytest.mark.real
 
 SILENT: tuple[Kind, ...] = ("silence", "stall")
-BIG = np.random.default_rng(0).bytes(11 * 2**20)
+BIG = np.random.default_rng(0).bytes(10 * 2**20 + 1)
+"""The least that s3fs puts in parts of 5 MiB."""
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +57,12 @@ def proxy(tmp_path_factory) -> Iterator[Proxy]:
         patch.setenv("BATCHSEG_CACHE", str(folder / "scratch" / "cache"))
         patch.setattr(batchseg.remote, "READ_TIMEOUT_S", 1.5)
         patch.setattr(batchseg.remote, "ATTEMPTS", 2)
+        # botocore waits for up to a second before it asks again.
+        patch.setattr(botocore.retryhandler, "delay_exponential", lambda **_: 0.02)
         patch.setattr(batchseg.remote, "ROUNDS", 3)
         patch.setattr(batchseg.remote, "PAUSE_S", 0.02)
         patch.setattr(batchseg.remote, "PART_BYTES", 5 * 2**20)
-        patch.setattr(batchseg.scene.dataset, "READ_PATIENCE_S", 8)
+        patch.setattr(batchseg.scene.dataset, "READ_PATIENCE_S", 3)
         for name, value in {"LOW_SPEED_TIME": "1", "TIMEOUT": "2", "MAX_RETRY": "2", "RETRY_DELAY": "0.05"}.items():
             patch.setitem(SETTINGS, f"GDAL_HTTP_{name}", value)
         fsspec.config.conf.clear()
@@ -117,13 +121,14 @@ def _case_name(case: tuple[Operation, Kind, int | None]) -> str:
 
 @pytest.fixture(scope="module")
 def outcomes(proxy) -> dict[str, Future[bool]]:
-    """All cases at once, each in a folder of its own: they are mostly silence."""
+    """All cases side by side, each in a folder of its own: they are mostly silence, and the silent ones go first."""
     stores = {case: ObjectStore(f"s3://{BUCKET}/{_case_name(case)}") for case in CASES}
     for store in stores.values():
         store.put("there", b"first" * 100)
     proxy.strike(*(Strikes(kind, {op: times}, only=_case_name((op, kind, times))) for op, kind, times in CASES))
-    with ThreadPoolExecutor(16) as threads:
-        found = {_case_name(case): threads.submit(CALLS[case[0]], stores[case]) for case in CASES}
+    with ThreadPoolExecutor(20) as threads:
+        in_order = sorted(CASES, key=lambda case: (case[1] not in SILENT, case[2] is not None))
+        found = {_case_name(case): threads.submit(CALLS[case[0]], stores[case]) for case in in_order}
     unstruck = [one["only"] for one in proxy.told()["strikes"] if not one["struck"]]
     assert unstruck == []
     proxy.strike()
@@ -134,7 +139,8 @@ def outcomes(proxy) -> dict[str, Future[bool]]:
 def test_an_operation_is_repeated_or_fails_clearly(outcomes, case):
     operation, kind, times = case
     outcome = outcomes[_case_name(case)]
-    if kind == "expired_token" and (operation, times) != ("head", 1):  # after a HEAD, s3fs asks by a list too
+    # Refused a HEAD, botocore looks for another region of the bucket, and then it asks again.
+    if kind == "expired_token" and (operation, times) != ("head", 1):
         with pytest.raises(RefusedError, match=r"ExpiredToken|400"):
             outcome.result()
     elif times is None:
@@ -156,6 +162,18 @@ def test_what_failed_left_nothing_half_done(outcomes):
             assert keys == {"there"}
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_left_of_uploads_is_cleared_away_or_left_to_the_bucket(proxy, monkeypatch, kind):
+    """The one operation that few have the right to: it may fail, and stops nothing."""
+    monkeypatch.setattr(batchseg.remote, "READ_TIMEOUT_S", 0.4)
+    store = ObjectStore(f"s3://{BUCKET}/broom-{kind}")
+    store.put("there", b"x")
+    proxy.strike(Strikes(kind, {"uploads": None}))
+    assert store.sweep() == 0
+    assert proxy.num_struck() > 0
+    assert store.get("there") == b"x"
+
+
 def test_the_fault_of_one_request_does_not_use_up_the_patience_of_others(proxy):
     store = ObjectStore(f"s3://{BUCKET}/patience")
     proxy.strike(Strikes("slow_down", {"put": None}, only="/lost"))
@@ -165,7 +183,7 @@ def test_the_fault_of_one_request_does_not_use_up_the_patience_of_others(proxy):
             store.put(f"lost/{number}", b"x")
 
     with ThreadPoolExecutor(32) as threads:
-        list(threads.map(lose, range(150)))
+        list(threads.map(lose, range(60)))
     proxy.strike(Strikes("error_500", {"put": 1}))
     store.put("kept", b"x")
     assert store.get("kept") == b"x"
@@ -200,10 +218,13 @@ def test_a_read_is_repeated(proxy, raster, kind, skip):
     assert proxy.num_struck() == 1
 
 
-@pytest.mark.parametrize("kind", ["slow_down", "silence", "reset_answer", "expired_token"])
-def test_a_read_fails_clearly(proxy, raster, kind):
-    proxy.strike(Strikes(kind, {"range": None, "get": None, "head": None}, skip=1))
-    expected = RefusedError if kind == "expired_token" else (ReadError, StorageError)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("operations", [("range",), ("range", "get", "head")], ids=["reads", "all"])
+def test_a_read_fails_clearly(proxy, raster, monkeypatch, kind, operations):
+    """Whether the other client, which is asked why, still gets through or not."""
+    monkeypatch.setattr(batchseg.remote, "READ_TIMEOUT_S", 0.7)
+    proxy.strike(Strikes(kind, dict.fromkeys(operations), skip=1))
+    expected = RefusedError if kind == "expired_token" and "head" in operations else (ReadError, StorageError)
     with pytest.raises(expected, match=r"scene\.tif"):
         read_in_new_thread(raster[0], Window.of(10, 290, 5, 250))
 
@@ -214,7 +235,7 @@ def test_a_read_fails_clearly(proxy, raster, kind):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("place")
-    place, changes = place_with_everything(folder)
+    place, changes = place_with_everything(folder, (96, 60), (40, 30))
     assert place.run(**changes).exit_status == 0
     return place, product_bytes(place.output)
 
@@ -225,11 +246,12 @@ def base(request, proxy):
 
 
 @pytest.mark.parametrize("kinds", [("error_500", "slow_down", "reset_request", "reset_answer", "lost_answer"), SILENT])
-def test_a_run_over_a_bad_network_gives_the_same_bytes(proxy, place, base, kinds):
-    """Of all requests, whatever they are, about one in twelve is struck; one in fifty by silence."""
+def test_a_run_over_a_bad_network_gives_the_same_bytes(proxy, place, base, monkeypatch, kinds):
+    """Of all requests, whatever they are, about one in six is struck; one in thirty by silence."""
+    monkeypatch.setattr(batchseg.remote, "READ_TIMEOUT_S", 0.8)
     workplace, expected = place
     upload(workplace.folder, base)
-    nth = 101 if kinds == SILENT else 61
+    nth = 61 if kinds == SILENT else 31
     proxy.strike(*(Strikes(kind, nth=nth, skip=7 * number) for number, kind in enumerate(kinds)))
     outcome = run(workplace.recipe(**changes_at(base), output=f"{base}/remote"), open_pool=fake_pool)
     assert proxy.num_struck() > 5
@@ -239,7 +261,7 @@ def test_a_run_over_a_bad_network_gives_the_same_bytes(proxy, place, base, kinds
     assert product_of(f"{base}/remote") == expected
 
 
-@pytest.mark.parametrize(("kind", "at"), [("expired_token", 10), ("expired_token", 300), ("reset_answer", 400)])
+@pytest.mark.parametrize(("kind", "at"), [("expired_token", 10), ("expired_token", 150), ("reset_answer", 200)])
 def test_a_server_that_fails_for_good_stops_the_run_and_the_same_command_goes_on(proxy, place, base, kind, at):
     workplace, expected = place
     upload(workplace.folder, base)
