@@ -21,6 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
+import rasterio
+
 from batchseg.ledger.ledger import Ledger
 from batchseg.model.bundle import load_bundle
 from batchseg.store import LocalStore
@@ -38,15 +40,29 @@ TABLES = {
     "As each ships": ("eager", "compiled"),
     "With our compiled model handed to every peer": ("openvino",),
 }
-SEED = 5
+SEED, GREY = 5, 100
 
 
 def scene_of(folder: Path, size_px: int) -> Path:
+    """A synthetic scene without its hole of nodata, of which peers know nothing."""
     place = folder / f"scene-{size_px}"
-    if not (place / "scene.tif").exists():
+    whole = place / "whole.tif"
+    if not whole.exists():
         write_scene(place, size_px=size_px, seed=SEED)
-    (place / "scene.tif").read_bytes()  # in the page cache for whoever comes first, too
-    return place / "scene.tif"
+        unfinished = whole.with_suffix(".part")
+        filled(place / "scene.tif", unfinished)
+        unfinished.rename(whole)
+    whole.read_bytes()  # in the page cache for whoever comes first, too
+    return whole
+
+
+def filled(scene: Path, path: Path) -> None:
+    with rasterio.open(scene) as file, rasterio.open(path, "w", **file.profile) as out:
+        out.descriptions, out.colorinterp = file.descriptions, file.colorinterp
+        for _, window in file.block_windows(1):
+            pixels_BHW = file.read(window=window)
+            pixels_BHW[:, (pixels_BHW == file.nodata).all(0)] = GREY
+            out.write(pixels_BHW, window=window)
 
 
 def prepare(ref: str, peers: list[Peer], backends: list[Backend], cache: Path) -> None:

@@ -2,8 +2,7 @@
 
 At such places each participant does something else on purpose: one cuts, one blends, one shifts its last tile. So
 pixels nearer than a halo to where a tile of either begins or ends are compared apart from the others; so are those
-near the scene's own edge, beyond which one repeats and another reflects. Within a halo of nodata, which we fill with
-the bundle's mean and peers take for black, nothing is compared.
+near the scene's own edge, beyond which one repeats and another reflects.
 """
 
 from __future__ import annotations
@@ -15,9 +14,6 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter
-
-NODATA = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +39,6 @@ def compare(ours: Path, theirs: Path, edges_px: Iterable[int], margin_px: int) -
             raise ValueError(f"{theirs} lies elsewhere than {ours}")
         ours_HW, theirs_HW = a.read(1), b.read(1)
     away = away_from(edges_px, len(ours_HW), margin_px)
-    known_HW = ~maximum_filter(ours_HW == NODATA, size=2 * margin_px + 1)
+    away_HW = away[:, None] & away[None, :]
     same_HW = ours_HW == theirs_HW
-    away_HW = away[:, None] & away[None, :] & known_HW
-    near_HW = known_HW & ~away_HW
-    return Agreement(float(same_HW[away_HW].mean()), float(same_HW[near_HW].mean()), int(away_HW.sum()))
+    return Agreement(float(same_HW[away_HW].mean()), float(same_HW[~away_HW].mean()), int(away_HW.sum()))

@@ -46,17 +46,14 @@ def test_pixels_near_an_edge_are_told_from_those_away():
 
 def test_a_difference_counts_where_it_lies(tmp_path):
     ours = np.ones((1, 12, 12), np.uint8)
-    ours[0, :2, :2] = 255
     theirs = ours.copy()
-    theirs[0, 0, 0] = 3  # on nodata: not compared
     theirs[0, 6, 6] = 2  # where tiles meet
     theirs[0, 3, 9] = 2  # away from it
     paths = [Path(write_scene(tmp_path / f"{name}.tif", px)) for name, px in (("ours", ours), ("theirs", theirs))]
     found = compare(*paths, [0, 6, 12], 2)
-    # Of 16 pixels away from edges, one lies within the margin of nodata: corners (2, 2), (2, 3), (3, 2) and (3, 3).
-    assert found.away_px == 12
-    assert found.away == pytest.approx(11 / 12)
-    assert found.near == pytest.approx(1 - 1 / (144 - 16 - 12))
+    assert found.away_px == 16
+    assert found.away == pytest.approx(15 / 16)
+    assert found.near == pytest.approx(1 - 1 / (144 - 16))
 
 
 def test_maps_of_other_places_are_refused(tmp_path):
