@@ -244,7 +244,7 @@ def measure(ref: str, how: How, scene: Path, folder: Path, args: argparse.Namesp
     print(
         f"{ref}, {how}, {device}: {mpx / first.seconds:.1f} Mpx/s, bare forward {mpx / bare_s:.1f} "
         f"({bare_s / first.seconds:.3f} of it kept), computing {first.compute_s / first.seconds:.2f} of the time, "
-        f"{tflops:.1f} of {peak:.0f} TFLOP/s, {moved / 1e9:.2f} GB over the bus, "
+        f"{tflops:.3g} of {peak:.3g} TFLOP/s, {moved / 1e9:.2f} GB over the bus, "
         f"{first.seconds / 3600 * args.usd_per_hour / km2:.2e} $ a km2\n"
         f"  the same bytes again: {first.digest == again.digest}; "
         f"in other company: {not depends_on_neighbours(engine)}",

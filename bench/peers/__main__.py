@@ -2,7 +2,7 @@
 
     make bench-peers SIZE=4096
     python -m bench.peers [--size 4096] [--tiers heavy bulk] [--peers loop monai_window …] [--backends eager compiled
-                          openvino] [--heavy BUNDLE] [--bulk BUNDLE] [--folder out/peers]
+                          openvino] [--heavy BUNDLE] [--bulk BUNDLE] [--folder out/peers] [--again]
 
 Every participant is a process of its own that reads the scene and writes a GeoTIFF of labels; what is timed is the
 whole process, start-up included. Two tables: as each ships, where peers run the network in torch, eager and compiled;
@@ -13,6 +13,7 @@ of tiles by more than the tier's floor allows. README.md beside this file says h
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
@@ -111,17 +112,28 @@ def measure_tier(tier: str, args: argparse.Namespace) -> list[Row]:
     row = partial(Row, tier, mpx=args.size**2 / 1e6)
     found, ours = run_ours(tier, ref, scene, folder)
     rows = [row(name=OURS, backend="openvino", **asdict(found), agreement=None)]
+    keep(args.folder, args.size, rows)
     for backend in args.backends:
         for peer in peers:
             found, labels = run_peer(peer, ref, backend, scene, folder)
             agreement = check(peer, tier, ref, ours, labels, args.size)
             rows.append(row(name=peer.name, backend=backend, **asdict(found), agreement=agreement.away))
+            keep(args.folder, args.size, rows[-1:])
             print(
                 f"{tier}, {peer.name}, {backend}: {found.wall_s:.1f} s, equal pixels {agreement.away:.4f} away from "
                 f"borders of tiles, {agreement.near:.4f} near them",
                 flush=True,
             )
     return rows
+
+
+def keep(folder: Path, size_px: int, rows: list[Row]) -> list[Row]:
+    """Add what was measured to what was measured before at this size; the later of two counts."""
+    path = folder / f"results-{size_px}.json"
+    before = [Row(**row) for row in json.loads(path.read_text())] if path.exists() else []
+    known = {(row.tier, row.name, row.backend): row for row in (*before, *rows)}
+    path.write_text(json.dumps([asdict(row) for row in known.values()], indent=1))
+    return list(known.values())
 
 
 def report(rows: list[Row]) -> None:
@@ -159,8 +171,13 @@ def main() -> None:
     parser.add_argument("--peers", nargs="+", choices=names, default=names)
     parser.add_argument("--backends", nargs="+", choices=get_args(Backend), default=list(get_args(Backend)))
     parser.add_argument("--folder", type=Path, default=Path("out/peers"), help="environments, scenes and maps")
+    parser.add_argument("--again", action="store_true", help="measure nothing: the tables of all runs of this size")
     args = parser.parse_args()
-    rows = [row for tier in args.tiers for row in measure_tier(tier, args)]
+    rows = (
+        keep(args.folder, args.size, [])
+        if args.again
+        else [row for tier in args.tiers for row in measure_tier(tier, args)]
+    )
     # Maps that differ are no contest, so they come before any figure.
     if wrong := failures(rows):
         sys.exit("\n".join(wrong))

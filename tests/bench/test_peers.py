@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from bench.peers.__main__ import FLOORS, failures
+from bench.peers.__main__ import FLOORS, failures, keep
 from bench.peers.agreement import away_from, compare
 from bench.peers.tables import Row, last_line, ratios, table
 from tests.runs import write_scene
@@ -38,6 +38,13 @@ def test_maps_that_differ_are_no_contest():
     low = Row("heavy", "MONAI", "eager", 10, 20, 10, 3_000, FLOORS["heavy"] - 0.001)
     assert failures([OURS, LOOP]) == []
     assert "MONAI (eager)" in failures([OURS, LOOP, low])[0]
+
+
+def test_what_was_measured_in_pieces_comes_together(tmp_path):
+    faster = Row("heavy", "MONAI", "eager", 10, 15, 10, 3_000, 0.99)
+    keep(tmp_path, 64, [OURS, PEER])
+    assert keep(tmp_path, 64, [LOOP, faster]) == [OURS, faster, LOOP]
+    assert keep(tmp_path, 128, []) == []
 
 
 def test_pixels_near_an_edge_are_told_from_those_away():
