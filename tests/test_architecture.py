@@ -55,6 +55,12 @@ def test_deciding_needs_no_model_and_no_raster() -> None:
     assert {"torch", "rasterio", "zarr", "ray", "geopandas", "transformers", "openvino"} & loaded == set()
 
 
+def test_a_run_ends_without_pandas() -> None:
+    """It is a quarter of the memory of a small run; who needs it to read vector files still may import it."""
+    found = loaded_by("batchseg.runs.worker", "batchseg.runs.reporting", "batchseg.runs.table", "batchseg.runs.stac")
+    assert found.isdisjoint({"pandas", "geopandas", "zarr", "torch", "transformers"})
+
+
 def test_imports_run_one_way() -> None:
     program = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([program, "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False)

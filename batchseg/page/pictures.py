@@ -26,6 +26,7 @@ RAMP: tuple[RGB, ...] = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 9
 """From uncertain to certain; the same as in QGIS."""
 _SLOW_PX = 64_000_000
 """Without overviews a picture of a scene is a read of all of it: half a second for so many pixels, and no more."""
+_SAMPLED_PX = 250_000
 _STRIPE_PX = 4_000_000
 """Read at once, so that GDAL's cache keeps a block until each band has been taken from it."""
 
@@ -95,11 +96,12 @@ def scene_jpeg(url: str, bands: Sequence[int], shape_px: tuple[int, int], window
             if window is None and not dataset.overviews(1) and dataset.width * dataset.height > _SLOW_PX:
                 return None
             whole = Window.of(0, dataset.height, 0, dataset.width)
-            values_BHW = np.full((len(indexes), *shape_px), np.nan)
+            dtype = np.result_type(np.float32, *dataset.dtypes)  # twice as quick as float64, for eight and sixteen bits
+            values_BHW = np.full((len(indexes), *shape_px), np.nan, dtype)
             for rows, part in _stripes(window or whole, shape_px[0]):
                 shape = values_BHW[:, rows].shape
                 masked = dataset.read(indexes, out_shape=shape, window=_gdal_window(part), masked=True)
-                values_BHW[:, rows] = np.ma.filled(masked.astype(np.float64), np.nan)
+                values_BHW[:, rows] = np.ma.filled(masked.astype(dtype), np.nan)
     except GDAL_ERRORS:
         return None
     return _uri(_stretched(values_BHW), "JPEG")
@@ -118,11 +120,16 @@ def _gdal_window(window: Window) -> GdalWindow:
     return GdalWindow(window.cols.start, window.rows.start, len(window.cols), len(window.rows))
 
 
-def _stretched(values_BHW: NDArray[np.float64]) -> NDArray[np.uint8]:
-    known = values_BHW[np.isfinite(values_BHW)]
-    low, high = np.percentile(known, (1, 99)) if known.size else (0.0, 1.0)
-    shares_BHW = np.clip((values_BHW - low) / max(high - low, 1e-9), 0, 1)
-    bytes_BHW = np.nan_to_num(shares_BHW * 255, nan=255).astype(np.uint8)
+def _stretched(values_BHW: NDArray[Any]) -> NDArray[np.uint8]:
+    # A sixteenth of a large picture knows the darkest and brightest percent as well as all of it.
+    step = 4 if values_BHW[0].size > _SAMPLED_PX else 1
+    sample = values_BHW[:, ::step, ::step]
+    known = sample[np.isfinite(sample)]
+    low, high = map(float, np.percentile(known, (1, 99))) if known.size else (0.0, 1.0)
+    values_BHW = (values_BHW - low) * (255 / max(high - low, 1e-9))
+    np.clip(values_BHW, 0, 255, out=values_BHW)
+    values_BHW[np.isnan(values_BHW)] = 255
+    bytes_BHW = values_BHW.astype(np.uint8)
     return bytes_BHW if len(bytes_BHW) == 3 else np.repeat(bytes_BHW[:1], 3, axis=0)
 
 

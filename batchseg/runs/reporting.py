@@ -22,8 +22,8 @@ VERSIONED = ("batchseg", "numpy", "openvino", "rasterio", "ray", "torch", "trans
 def write_reports(store: Store) -> dict[str, Any]:
     """The same numbers whenever it is done."""
     from batchseg.page.report import report_html  # noqa: PLC0415 - like the others, needed at the end only
-    from batchseg.runs.stac import stac_item  # noqa: PLC0415 - geopandas takes a second to import
-    from batchseg.runs.table import write_table  # noqa: PLC0415 - geopandas takes a second to import
+    from batchseg.runs.stac import stac_item  # noqa: PLC0415
+    from batchseg.runs.table import write_table  # noqa: PLC0415
 
     plan, ledger = read_plan(store), Ledger(store)
     records, quarantined = list(ledger.records()), ledger.quarantined()

@@ -22,6 +22,7 @@ import pytest
 import rasterio
 import shapely
 from numpy.typing import NDArray
+from pyarrow import parquet
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
@@ -509,10 +510,12 @@ def test_i7_what_cannot_be_written_is_given_up_and_can_be_tried_again(
     (failed,) = table[table.kind.str.startswith("failed")].itertuples()
     assert failed.kind == kind
     assert failed.geometry.area > 0
+    types = parquet.read_schema(place.output / "ledger.parquet").remove_metadata()
     assert run(place.recipe(), open_pool=VALUES, options=Options(retry_quarantined=True)).exit_status == 0
     other = replace(place, changes=place.changes | {"output": str(tmp_path / "other")})
     run(other.recipe(), open_pool=VALUES)
     assert product_bytes(place.output) == product_bytes(tmp_path / "other")
+    assert parquet.read_schema(tmp_path / "other" / "ledger.parquet").remove_metadata() == types
 
 
 def test_a_run_that_is_stopped_before_its_first_chunk(tmp_path: Path) -> None:
