@@ -52,6 +52,7 @@ golden: venv
 bench: venv
 	$(BIN)/python bench/encode.py
 	$(BIN)/python bench/engine.py
+	$(BIN)/python -m bench.scale
 	$(BIN)/python bench/memory.py
 	$(BIN)/python bench/dispatch.py
 	$(BIN)/python bench/tiers.py

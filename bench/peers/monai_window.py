@@ -5,14 +5,20 @@ from __future__ import annotations
 import rasterio
 import torch
 
+from bench.peers.handed import CORE_PX
 from bench.peers.task import map_profile, ready, task_of_command_line
 
-OVERLAP = 0.125
+LEAST_OVERLAP = 0.125
+
+
+def overlap_of(tile_px: int) -> float:
+    """An eighth, or as much as our own tiles share where that is more."""
+    return max(LEAST_OVERLAP, (tile_px - CORE_PX) / tile_px)
 
 
 def edges_px(size_px: int, tile_px: int) -> list[int]:
     """Where MONAI's tiles begin and end: at steps of what does not overlap, the last one moved back inside."""
-    step_px = int(tile_px * (1 - OVERLAP))
+    step_px = int(tile_px * (1 - overlap_of(tile_px)))
     starts = [min(start, size_px - tile_px) for start in range(0, size_px - tile_px + step_px, step_px)]
     return [edge for start in starts for edge in (start, start + tile_px)]
 
@@ -33,7 +39,7 @@ def main() -> None:
             roi_size=(model.tile_px, model.tile_px),
             sw_batch_size=model.batch,
             predictor=lambda x_NBHW: model(x_NBHW.to(torch.uint8)),
-            overlap=OVERLAP,
+            overlap=overlap_of(model.tile_px),
             mode="gaussian",
             padding_mode="replicate",
         )
