@@ -51,10 +51,11 @@ def main() -> None:
     with rasterio.open(task.scene) as scene:
         height, width, profile = scene.height, scene.width, map_profile(scene.profile)
     cores = [{"row": r, "col": c} for r in range(0, height, CORE_PX) for c in range(0, width, CORE_PX)]
+    alone = ray.data.ActorPoolStrategy(size=1)
     tiles = ray.data.from_items(cores, override_num_blocks=max(1, len(cores) // (2 * batch))).map(
-        Reader, fn_constructor_args=(str(task.scene), halo_px), concurrency=1, num_cpus=1
+        Reader, fn_constructor_args=(str(task.scene), halo_px), compute=alone, num_cpus=1
     )
-    found = tiles.map_batches(Predictor, fn_constructor_args=(task,), batch_size=batch, concurrency=1, num_cpus=THREADS)
+    found = tiles.map_batches(Predictor, fn_constructor_args=(task,), batch_size=batch, compute=alone, num_cpus=THREADS)
     with rasterio.open(task.labels, "w", **profile) as out:
         for number, tile in enumerate(found.iter_rows()):
             if not number:
