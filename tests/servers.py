@@ -122,7 +122,7 @@ osd class default list = *
 [client]
 rgw override bucket index max shards = 1
 rgw dynamic resharding = false
-rgw frontends = beast endpoint=127.0.0.1:{port}
+rgw frontends = beast endpoint=127.0.0.1:{port} tcp_nodelay=1
 rgw thread pool size = 32
 rgw enable usage log = false
 """
