@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -127,6 +128,7 @@ def main() -> None:
     args = parser.parse_args()
     with TemporaryDirectory(dir=args.folder) as folder:
         write_scene(Path(folder) / "input", size_px=args.size, seed=5)
+        os.sync()  # what was just written would be on its way to the disk when a run wants its own files there
         for number, model in enumerate(args.models):
             place = Path(folder) / str(number)
             place.mkdir()
