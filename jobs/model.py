@@ -119,7 +119,7 @@ def lines(bundle: Bundle) -> Iterator[str]:
 
 
 def told(numerics: Numerics) -> str:
-    parts = [f"{numerics.backend} {numerics.precision}, batch {numerics.batch}, {numerics.threads} threads"]
+    parts = [str(numerics)]
     if numerics.seconds_per_tile is not None:
         parts.append(f"{1000 * numerics.seconds_per_tile:.1f} ms a tile")
     if numerics.memory_bytes is not None:
@@ -149,7 +149,7 @@ def check(bundle: Bundle, device: Literal["cpu", "cuda"]) -> int:
     print(line("in", f"{' x '.join(map(str, x.shape))} {x.dtype}"))
     print(line("out", f"{' x '.join(map(str, trial.labels_NHW.shape))} labels and confidences"))
     print(line("labels", ", ".join(f"{c.name} {count / trial.labels_NHW.size:.1%}" for count, c in shares if count)))
-    print(line("device", f"{device}: {numerics.backend} {numerics.precision}, batch {numerics.batch}"))
+    print(line("device", f"{device}: {numerics}"))
     print(line("start", f"{trial.start_s:.1f} s"))
     print(line("tile", f"{1000 * trial.seconds_per_tile:.1f} ms, {1 / trial.seconds_per_tile:.1f} tiles a second"))
     print(line("memory", f"{trial.memory_bytes / 2**30:.2f} GiB"))
@@ -193,7 +193,8 @@ def _show_tried(tried: Tried) -> None:
         or f"{1000 * (n.seconds_per_tile or 0):8.1f} ms a tile  {n.agreement:8.3%} as float32  "
         f"{(n.memory_bytes or 0) / 2**30:5.2f} GiB  start {tried.start_s:.1f} s"
     )
-    print(f"{n.backend:>12} {n.precision:<9} batch {n.batch:<3} {facts}", flush=True)
+    streams = "" if n.streams == 1 else f"in {n.streams} streams  "
+    print(f"{n.backend:>12} {n.precision:<9} batch {n.batch:<3} {streams}{facts}", flush=True)
 
 
 def _import(args: argparse.Namespace) -> int:

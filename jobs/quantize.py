@@ -108,7 +108,7 @@ def _judged(bundle: Bundle, made: Bundle, x_NBHW: Any, samples: Samples) -> tupl
 
 def told(trial: Trial) -> str:
     n = trial.numerics
-    return f"{1000 * trial.seconds_per_tile:.1f} ms in {n.backend} {n.precision}, batch {n.batch}"
+    return f"{1000 * trial.seconds_per_tile:.1f} ms in {n}"
 
 
 def _fastest(made: Bundle, x_NBHW: Any) -> Numerics:

@@ -50,6 +50,13 @@ class Model:
     halo_px: int
     class_ids: NDArray[Any]
     """The id of each of the network's outputs."""
+    pads: bool = True
+    """A batch that is not full is filled up. Else tiles are computed one by one; what is not there costs nothing."""
+
+    @property
+    def forward_tiles(self) -> int:
+        """How many tiles are computed, or padded, together."""
+        return self.segmenter.batch if self.pads else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +170,7 @@ class _Chunk:
             x_NBHW = np.zeros((model.segmenter.batch, x_BHW.shape[0], side_px, side_px), x_BHW.dtype)
             for group in _batches(indexes, model.segmenter.batch):
                 self._fill(x_NBHW, x_BHW, group, model.halo_px)
-                labels_NHW, confidence_NHW = model.segmenter(x_NBHW)
+                labels_NHW, confidence_NHW = model.segmenter(x_NBHW if model.pads else x_NBHW[: len(group)])
                 for index, labels_HW, confidence_HW in zip(group, labels_NHW, confidence_NHW, strict=False):
                     tile = self.work.tiles[index]
                     of = tile.owned.within(tile.read_window(model.halo_px))

@@ -41,6 +41,8 @@ class Numerics:
     batch: int
     """Tiles in every forward; the last batch is padded to it."""
     threads: int
+    streams: int = 1
+    """Above 1, OpenVINO only: so many forwards side by side, of one tile and on their share of the threads each."""
     seconds_per_tile: float | None = None
     """As measured when this was chosen; for estimates only, not part of the digest."""
     measured_on: str | None = None
@@ -51,7 +53,12 @@ class Numerics:
 
     def runs_alike(self) -> dict[str, Any]:
         """What of it decides output."""
-        return {"backend": self.backend, "precision": self.precision, "batch": self.batch, "threads": self.threads}
+        alike = {"backend": self.backend, "precision": self.precision, "batch": self.batch, "threads": self.threads}
+        return alike if self.streams == 1 else alike | {"streams": self.streams}
+
+    def __str__(self) -> str:
+        side_by_side = "" if self.streams == 1 else f"{self.streams} streams, "
+        return f"{self.backend} {self.precision}, batch {self.batch}, {side_by_side}{self.threads} threads"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +125,10 @@ class Contract:
             # A batch of nothing would label nothing, and nobody would be told.
             if numerics.batch < 1 or numerics.threads < 1:
                 yield f"{kind}: a batch of {numerics.batch} on {numerics.threads} threads"
+            if not 1 <= numerics.streams <= numerics.threads:
+                yield f"{kind}: {numerics.streams} streams on {numerics.threads} threads"
+            if numerics.streams > 1 and numerics.backend != "openvino":
+                yield f"{kind}: {numerics.streams} streams in {numerics.backend}; OpenVINO has them"
             if kind != "cpu" and numerics.backend == "openvino":
                 yield f"{kind}: OpenVINO, which is for CPUs here"
             if self.is_onnx and numerics.backend not in ("openvino", "onnxruntime"):

@@ -25,6 +25,8 @@ from batchseg.model.trial import Trial, try_out
 from batchseg.recipe.build import plain
 
 BATCHES: dict[DeviceKind, tuple[int, ...]] = {"cpu": (1, 2, 4), "cuda": (4, 16, 64)}
+STREAMED_TILES = 16
+"""With a stream a core: how many tiles are handed over at once. The last ones leave some cores without work."""
 PRECISIONS: dict[Backend, tuple[Precision, ...]] = {
     "torch": ("float32", "bfloat16", "float16"),
     "compiled": ("float32", "bfloat16", "float16"),
@@ -56,6 +58,10 @@ def choices(bundle: Bundle, device: DeviceKind, threads: int) -> Iterator[Numeri
                 continue
             for batch in BATCHES[device]:
                 yield Numerics(backend=backend, precision=precision, batch=batch, threads=threads)
+            if backend == "openvino" and threads > 1:
+                yield Numerics(
+                    backend=backend, precision=precision, batch=STREAMED_TILES, threads=threads, streams=threads
+                )
 
 
 def _backends(bundle: Bundle, device: DeviceKind) -> Iterator[Backend]:

@@ -47,12 +47,10 @@ def open_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str
             )
         segmenter = open_segmenter(bundle, device=spec.device, tile_px=job.core_px + 2 * wanted.halo_px)
         numerics = bundle.contract.numerics_on(spec.device)
-        environment[tier] = (
-            f"{numerics.backend} {numerics.precision}, batch {numerics.batch}, {numerics.threads} threads"
-        )
+        environment[tier] = str(numerics)
         environment |= {name: version(name) for name in LIBRARIES[numerics.backend]}
         ids = np.array([c.id for c in job.classes], scene.mask.layer("labels").dtype)
-        models[tier] = Model(segmenter, wanted.halo_px, ids)
+        models[tier] = Model(segmenter, wanted.halo_px, ids, pads=numerics.streams == 1)
     return models, environment
 
 

@@ -83,7 +83,7 @@ def rehearse(job: Job, models: dict[Tier, Model], spec: WorkerSpec, *, start_s: 
         tile_s=spent_s / tiles,
         bulk_tile_s=bulk_s / tiles,
         heavy_batch_s=_heavy_pass(job, models, [record.key for record in records]),
-        heavy_batch=models["heavy"].segmenter.batch,
+        heavy_batch=models["heavy"].forward_tiles,
         sheet_s=sheet_s,
         sheet_s_per_mpx=sheet_s_per_mpx,
     )
@@ -169,7 +169,7 @@ def _moved(store: Store, record: Record, mask: Mask, small: Mask, window: Window
 
 def _heavy_pass(job: Job, models: dict[Tier, Model], chunks: Sequence[ChunkKey]) -> float:
     """Seconds of a batch, from as many tiles as there are and need be."""
-    batch, watch, num_batches = models["heavy"].segmenter.batch, _Watch(), 0
+    batch, watch, num_batches = models["heavy"].forward_tiles, _Watch(), 0
     _run_heavy(job, models, chunks[0], batch, _Watch())  # the first call of a model is slow
     for key in chunks:
         num_batches += -(-_run_heavy(job, models, key, HEAVY_BATCHES * batch, watch) // batch)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from batchseg.engine.inputs import InputRule
 from batchseg.engine.segment import ChunkWork, Model, Prediction, Segmenter, segment_chunk
@@ -154,6 +156,25 @@ LAYOUT = Layout(shape_px=(21, 26), core_px=5, chunk_px=15, halo_px=3)
 def whole_scene(scene: Scene, halo_px: int = 3, code_of: CodeOf = lambda *_: BULK) -> ChunkWork:
     shape_px = scene.layout.shape_px
     return work_of(scene, Window.of(0, shape_px[0], 0, shape_px[1]), halo_px, code_of)
+
+
+def test_a_model_that_does_not_pad_is_given_the_tiles_that_there_are() -> None:
+    class PartialSegmenter(ContextSegmenter):
+        def __call__(self, x_NBHW: NDArray[Any], /) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+            seen.append(len(x_NBHW))
+            padded = np.zeros((self.batch, *x_NBHW.shape[1:]), x_NBHW.dtype)
+            padded[: len(x_NBHW)] = x_NBHW
+            labels_NHW, confidence_NHW = super().__call__(padded)
+            return labels_NHW[: len(x_NBHW)], confidence_NHW[: len(x_NBHW)]
+
+    seen: list[int] = []
+    scene = replace(scene_of(LAYOUT, 11, invalid_share=0.0), inside_HW=np.ones(LAYOUT.shape_px, bool))
+    work, padded = whole_scene(scene), model_of(ContextSegmenter(batch=7), 3)
+    alone = replace(model_of(PartialSegmenter(batch=7), 3), pads=False)
+    wanted, got = (segment_chunk(work, {"bulk": m}, nodata=NODATA, timed=untimed) for m in (padded, alone))
+    np.testing.assert_array_equal(got.labels_HW, wanted.labels_HW)
+    assert seen == [7, 7, 7, 7, 2]
+    assert (padded.forward_tiles, alone.forward_tiles) == (7, 1)
 
 
 def test_i2_output_does_not_depend_on_batch_neighbours() -> None:

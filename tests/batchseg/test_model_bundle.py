@@ -188,6 +188,8 @@ def twice(*ids: int) -> tuple[ClassInfo, ...]:
         {"numerics": {}},
         {"numerics": {"tpu": Numerics(backend="torch", precision="float32", batch=1, threads=1)}},
         {"numerics": {"cuda": Numerics(backend="openvino", precision="float32", batch=1, threads=1)}},
+        {"numerics": {"cpu": Numerics(backend="openvino", precision="float32", batch=8, threads=2, streams=3)}},
+        {"numerics": {"cpu": Numerics(backend="torch", precision="float32", batch=8, threads=2, streams=2)}},
         {"numerics": on_cpu(batch=0)},
         {"numerics": on_cpu(threads=0)},
         {"numerics": on_cpu(backend="openvino", precision="float16")},

@@ -37,7 +37,7 @@ def tiles(count: int, *, seed: int = 0, bands: int = 3) -> NDArray[np.uint8]:
 
 
 def opened(folder: Path, backend: str, precision: str, **changes: Any) -> Any:
-    numerics = {k: changes.pop(k) for k in ("batch", "threads") if k in changes}
+    numerics = {k: changes.pop(k) for k in ("batch", "threads", "streams") if k in changes}
     bundle = write_random(folder, numerics=on_cpu(backend=backend, precision=precision, **numerics), **changes)
     return open_segmenter(bundle, device="cpu", tile_px=SIDE)
 
@@ -180,6 +180,22 @@ def test_only_the_first_worker_of_a_machine_imports_torch_and_none_reports_home(
     bundle = write_random(tmp_path / "bundle")
     assert start(bundle, tmp_path) == ["torch"]
     assert start(bundle, tmp_path) == []
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_streams_give_the_bytes_of_one_tile_alone_however_many_come(precision: str, tmp_path: Path) -> None:
+    alone = opened(tmp_path / "one", "openvino", precision, batch=1, threads=1)
+    streams = opened(tmp_path / "two", "openvino", precision, batch=5, threads=2, streams=2)
+    many = tiles(5)
+    wanted = [[answer[0].copy() for answer in alone(many[i : i + 1])] for i in range(5)]
+    for num in (5, 1, 3):
+        for labels, confidence in [streams(many[:num])] * 2:
+            assert len(labels) == len(confidence) == num
+            for i in range(num):
+                np.testing.assert_array_equal(labels[i], wanted[i][0])
+                np.testing.assert_array_equal(confidence[i], wanted[i][1])
+    with pytest.raises(ValueError, match="made for"):
+        streams(many[:, :, :32])
 
 
 @pytest.mark.parametrize("extra", [{}, {"decoder": 64, "detail": 16}], ids=["as published", "with details"])
