@@ -6,8 +6,9 @@ A chunk is read once, with the widest halo around it. Each of its tiles has a co
 first, and a tile whose outcome is too uncertain is given to the heavy model after all (engine/route.py), whose labels
 take the place of the bulk's. Tiles of one tier are gathered into batches of the fixed shape that the bundle's
 numerics name; the last batch is padded with zeros, because a model may round differently at another batch size, and
-what a tile gives must not depend on its neighbours (invariant I2). Of each tile's result only the core is kept. Every
-pixel of the chunk is owned by exactly one core, so cores are copied side by side and nothing is blended or averaged.
+what a tile gives must not depend on its neighbours (invariant I2); models that compute tile by tile need no padding.
+Of each tile's result only the core is kept. Every pixel of the chunk is owned by exactly one core, so cores are copied
+side by side and nothing is blended or averaged.
 
 Invalid pixels get the nodata code in every layer, whatever a model said (invariant I8).
 """

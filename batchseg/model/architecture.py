@@ -42,7 +42,7 @@ def is_known(architecture: dict[str, Any]) -> bool:
         return False
     if kind == "segformer":
         if "config" in architecture:
-            return set(architecture) == {"kind", "config"} and set(architecture["config"]) == set(SEGFORMER_KEYS)
+            return set(architecture) == {"kind", "config"} and set(architecture["config"] or ()) == set(SEGFORMER_KEYS)
         return architecture.get("size") in SEGFORMER_SIZES
     return True
 

@@ -39,7 +39,7 @@ class Numerics:
     backend: Backend
     precision: Precision
     batch: int
-    """Tiles in every forward; the last batch is padded to it."""
+    """Tiles that are handed over at once: in one forward, padded to them, or to streams, which take what there is."""
     threads: int
     streams: int = 1
     """Above 1, OpenVINO only: so many forwards side by side, of one tile and on their share of the threads each."""

@@ -112,7 +112,7 @@ def run(
 
 
 def _import_reports() -> None:
-    """Geopandas takes longer to import than a small scene to segment: behind the claim, not after the last chunk."""
+    """Their libraries take as long as a small scene: behind the claim, not after the last chunk."""
     for module in ("table", "stac"):
         import_module(f"batchseg.runs.{module}")
     import_module("batchseg.page.report")

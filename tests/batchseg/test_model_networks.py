@@ -121,6 +121,7 @@ def test_best_of_is_argmax_and_softmax() -> None:
         {"kind": "bulknet", "width": 0},
         {"kind": "bulknet", "width": "wide"},
         {"kind": "segformer", "config": {"depths": [1]}},
+        {"kind": "segformer", "config": None},
         {"kind": "segformer", "size": "b0", "detail": 0},
         {"kind": "segformer", "config": dict.fromkeys(SEGFORMER_KEYS), "detail": 64},
     ],
