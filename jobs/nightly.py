@@ -81,12 +81,11 @@ class _Runner:
         from batchseg.runs.drive import Stop  # noqa: PLC0415
         from batchseg.runs.session import Options, run  # noqa: PLC0415
         from jobs.display import shown  # noqa: PLC0415
-        from jobs.run import Signals, pool_of, with_metrics  # noqa: PLC0415
+        from jobs.run import Signals, placed  # noqa: PLC0415
 
         stop = Stop()
         with Signals(stop), shown(quiet=self._args.quiet) as show:
-            open_pool = pool_of(self._args, self._fleet)
-            options = with_metrics(Options(stop=stop, show=show), open_pool)
+            open_pool, options = placed(Options(stop=stop, show=show), self._args, self._fleet)
             return run(recipe, self._fleet, open_pool=open_pool, options=options, resolved=resolved)
 
 

@@ -59,11 +59,7 @@ def main(args: argparse.Namespace) -> int:
     stop = Stop()
     options = _options(args, resolved.job, stop)
     with Signals(stop), shown(quiet=args.quiet) as show:
-        open_pool = pool_of(args, fleet)
-        one_machine = "RAY_ADDRESS" not in os.environ and not getattr(args, "in_cluster", False)
-        send = pilot_sender(one_machine=one_machine)
-        options = dataclasses.replace(options, show=show, one_machine=one_machine, send_pilot=send)
-        options = with_metrics(options, open_pool)
+        open_pool, options = placed(dataclasses.replace(options, show=show), args, fleet)
         outcome = run(recipe, fleet, open_pool=open_pool, options=options, resolved=resolved)
     print_summary(outcome)
     return outcome.exit_status
@@ -81,6 +77,18 @@ def fleet_of(fleet: Fleet, workers: int | None) -> Fleet:
             "--workers cannot say which pool it means", where="--workers", todo="set it in the fleet file"
         )
     return dataclasses.replace(fleet, pools=(dataclasses.replace(fleet.pools[0], workers=workers),))
+
+
+def placed(options: Options, args: argparse.Namespace, fleet: Fleet) -> tuple[OpenPool | None, Options]:
+    """Where the workers live, and what depends on it."""
+    open_pool = pool_of(args, fleet)
+    if open_pool is None or open_pool.__module__ != "jobs.raypool":
+        return open_pool, options
+    from jobs.cluster import ray  # noqa: PLC0415 - Ray takes a second to import
+
+    one_machine = "RAY_ADDRESS" not in os.environ and not ray.is_initialized()
+    options = dataclasses.replace(options, one_machine=one_machine, send_pilot=pilot_sender(one_machine=one_machine))
+    return open_pool, _with_metrics(options)
 
 
 def pool_of(args: argparse.Namespace, fleet: Fleet) -> OpenPool | None:
@@ -107,10 +115,8 @@ def pilot_sender(*, one_machine: bool) -> DoPilot | None:
     return send_pilot
 
 
-def with_metrics(options: Options, open_pool: OpenPool | None) -> Options:
-    """On Ray, what is shown here is shown by Ray's metrics too."""
-    if open_pool is None or open_pool.__module__ != "jobs.raypool":
-        return options
+def _with_metrics(options: Options) -> Options:
+    """What is shown here is shown by Ray's metrics too."""
     from jobs.metrics import RayMetrics  # noqa: PLC0415 - Ray takes a second to import
 
     metrics, show = RayMetrics(), options.show

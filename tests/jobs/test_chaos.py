@@ -48,7 +48,12 @@ def test_kill_9_of_an_actor_and_of_a_raylet_and_a_node_that_joins_late(at: Nodes
     assert trial.end() == 0
     trial.check(clean)
     losses = trial.events("worker_lost")
-    assert 2 <= len(losses) <= 3, "the actor, the raylet's, and at most one that was just being placed there"
+    homes = {event["worker"]: event["node"] for event in trial.events("worker_placed")}
+    assert len(losses) >= 2, "the actor's and the raylet's"
+    # How many more Ray tries to start on the raylet that is gone, before it knows, is its own affair.
+    others = [loss for loss in losses[1:] if homes.get(loss["worker"], killed) != killed]
+    assert not others, "but for the actor, only the raylet's and those that were being placed there"
+    assert sum(bool(loss["held"]) for loss in losses) <= 2, "those cost nothing"
     assert {loss["what"] for loss in losses} == {"preemption"}
     assert all(len(loss["held"]) <= 2 for loss in losses), "only the chunks in hand"
     metrics = json.loads((trial.output / "metrics.json").read_text())

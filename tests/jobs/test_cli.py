@@ -22,8 +22,10 @@ from rasterio.warp import transform_bounds
 
 import jobs.run
 from batchseg.model import bundle as bundles
+from batchseg.recipe import Fleet
 from batchseg.runs import driver
 from batchseg.runs.pool import Pool
+from batchseg.runs.session import Options
 from batchseg.store import digest_of
 from jobs.cli import VERBS, build_parser, main
 from tests.batchseg.model_bundles import on_cpu, write_random
@@ -235,6 +237,15 @@ def test_plan_writes_nothing_and_says_what_it_takes(
     told = capsys.readouterr().out
     assert re.search(r"6 chunks \(6 committed", told)
     assert re.search(r"to do +0 chunks", told)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_job_without_a_cluster_runs_where_it_is(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.cluster.join_ray", lambda address: there and address == "auto")
+    monkeypatch.setattr("jobs.cluster.ray.is_initialized", lambda: there)
+    args = argparse.Namespace(in_cluster=True, fleet=None)
+    open_pool, options = jobs.run.placed(Options(), args, Fleet())
+    assert (open_pool is not None, options.send_pilot is not None, not options.one_machine) == (there,) * 3
 
 
 def test_plan_with_a_pilot_shows_a_curve(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
