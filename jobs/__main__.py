@@ -1,7 +1,5 @@
 """`python -m jobs` is `batchseg`."""
 
-import sys
+from jobs.cli import process
 
-from jobs.cli import main
-
-sys.exit(main())
+process()

@@ -101,7 +101,7 @@ def run(
     where = Where(in_process=open_pool is None, one_machine=options.one_machine, send=options.send_pilot)
     resolved, found = settled(resolved, fleet, store, where=where, models=options.open_models)
     Ledger(store).check(resolved.fingerprint, resolved.content)
-    Thread(target=_import_reports, daemon=True).start()
+    Thread(target=_import_ahead, daemon=True).start()
     driver = Driver(store)
     with refusals(store), ExitStack() as stack:
         driver.claim()
@@ -111,11 +111,10 @@ def run(
         return session.run()
 
 
-def _import_reports() -> None:
-    """Their libraries take as long as a small scene: behind the claim, not after the last chunk."""
-    for module in ("table", "stac"):
-        import_module(f"batchseg.runs.{module}")
-    import_module("batchseg.page.report")
+def _import_ahead() -> None:
+    """What a run needs soon or at its end takes as long to import as a small scene: now, while the claim settles."""
+    for module in ("zarr", "batchseg.runs.table", "batchseg.runs.stac", "batchseg.page.report"):
+        import_module(module)
 
 
 def check_fleet(fleet: Fleet, job: Job, *, in_process: bool) -> None:
@@ -214,8 +213,6 @@ class _Session:
     def _work(self, todo: Backlog, log: EventLog) -> Stop | None:
         """Do what is left; what stopped it, if it did not come to its end."""
         job, store, fleet, stop = self.resolved.job, self.store, self.fleet, self.options.stop
-        for scene in sorted({key.scene for key in todo.chunks}):
-            create(store, job.scenes[scene].mask)
         progress = Progress(
             num_chunks=len(todo.committed) + len(todo.chunks),
             num_before=len(todo.committed),
@@ -236,12 +233,15 @@ class _Session:
             need_of=need_of,
         )
         waits = Waits(fleet.patience, lambda worker, task: (pool_of(worker), type(task), need_of(task)))
-        pool = self.open_pool(job, store, fleet)
         watchers: tuple[Watcher, ...] = (log, progress, Compaction(Ledger(store)), *self.options.watchers)
         for scene, why in layout_warnings(job).items():
             for watcher in watchers:
                 watcher.event("badly_laid_out", scene=scene, why=why)
+        pool = self.open_pool(job, store, fleet)
         try:
+            # Workers open their models meanwhile; nobody has a task before the loop begins.
+            for scene in sorted({key.scene for key in todo.chunks}):
+                create(store, job.scenes[scene].mask)
             finish = Drive(state, pool, Ledger(store), watchers, waits, stop, check=self.check).run()
         finally:
             pool.close()

@@ -1,7 +1,8 @@
 """ledger.parquet: one row and one polygon a chunk, for QGIS, DuckDB and pandas.
 
 Written by pyarrow as GeoParquet 1.0. geopandas would do the same in a line, but it brings pandas, and the two are a
-quarter of the memory that a run of a small scene needs.
+quarter of the memory that a run of a small scene needs. `pa.array` and `pa.table` import pandas too where it is
+installed, if only to ask whether a list is one of its columns: hence columns are laid out here.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from batchseg.store import Store
 from tiling.span import Window
 
 GEOMETRY = "geometry"
+BATCH_ROWS = 65_536
 OUTLINE_STEPS = 8
 """Points on each side of a chunk's outline: straight in the scene's system need not be straight in degrees."""
 
@@ -39,14 +41,36 @@ def write_table(
 ) -> None:
     rows = [_row(record) for record in records]
     rows += [_failed_row(task, story) for task, story in quarantined.items()]
-    columns: dict[str, Any] = {name: [row.get(name) for row in rows] for name in _types()}
     outlines = np.array([_outline_of(plan, row) for row in rows], dtype=object)
-    columns[GEOMETRY] = [None if outline is None else shapely.to_wkb(outline) for outline in outlines]
+    for row, outline in zip(rows, outlines, strict=True):
+        row[GEOMETRY] = None if outline is None else shapely.to_wkb(outline)
     schema = pa.schema([*_types().items(), (GEOMETRY, pa.binary())], metadata={"geo": json.dumps(_geo(outlines))})
     with tempfile.TemporaryDirectory(dir=store.scratch()) as folder:
         path = Path(folder) / "ledger.parquet"
-        parquet.write_table(pa.table(columns, schema=schema), path, compression="zstd")
+        parquet.write_table(pa.Table.from_batches(_batches(rows, schema), schema), path, compression="zstd")
         store.put_file(key, path)
+
+
+def _batches(rows: list[dict[str, Any]], schema: Any) -> list[Any]:
+    """Of so many rows that no column's bytes need more than four bytes to count."""
+    found = []
+    for start in range(0, len(rows), BATCH_ROWS):
+        part = rows[start : start + BATCH_ROWS]
+        columns = [_column([row.get(field.name) for row in part], field.type) for field in schema]
+        found.append(pa.RecordBatch.from_arrays(columns, schema=schema))
+    return found
+
+
+def _column(values: list[Any], kind: Any) -> Any:
+    """An Arrow array: a bit a value that is there, and numbers, or bytes and where each value's end."""
+    is_there = np.packbits(np.array([value is not None for value in values], bool), bitorder="little")
+    if kind in {pa.string(), pa.binary()}:
+        pieces = [value.encode() if isinstance(value, str) else value or b"" for value in values]
+        ends = np.cumsum([0, *map(len, pieces)])
+        buffers = [is_there, ends.astype(np.int32), b"".join(pieces)]
+    else:
+        buffers = [is_there, np.array([value or 0 for value in values], kind.to_pandas_dtype())]
+    return pa.Array.from_buffers(kind, len(values), [pa.py_buffer(buffer) for buffer in buffers])
 
 
 def _types() -> dict[str, Any]:
