@@ -32,6 +32,7 @@ IMAGERY := ../shared/data/dubai
 
 zoo: venv
 	$(BIN)/batchseg train configs/train/synthetic-heavy-base.yaml out/zoo/synthetic-heavy-base
+	$(BIN)/batchseg train configs/train/synthetic-heavy-details.yaml out/zoo/synthetic-heavy-details
 	$(BIN)/batchseg train configs/train/synthetic-heavy.yaml batchseg/zoo/synthetic-heavy
 	$(BIN)/batchseg distill configs/train/synthetic-bulk.yaml batchseg/zoo/synthetic-bulk
 	@if test -d $(IMAGERY); then $(MAKE) zoo-aerial; else \

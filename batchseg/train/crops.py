@@ -38,13 +38,23 @@ class Crops:
     """A teacher's logits of each window; empty without a teacher."""
     light: float = 1.0
     zoom: tuple[float, float] = (1.0, 1.0)
+    shift_px: int = 0
+    """Above 0, crops come in pairs: the second shows the same ground in the same light, so many columns further on."""
 
     def draw(self) -> Batch:
-        return Batch(*map(np.stack, zip(*(self._one() for _ in range(self.batch)), strict=True)))
+        if self.shift_px:
+            crops = [crop for _ in range(self.batch // 2) for crop in self._pair()]
+        else:
+            crops = [self._one(self.crop_px) for _ in range(self.batch)]
+        return Batch(*map(np.stack, zip(*crops, strict=True)))
 
-    def _one(self) -> Batch:
-        span = self.crop_px
-        pixels, labels, answers = self._cut()
+    def _pair(self) -> tuple[Batch, Batch]:
+        both = self._one(self.crop_px + self.shift_px)
+        first, second = ([_part(array, both, self.crop_px, left) for array in both] for left in (0, self.shift_px))
+        return Batch(*first), Batch(*second)
+
+    def _one(self, span: int) -> Batch:
+        pixels, labels, answers = self._cut(span)
         x, y, soft = _zoomed(pixels, span), _zoomed(labels, span), _zoomed(answers, span // SOFT_PX)
         x = self._relit(x)
         chance, hidden = self.random.random(), np.zeros((span, span), bool)
@@ -56,9 +66,9 @@ class Crops:
         seen = np.asarray(~hidden.reshape(span // SOFT_PX, SOFT_PX, span // SOFT_PX, SOFT_PX).any((1, 3)))
         return Batch(*self._turned(x, y, soft, seen))  # last, so that edges lie on every side
 
-    def _cut(self) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float16]]:
+    def _cut(self, span: int) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float16]]:
         """Pixels, labels and soft labels of a place, before they are zoomed to the size of a crop."""
-        span, soft = self.crop_px, np.empty((0, 1, 1), np.float16)
+        soft = np.empty((0, 1, 1), np.float16)
         if self.zoom != (1.0, 1.0):
             span = round(span / self.random.uniform(*self.zoom) / SOFT_PX) * SOFT_PX
         window, row, col = self._place(span)
@@ -100,7 +110,7 @@ class Crops:
 
     def _beyond_edge(self, x: NDArray[Any], hidden: NDArray[np.bool_]) -> None:
         """As at the scene's edge: the last row or column is repeated, and nothing is labelled there."""
-        cut = int(self.random.integers(1, self.crop_px // 3))
+        cut = int(self.random.integers(1, len(hidden) // 3))
         if self.random.random() < 0.5:
             x[:, -cut:], hidden[-cut:] = x[:, -cut - 1 : -cut], True
         else:
@@ -108,12 +118,20 @@ class Crops:
 
     def _invalid(self, x: NDArray[Any], hidden: NDArray[np.bool_]) -> None:
         """As where the scene has no data: the mean of each band, behind a slanted line."""
-        rows, cols = np.mgrid[: self.crop_px, : self.crop_px]
+        rows, cols = np.mgrid[: len(hidden), : len(hidden)]
         angle = self.random.uniform(0.0, 2 * np.pi)
-        middle = self.crop_px / 2
+        middle = len(hidden) / 2
         side = (rows - middle) * np.sin(angle) + (cols - middle) * np.cos(angle) > self.random.uniform(0.0, middle)
         hidden[side] = True
         x[:, side] = np.rint(self.ground.mean)[:, None]
+
+
+def _part(array: NDArray[Any], whole: Batch, side: int, left: int) -> NDArray[Any]:
+    """Of one of a crop's arrays, which may be coarser than its pixels."""
+    if not array.size:
+        return array
+    scale = whole.labels_NHW.shape[-1] // array.shape[-1]
+    return array[..., : side // scale, left // scale : (left + side) // scale]
 
 
 def _zoomed(array: NDArray[Any], side: int) -> NDArray[Any]:

@@ -24,7 +24,7 @@ from batchseg.train.checkpoint import Training, load_best, restore, save_best, s
 from batchseg.train.crops import Batch, Crops
 from batchseg.train.curves import Curve, open_curves
 from batchseg.train.ground import Ground, open_ground
-from batchseg.train.loss import hard_loss, soft_loss
+from batchseg.train.loss import hard_loss, soft_loss, unlike
 from batchseg.train.measure import mean_of, measure
 from batchseg.train.recipe import TrainRecipe
 from batchseg.train.teacher import open_teacher, soft_labels
@@ -56,6 +56,7 @@ def train(recipe: TrainRecipe, folder: Path, *, made: str, commit: str | None = 
         recipe.range,
         light=recipe.light,
         zoom=recipe.zoom,
+        shift_px=recipe.shift_px,
     )
     if teacher is not None:
         crops.soft = soft_labels(
@@ -153,12 +154,17 @@ def _step(training: Training, batch: Batch) -> dict[str, float]:
         soft, seen = torch.from_numpy(batch.soft_NKhw).float(), torch.from_numpy(batch.seen_Nhw)
         distance = soft_loss(scores, soft, seen, recipe.temperature)
         loss = (1 - recipe.soft_share) * loss + recipe.soft_share * distance
+    facts: dict[str, float] = {}
+    if recipe.shift_px:
+        distance = unlike(scores, recipe.shift_px, recipe.halo_px)
+        loss = loss + recipe.agree * distance
+        facts["unlike"] = distance.item()
     training.optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(graph.parameters(), 1.0)
     training.optimiser.step()
     training.step += 1
-    return {"loss": loss.item(), "learning_rate": rate, "seconds": time.perf_counter() - begun_s}
+    return {"loss": loss.item(), **facts, "learning_rate": rate, "seconds": time.perf_counter() - begun_s}
 
 
 def _learning_rate(recipe: TrainRecipe, step: int) -> float:

@@ -32,6 +32,19 @@ def _dice(scores: Tensor, y: Tensor, known: Tensor) -> Tensor:
     return (1 - (2 * shared + 1) / (total + 1)).mean()
 
 
+def unlike(scores: Tensor, shift_px: int, halo_px: int) -> Tensor:
+    """How far the two crops of each pair (`Crops.shift_px`) are from each other, where a run could cut between them.
+
+    That is where both see at least a halo of ground around: the map goes over from one tile to the next there, and
+    every pixel that changes its class with the tile shows the border.
+    """
+    side = scores.shape[-1]
+    chances = scores.float().log_softmax(1)
+    first = chances[0::2, ..., shift_px + halo_px : side - halo_px]
+    second = chances[1::2, ..., halo_px : side - shift_px - halo_px]
+    return ((first.exp() - second.exp()) * (first - second)).sum(1).mean()
+
+
 def soft_loss(scores: Tensor, soft_NKhw: Tensor, seen_Nhw: Tensor, temperature: float) -> Tensor:
     """How far the student's distribution is from the teacher's, where the teacher saw the same ground."""
     ours = (functional.avg_pool2d(scores, SOFT_PX) / temperature).log_softmax(1)

@@ -89,6 +89,11 @@ class TrainRecipe:
         1.0, doc="how much crops are relit; 1: seasons of one place, 3: other places and cameras, 0: not at all"
     )
     zoom: tuple[float, float] = setting((1.0, 1.0), doc="crops are shown so many times smaller to larger, drawn evenly")
+    agree: float = setting(
+        0.0,
+        doc="weight of how much two crops that overlap by two thirds differ there; keeps a model whose reach is "
+        "wider than its halo from showing the borders of tiles. Crops come in pairs then",
+    )
     seed: int = setting(0, doc="of everything random")
     teacher: str | None = setting(None, doc="bundle whose soft labels are learnt beside the hard ones")
     soft_share: float = setting(0.5, doc="with a teacher: weight of its soft labels in the loss")
@@ -105,19 +110,35 @@ class TrainRecipe:
                 raise RecipeError("at least 1", where=name, got=str(getattr(self, name)))
         if not 0 <= self.soft_share <= 1 or not 0 <= self.balanced_share <= 1 or self.temperature <= 0:
             raise RecipeError("shares are 0 to 1, a temperature is above 0", where="soft_share, balanced_share")
-        if self.crop_px % 4 or self.crop_px > self.train.window_px:
+        if self.crop_px % 4 or self.crop_px + self.shift_px > self.train.window_px:
             raise RecipeError(
-                "a crop fits a window, and its side is a multiple of 4",
+                "a crop, or a pair of them, fits a window, and its side is a multiple of 4",
                 where="crop_px",
                 expected=f"at most {self.train.window_px}",
-                got=str(self.crop_px),
+                got=str(self.crop_px + self.shift_px),
             )
-        if not 0.25 <= self.zoom[0] <= self.zoom[1] <= 4 or self.crop_px / self.zoom[0] > self.train.window_px:
+        if not 0.25 <= self.zoom[0] <= self.zoom[1] <= 4 or (
+            (self.crop_px + self.shift_px) / self.zoom[0] > self.train.window_px
+        ):
             raise RecipeError(
                 "a zoom is 0.25 to 4, and the ground that the smallest one shows fits a window",
                 where="zoom",
                 expected=f"crop_px / zoom at most {self.train.window_px}",
                 got=str(list(self.zoom)),
+            )
+        if self.agree < 0 or (self.agree and self.batch % 2):
+            raise RecipeError(
+                "agreement is 0 or more, and between the two crops of a pair",
+                where="agree",
+                expected="an even `batch`",
+                got=f"agree {self.agree}, batch {self.batch}",
+            )
+        if self.agree and self.crop_px <= self.shift_px + 2 * self.halo_px:
+            raise RecipeError(
+                "the two crops of a pair share no ground but their halos",
+                where="crop_px",
+                expected=f"more than {self.shift_px + 2 * self.halo_px}",
+                got=str(self.crop_px),
             )
         if self.light < 0:
             raise RecipeError("the light's change is 0 or more", where="light", got=str(self.light))
@@ -141,6 +162,11 @@ class TrainRecipe:
                 where="train: rasters",
                 todo="give its `labels`, or a `teacher`",
             )
+
+    @property
+    def shift_px(self) -> int:
+        """Between the two crops of a pair; in steps that every network has the same cells at. 0: no pairs."""
+        return max(32, self.crop_px // 3 // 32 * 32) if self.agree else 0
 
     @property
     def grounds(self) -> tuple[GroundSpec, ...]:

@@ -20,7 +20,7 @@ from batchseg.train import loop
 from batchseg.train.crops import Crops
 from batchseg.train.ground import UNLABELLED, Ground, open_ground
 from batchseg.train.loop import train
-from batchseg.train.loss import hard_loss
+from batchseg.train.loss import hard_loss, unlike
 from batchseg.train.measure import measure
 from batchseg.train.recipe import GroundSpec, TrainRecipe, load_train_recipe
 
@@ -88,7 +88,16 @@ def test_a_recipe_that_cannot_be_meant(text: str, said: str, tmp_path: Path) -> 
         load_train_recipe(path)
 
 
-@pytest.mark.parametrize(("change", "said"), [({"zoom": (0.3, 1.0)}, "a zoom is"), ({"light": -1.0}, "0 or more")])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"zoom": (0.3, 1.0)}, "a zoom is"),
+        ({"light": -1.0}, "0 or more"),
+        ({"agree": 1.0, "batch": 3}, "an even `batch`"),
+        ({"agree": 1.0, "crop_px": 128}, "a pair of them, fits a window"),
+        ({"agree": 1.0}, "share no ground"),
+    ],
+)
 def test_an_augmentation_that_cannot_be_meant(change: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         replace(RECIPE, **change)
@@ -258,6 +267,38 @@ def test_a_look_at_details_is_added_to_a_trained_transformer(tmp_path: Path) -> 
     other = replace(more, architecture={"kind": "bulknet", "width": 8}, start=str(start))
     with pytest.raises(RecipeError, match="another architecture"):
         train(other, tmp_path / "other", made=MADE, show=quietly)
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_pair_shows_the_same_ground_in_the_same_light(soft: bool) -> None:
+    ground = square_ground(160)
+    answers = np.random.default_rng(0).normal(size=(2, 40, 40)).astype(np.float16)
+    made = Crops(ground, 64, 8, 0.5, np.random.default_rng(0), soft=[answers] if soft else (), shift_px=32)
+    for _ in range(8):
+        x, y, answer, seen = made.draw()
+        assert len(x) == len(y) == len(answer) == len(seen) == 8
+        for array, shift in ((x, 32), (y, 32), (answer, 8), (seen, 8)):
+            np.testing.assert_array_equal(array[0::2][..., shift:], array[1::2][..., :-shift])
+
+
+def test_a_network_that_calls_ground_by_its_place_in_the_crop_is_unlike_itself() -> None:
+    torch.manual_seed(0)
+    wide = torch.randn(2, 3, 64, 96)
+    pairs = torch.stack([part for one in wide for part in (one[..., :64], one[..., 32:])])
+    assert float(unlike(pairs, 32, 8)) == 0
+    by_place = pairs + torch.linspace(0, 4, 64).expand(1, 64, 64)[:, None] * torch.tensor([1.0, 0, 0])[:, None, None]
+    assert float(unlike(by_place, 32, 8)) > 0.1
+    # What lies within a halo of a crop's edge is no tile's core.
+    edges = pairs.clone()
+    edges[0::2, ..., -8:], edges[1::2, ..., :8] = 9, -9
+    assert float(unlike(edges, 32, 8)) == 0
+
+
+def test_training_can_ask_for_agreement(tmp_path: Path) -> None:
+    seen: list[dict[str, float]] = []
+    recipe = replace(RECIPE, agree=1.0, steps=2, halo_px=8)
+    train(recipe, tmp_path, made=MADE, show=lambda _step, _steps, facts: seen.append(facts))
+    assert all(facts["unlike"] > 0 for facts in seen)
 
 
 def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
