@@ -13,6 +13,9 @@ from batchseg.model.contract import ClassInfo, InputType
 from batchseg.recipe.build import build, setting
 from batchseg.synth import CLASSES
 
+STEP_PX = 32
+"""The coarsest cell of the networks that we build."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledRaster:
@@ -91,8 +94,8 @@ class TrainRecipe:
     zoom: tuple[float, float] = setting((1.0, 1.0), doc="crops are shown so many times smaller to larger, drawn evenly")
     agree: float = setting(
         0.0,
-        doc="weight of how much two crops that overlap by two thirds differ there; keeps a model whose reach is "
-        "wider than its halo from showing the borders of tiles. Crops come in pairs then",
+        doc="weight of how much two crops differ where a run could cut between them; keeps a model whose reach is "
+        "wider than its halo from showing the borders of tiles. Crops come in pairs then, which overlap by four halos",
     )
     seed: int = setting(0, doc="of everything random")
     teacher: str | None = setting(None, doc="bundle whose soft labels are learnt beside the hard ones")
@@ -133,11 +136,11 @@ class TrainRecipe:
                 expected="an even `batch`",
                 got=f"agree {self.agree}, batch {self.batch}",
             )
-        if self.agree and self.crop_px <= self.shift_px + 2 * self.halo_px:
+        if self.agree and self.shift_px < STEP_PX:
             raise RecipeError(
-                "the two crops of a pair share no ground but their halos",
+                "the two crops of a pair overlap by four halos and have to differ by something",
                 where="crop_px",
-                expected=f"more than {self.shift_px + 2 * self.halo_px}",
+                expected=f"at least {4 * self.halo_px + STEP_PX}",
                 got=str(self.crop_px),
             )
         if self.light < 0:
@@ -165,8 +168,11 @@ class TrainRecipe:
 
     @property
     def shift_px(self) -> int:
-        """Between the two crops of a pair; in steps that every network has the same cells at. 0: no pairs."""
-        return max(32, self.crop_px // 3 // 32 * 32) if self.agree else 0
+        """Between the two crops of a pair, in steps that every network has the same cells at; 0: no pairs.
+
+        Not quite as far as the tiles of a run, so that there is a strip to compare outside of both halos.
+        """
+        return (self.crop_px - 4 * self.halo_px) // STEP_PX * STEP_PX if self.agree else 0
 
     @property
     def grounds(self) -> tuple[GroundSpec, ...]:

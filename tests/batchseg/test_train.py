@@ -95,7 +95,7 @@ def test_a_recipe_that_cannot_be_meant(text: str, said: str, tmp_path: Path) -> 
         ({"light": -1.0}, "0 or more"),
         ({"agree": 1.0, "batch": 3}, "an even `batch`"),
         ({"agree": 1.0, "crop_px": 128}, "a pair of them, fits a window"),
-        ({"agree": 1.0}, "share no ground"),
+        ({"agree": 1.0}, "overlap by four halos"),
     ],
 )
 def test_an_augmentation_that_cannot_be_meant(change: dict[str, Any], said: str) -> None:
