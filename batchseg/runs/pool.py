@@ -94,10 +94,12 @@ class LocalPool:
         if self._opening is not None:
             return self._poll_opening(self._opening, timeout_s)
         done, _ = wait(self._running, timeout_s, FIRST_COMPLETED)
+        if self._worker is not None:
+            self._worker.check()
         return [report_of(self._running.pop(future), future.result()) for future in done]
 
     def _poll_opening(self, opening: Future[Worker], timeout_s: float) -> list[Report | Note]:
-        """A worker that cannot be opened here never will: its error ends the run."""
+        """A worker that cannot be opened here, now or while it has tasks, never will: its error ends the run."""
         done, _ = wait([opening], timeout_s)
         if not done:
             return []

@@ -257,7 +257,7 @@ def local_pool(job: Job, store: Store, fleet: Fleet) -> Pool:
     spec = WorkerSpec.new(
         pool=first.name, device=device_of(first, job, in_process=True), usd_per_hour=first.usd_per_hour
     )
-    return LocalPool(lambda: Worker(spec, job, store, open_models).open(), depth=DEPTH)
+    return LocalPool(lambda: Worker(spec, job, store, open_models).begin(), depth=DEPTH)
 
 
 def _exit_status(

@@ -4,6 +4,7 @@ Theory of operation
 -------------------
 `attempt` may be called from several threads. Reading and writing then overlap with another task's compute, while all
 compute runs on one thread of its own, so the device never sees two chunks at once and the models' threads are set once.
+Models are opened on that thread too: a worker that has only begun may be given tasks, which read meanwhile.
 Whatever a task raises ends here, at the worker's edge: it becomes a Failure that the run state can judge.
 
 The order of one chunk: read, route, predict, measure, put the stored chunks, then the record (invariant I3). A chunk
@@ -17,7 +18,7 @@ import resource
 import secrets
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,23 +82,37 @@ class Worker:
     _environment: dict[str, str] = field(default_factory=dict)
     _sources: dict[str, Source] = field(default_factory=dict)
     _device: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="device"))
+    _opening: Future[None] | None = None
     _pulse: Pulse | None = None
     _last_tier: Tier | None = None
     """That the device computed last; only the device's one thread sets it."""
 
     def open(self) -> Worker:
-        with self.clock.stage("start", "start"):
-            self._models, self._environment = self._device.submit(self.open_models, self.job, self.spec).result()
-        self._start_s = self.clock.take("start").get("start", 0.0)
-        self._beat(ended=False)
-        self._pulse = Pulse(lambda: self._beat(ended=False), every_s=self.beat_s).__enter__()
+        self.begin().check(wait=True)
         return self
+
+    def begin(self) -> Worker:
+        self._opening = self._device.submit(self._open)
+        return self
+
+    def check(self, *, wait: bool = False) -> None:
+        """Raise what kept the models from being opened."""
+        if self._opening is not None and (wait or self._opening.done()):
+            self._opening.result()
 
     def close(self) -> None:
         self._device.shutdown()
-        if self._pulse is not None:
-            self._pulse.__exit__(None, None, None)
+        if self._pulse is None:
+            return  # it was never open
+        self._pulse.__exit__(None, None, None)
         self._beat(ended=True)
+
+    def _open(self) -> None:
+        with self.clock.stage("start", "start"):
+            self._models, self._environment = self.open_models(self.job, self.spec)
+        self._start_s = self.clock.take("start").get("start", 0.0)
+        self._beat(ended=False)
+        self._pulse = Pulse(lambda: self._beat(ended=False), every_s=self.beat_s).__enter__()
 
     def attempt(self, task: TaskKey, number: int) -> Record | SheetRecord | Failure:
         """Do a task. Never raises for what the task did: this is the worker's edge."""
@@ -145,6 +160,7 @@ class Worker:
         tiles = tiles_of(self.job.lattice(scene_name), window)
         inside_HW = None if scene.aoi is None else scene.aoi.mask(window)
         if inside_HW is not None and not inside_HW.any():
+            self.check(wait=True)
             return blank(window, tiles, self._models, self.job.nodata)
         with self.clock.stage("read", task):
             read_window = window.grow(self.job.halo_px).clip(scene.shape_px)
@@ -161,10 +177,11 @@ class Worker:
             doubt=self.job.doubt,
             audited=tuple(is_audited(scene_name, t.row, t.col, self.job.audit_share) for t in tiles),
         )
-        compute = self._device.submit(
-            segment_chunk, work, self._models, nodata=self.job.nodata, timed=self._timer(task)
-        )
-        return compute.result()
+        return self._device.submit(self._compute, work, task).result()
+
+    def _compute(self, work: ChunkWork, task: str) -> Prediction:
+        self.check()
+        return segment_chunk(work, self._models, nodata=self.job.nodata, timed=self._timer(task))
 
     def _route(self, scene: SceneJob, tiles: list[Tile]) -> list[int]:
         if len(self.job.models) == 1:

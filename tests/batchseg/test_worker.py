@@ -1,0 +1,97 @@
+"""A worker that is given tasks while its models are still being opened."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from batchseg.errors import BundleError
+from batchseg.ledger.ledger import Ledger
+from batchseg.recipe import Fleet
+from batchseg.runs.job import Job, SceneJob
+from batchseg.runs.pool import DEPTH, LocalPool
+from batchseg.runs.session import run
+from batchseg.runs.worker import OpenModels, Worker, WorkerSpec
+from batchseg.scene.pixels import Pixels
+from batchseg.scene.source import RasterSource
+from batchseg.store import LocalStore, Store
+from tests.runs import Workplace, fake_models, noise, product_bytes
+from tiling.span import Window
+
+PATIENCE_S = 60.0
+
+
+def begun_pool(job: Job, store: Store, _fleet: Fleet, *, open_models: OpenModels, open_source: Any = None) -> LocalPool:
+    def begin() -> Worker:
+        worker = Worker(WorkerSpec.new(pool="local", device="cpu", usd_per_hour=1.0), job, store, open_models)
+        worker.open_source = open_source or worker.open_source
+        return worker.begin()
+
+    return LocalPool(begin, depth=DEPTH)
+
+
+def test_the_first_chunks_are_read_while_models_open(tmp_path: Path) -> None:
+    has_read = Event()
+
+    class Source(RasterSource):
+        def read(self, window: Window) -> Pixels:
+            pixels = super().read(window)
+            has_read.set()
+            return pixels
+
+    def source(scene: SceneJob) -> Source:
+        return Source(scene.header, scene.bands, scene.policy)
+
+    def models(job: Job, spec: WorkerSpec) -> Any:
+        assert has_read.wait(PATIENCE_S), "nothing is read before models are there"
+        return fake_models(job, spec)
+
+    place = Workplace.of(tmp_path, noise(70, 45))
+    outcome = run(place.recipe(), open_pool=partial(begun_pool, open_models=models, open_source=source))
+    assert outcome.exit_status == 0
+    assert all(record.attempt.environment["model"] == "fake" for record in Ledger(LocalStore(place.output)).records())
+    begun = product_bytes(place.output)
+    place.run(output=str(tmp_path / "opened"))
+    assert product_bytes(tmp_path / "opened") == begun
+
+
+def test_models_that_cannot_be_opened_end_the_run(tmp_path: Path) -> None:
+    def models(_job: Job, _spec: WorkerSpec) -> Any:
+        raise BundleError("these weights are not whole", where="bulk")
+
+    place = Workplace.of(tmp_path, noise(70, 45))
+    with pytest.raises(BundleError, match="not whole"):
+        run(place.recipe(), open_pool=partial(begun_pool, open_models=models))
+    ledger = Ledger(LocalStore(place.output))
+    assert not list(ledger.records())
+    assert not ledger.quarantined()
+    assert json.loads((place.output / "run" / "exit.json").read_text())["exit_status"] == 2
+
+
+def test_ground_outside_of_the_area_waits_for_models_too(tmp_path: Path) -> None:
+    """Its labels have the data type of the models' classes."""
+    area = tmp_path / "area.geojson"
+    ring = [
+        [500_000, 5_000_000],
+        [500_020, 5_000_000],
+        [500_020, 4_999_980],
+        [500_000, 4_999_980],
+        [500_000, 5_000_000],
+    ]
+    crs = {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32633"}}
+    shape = {"type": "Feature", "properties": {}, "geometry": {"type": "Polygon", "coordinates": [ring]}}
+    area.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": [shape]}))
+    begun = Event()
+
+    def models(job: Job, spec: WorkerSpec) -> Any:
+        begun.wait(0.5)  # long enough that chunks outside would be done before
+        return fake_models(job, spec)
+
+    place = Workplace.of(tmp_path, noise(70, 45), aoi=str(area))
+    outcome = run(place.recipe(), open_pool=partial(begun_pool, open_models=models))
+    assert outcome.metrics["chunks"] == {"done": 1, "empty": 5, "failed": 0, "not_run": 0}
