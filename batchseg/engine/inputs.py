@@ -8,6 +8,7 @@ bundle's.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -32,7 +33,7 @@ class InputRule:
     """The bundle's mean a band: what invalid pixels are given."""
 
     def apply(self, pixels: Pixels) -> NDArray[Any]:
-        """The whole read window as model input; never changes `pixels`."""
+        """All of these pixels as model input, each a function of itself alone; never changes `pixels`."""
         x_BHW = self._convert(pixels.raw_BHW)
         invalid_HW = ~pixels.valid_HW
         if invalid_HW.any():
@@ -53,13 +54,15 @@ class InputRule:
 
     def _by_table(self, raw_BHW: NDArray[Any]) -> NDArray[Any]:
         """Eight and sixteen bit values: one look-up instead of three passes in floating point."""
-        info = np.iinfo(raw_BHW.dtype)
-        table = self._to_dtype(self._scaled(np.arange(info.min, info.max + 1, dtype=np.float32)))
-        if info.min < 0:
-            # A negative raw value indexes from the end, so the table is turned to begin at zero.
-            table = np.roll(table, info.min)
         # Not np.take: that turns all of the raw values into eight-byte indexes first.
-        return cast("NDArray[Any]", table[raw_BHW])
+        return cast("NDArray[Any]", _table(self, raw_BHW.dtype)[raw_BHW])
+
+    def table(self, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """The input for every raw value of a type, at that value as an index."""
+        info = np.iinfo(dtype)
+        table = self._to_dtype(self._scaled(np.arange(info.min, info.max + 1, dtype=np.float32)))
+        # A negative raw value indexes from the end, so the table is turned to begin at zero.
+        return np.roll(table, info.min) if info.min < 0 else table
 
     def _scaled(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.raw_range is None:
@@ -77,6 +80,12 @@ class InputRule:
         return np.nan_to_num(clipped).astype(np.float32)
 
 
+@lru_cache(maxsize=8)
+def _table(rule: InputRule, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Made once, not once a tile."""
+    return rule.table(dtype)
+
+
 def _as_float32(raw_BHW: NDArray[Any]) -> NDArray[np.float32]:
     with np.errstate(over="ignore"):  # of a nodata value like -1.8e308
         return raw_BHW.astype(np.float32)
@@ -90,3 +99,14 @@ def cut_tile(
     inside = want.clip(scene_shape_px)
     rows, cols = inside.within(have)
     return replicate(x_BHW[:, rows, cols], inside, want)
+
+
+def tile_input(
+    rule: InputRule, pixels: Pixels, tile: Tile, halo_px: int, scene_shape_px: tuple[int, int]
+) -> NDArray[Any]:
+    """`cut_tile` of what the rule makes of all pixels, without converting more than the tile reads."""
+    want = tile.read_window(halo_px)
+    inside = want.clip(scene_shape_px)
+    rows, cols = inside.within(pixels.window)
+    read = Pixels(inside, pixels.raw_BHW[:, rows, cols], pixels.valid_HW[rows, cols])
+    return replicate(rule.apply(read), inside, want)

@@ -17,19 +17,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engine.inputs import InputRule, cut_tile
+from batchseg.engine.inputs import InputRule, tile_input
 from batchseg.engine.route import NO_SCORE, Doubt, TileAudit, compared
 from batchseg.engine.tiers import BULK, NODATA_CODE, Tier, tier_of
 from batchseg.scene.pixels import Pixels
 from tiling.grid import Tile
-from tiling.span import Window
+from tiling.span import Span, Window
 
 
 class Segmenter(Protocol):
@@ -78,6 +78,10 @@ class ChunkWork:
     audited: tuple[bool, ...] = ()
     """Tiles that both tiers run on, if any."""
 
+    def wanted(self, tile: Tile) -> NDArray[np.bool_]:
+        """Of the pixels that a tile owns, those to label."""
+        return self.wanted_HW[tile.owned.within(self.window)]
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -92,6 +96,8 @@ class Prediction:
     """How each tile was routed at last; nodata where it had no pixel to label."""
     scores: list[int]
     audits: list[TileAudit]
+    labelled: tuple[Window, ...]
+    """Rows of tiles, each from the first to the last with a pixel to label: outside of them all is nodata."""
 
     def layers(self) -> dict[str, NDArray[Any]]:
         return {"labels": self.labels_HW, "confidence": self.confidence_HW, "tier": self.tier_HW}
@@ -105,9 +111,18 @@ class Timer(Protocol):
 
 def segment_chunk(work: ChunkWork, models: dict[Tier, Model], *, nodata: int, timed: Timer) -> Prediction:
     """Label the wanted pixels of a chunk."""
-    chunk = _Chunk(work, models, timed, blank(work.window, work.tiles, models, nodata))
-    result = chunk.result
-    live = [index for index, tile in enumerate(work.tiles) if chunk.wanted(tile).any()]
+    live = [index for index, tile in enumerate(work.tiles) if work.wanted(tile).any()]
+    result = blank(work.window, work.tiles, models, nodata)
+    if not live:
+        return result
+    result = replace(
+        result,
+        labels_HW=result.labels_HW.copy(),
+        confidence_HW=result.confidence_HW.copy(),
+        tier_HW=result.tier_HW.copy(),
+        labelled=_rows_of([work.tiles[index] for index in live]),
+    )
+    chunk = _Chunk(work, models, timed, result)
     for index in live:
         result.codes[index] = work.codes[index]
     audited = {index for index in live if work.audited and work.audited[index]}
@@ -120,26 +135,38 @@ def segment_chunk(work: ChunkWork, models: dict[Tier, Model], *, nodata: int, ti
     for index in live:
         result.num_tiles_by_tier[tier_of(result.codes[index])] += 1
         result.tier_HW[work.tiles[index].owned.within(work.window)] = result.codes[index]
-    unwanted_HW = ~work.wanted_HW
-    for layer, code in ((result.labels_HW, nodata), (result.confidence_HW, 255), (result.tier_HW, NODATA_CODE)):
-        layer[unwanted_HW] = code
+        chunk.clear(index, nodata)
     return result
 
 
 def blank(window: Window, tiles: list[Tile], models: dict[Tier, Model], nodata: int) -> Prediction:
-    """A chunk without a single labelled pixel."""
+    """A chunk without a single labelled pixel. Its layers are one row each, repeated, and cannot be written to."""
     dtype = next(iter(models.values())).class_ids.dtype
     return Prediction(
         window,
-        np.full(window.shape, nodata, dtype),
-        np.full(window.shape, 255, np.uint8),
-        np.full(window.shape, NODATA_CODE, np.uint8),
+        _repeated(np.full(len(window.cols), nodata, dtype), window),
+        _repeated(np.full(len(window.cols), 255, np.uint8), window),
+        _repeated(np.full(len(window.cols), NODATA_CODE, np.uint8), window),
         len(tiles),
         {"bulk": 0, "heavy": 0},
         [NODATA_CODE] * len(tiles),
         [NO_SCORE] * len(tiles),
         [],
+        (),
     )
+
+
+def _repeated(row_W: NDArray[Any], window: Window) -> NDArray[Any]:
+    return np.broadcast_to(row_W, window.shape)
+
+
+def _rows_of(tiles: list[Tile]) -> tuple[Window, ...]:
+    """What tiles own: a window for each row of them, from the first to the last."""
+    windows = []
+    for _, in_row in groupby(sorted(tiles, key=lambda tile: (tile.row, tile.col)), lambda tile: tile.row):
+        owned = [tile.owned for tile in in_row]
+        windows.append(Window(owned[0].rows, Span(owned[0].cols.start, owned[-1].cols.stop)))
+    return tuple(windows)
 
 
 @dataclass(slots=True)
@@ -150,45 +177,37 @@ class _Chunk:
     models: dict[Tier, Model]
     timed: Timer
     result: Prediction
-    _inputs: dict[InputRule, NDArray[Any]] = field(default_factory=dict)
-    """Two bundles of one family take the same input."""
-
-    def wanted(self, tile: Tile) -> NDArray[np.bool_]:
-        """Of the pixels that a tile owns, those to label."""
-        return self.work.wanted_HW[tile.owned.within(self.work.window)]
 
     def run(self, tier: Tier, indexes: list[int], *, is_audit: bool = False) -> None:
         if not indexes:
             return
         with self.timed(tier, is_audit=is_audit):
             model, rule = self.models[tier], self.work.rules[tier]
-            if rule not in self._inputs:
-                self._inputs[rule] = rule.apply(self.work.pixels)
-            x_BHW = self._inputs[rule]
             side_px = len(self.work.tiles[0].core.rows) + 2 * model.halo_px
             # One buffer for all batches: fresh memory a batch costs page faults, and the backend binds each new
             # address anew.
-            x_NBHW = np.zeros((model.segmenter.batch, x_BHW.shape[0], side_px, side_px), x_BHW.dtype)
+            num_bands = len(self.work.pixels.raw_BHW)
+            x_NBHW = np.zeros((model.segmenter.batch, num_bands, side_px, side_px), rule.dtype)
             for group in _batches(indexes, model.segmenter.batch):
-                self._fill(x_NBHW, x_BHW, group, model.halo_px)
+                self._fill(x_NBHW, rule, group, model.halo_px)
                 labels_NHW, confidence_NHW = model.segmenter(x_NBHW if model.pads else x_NBHW[: len(group)])
                 for index, labels_HW, confidence_HW in zip(group, labels_NHW, confidence_NHW, strict=False):
                     tile = self.work.tiles[index]
                     of = tile.owned.within(tile.read_window(model.halo_px))
                     self._take(tier, index, model.class_ids[labels_HW[of]], confidence_HW[of])
 
-    def _fill(self, x_NBHW: NDArray[Any], x_BHW: NDArray[Any], group: list[int], halo_px: int) -> None:
+    def _fill(self, x_NBHW: NDArray[Any], rule: InputRule, group: list[int], halo_px: int) -> None:
+        """Tile by tile: what a tile does not read is never converted, and what it reads stays in the cache."""
         x_NBHW[len(group) :] = 0
         for slot, index in zip(x_NBHW, group, strict=False):
-            tile = self.work.tiles[index]
-            slot[:] = cut_tile(x_BHW, self.work.pixels.window, tile, halo_px, self.work.scene_shape_px)
+            slot[:] = tile_input(rule, self.work.pixels, self.work.tiles[index], halo_px, self.work.scene_shape_px)
 
     def _take(self, tier: Tier, index: int, labels_HW: NDArray[Any], confidence_HW: NDArray[np.uint8]) -> None:
         """What the routed tier says of a tile's core is its result; what an audit adds is compared and dropped."""
         tile, code, result = self.work.tiles[index], self.result.codes[index], self.result
         to = tile.owned.within(result.window)
         if tier == "heavy" and self.work.audited and self.work.audited[index]:
-            wanted_HW = self.wanted(tile)  # the bulk model ran before, so its labels stand in the result so far
+            wanted_HW = self.work.wanted(tile)  # the bulk model ran before, so its labels stand in the result so far
             audit = compared(tile.row, tile.col, code, result.labels_HW[to][wanted_HW], labels_HW[wanted_HW])
             result.audits.append(audit)
         if tier == "bulk" or tier_of(code) == "heavy":
@@ -199,8 +218,16 @@ class _Chunk:
         for index in indexes:
             tile = self.work.tiles[index]
             confidence_HW = self.result.confidence_HW[tile.owned.within(self.work.window)]
-            score = doubt.score(confidence_HW[self.wanted(tile)])
+            score = doubt.score(confidence_HW[self.work.wanted(tile)])
             self.result.scores[index], self.result.codes[index] = score, doubt.code(score)
+
+    def clear(self, index: int, nodata: int) -> None:
+        """Whatever a model said of a tile's unwanted pixels."""
+        tile, result = self.work.tiles[index], self.result
+        unwanted_HW, of = ~self.work.wanted(tile), tile.owned.within(result.window)
+        if unwanted_HW.any():
+            for layer, code in ((result.labels_HW, nodata), (result.confidence_HW, 255), (result.tier_HW, NODATA_CODE)):
+                layer[of][unwanted_HW] = code
 
 
 def _batches(indexes: Iterable[int], size: int) -> Iterator[list[int]]:

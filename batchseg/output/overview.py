@@ -46,10 +46,10 @@ def halve_classes(block_HW: Pixels, nodata: int) -> Pixels:
 
 def _vote_with_nodata(a: Pixels, b: Pixels, c: Pixels, d: Pixels, nodata: int) -> Pixels:
     valid_a, valid_b, valid_c = a != nodata, b != nodata, c != nodata
-    first_valid = np.where(valid_a, a, np.where(valid_b, b, np.where(valid_c, c, d)))
-    winner = np.where((c == d) & valid_c, c, first_valid)
-    winner = np.where(((b == c) | (b == d)) & valid_b, b, winner)
-    return np.where(((a == b) | (a == c) | (a == d)) & valid_a, a, winner)
+    first_valid = _chosen(valid_a, a, _chosen(valid_b, b, _chosen(valid_c, c, d)))
+    winner = _chosen((c == d) & valid_c, c, first_valid)
+    winner = _chosen(((b == c) | (b == d)) & valid_b, b, winner)
+    return _chosen(((a == b) | (a == c) | (a == d)) & valid_a, a, winner)
 
 
 def _chosen(condition: NDArray[np.bool_], yes: Pixels, no: Pixels) -> Pixels:

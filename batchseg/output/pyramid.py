@@ -64,20 +64,30 @@ class Block:
 
 def pack_block(block_HW: NDArray[Any], layer: Layer, *, block_px: int, counted: bool) -> Block:
     """Count, compress and halve one block; a block at an edge of the grid may come smaller than `block_px`."""
-    whole_HW = _filled_up(block_HW, block_px, layer.nodata)
-    value = int(whole_HW[0, 0])
-    if (whole_HW == whole_HW[0, 0]).all():
+    if _is_constant(block_HW, block_px, layer.nodata):
+        value = int(block_HW[0, 0])
         stream, proof = _pack_constant(value, layer.dtype, layer.kind == "measure", block_px)
-        quarter_HW = np.full((block_px // 2, block_px // 2), value, layer.dtype)
-    else:
-        stream, proof = _pack(whole_HW, differenced=layer.kind == "measure")
-        halve = halve_classes if layer.kind == "classes" else halve_measures
-        quarter_HW = halve(whole_HW, layer.nodata)
-    counts = None
-    if counted:
-        counts = _count(whole_HW, layer.highest + 1)
-        counts[layer.nodata] -= whole_HW.size - block_HW.size
+        quarter_HW = np.broadcast_to(np.array(value, layer.dtype), (block_px // 2, block_px // 2))
+        counts = np.zeros(layer.highest + 1, np.int64)
+        counts[value] = block_HW.size
+        return Block(stream, proof, quarter_HW, counts if counted else None)
+    whole_HW = _filled_up(block_HW, block_px, layer.nodata)
+    stream, proof = _pack(whole_HW, differenced=layer.kind == "measure")
+    halve = halve_classes if layer.kind == "classes" else halve_measures
+    quarter_HW = halve(whole_HW, layer.nodata)
+    if not counted:
+        return Block(stream, proof, quarter_HW, None)
+    counts = _count(whole_HW, layer.highest + 1)
+    counts[layer.nodata] -= whole_HW.size - block_HW.size
     return Block(stream, proof, quarter_HW, counts)
+
+
+def _is_constant(block_HW: NDArray[Any], block_px: int, nodata: int) -> bool:
+    """Whether the block is of one code when it is filled up. Without any array on the way, as such blocks are many."""
+    value = block_HW[0, 0]
+    if value != block_HW[-1, -1] or (value != nodata and block_HW.shape != (block_px, block_px)):
+        return False
+    return bool(block_HW.min() == block_HW.max())
 
 
 def _count(block_HW: NDArray[Any], num_codes: int) -> NDArray[np.int64]:

@@ -91,6 +91,11 @@ def agree(
     )
 
 
+def nothing_scored(labels_id: str, num_classes: int) -> Agreement:
+    """What `agree` finds where nothing was predicted; nobody has to read the reference for it."""
+    return Agreement(labels_id=labels_id, confusion=((0,) * num_classes,) * num_classes, unknown_px=0)
+
+
 def _plain(matrix: NDArray[Any]) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(row) for row in matrix.tolist())
 

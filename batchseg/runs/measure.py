@@ -10,17 +10,18 @@ from numpy.typing import NDArray
 from batchseg.engine.segment import Prediction
 from batchseg.errors import BatchsegError
 from batchseg.ledger.records import Agreement, Measured, TileCounts
-from batchseg.runs.accuracy import agree, class_index
+from batchseg.runs.accuracy import agree, class_index, nothing_scored
 from batchseg.runs.job import Job, SceneJob
 from batchseg.runs.reference import source_of
-from batchseg.scene.area import class_area_km2
+from batchseg.scene.area import class_ground
 from tiling.span import Window
 
 
 def measure(job: Job, scene: SceneJob, prediction: Prediction) -> Measured:
-    index_HW = class_index(prediction.labels_HW, tuple(c.id for c in job.classes), job.nodata)
-    class_px = np.bincount(index_HW.ravel(), minlength=len(job.classes) + 1)[:-1]
-    areas_km2 = class_area_km2(scene.header.georef, prediction.window, index_HW, num_classes=len(job.classes))
+    ids, window = tuple(c.id for c in job.classes), prediction.window
+    parts = [(part, part.within(window)) for part in prediction.labelled]
+    indexes = [(part, class_index(prediction.labels_HW[of], ids, job.nodata)) for part, of in parts]
+    class_px, areas_km2 = class_ground(scene.header.georef, window, indexes, num_classes=len(ids))
     by_tier = prediction.num_tiles_by_tier
     return Measured(
         tiles=TileCounts(
@@ -28,16 +29,20 @@ def measure(job: Job, scene: SceneJob, prediction: Prediction) -> Measured:
             heavy=by_tier["heavy"],
             skipped=prediction.num_tiles - by_tier["bulk"] - by_tier["heavy"],
         ),
-        valid_px=int(class_px.sum()),
-        class_px=tuple(class_px.tolist()),
+        valid_px=sum(class_px),
+        class_px=class_px,
         area_km2=None if areas_km2 is None else float(sum(areas_km2)),
         class_area_km2=areas_km2,
-        confidence_sum=int(prediction.confidence_HW.sum(dtype=np.int64, where=prediction.confidence_HW != 255)),
+        confidence_sum=sum(_sum_but_nodata(prediction.confidence_HW[of]) for _, of in parts),
         agreement=_scored(job, scene, prediction),
         tile_codes=tuple(prediction.codes),
         tile_scores=tuple(prediction.scores),
         audits=tuple(prediction.audits),
     )
+
+
+def _sum_but_nodata(confidence_HW: NDArray[np.uint8]) -> int:
+    return int(confidence_HW.sum(dtype=np.int64)) - 255 * int(np.count_nonzero(confidence_HW == 255))
 
 
 def _scored(job: Job, scene: SceneJob, prediction: Prediction) -> Agreement | None:
@@ -55,6 +60,8 @@ def score(
     if scene.labels is None:
         return None
     ids = tuple(c.id for c in job.classes)
+    if (labels_HW == job.nodata).all():
+        return nothing_scored(scene.labels.id, len(ids))
     return agree(
         class_index(labels_HW, ids, job.nodata),
         source_of(scene.labels),

@@ -160,24 +160,32 @@ class Worker:
         tiles = tiles_of(self.job.lattice(scene_name), window)
         inside_HW = None if scene.aoi is None else scene.aoi.mask(window)
         if inside_HW is not None and not inside_HW.any():
-            self.check(wait=True)
-            return blank(window, tiles, self._models, self.job.nodata)
+            return self._blank(window, tiles)
         with self.clock.stage("read", task):
             read_window = window.grow(self.job.halo_px).clip(scene.shape_px)
             pixels = self._source(scene_name).read(read_window)
         wanted_HW = pixels.valid_HW[window.within(read_window)]
+        if inside_HW is not None:
+            wanted_HW = wanted_HW & inside_HW
+        if not wanted_HW.any():
+            return self._blank(window, tiles)
         work = ChunkWork(
             window=window,
             tiles=tiles,
             codes=self._route(scene, tiles),
             pixels=pixels,
-            wanted_HW=wanted_HW if inside_HW is None else wanted_HW & inside_HW,
+            wanted_HW=wanted_HW,
             scene_shape_px=scene.shape_px,
             rules=scene.rules,
             doubt=self.job.doubt,
             audited=tuple(is_audited(scene_name, t.row, t.col, self.job.audit_share) for t in tiles),
         )
         return self._device.submit(self._compute, work, task).result()
+
+    def _blank(self, window: Window, tiles: list[Tile]) -> Prediction:
+        """Without a turn on the device, but not before its models are open: they give the layer its type."""
+        self.check(wait=True)
+        return blank(window, tiles, self._models, self.job.nodata)
 
     def _compute(self, work: ChunkWork, task: str) -> Prediction:
         self.check()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,15 @@ from batchseg.scene.place import NDArrayF, area_reason, corners_m
 from tiling.grid import Grid, cells
 from tiling.span import Span, Window
 
-__all__ = ["area_reason", "class_area_km2", "gross_area_km2", "gsd_m", "pixel_area_range", "valid_area_km2"]
+__all__ = [
+    "area_reason",
+    "class_area_km2",
+    "class_ground",
+    "gross_area_km2",
+    "gsd_m",
+    "pixel_area_range",
+    "valid_area_km2",
+]
 
 BLOCK_PX = 32
 BLOCK_M = 100_000.0
@@ -42,23 +51,34 @@ def class_area_km2(
     georef: Georef, window: Window, labels_HW: NDArray[Any], *, num_classes: int
 ) -> tuple[float, ...] | None:
     """Ground area of each class 0, 1, …; labels from `num_classes` on are no class."""
-    if area_reason(georef) is not None:
-        return None
-    block_px = _block_px(georef)
-    weights_m2 = pixel_areas_m2(georef, window, block_px)
-    sums_m2 = np.zeros(num_classes)
-    for row, weights_C in zip(cells(window.rows, block_px), weights_m2, strict=True):
-        counts_CK = _count(labels_HW[_part(window.rows, row, block_px)], window.cols, block_px, num_classes)
-        known_C = np.isfinite(weights_C)
-        if counts_CK[~known_C].any():
-            return None
-        sums_m2 += weights_C[known_C] @ counts_CK[known_C]
-    return tuple((sums_m2 / 1e6).tolist())
+    return class_ground(georef, window, [(window, labels_HW)], num_classes=num_classes)[1]
 
 
-def _part(span: Span, cell: int, size_px: int) -> slice:
-    """Where one block lies in an array that holds `span`."""
-    return Span(cell * size_px, (cell + 1) * size_px).meet(span).within(span)
+def class_ground(
+    georef: Georef, window: Window, parts: Sequence[tuple[Window, NDArray[Any]]], *, num_classes: int
+) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
+    """Pixels and ground area of each class of a window, of which `parts` hold all that is any class.
+
+    The sums run over all blocks of the window in one order, so they are the same numbers however it is cut into parts.
+    """
+    placed = area_reason(georef) is None
+    block_px = _block_px(georef) if placed else BLOCK_PX
+    rows, cols = cells(window.rows, block_px), cells(window.cols, block_px)
+    areas_m2 = pixel_areas_m2(georef, window, block_px) if placed and parts else np.zeros((len(rows), len(cols)))
+    class_px, sums_m2, is_known = np.zeros(num_classes, np.int64), np.zeros(num_classes), placed
+    for row, areas_C in zip(rows, areas_m2, strict=True):
+        counts_CK = np.zeros((len(cols), num_classes), np.int64)
+        block_rows = Span(row * block_px, (row + 1) * block_px)
+        for part, labels_HW in parts:
+            if part.rows.meets(block_rows):
+                first, of_part = cells(part.cols, block_px), labels_HW[part.rows.meet(block_rows).within(part.rows)]
+                at = slice(first.start - cols.start, first.stop - cols.start)
+                counts_CK[at] += _count(of_part, part.cols, block_px, num_classes)
+        class_px += counts_CK.sum(axis=0)
+        known_C = np.isfinite(areas_C)
+        is_known = is_known and not counts_CK[~known_C].any()
+        sums_m2 += areas_C[known_C] @ counts_CK[known_C]
+    return tuple(class_px.tolist()), tuple((sums_m2 / 1e6).tolist()) if is_known else None
 
 
 def _count(labels_hW: NDArray[Any], cols: Span, block_px: int, num_classes: int) -> NDArray[np.int64]:

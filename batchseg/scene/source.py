@@ -15,6 +15,8 @@ from batchseg.scene.nodata import NodataPolicy, Validity, settle, valid_of
 from batchseg.scene.pixels import Pixels
 from tiling.span import Window
 
+STRIPE_PX = 64
+
 
 @dataclass(frozen=True, slots=True)
 class RasterSource:
@@ -35,15 +37,20 @@ class RasterSource:
         distinct = tuple(dict.fromkeys(self.bands))
         extra = () if validity.alpha is None else (validity.alpha,)
         with reading(self.header.url, self.header.identity, where_of(self.header, window)) as dataset:
-            read_DHW = self._read(dataset, [*distinct, *extra], window)
             masks_MHW = self._masks(dataset, distinct, window, validity)
+            is_masked = masks_MHW is not None and not masks_MHW.any()
+            # Pages of zeros that nobody writes to take no memory, and under a mask of nothing nobody reads pixels.
+            shape = (len(distinct) + len(extra), *window.shape)
+            read_DHW = (
+                np.zeros(shape, self.header.dtype) if is_masked else self._read(dataset, [*distinct, *extra], window)
+            )
         # A handle lives long. What it gave is of the version that it was opened for if that is still the one.
         check_unchanged(self.header.url, self.header.identity)
         if extra:
             masks_MHW = read_DHW[len(distinct) :]
         found_DHW = read_DHW[: len(distinct)]
         values = tuple(validity.values[self.bands.index(band)] for band in distinct) if validity.values else ()
-        valid_HW = valid_of(found_DHW, _for_bands(validity, values), masks_MHW)
+        valid_HW = _valid_in_stripes(found_DHW, _for_bands(validity, values), masks_MHW)
         if distinct != self.bands:
             found_DHW = found_DHW[[distinct.index(band) for band in self.bands]]
         return Pixels(window, found_DHW, valid_HW)
@@ -66,6 +73,17 @@ class RasterSource:
         if validity.kind == "band_masks":
             return np.asarray(dataset.read_masks(list(bands), window=gdal_window(window)))
         return None
+
+
+def _valid_in_stripes(
+    found_DHW: NDArray[Any], validity: Validity, masks_MHW: NDArray[np.uint8] | None
+) -> NDArray[np.bool_]:
+    """`valid_of` for some rows at a time: what it makes on the way stays in the cache."""
+    valid_HW = np.empty(found_DHW.shape[1:], bool)
+    for start in range(0, len(valid_HW), STRIPE_PX):
+        rows = slice(start, start + STRIPE_PX)
+        valid_HW[rows] = valid_of(found_DHW[:, rows], validity, None if masks_MHW is None else masks_MHW[:, rows])
+    return valid_HW
 
 
 def _for_bands(validity: Validity, values: tuple[float | None, ...]) -> Validity:

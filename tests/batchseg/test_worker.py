@@ -8,7 +8,9 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
+import numpy as np
 import pytest
+import rasterio
 
 from batchseg.errors import BundleError
 from batchseg.ledger.ledger import Ledger
@@ -95,3 +97,30 @@ def test_ground_outside_of_the_area_waits_for_models_too(tmp_path: Path) -> None
     place = Workplace.of(tmp_path, noise(70, 45), aoi=str(area))
     outcome = run(place.recipe(), open_pool=partial(begun_pool, open_models=models))
     assert outcome.metrics["chunks"] == {"done": 1, "empty": 5, "failed": 0, "not_run": 0}
+
+
+def test_chunks_that_turn_out_empty_wait_for_models_too(tmp_path: Path) -> None:
+    has_read = Event()
+
+    class Source(RasterSource):
+        def read(self, window: Window) -> Pixels:
+            pixels = super().read(window)
+            has_read.set()
+            return pixels
+
+    def models(job: Job, spec: WorkerSpec) -> Any:
+        assert has_read.wait(PATIENCE_S)
+        Event().wait(0.5)  # long enough that the chunk would be done before
+        return fake_models(job, spec)
+
+    place = Workplace.of(tmp_path, np.zeros((3, 70, 45), np.uint8))
+    with rasterio.open(place.scenes[0], "r+") as file:
+        file.nodata = 0
+    outcome = run(
+        place.recipe(),
+        open_pool=partial(
+            begun_pool, open_models=models, open_source=lambda scene: Source(scene.header, scene.bands, scene.policy)
+        ),
+    )
+    assert outcome.metrics["chunks"] == {"done": 0, "empty": 6, "failed": 0, "not_run": 0}
+    assert all(record.attempt.environment["model"] == "fake" for record in Ledger(LocalStore(place.output)).records())
