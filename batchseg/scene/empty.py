@@ -2,19 +2,21 @@
 
 A block that was never written has no place in the file; GDAL reads it as the nodata value, or as zeros. Where the
 policy calls such a pixel invalid, a window of absent blocks needs no reading at all. The answer is exact or "not
-known": other formats, masks beside the pixels, and windows of very many blocks are not known.
+known": other formats, masks beside the pixels, and windows of very many blocks are not known. Nor are files whose
+blocks are single rows: so GDAL shows a file that is one strip throughout, whose index has but one entry.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from batchseg.scene.dataset import reading
 from batchseg.scene.header import SceneHeader
 from batchseg.scene.nodata import NodataPolicy, settle, valid_of
-from batchseg.scene.source import where_of
+from batchseg.scene.pixels import where_of
 from tiling.grid import cells
 from tiling.span import Window
 
@@ -35,22 +37,28 @@ class EmptyIndex:
         return self._absent_is_invalid()
 
     def surely_empty(self, window: Window) -> bool:
+        if not self._absent_is_invalid():
+            return False
+        with reading(self.header.url, self.header.identity, where_of(self.header.url, window)) as dataset:
+            return self.nothing_in(dataset, window)
+
+    def nothing_in(self, dataset: Any, window: Window) -> bool:
+        """The same with a handle of the scene."""
         rows_px, cols_px = self.header.block_px
         rows, cols = cells(window.rows, rows_px), cells(window.cols, cols_px)
         if not self._absent_is_invalid() or len(rows) * len(cols) > MAX_BLOCKS:
             return False
-        with reading(self.header.url, self.header.identity, where_of(self.header, window)) as dataset:
-            return all(
-                dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=band) is None
-                for row in rows
-                for col in cols
-                for band in self._indexed_bands()
-            )
+        return all(
+            dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=band) is None
+            for row in rows
+            for col in cols
+            for band in self._indexed_bands()
+        )
 
     def _absent_is_invalid(self) -> bool:
         """What a pixel of an absent block reads as, judged by the policy itself."""
         validity = settle(self.header, self.policy, self.bands)
-        if self.header.driver != "GTiff" or validity.kind in ("mask", "band_masks"):
+        if self.header.driver != "GTiff" or self.header.block_px[0] == 1 or validity.kind in ("mask", "band_masks"):
             return False
         absent_B11 = np.array([self._absent(band) for band in self.bands]).reshape(-1, 1, 1)
         alpha_M11 = None if validity.alpha is None else self._absent(validity.alpha).reshape(1, 1, 1)

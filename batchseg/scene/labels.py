@@ -15,7 +15,8 @@ from batchseg.errors import SceneError
 from batchseg.scene.georef import Georef
 from batchseg.scene.header import SceneHeader, read_header
 from batchseg.scene.nodata import NodataPolicy
-from batchseg.scene.source import RasterSource, where_of
+from batchseg.scene.pixels import where_of
+from batchseg.scene.source import RasterSource
 from tiling.span import Window
 
 _TOLERANCE_PX = 0.01
@@ -51,7 +52,7 @@ class LabelSource:
         if wrong.any():
             raise SceneError(
                 "a reference label is no class id",
-                where=where_of(raster, window),
+                where=where_of(raster.url, window),
                 expected="0 to 65535",
                 got=str(raw_HW[wrong][0]),
                 todo="declare the value as nodata, if it means unlabelled",

@@ -17,6 +17,7 @@ class Pixels:
 
     window: Window
     raw_BHW: NDArray[Any]
+    """Where the whole window is invalid, these may be zeros that were never read."""
     valid_HW: NDArray[np.bool_]
 
 
@@ -24,3 +25,8 @@ class Source(Protocol):
     """Reads one scene. Opens nothing until the first read, so it can be made anywhere and used by any thread."""
 
     def read(self, window: Window) -> Pixels: ...
+
+
+def where_of(url: str, window: Window) -> str:
+    rows, cols = window.rows, window.cols
+    return f"{url}, rows {rows.start} to {rows.stop}, columns {cols.start} to {cols.stop}"

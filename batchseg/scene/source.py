@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from rasterio.windows import Window as GdalWindow
 
 from batchseg.scene.dataset import again_if_remote, check_unchanged, reading
+from batchseg.scene.empty import EmptyIndex
 from batchseg.scene.header import SceneHeader
 from batchseg.scene.nodata import NodataPolicy, Validity, settle, valid_of
-from batchseg.scene.pixels import Pixels
+from batchseg.scene.pixels import Pixels, where_of
 from tiling.span import Window
 
 STRIPE_PX = 64
@@ -36,16 +37,17 @@ class RasterSource:
         # A repeated band, and an alpha band, are part of the same read: GDAL decodes each block once.
         distinct = tuple(dict.fromkeys(self.bands))
         extra = () if validity.alpha is None else (validity.alpha,)
-        with reading(self.header.url, self.header.identity, where_of(self.header, window)) as dataset:
+        with reading(self.header.url, self.header.identity, where_of(self.header.url, window)) as dataset:
             masks_MHW = self._masks(dataset, distinct, window, validity)
-            is_masked = masks_MHW is not None and not masks_MHW.any()
-            # Pages of zeros that nobody writes to take no memory, and under a mask of nothing nobody reads pixels.
-            shape = (len(distinct) + len(extra), *window.shape)
-            read_DHW = (
-                np.zeros(shape, self.header.dtype) if is_masked else self._read(dataset, [*distinct, *extra], window)
-            )
+            is_empty = masks_MHW is not None and not masks_MHW.any()
+            is_empty = is_empty or EmptyIndex(self.header, self.bands, self.policy).nothing_in(dataset, window)
+            read_DHW = None if is_empty else self._read(dataset, [*distinct, *extra], window)
         # A handle lives long. What it gave is of the version that it was opened for if that is still the one.
         check_unchanged(self.header.url, self.header.identity)
+        if read_DHW is None:
+            # Pages of zeros that nobody writes to take neither time nor memory.
+            raw_BHW = np.zeros((len(self.bands), *window.shape), self.header.dtype)
+            return Pixels(window, raw_BHW, np.zeros(window.shape, bool))
         if extra:
             masks_MHW = read_DHW[len(distinct) :]
         found_DHW = read_DHW[: len(distinct)]
@@ -92,8 +94,3 @@ def _for_bands(validity: Validity, values: tuple[float | None, ...]) -> Validity
 
 def gdal_window(window: Window) -> GdalWindow:
     return GdalWindow(window.cols.start, window.rows.start, len(window.cols), len(window.rows))
-
-
-def where_of(header: SceneHeader, window: Window) -> str:
-    rows, cols = window.rows, window.cols
-    return f"{header.url}, rows {rows.start} to {rows.stop}, columns {cols.start} to {cols.stop}"

@@ -14,7 +14,8 @@ from batchseg.scene.bands import BandWanted, choose_bands
 from batchseg.scene.header import SceneHeader, read_header
 from batchseg.scene.labels import LabelSource, read_labels_header
 from batchseg.scene.nodata import NodataPolicy
-from batchseg.scene.source import RasterSource, where_of
+from batchseg.scene.pixels import where_of
+from batchseg.scene.source import RasterSource
 from batchseg.train.recipe import GroundSpec, LabelledRaster, TrainRecipe
 from tiling.pad import replicate
 from tiling.span import Window
@@ -82,7 +83,7 @@ class _Reader:
         if strange:
             raise RecipeError(
                 "labels hold what is no class",
-                where=where_of(self._labels.header.raster, window),
+                where=where_of(self._labels.header.raster.url, window),
                 expected=f"ids {self._ids}, or 255 for unlabelled",
                 got=str(strange[:10]),
                 todo="name them under `classes`, or declare them as nodata of the labels",

@@ -138,7 +138,8 @@ def test_read_right_or_refused(case: Case, caplog: pytest.LogCaptureFixture) -> 
             check_failure(header, window, str(error))
             continue
         raw_HW, valid_HW = directly(header, window)
-        for band_HW in pixels.raw_BHW:
+        # Where nothing is valid nobody asks for values: a mask or a sparse file's index may have told that already.
+        for band_HW in pixels.raw_BHW if valid_HW.any() else ():
             np.testing.assert_array_equal(band_HW, raw_HW)
         np.testing.assert_array_equal(pixels.valid_HW, valid_HW)
     assert bool(failed) is case.fails

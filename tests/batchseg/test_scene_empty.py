@@ -106,6 +106,34 @@ def test_striped(tmp_path: Path) -> None:
     assert index(path).surely_empty(Window.of(13, 77, 5, 6))
 
 
+@pytest.mark.parametrize("facts", [{"compress": "deflate"}, {"interleave": "band"}])
+def test_a_file_of_one_strip_is_not_known(tmp_path: Path, facts: dict[str, Any]) -> None:
+    """GDAL shows it as single rows, and has no place for any but the first."""
+    path = tmp_path / "x.tif"
+    profile = {"driver": "GTiff", "height": 5000, "width": 2100, "count": 3, "dtype": "uint8", "nodata": 0, **UTM}
+    with rasterio.open(path, "w", **profile, tiled=False, blockysize=5000, **facts) as dataset:
+        dataset.write(np.full((3, 5000, 2100), 7, np.uint8))
+        assert dataset.get_tag_item("BLOCK_OFFSET_0_9", "TIFF", bidx=1) is None
+    window = Window.of(100, 140, 0, 30)
+    assert not index(path, bands=(1, 2, 3)).surely_empty(window)
+    assert RasterSource(read_header(str(path)), (1, 2, 3), AUTO).read(window).valid_HW.all()
+
+
+@pytest.mark.parametrize("nodata", [0, 255])
+def test_what_was_never_written_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nodata: int) -> None:
+    path = sparse(tmp_path / "x.tif", blocks=((3, 5),), nodata=nodata, count=3)
+    source = RasterSource(read_header(str(path)), (3, 1, 3), AUTO)
+
+    def read(*_: Any) -> None:
+        raise AssertionError("pixels were read")
+
+    monkeypatch.setattr(RasterSource, "_read", read)
+    pixels = source.read(Window.of(0, 192, 0, 700))
+    assert (pixels.raw_BHW.shape, pixels.raw_BHW.dtype, pixels.valid_HW.any()) == ((3, 192, 700), np.uint8, False)
+    with pytest.raises(AssertionError, match="pixels were read"):
+        source.read(Window.of(0, 193, 0, 700))
+
+
 def test_a_mask_is_not_known_from_the_pixels(tmp_path: Path) -> None:
     path = sparse(tmp_path / "x.tif", blocks=(), nodata=0)
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
