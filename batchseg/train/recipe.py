@@ -115,7 +115,7 @@ class TrainRecipe:
             raise RecipeError("shares are 0 to 1, a temperature is above 0", where="soft_share, balanced_share")
         if self.crop_px % 4 or self.crop_px + self.shift_px > self.train.window_px:
             raise RecipeError(
-                "a crop, or a pair of them, fits a window, and its side is a multiple of 4",
+                f"a {'pair of crops' if self.agree else 'crop'} fits a window, and a crop's side is a multiple of 4",
                 where="crop_px",
                 expected=f"at most {self.train.window_px}",
                 got=str(self.crop_px + self.shift_px),

@@ -94,7 +94,7 @@ def test_a_recipe_that_cannot_be_meant(text: str, said: str, tmp_path: Path) -> 
         ({"zoom": (0.3, 1.0)}, "a zoom is"),
         ({"light": -1.0}, "0 or more"),
         ({"agree": 1.0, "batch": 3}, "an even `batch`"),
-        ({"agree": 1.0, "crop_px": 128}, "a pair of them, fits a window"),
+        ({"agree": 1.0, "crop_px": 128}, "a pair of crops fits a window"),
         ({"agree": 1.0}, "overlap by four halos"),
     ],
 )
