@@ -67,6 +67,7 @@ bench-peers: venv
 
 docs: venv
 	$(BIN)/python -m batchseg.recipe.document docs/recipe.md
+	$(BIN)/python -m batchseg.train.document docs/training.md
 
 lint: venv
 	$(BIN)/ruff check .

@@ -26,16 +26,20 @@ This page is made from the code (`make docs`).
 
 
 def document() -> str:
-    parts = [HEAD]
-    for title, kind in (("Recipe", Recipe), ("Fleet", Fleet)):
-        rows = "\n".join(_rows(kind, ""))
-        parts.append(f"## {title}\n\n| key | default | what it is |\n|---|---|---|\n{rows}\n")
-    return "\n".join(parts)
+    return "\n".join([HEAD, section("Recipe", Recipe), section("Fleet", Fleet)])
+
+
+def section(title: str, kind: type[Any]) -> str:
+    """A table of all keys that `build` reads for a dataclass."""
+    rows = "\n".join(_rows(kind, ""))
+    return f"## {title}\n\n| key | default | what it is |\n|---|---|---|\n{rows}\n"
 
 
 def _rows(kind: type[Any], prefix: str) -> Iterator[str]:
     hints = typing.get_type_hints(kind)
     for of in fields(kind):
+        if "doc" not in of.metadata:
+            continue  # what it is was said where it is held
         name = f"{prefix}{yaml_name(of)}"
         inner = list(_inner(hints[of.name]))
         nested = bool(inner) and of.default is MISSING and of.default_factory in (MISSING, *inner)

@@ -25,7 +25,7 @@ def model_card(contract: Contract) -> str:
     others = ", no weights or images of others" if recipe["train"]["seeds"] and not recipe["start"] else ""
     return f"""# {contract.name}
 
-{_paragraph(f"The {contract.tier} tier for {recipe['data']}. Licence of the weights: {recipe['licence']}.")}
+{_paragraph(f"The {contract.tier} tier for {_data(recipe)}. {_licence(recipe)}")}
 
 - Network: {_words(contract.architecture)}; {begun}{others}.
 - Input: {", ".join(band.name for band in contract.bands)}, {contract.dtype}, {low_m:g} to {high_m:g} m a pixel.
@@ -44,8 +44,31 @@ Intersection over union on {_ground(on)}, never trained on, in tiles as in a run
 
 ## Where it ends
 
-{_paragraph(recipe["limits"])}
+{_paragraph(_limits(recipe))}
 """
+
+
+def _data(recipe: dict[str, Any]) -> str:
+    of = "scenes of `batchseg.synth`" if recipe["train"]["seeds"] else "ground like that which it learnt from"
+    return recipe.get("data") or of
+
+
+def _licence(recipe: dict[str, Any]) -> str:
+    licence = recipe.get("licence")
+    return f"Licence of the weights: {licence}." if licence else "Its licence was not named."
+
+
+def _limits(recipe: dict[str, Any]) -> str:
+    """What is known of every model, where its maker said nothing."""
+    return recipe.get("limits") or (_SYNTHETIC if recipe["train"]["seeds"] else _REAL)
+
+
+_SYNTHETIC = """\
+It knows synthetic ground and nothing else. It shows how the engine works and what two tiers are worth; it is of no
+use on real images, and these numbers say nothing about any."""
+_REAL = """\
+Its maker has not said. It knows ground, light and pixels like those that it learnt from; the table says how it does
+on scenes that it never saw, and nothing about others."""
 
 
 def quantized_card(contract: Contract) -> str:
@@ -53,8 +76,8 @@ def quantized_card(contract: Contract) -> str:
     quality, original = contract.quality, contract.lineage["quantized_from"]
     judged = quality["judged_on"]
     recipe = contract.lineage["original"].get("recipe", {})
-    licence = f" Licence of the weights: {recipe['licence']}." if "licence" in recipe else ""
-    data = f" It is for {recipe['data']}." if "data" in recipe else ""
+    licence = f" {_licence(recipe)}" if recipe else ""
+    data = f" It is for {_data(recipe)}." if recipe else ""
     kind = contract.architecture.get("quantized") or next(iter(contract.numerics.values())).precision
     return f"""# {contract.name}
 
@@ -66,7 +89,7 @@ def quantized_card(contract: Contract) -> str:
 {_iou_after(quality)}
 ## Where it ends
 
-{_paragraph(recipe.get("limits", f"Where {original} ends."))}
+{_paragraph(_limits(recipe) if recipe else f"Where {original} ends.")}
 """
 
 

@@ -70,15 +70,9 @@ class TrainRecipe:
     range: tuple[float, float] = setting((0.0, 255.0), doc="raw values that the model knows")
     scale: tuple[float, float] | None = setting(None, doc="raw range of the rasters that `range` stands for")
     gsd_m: tuple[float, float] = setting((0.3, 0.8), doc="smallest and largest ground size of a pixel")
-    licence: str = setting("Apache-2.0", doc="of the weights")
-    data: str = setting(
-        "scenes of `batchseg.synth`", doc="what it was trained on and under which licence, for the card"
-    )
-    limits: str = setting(
-        "It knows synthetic ground and nothing else. It shows how the engine works and what two tiers are worth; it is "
-        "of no\nuse on real images, and these numbers say nothing about any.",
-        doc="where it ends, for the card",
-    )
+    licence: str | None = setting(None, doc="of the weights, for the card")
+    data: str | None = setting(None, doc="what it is for, and the licence of what it learnt from, for the card")
+    limits: str | None = setting(None, doc="where it ends, for the card")
     start: str | None = setting(None, doc="bundle of the same architecture whose weights training begins with")
     crop_px: int = setting(256, doc="side of a training crop")
     batch: int = setting(8, doc="crops a step")

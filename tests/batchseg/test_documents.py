@@ -14,6 +14,8 @@ from batchseg.recipe import load_fleet, load_recipe
 from batchseg.recipe.document import document
 from batchseg.recipe.load import load_as
 from batchseg.runs.night import Night
+from batchseg.train import document as training
+from batchseg.train.recipe import load_train_recipe
 from jobs.cli import EPILOG, build_parser
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +45,14 @@ def code(text: str, language: str) -> list[str]:
 
 def test_the_page_of_recipes_is_made_from_the_code() -> None:
     assert (ROOT / "docs" / "recipe.md").read_text("utf-8") == document(), "run `make docs`"
+    assert (ROOT / "docs" / "training.md").read_text("utf-8") == training.document(), "run `make docs`"
+
+
+def test_the_training_recipe_of_the_page_can_be_read(tmp_path: Path) -> None:
+    (recipe,) = code((ROOT / "docs" / "training.md").read_text("utf-8"), "yaml")
+    path = tmp_path / "town.yaml"
+    path.write_text(recipe)
+    assert [c.name for c in load_train_recipe(path).class_list] == ["ground", "building"]
 
 
 def test_the_recipe_of_the_readme_can_be_read(tmp_path: Path) -> None:

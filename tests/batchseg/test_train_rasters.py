@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from batchseg.errors import BundleError, RecipeError, SceneError
 from batchseg.model.bundle import load_bundle
 from batchseg.model.contract import ClassInfo
+from batchseg.train.card import model_card
 from batchseg.train.ground import UNLABELLED, open_ground
 from batchseg.train.loop import train
 from batchseg.train.recipe import GroundSpec, LabelledRaster, TrainRecipe, load_train_recipe
@@ -133,6 +134,28 @@ def test_a_scene_is_never_on_both_sides_of_a_split() -> None:
         recipe_of(LabelledRaster(image="c.tif"), pair)
     with pytest.raises(RecipeError, match="needs labels"):
         recipe_of(pair, LabelledRaster(image="c.tif"))
+
+
+@pytest.mark.parametrize(
+    ("rasters", "said", "unsaid"),
+    [
+        (
+            True,
+            ("ground like that which it learnt from", "Its licence was not named", "Its maker has not said"),
+            "synth",
+        ),
+        (False, ("scenes of `batchseg.synth`", "knows synthetic ground"), "Its maker"),
+    ],
+)
+def test_a_card_says_nothing_that_nobody_said(rasters: bool, said: tuple[str, ...], unsaid: str) -> None:
+    contract = load_bundle("zoo:synthetic-heavy").contract
+    recipe = contract.lineage["recipe"] | dict.fromkeys(("data", "limits", "licence"))
+    if rasters:
+        recipe |= {"start": None, "train": {"seeds": None, "rasters": [{"image": "a.tif"}], "windows": None}}
+        contract = replace(contract, quality=contract.quality | {"on": recipe["train"]})
+    card = model_card(replace(contract, lineage=contract.lineage | {"recipe": recipe}))
+    assert all(text in card for text in said)
+    assert unsaid not in card.replace(contract.name, "")
 
 
 def test_the_recipe_as_yaml(tmp_path: Path) -> None:
