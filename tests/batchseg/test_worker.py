@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -37,8 +38,8 @@ def begun_pool(job: Job, store: Store, _fleet: Fleet, *, open_models: OpenModels
     return LocalPool(begin, depth=DEPTH)
 
 
-def test_the_first_chunks_are_read_while_models_open(tmp_path: Path) -> None:
-    has_read = Event()
+def telling_source(has_read: Event) -> Callable[[SceneJob], RasterSource]:
+    """Of scenes that tell when something was read."""
 
     class Source(RasterSource):
         def read(self, window: Window) -> Pixels:
@@ -46,15 +47,19 @@ def test_the_first_chunks_are_read_while_models_open(tmp_path: Path) -> None:
             has_read.set()
             return pixels
 
-    def source(scene: SceneJob) -> Source:
-        return Source(scene.header, scene.bands, scene.policy)
+    return lambda scene: Source(scene.header, scene.bands, scene.policy)
+
+
+def test_the_first_chunks_are_read_while_models_open(tmp_path: Path) -> None:
+    has_read = Event()
 
     def models(job: Job, spec: WorkerSpec) -> Any:
         assert has_read.wait(PATIENCE_S), "nothing is read before models are there"
         return fake_models(job, spec)
 
     place = Workplace.of(tmp_path, noise(70, 45))
-    outcome = run(place.recipe(), open_pool=partial(begun_pool, open_models=models, open_source=source))
+    pool = partial(begun_pool, open_models=models, open_source=telling_source(has_read))
+    outcome = run(place.recipe(), open_pool=pool)
     assert outcome.exit_status == 0
     assert all(record.attempt.environment["model"] == "fake" for record in Ledger(LocalStore(place.output)).records())
     begun = product_bytes(place.output)
@@ -102,12 +107,6 @@ def test_ground_outside_of_the_area_waits_for_models_too(tmp_path: Path) -> None
 def test_chunks_that_turn_out_empty_wait_for_models_too(tmp_path: Path) -> None:
     has_read = Event()
 
-    class Source(RasterSource):
-        def read(self, window: Window) -> Pixels:
-            pixels = super().read(window)
-            has_read.set()
-            return pixels
-
     def models(job: Job, spec: WorkerSpec) -> Any:
         assert has_read.wait(PATIENCE_S)
         Event().wait(0.5)  # long enough that the chunk would be done before
@@ -116,11 +115,7 @@ def test_chunks_that_turn_out_empty_wait_for_models_too(tmp_path: Path) -> None:
     place = Workplace.of(tmp_path, np.zeros((3, 70, 45), np.uint8))
     with rasterio.open(place.scenes[0], "r+") as file:
         file.nodata = 0
-    outcome = run(
-        place.recipe(),
-        open_pool=partial(
-            begun_pool, open_models=models, open_source=lambda scene: Source(scene.header, scene.bands, scene.policy)
-        ),
-    )
+    pool = partial(begun_pool, open_models=models, open_source=telling_source(has_read))
+    outcome = run(place.recipe(), open_pool=pool)
     assert outcome.metrics["chunks"] == {"done": 0, "empty": 6, "failed": 0, "not_run": 0}
     assert all(record.attempt.environment["model"] == "fake" for record in Ledger(LocalStore(place.output)).records())
