@@ -42,6 +42,11 @@ STORE_THREADS = 4
 """How many stored chunks are read or put at once: on an object store most of that time is waiting."""
 
 
+STRIPE_BYTES = 1 << 25
+"""Of a stripe, some of which are in memory at once. Sheets so wide that they do not fit read stored chunks twice."""
+STRIPES_PX = (2048, 1024, 512)
+
+
 class DamagedChunksError(DamagedError):
     """Committed chunks whose objects are gone or changed."""
 
@@ -113,6 +118,7 @@ def make_sheet(store: Store, work: SheetWork, records: Mapping[ChunkKey, Record 
                 layer,
                 partial(_moved, rows, top_px),
                 scratch=Path(folder),
+                stripe_px=stripe_px(work.window, layer),
                 form=Form(num_overviews=0 if mask.is_one_sheet else len(mask.levels), overview_rows=coarser),
             )
             objects += coarser.finish()
@@ -124,6 +130,12 @@ def make_sheet(store: Store, work: SheetWork, records: Mapping[ChunkKey, Record 
         seams=seams.counts.plain(),
         edges=None if mask.is_one_sheet else seams.edges(),
     )
+
+
+def stripe_px(window: Window, layer: Layer) -> int:
+    """Rows that are pulled at once: as many as a stored chunk has, so that each is read once, where they fit."""
+    fitting = STRIPE_BYTES // (len(window.cols) * np.dtype(layer.dtype).itemsize)
+    return next((px for px in STRIPES_PX if px <= fitting), STRIPES_PX[-1])
 
 
 def _moved(rows: Rows, top_px: int, start: int, stop: int) -> NDArray[Any]:

@@ -15,13 +15,16 @@ from hypothesis import strategies as st
 
 from batchseg.ledger.keys import SheetKey
 from batchseg.ledger.ledger import Ledger
+from batchseg.output.layer import Layer
 from batchseg.output.levels import sheet_side_px, zarr_levels
+from batchseg.output.sheet import stripe_px
 from batchseg.recipe import Models, Tiling
 from batchseg.runs.session import run
 from batchseg.store import LocalStore
 from tests.fakes import Crash, CrashingStore
 from tests.placed_scenes import PLACES, patch_pool, write_placed
-from tests.runs import Workplace, product_bytes, write_fake_bundle
+from tests.runs import Workplace, noise, product_bytes, write_fake_bundle
+from tiling.span import Window
 
 SHEET = 64
 
@@ -172,3 +175,20 @@ def check_halved(finer, found, layer):
     even = np.pad(finer, ((0, finer.shape[0] % 2), (0, finer.shape[1] % 2)), constant_values=255)
     even, found = even[600:800, 500:900], found[300:400, 250:450]
     assert np.array_equal(by_cell(even, 255, average if layer == "confidence" else vote), found)
+
+
+def test_a_sheet_of_narrow_stripes_is_the_same(tmp_path, monkeypatch):
+    place = Workplace.of(tmp_path, noise(1100, 70))
+    tiling = Tiling(core=256, chunk=1024)
+    place.run(tiling=tiling)
+    monkeypatch.setattr("batchseg.output.sheet.STRIPE_BYTES", 1)
+    place.run(tiling=tiling, output=str(tmp_path / "narrow"))
+    assert product_bytes(tmp_path / "narrow") == product_bytes(place.output)
+
+
+@pytest.mark.parametrize(
+    ("width_px", "rows"), [(70, 2048), (12_288, 2048), (16_384, 2048), (24_576, 1024), (32_768, 1024)]
+)
+def test_stripes_fit_into_memory(width_px, rows):
+    layer = Layer(name="labels", dtype="uint8", nodata=255, kind="classes")
+    assert stripe_px(Window.of(0, 4096, 0, width_px), layer) == rows
