@@ -19,12 +19,10 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from unittest.mock import patch
 
 import torch
 from torch import Tensor
 
-from batchseg.model import graph as model_graph
 from batchseg.model.bundle import Bundle
 from batchseg.model.contract import DeviceKind
 from batchseg.model.segmenter import load_graph
@@ -84,11 +82,9 @@ class DeviceEngine:
             return lambda: self._graph(self.x_NBHW)
         if not self._on_gpu:
             raise ValueError("only a GPU replays graphs; take eager or compiled")
-        # A recording allows no copy from the host, so the one constant that is made there lies on the device already.
-        kernel = model_graph.bilinear_kernel(model_graph.UPSAMPLING).to(self._device)
         torch.cuda.synchronize()
         recorded = torch.cuda.CUDAGraph()
-        with patch.object(model_graph, "bilinear_kernel", return_value=kernel), torch.cuda.graph(recorded):
+        with torch.cuda.graph(recorded):
             found = self._graph(self.x_NBHW)
 
         def replayed() -> Any:

@@ -39,6 +39,7 @@ class WholeGraph(nn.Module):
         self.network = network
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
+        self.decision = Decision()
 
     def normalise(self, x_NBHW: Tensor) -> Tensor:
         """The only preprocessing there is, in training and in inference alike."""
@@ -51,7 +52,8 @@ class WholeGraph(nn.Module):
 
     def forward(self, x_NBHW: Tensor) -> tuple[Tensor, Tensor]:
         rows, cols = x_NBHW.shape[2:]
-        return decided(self._logits(x_NBHW), (rows, cols))
+        found: tuple[Tensor, Tensor] = self.decision(self._logits(x_NBHW), (rows, cols))
+        return found
 
     def _logits(self, x_NBHW: Tensor) -> Tensor:
         logits: Tensor = self.network(self.normalise(x_NBHW).to(_dtype(self.network)))
@@ -80,9 +82,11 @@ class Head(nn.Module):
     def __init__(self, side_px: int) -> None:
         super().__init__()
         self.side_px = side_px
+        self.decision = Decision()
 
     def forward(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        return decided(logits.float(), (self.side_px, self.side_px))
+        found: tuple[Tensor, Tensor] = self.decision(logits.float(), (self.side_px, self.side_px))
+        return found
 
 
 def full_size(logits: Tensor, size_px: tuple[int, int]) -> Tensor:
@@ -91,22 +95,30 @@ def full_size(logits: Tensor, size_px: tuple[int, int]) -> Tensor:
     return functional.interpolate(logits, size=size_px, mode="bilinear", align_corners=False)
 
 
-def decided(logits_NKHW: Tensor, size_px: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Class indexes and confidences of bilinearly upsampled logits."""
-    if any(cells * UPSAMPLING != side for cells, side in zip(logits_NKHW.shape[2:], size_px, strict=True)):
-        return best_of(full_size(logits_NKHW, size_px).unbind(1))
-    index, confidence = best_of(_cells(logits_NKHW))
-    return functional.pixel_shuffle(index, UPSAMPLING)[:, 0], functional.pixel_shuffle(confidence, UPSAMPLING)[:, 0]
+class Decision(nn.Module):
+    """From logits to class indexes and confidences, as if the logits were upsampled first."""
 
+    mixture: Tensor
 
-def _cells(logits_NKHW: Tensor) -> list[Tensor]:
-    """Of each class the scores of all pixels of a cell, as channels."""
-    edged = functional.pad(logits_NKHW, (1, 1, 1, 1), mode="replicate")
-    mixture = bilinear_kernel(UPSAMPLING).to(logits_NKHW.device)
-    num_classes = logits_NKHW.shape[1]
-    # One convolution a class over all classes, zeros but for its own: splitting a tensor costs more than that.
-    kernels = [functional.pad(mixture, (0, 0, 0, 0, k, num_classes - 1 - k)) for k in range(num_classes)]
-    return [functional.conv2d(edged, kernel) for kernel in kernels]
+    def __init__(self) -> None:
+        super().__init__()
+        # On the device once and for all. Flat, since a change of memory format would take hold of four dimensions.
+        self.register_buffer("mixture", bilinear_kernel(UPSAMPLING).flatten(1), persistent=False)
+
+    def forward(self, logits_NKHW: Tensor, size_px: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        if any(cells * UPSAMPLING != side for cells, side in zip(logits_NKHW.shape[2:], size_px, strict=True)):
+            return best_of(full_size(logits_NKHW, size_px).unbind(1))
+        index, confidence = best_of(self._cells(logits_NKHW))
+        return functional.pixel_shuffle(index, UPSAMPLING)[:, 0], functional.pixel_shuffle(confidence, UPSAMPLING)[:, 0]
+
+    def _cells(self, logits_NKHW: Tensor) -> list[Tensor]:
+        """Of each class the scores of all pixels of a cell, as channels."""
+        edged = functional.pad(logits_NKHW, (1, 1, 1, 1), mode="replicate")
+        mixture = self.mixture.view(UPSAMPLING**2, 1, 3, 3)
+        num_classes = logits_NKHW.shape[1]
+        # One convolution a class over all classes, zeros but for its own: splitting a tensor costs more than that.
+        kernels = [functional.pad(mixture, (0, 0, 0, 0, k, num_classes - 1 - k)) for k in range(num_classes)]
+        return [functional.conv2d(edged, kernel) for kernel in kernels]
 
 
 def bilinear_kernel(factor: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from batchseg.errors import BundleError
 from batchseg.model.architecture import SEGFORMER_KEYS
-from batchseg.model.graph import CERTAIN, WholeGraph, best_of
+from batchseg.model.graph import CERTAIN, UPSAMPLING, WholeGraph, best_of
 from batchseg.model.networks import BULK_FIELD_PX, BulkNet, DetailedSegFormer, SegFormer, build_network, folded
 
 
@@ -56,6 +56,14 @@ def test_the_bulk_network_sees_no_further_than_it_says(phase: int) -> None:
     if phase in {0, 1, 6, 7}:
         assert max(seen) == BULK_FIELD_PX
     assert graph.scores(x.detach().float()).shape == (1, 2, 192, 192)
+
+
+def test_the_upsampling_kernel_moves_with_the_graph_and_is_no_weight() -> None:
+    graph = WholeGraph(BulkNet(3, 4, width=8), (100.0,) * 3, (50.0,) * 3)
+    mixture = graph.decision.mixture
+    assert set(graph.state_dict()) == {f"network.{name}" for name in graph.network.state_dict()} | {"mean", "std"}
+    assert torch.equal(mixture.sum(1), torch.ones(UPSAMPLING**2))
+    assert graph.to(torch.device("meta")).decision.mixture.is_meta
 
 
 @torch.no_grad()
