@@ -151,6 +151,8 @@ def main() -> None:
     parser.add_argument("--model", default="zoo:synthetic-bulk")
     parser.add_argument("--folder", type=Path, help="where scenes and outputs go for a while")
     args = parser.parse_args()
+    # As installed packages are: where Python keeps no bytecode, each run would compile a hundred files of ours: 0.4 s.
+    subprocess.run([sys.executable, "-m", "compileall", "-q", "batchseg", "jobs", "tiling"], check=True)
     print("| scene | km² valid | wall s | start s | end s | marginal s | s/km² | $/km² | s of first | $ of first |")
     print("|---" * 10 + "|")
     with TemporaryDirectory(dir=args.folder) as name:

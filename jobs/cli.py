@@ -87,6 +87,9 @@ def process() -> NoReturn:
     # Libraries make a million objects that live until the end. Looking through them for cycles again and again while
     # they are imported, and once more at the exit, takes a third of a second.
     gc.set_threshold(50_000, 20, 20)
+    # Rasterio imports it wherever it is installed, for addresses that nobody here gives it: a sixth of a second.
+    modules: dict[str, object] = sys.modules  # type: ignore[assignment]
+    modules.setdefault("boto3", None)
     status = main()
     gc.freeze()
     sys.exit(status)
