@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import Executor, Future, wait
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ class LevelWriter:
     """Of the sheet, at full resolution."""
     threads: Executor
     """Who packs and puts."""
+    again: bool
+    """Stored chunks that are empty now may have been made with more before."""
     _bands: dict[int, _Gathered] = field(default_factory=dict)
     _puts: list[Future[StoredObject | None]] = field(default_factory=list)
 
@@ -67,7 +70,8 @@ class LevelWriter:
         for row, col in level.stored_grid.touching(whole):
             part_HW = rows_HW[level.stored_grid.window(row, col).within(whole)]
             key = self.mask.object_key(self.layer.name, row, col, level=level.number)
-            puts.append(self.threads.submit(put_stored, self.store, key, part_HW, self.layer, level.stored_px))
+            put = partial(put_stored, self.store, key, part_HW, self.layer, level.stored_px, again=self.again)
+            puts.append(self.threads.submit(put))
         gathered.under_way = puts
         self._puts += puts
 

@@ -7,12 +7,19 @@ task can be done again without asking anyone. Arrays are created once, by the dr
 starts; workers put encoded stored chunks and nothing else. A stored chunk without a single valid pixel is not put:
 Zarr's fill value is the nodata code, and the record that lists what was put is what tells absence from loss.
 
+So what lies under the key of an empty stored chunk shows. Which pixels are valid is a function of the fingerprint: no
+worker of this run ever puts anything there, and no request is spent on what cannot be. There are three exceptions, and
+only there something is deleted: an output that another recipe left behind without its records (`clear`, once, before
+the recipe is written down), a chunk's second attempt (cheap, as they are few, should a file have changed unnoticed),
+and coarser levels of a sheet where a chunk was given up, which may have been made with that chunk before.
+
 Format 2 with zlib, because everything that analysts have can read it: GDAL since 3.4, QGIS, xarray, zarr 2 and 3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +35,8 @@ from batchseg.scene.georef import Georef
 from batchseg.store import Store, digest_of
 from tiling.grid import Grid, stored_chunk_px
 from tiling.span import Window
+
+DELETES_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,18 +84,34 @@ class Mask:
         return f"{self.root}/{group}{layer}/{row}.{col}"
 
 
-def write_chunk(store: Store, mask: Mask, window: Window, arrays: dict[str, NDArray[Any]]) -> tuple[StoredObject, ...]:
-    """Put the stored chunks of one chunk of the run, whole; wholly invalid ones are left out."""
+def clear(store: Store, mask: Mask) -> int:
+    """Delete all of a mask: of an output that holds no recipe yet, so that nobody else's chunks show."""
+    keys = [key for key, _ in store.names(mask.root)]
+    with ThreadPoolExecutor(DELETES_AT_ONCE) as threads:
+        for _ in threads.map(store.delete, keys):
+            pass
+    return len(keys)
+
+
+def write_chunk(
+    store: Store, mask: Mask, window: Window, arrays: dict[str, NDArray[Any]], *, again: bool = False
+) -> tuple[StoredObject, ...]:
+    """Put the stored chunks of one chunk of the run, whole; wholly invalid ones are left out.
+
+    `again`: an earlier attempt may have put some of them.
+    """
     if any(start % mask.stored_px for start in (window.rows.start, window.cols.start)):
         raise ValueError(f"{window} does not begin on a stored chunk of {mask.stored_px} px")
-    return tuple(_put_all(store, mask, window, arrays))
+    return tuple(_put_all(store, mask, window, arrays, again=again))
 
 
-def _put_all(store: Store, mask: Mask, window: Window, arrays: dict[str, NDArray[Any]]) -> Iterator[StoredObject]:
+def _put_all(
+    store: Store, mask: Mask, window: Window, arrays: dict[str, NDArray[Any]], *, again: bool
+) -> Iterator[StoredObject]:
     for layer in mask.layers:
         for row, col in mask.stored_grid.touching(window):
             part = arrays[layer.name][mask.stored_grid.window(row, col).within(window)]
-            stored = put_stored(store, mask.object_key(layer.name, row, col), part, layer, mask.stored_px)
+            stored = put_stored(store, mask.object_key(layer.name, row, col), part, layer, mask.stored_px, again=again)
             if stored is not None:
                 yield stored
 
@@ -100,14 +125,25 @@ def _encode(part: NDArray[Any], layer: Layer, stored_px: int) -> bytes:
     return deflate(part)[0]
 
 
-def put_stored(store: Store, key: str, part: NDArray[Any], layer: Layer, stored_px: int) -> StoredObject | None:
-    """Put one stored chunk; None where nothing in it is valid, and then nothing of an earlier attempt stays there."""
-    if (part == layer.nodata).all():
-        store.delete(key)
+def put_stored(
+    store: Store, key: str, part: NDArray[Any], layer: Layer, stored_px: int, *, again: bool
+) -> StoredObject | None:
+    """Put one stored chunk; None where nothing in it is valid.
+
+    `again`: something else may have been put under this key, and must not stay there.
+    """
+    if _is_empty(part, layer.nodata):
+        if again:
+            store.delete(key)
         return None
     content = _encode(part, layer, stored_px)
     store.put(key, content)
     return StoredObject(key=key, size_bytes=len(content), digest=digest_of(content))
+
+
+def _is_empty(part: NDArray[Any], nodata: int) -> bool:
+    """By a look at two corners first, and without any array on the way."""
+    return bool(part[0, 0] == nodata == part[-1, -1] and part.min() == nodata == part.max())
 
 
 def read_stored(store: Store, mask: Mask, layer: Layer, stored: StoredObject) -> NDArray[Any]:

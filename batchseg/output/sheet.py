@@ -105,12 +105,13 @@ def make_sheet(store: Store, work: SheetWork, records: Mapping[ChunkKey, Record 
     seams = SeamCounter(cut, work.window)
     georef = mask.georef.part(work.window)
     top_px = work.window.rows.start
+    missing = tuple(key for key, record in sorted(records.items()) if record is None)
     objects: list[StoredObject] = []
     with TemporaryDirectory(dir=store.scratch()) as folder, ThreadPoolExecutor(STORE_THREADS) as threads:
         reader = _Rows(store, mask, work.window.cols, _index(records), threads)
         for layer in mask.layers:
             rows = _CountedRows(seams, reader) if layer.name == "labels" else reader.of(layer)
-            coarser = LevelWriter(store, mask, layer, work.window, threads)
+            coarser = LevelWriter(store, mask, layer, work.window, threads, again=bool(missing))
             path = Path(folder) / f"{layer.name}.tif"
             made = write_cog(
                 path,
@@ -125,7 +126,7 @@ def make_sheet(store: Store, work: SheetWork, records: Mapping[ChunkKey, Record 
             objects += _publish(store, work.file_stem(layer, digest), layer, path, made, work.styles[layer.name])
     return Sheet(
         inputs_digest=digest,
-        missing=tuple(key for key, record in sorted(records.items()) if record is None),
+        missing=missing,
         objects=tuple(objects),
         seams=seams.counts.plain(),
         edges=None if mask.is_one_sheet else seams.edges(),

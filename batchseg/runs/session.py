@@ -20,6 +20,7 @@ from batchseg.errors import BatchsegError, BusyError, RecipeError, RefusedError,
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.objectstore import open_store
+from batchseg.output.mask import clear
 from batchseg.output.zarrmeta import create
 from batchseg.recipe import Fleet, Recipe
 from batchseg.runs.backlog import Backlog, backlog, lost
@@ -174,6 +175,9 @@ class _Session:
 
     def _run(self) -> Outcome:
         job, store, ledger = self.resolved.job, self.store, Ledger(self.store)
+        if ledger.resolved() is None:
+            for scene in job.scenes.values():
+                clear(store, scene.mask)
         ledger.claim(job.fingerprint, self.resolved.content)
         if self.found is not None and job.doubt is not None:
             write_pilot(store, self.found, job.doubt.threshold)

@@ -8,6 +8,7 @@ from pathlib import Path
 import fsspec
 import numpy as np
 import pytest
+import rasterio
 import s3fs
 
 import batchseg.remote
@@ -18,9 +19,9 @@ from batchseg.runs.session import run
 from batchseg.scene.header import read_header
 from batchseg.scene.nodata import NodataPolicy
 from batchseg.scene.source import RasterSource
-from tests.jobs.test_s3 import changes_at, place_with_everything, upload
+from tests.jobs.test_s3 import changes_at, place_with_everything, product_of, upload
 from tests.proxy import proxy_of
-from tests.runs import Workplace, fake_pool, noise, write_scene
+from tests.runs import Workplace, fake_pool, noise, product_bytes, write_scene
 from tests.servers import BUCKET, client, moto, radosgw
 from tiling.span import Window
 
@@ -165,3 +166,22 @@ def test_the_blocks_of_a_chunk_are_asked_for_in_one_round_and_once(s3, base, tmp
 
 def _raster(folder) -> bytes:
     return Path(write_scene(folder / "scene.tif", noise(60, 50))).read_bytes()
+
+
+def test_ground_without_pixels_costs_no_request_a_stored_chunk(s3, base, tmp_path):
+    """And what somebody else left in its place is gone."""
+    pixels = noise(96, 96)
+    pixels[:, 32:] = 0
+    place = Workplace.of(tmp_path, pixels)
+    with rasterio.open(place.scenes[0], "r+") as file:
+        file.nodata = 0
+    assert place.run().exit_status == 0
+    left = ObjectStore(f"{base}/out")
+    for row, col in ((2, 1), (0, 0)):
+        left.put(f"scene0/mask.zarr/labels/{row}.{col}", b"of another recipe, without its records")
+    proxy, _ = s3
+    proxy.strike()
+    assert run(place.recipe(output=f"{base}/out"), open_pool=fake_pool).exit_status == 0
+    deletes = [one.place for one in proxy.seen() if one.operation == "delete" and "/mask.zarr/" in one.place]
+    assert sorted(place.rpartition("/")[2] for place in deletes) == ["0.0", "2.1"]
+    assert product_of(f"{base}/out") == product_bytes(place.output)
