@@ -9,15 +9,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.errors import RecipeError
 from batchseg.scene.georef import Georef
-from batchseg.scene.polygons import Polygons, read_polygons
+from batchseg.scene.polygons import Polygons, polygons_in
 from tiling.span import Window
+
+if TYPE_CHECKING:
+    from batchseg.scene.vectors import VectorLayer
 
 UNLABELLED = 65535
 VECTOR_SUFFIXES = (".geojson", ".json", ".gpkg", ".shp", ".fgb", ".parquet", ".geoparquet", ".kml", ".gml", ".sqlite")
@@ -80,36 +83,29 @@ def read_polygon_labels(
         georef: The scene's.
         classes: Id and name of the classes that there are.
     """
+    from batchseg.scene.vectors import open_layer  # noqa: PLC0415 - brings pandas, which workers never need
+
     beyond = None if outside is None else class_of(outside, classes, f"{url}: outside")
-    found: Sequence[tuple[int, str | None]] = (
-        _filters(url, attribute, where, classes)
-        if all_are is None
-        else [(class_of(all_are, classes, f"{url}: all"), where)]
-    )
-    drawn: dict[int, list[str | None]] = {}
-    for class_id, one in found:
-        drawn.setdefault(class_id, []).append(one)
-    layers = [(class_id, _read(url, wheres, georef)) for class_id, wheres in sorted(drawn.items())]
-    return PolygonLabels.of(layers, beyond)
+    with open_layer(url) as layer:
+        if all_are is not None:
+            found = {class_of(all_are, classes, f"{url}: all"): where}
+        else:
+            found = _filters(layer, attribute, where, classes)
+        drawn = [(class_id, polygons_in(layer, where=one, georef=georef)) for class_id, one in sorted(found.items())]
+    return PolygonLabels.of(drawn, beyond)
 
 
-def _read(url: str, wheres: Sequence[str | None], georef: Georef) -> Polygons:
-    """A class may be written in several ways."""
-    where = None if None in wheres else " OR ".join(f"({one})" for one in wheres)
-    return read_polygons(url, where=where, georef=georef)
-
-
-def _filters(url: str, attribute: str, where: str | None, classes: Mapping[int, str]) -> list[tuple[int, str]]:
-    """The filter that finds the polygons of each value, and the class that the value means."""
-    from batchseg.scene.vectors import attribute_values  # noqa: PLC0415 - brings pandas, which workers never need
-
-    filters = []
-    for value in attribute_values(url, attribute, where):
-        class_id = class_of(value, classes, f"{url}: {attribute}")
+def _filters(
+    layer: VectorLayer, attribute: str, where: str | None, classes: Mapping[int, str]
+) -> dict[int, str | None]:
+    """The filter that finds the polygons of each class, which may be written in several ways."""
+    values: dict[int, list[str]] = {}
+    for value in layer.values(attribute, where):
+        class_id = class_of(value, classes, f"{layer.url}: {attribute}")
         text = "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
-        one = f'"{attribute}" = {text}'
-        filters.append((class_id, one if where is None else f"({where}) AND {one}"))
-    return filters
+        values.setdefault(class_id, []).append(f'"{attribute}" = {text}')
+    either = {class_id: " OR ".join(ways) for class_id, ways in values.items()}
+    return {class_id: ways if where is None else f"({where}) AND ({ways})" for class_id, ways in either.items()}
 
 
 def class_of(value: Any, classes: Mapping[int, str], where: str) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
@@ -26,6 +26,9 @@ from batchseg.scene.georef import Georef
 from tiling.grid import Grid
 from tiling.span import Window
 from tiling.tileset import TileSet
+
+if TYPE_CHECKING:
+    from batchseg.scene.vectors import VectorLayer
 
 SNAP_PX = 1 / 1024
 INSET_PX = SNAP_PX / 2
@@ -102,11 +105,18 @@ def read_polygons(url: str, *, where: str | None = None, georef: Georef) -> Poly
         georef: The scene's.
     """
     # Brings pandas, which costs a second: the planner pays it, a worker that only draws does not.
-    from batchseg.scene.projected import to_pixels  # noqa: PLC0415
-    from batchseg.scene.vectors import read_polygonal  # noqa: PLC0415
+    from batchseg.scene.vectors import open_layer  # noqa: PLC0415
 
-    drawn, crs = read_polygonal(url, where)
-    return polygons_of(to_pixels(url, drawn, crs, georef), (georef.height_px, georef.width_px))
+    with open_layer(url) as layer:
+        return polygons_in(layer, where=where, georef=georef)
+
+
+def polygons_in(layer: VectorLayer, *, where: str | None, georef: Georef) -> Polygons:
+    """Those of an open file that pass the filter."""
+    from batchseg.scene.projected import to_pixels  # noqa: PLC0415 - as above
+
+    drawn, crs = layer.polygons(where)
+    return polygons_of(to_pixels(layer.url, drawn, crs, georef), (georef.height_px, georef.width_px))
 
 
 def polygons_of(pixel_space: Geometries, shape_px: tuple[int, int]) -> Polygons:

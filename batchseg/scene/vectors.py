@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -11,7 +14,6 @@ import numpy as np
 import pyogrio  # type: ignore[import-untyped, unused-ignore]
 import pyproj
 import shapely
-from numpy.typing import NDArray
 from pyogrio.errors import DataLayerError, DataSourceError, FieldError, GeometryError  # type: ignore[import-untyped, unused-ignore]
 from pyproj.exceptions import CRSError
 
@@ -27,41 +29,68 @@ _LAYER = "|layername="
 _POLYGONAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
 
 
-def read_polygonal(url: str, where: str | None) -> tuple[Geometries, pyproj.CRS]:
-    """All polygons that pass the filter, valid and flat, with their coordinate system."""
-    path, _, layer = url.partition(_LAYER)
-    if is_remote(path):
-        with TemporaryDirectory() as folder:
-            return _read(url, _fetched(path, Path(folder)), layer, where)
-    return _read(url, path, layer, where)
+@dataclass(frozen=True, slots=True)
+class VectorLayer:
+    """A layer of a vector file that lies on this machine while it is open."""
 
+    url: str
+    """As the user named it."""
+    path: str
+    name: str
+    fields: tuple[str, ...]
 
-def attribute_values(url: str, attribute: str, where: str | None) -> list[Any]:
-    """What an attribute of a layer holds, each value once."""
-    path, _, layer = url.partition(_LAYER)
-    if is_remote(path):
-        with TemporaryDirectory() as folder:
-            return _values(url, _fetched(path, Path(folder)), layer, attribute, where)
-    return _values(url, path, layer, attribute, where)
+    def polygons(self, where: str | None) -> tuple[Geometries, pyproj.CRS]:
+        """All polygons that pass the filter, valid and flat, with their coordinate system."""
+        # What GDAL warns of in single features is judged below by what was read: types, validity, number.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            try:
+                facts, _, wkb, _ = pyogrio.raw.read(
+                    gdal_path(self.path), layer=self.name, columns=[], where=where, force_2d=True
+                )
+            except _VECTOR_ERRORS as error:
+                raise self._unread(where, error) from error
+        geometries: Geometries = shapely.from_wkb(np.array([], dtype=object) if wkb is None else wkb)
+        there = ~shapely.is_missing(geometries) & ~shapely.is_empty(geometries)
+        return _polygons_only(self.url, where, geometries[there]), _crs_of(self.url, facts["crs"])
 
+    def values(self, attribute: str, where: str | None) -> list[Any]:
+        """What an attribute holds, each value once."""
+        if attribute not in self.fields:
+            raise RecipeError(
+                "the polygons have no such attribute",
+                where=self.url,
+                expected=", ".join(self.fields) or "a layer with attributes",
+                got=attribute,
+                todo="name the attribute with their classes, or give one class to all of them",
+            )
+        try:
+            _, _, _, (found,) = pyogrio.raw.read(
+                gdal_path(self.path), layer=self.name, columns=[attribute], where=where, read_geometry=False
+            )
+        except _VECTOR_ERRORS as error:
+            raise self._unread(where, error) from error
+        return sorted(set(found.tolist()), key=repr)
 
-def _values(url: str, path: str, layer: str, attribute: str, where: str | None) -> list[Any]:
-    layer, fields = _layer_and_fields(url, path, layer)
-    if attribute not in fields:
-        raise RecipeError(
-            "the polygons have no such attribute",
-            where=url,
-            expected=", ".join(map(str, fields)) or "a layer with attributes",
-            got=attribute,
-            todo="name the attribute with their classes, or give one class to all of them",
+    def _unread(self, where: str | None, error: Exception) -> RecipeError:
+        if where is None:
+            return RecipeError("cannot be read as a vector file", where=self.url, got=_one_line(error))
+        return RecipeError(
+            "the attribute filter cannot be used",
+            where=self.url,
+            expected=f"SQL such as `kind = 'town'` over the fields {', '.join(self.fields) or '(none)'}",
+            got=f"`{where}` ({_one_line(error)})",
         )
-    try:
-        _, _, _, (found,) = pyogrio.raw.read(
-            gdal_path(path), layer=layer, columns=[attribute], where=where, read_geometry=False
-        )
-    except _VECTOR_ERRORS as error:
-        raise _unread(url, where, fields, error) from error
-    return sorted(set(found.tolist()), key=repr)
+
+
+@contextmanager
+def open_layer(url: str) -> Iterator[VectorLayer]:
+    """What is remote is fetched once, however much is asked of it."""
+    path, _, name = url.partition(_LAYER)
+    with ExitStack() as stack:
+        if is_remote(path):
+            path = _fetched(path, Path(stack.enter_context(TemporaryDirectory())))
+        yield VectorLayer(url, path, *_layer_and_fields(url, path, name))
 
 
 def _fetched(url: str, folder: Path) -> str:
@@ -79,28 +108,14 @@ def _fetched(url: str, folder: Path) -> str:
     return str(folder / PurePosixPath(url.partition("?")[0]).name)
 
 
-def _read(url: str, path: str, layer: str, where: str | None) -> tuple[Geometries, pyproj.CRS]:
-    layer, fields = _layer_and_fields(url, path, layer)
-    # What GDAL warns of in single features is judged below by what was read: types, validity, number.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        try:
-            facts, _, wkb, _ = pyogrio.raw.read(gdal_path(path), layer=layer, columns=[], where=where, force_2d=True)
-        except _VECTOR_ERRORS as error:
-            raise _unread(url, where, fields, error) from error
-    geometries: Geometries = shapely.from_wkb(np.array([], dtype=object) if wkb is None else wkb)
-    there = ~shapely.is_missing(geometries) & ~shapely.is_empty(geometries)
-    return _polygons_only(url, where, geometries[there]), _crs_of(url, facts["crs"])
-
-
-def _layer_and_fields(url: str, path: str, layer: str) -> tuple[str, NDArray[Any]]:
+def _layer_and_fields(url: str, path: str, layer: str) -> tuple[str, tuple[str, ...]]:
     if "://" not in path and not path.startswith("/vsi") and not Path(path).exists():
         raise RecipeError("no such file", where=path, todo="check the path and the current folder")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         try:
             layer = layer or _only_layer(path)
-            return layer, pyogrio.read_info(gdal_path(path), layer=layer)["fields"]
+            return layer, tuple(map(str, pyogrio.read_info(gdal_path(path), layer=layer)["fields"]))
         except _VECTOR_ERRORS as error:
             raise RecipeError("cannot be read as a vector file", where=url, got=_one_line(error)) from error
 
@@ -115,17 +130,6 @@ def _only_layer(path: str) -> str:
         where=path,
         got=", ".join(names) or None,
         todo=f"say which: `{path}{_LAYER}{names[0]}`" if names else None,
-    )
-
-
-def _unread(url: str, where: str | None, fields: NDArray[Any], error: Exception) -> RecipeError:
-    if where is None:
-        return RecipeError("cannot be read as a vector file", where=url, got=_one_line(error))
-    return RecipeError(
-        "the attribute filter cannot be used",
-        where=url,
-        expected=f"SQL such as `kind = 'town'` over the fields {', '.join(map(str, fields)) or '(none)'}",
-        got=f"`{where}` ({_one_line(error)})",
     )
 
 

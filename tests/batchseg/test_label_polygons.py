@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import geopandas
@@ -15,6 +18,8 @@ from rasterio.transform import Affine
 from batchseg.errors import RecipeError
 from batchseg.recipe import LabelPolygons
 from batchseg.runs.evaluate import evaluate
+from batchseg.scene.header import read_header
+from batchseg.scene.labelpolygons import read_polygon_labels
 from batchseg.store import LocalStore
 from jobs.cli import main as batchseg
 from tests.batchseg.test_route import tiling
@@ -112,3 +117,29 @@ def test_the_command(place: Workplace, capsys: pytest.CaptureFixture[str]) -> No
     assert "over 0.01 Mpx" in capsys.readouterr().out
     assert batchseg(["evaluate", str(place.output), "--labels", path]) == 2
     assert "no such attribute" in capsys.readouterr().err
+
+
+def test_a_remote_file_is_fetched_once_for_all_classes(place: Workplace) -> None:
+    drawn(place, NAMES)
+    asked: list[str] = []
+
+    class Listing(SimpleHTTPRequestHandler):
+        def log_message(self, _format: str, *args: Any) -> None:
+            asked.append(str(args[0]).split(" HTTP", maxsplit=1)[0])
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Listing, directory=str(place.folder))) as server:
+        Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/labels.gpkg"
+        georef = read_header(place.scenes[0]).georef
+        made = read_polygon_labels(
+            url,
+            attribute="kind",
+            all_are=None,
+            outside=None,
+            where=None,
+            georef=georef,
+            classes={1: "class 1", 3: "class 3"},
+        )
+        server.shutdown()
+    assert [class_id for class_id, _ in made.classes] == [1, 3]
+    assert asked == ["GET /labels.gpkg"]
