@@ -44,7 +44,7 @@ def bare_forward_s(ref: str, num_tiles: int, core_px: int) -> float:
     """
     bundle = load_bundle(ref)
     side_px = core_px + 2 * bundle.contract.halo_px
-    segmenter = open_segmenter(bundle, device="cpu", tile_px=side_px)
+    segmenter = open_segmenter(bundle, device="cpu", tile_px=side_px, halo_px=bundle.contract.halo_px)
     x = np.random.default_rng(0).integers(1, 255, (segmenter.batch, 3, side_px, side_px), dtype=np.uint8)
     for _ in range(3):
         segmenter(x)

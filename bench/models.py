@@ -53,7 +53,10 @@ class AsRun:
     def __init__(self, bundle: Bundle, numerics: Numerics) -> None:
         contract = replace(bundle.contract, numerics={"cpu": numerics})
         tile_px = usual_tile_px(contract)
-        self._segmenter = open_segmenter(replace(bundle, contract=contract), device="cpu", tile_px=tile_px)
+        self._halo_px = contract.halo_px
+        self._segmenter = open_segmenter(
+            replace(bundle, contract=contract), device="cpu", tile_px=tile_px, halo_px=self._halo_px
+        )
         self._batch = numerics.batch
 
     def eval(self) -> None:
@@ -61,8 +64,9 @@ class AsRun:
 
     def __call__(self, x_NBHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = np.ascontiguousarray(x_NBHW.numpy())
-        index, confidence = self._segmenter(np.repeat(x, self._batch, axis=0))
-        return torch.from_numpy(index[:1].copy()), torch.from_numpy(confidence[:1].copy())
+        sides = ((0, 0), (self._halo_px,) * 2, (self._halo_px,) * 2)
+        index, confidence = (np.pad(of[:1], sides) for of in self._segmenter(np.repeat(x, self._batch, axis=0)))
+        return torch.from_numpy(index), torch.from_numpy(confidence)
 
 
 def peak_flops(precision: str, threads: int) -> float:

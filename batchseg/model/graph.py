@@ -8,6 +8,7 @@ the network itself, so it is arranged for the machine:
 - Bilinear upsampling by a whole factor is a 3 x 3 convolution: each of the 4 x 4 pixels of a cell is a fixed mixture of
   the cell and its neighbours. So each class has 16 channels at a quarter of the resolution, classes are compared
   there, and only the two resulting bytes are moved to their pixels. Upsampled planes never exist.
+- A tile's halo is there for the network. What follows, pixel by pixel, leaves it out: a fifth of a tile of 576 px.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ UPSAMPLING = 4
 
 
 class WholeGraph(nn.Module):
-    """Normalise, run the network, upsample to full resolution, softmax, take the best.
+    """Normalise, run the network, upsample to full resolution, softmax, take the best; of all but a halo.
 
     The first and the last steps are the same for every network, so those that we build and those that come as ONNX
     (model/onnx_graph.py) share them.
@@ -34,12 +35,14 @@ class WholeGraph(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(
+        self, network: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], *, halo_px: int = 0
+    ) -> None:
         super().__init__()
         self.network = network
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, -1, 1, 1))
-        self.decision = Decision()
+        self.decision = Decision(halo_px)
 
     def normalise(self, x_NBHW: Tensor) -> Tensor:
         """The only preprocessing there is, in training and in inference alike."""
@@ -79,10 +82,10 @@ class Entry(nn.Module):
 class Head(nn.Module):
     """What comes after the network: from its logits to class indexes and confidences at full resolution."""
 
-    def __init__(self, side_px: int) -> None:
+    def __init__(self, side_px: int, halo_px: int) -> None:
         super().__init__()
         self.side_px = side_px
-        self.decision = Decision()
+        self.decision = Decision(halo_px)
 
     def forward(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         found: tuple[Tensor, Tensor] = self.decision(logits.float(), (self.side_px, self.side_px))
@@ -96,29 +99,36 @@ def full_size(logits: Tensor, size_px: tuple[int, int]) -> Tensor:
 
 
 class Decision(nn.Module):
-    """From logits to class indexes and confidences, as if the logits were upsampled first."""
+    """From logits to class indexes and confidences, as if the logits were upsampled first; without a halo."""
 
     mixture: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, halo_px: int) -> None:
         super().__init__()
+        self.halo_px = halo_px
         # On the device once and for all. Flat, since a change of memory format would take hold of four dimensions.
         self.register_buffer("mixture", bilinear_kernel(UPSAMPLING).flatten(1), persistent=False)
 
     def forward(self, logits_NKHW: Tensor, size_px: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        if any(cells * UPSAMPLING != side for cells, side in zip(logits_NKHW.shape[2:], size_px, strict=True)):
-            return best_of(full_size(logits_NKHW, size_px).unbind(1))
-        index, confidence = best_of(self._cells(logits_NKHW))
+        in_cells = all(cells * UPSAMPLING == side for cells, side in zip(logits_NKHW.shape[2:], size_px, strict=True))
+        if not in_cells or self.halo_px % UPSAMPLING:
+            return best_of(_inside(full_size(logits_NKHW, size_px), self.halo_px).unbind(1))
+        index, confidence = best_of(self._cells(logits_NKHW, self.halo_px // UPSAMPLING))
         return functional.pixel_shuffle(index, UPSAMPLING)[:, 0], functional.pixel_shuffle(confidence, UPSAMPLING)[:, 0]
 
-    def _cells(self, logits_NKHW: Tensor) -> list[Tensor]:
-        """Of each class the scores of all pixels of a cell, as channels."""
-        edged = functional.pad(logits_NKHW, (1, 1, 1, 1), mode="replicate")
+    def _cells(self, logits_NKHW: Tensor, cut: int) -> list[Tensor]:
+        """Of each class the scores of all pixels of a cell, as channels; without so many cells at each side."""
+        # Each cell needs its neighbours, which those that are cut away are.
+        edged = _inside(logits_NKHW, cut - 1) if cut else functional.pad(logits_NKHW, (1, 1, 1, 1), mode="replicate")
         mixture = self.mixture.view(UPSAMPLING**2, 1, 3, 3)
         num_classes = logits_NKHW.shape[1]
         # One convolution a class over all classes, zeros but for its own: splitting a tensor costs more than that.
         kernels = [functional.pad(mixture, (0, 0, 0, 0, k, num_classes - 1 - k)) for k in range(num_classes)]
         return [functional.conv2d(edged, kernel) for kernel in kernels]
+
+
+def _inside(planes: Tensor, cut: int) -> Tensor:
+    return planes[..., cut : planes.shape[-2] - cut, cut : planes.shape[-1] - cut]
 
 
 def bilinear_kernel(factor: int) -> Tensor:

@@ -24,7 +24,7 @@ OPSET = 17
 TILE, LOGITS = "tile", "logits"
 
 
-def joined(openvino: Any, bundle: Bundle, shape: tuple[int, ...], dtype: str) -> Any:
+def joined(openvino: Any, bundle: Bundle, shape: tuple[int, ...], halo_px: int, dtype: str) -> Any:
     """One OpenVINO graph: normalise, the bundle's network, and the head."""
     contract = bundle.contract
     network = _openvino_network(openvino, bundle)
@@ -32,7 +32,7 @@ def joined(openvino: Any, bundle: Bundle, shape: tuple[int, ...], dtype: str) ->
     logits_shape = [int(size) for size in network.outputs[0].shape]
     entry = Entry(WholeGraph(nn.Identity(), contract.mean, contract.std))
     before = _openvino_of(openvino, entry, shape, dtype)
-    after = _openvino_of(openvino, Head(shape[2]), logits_shape, "float32")
+    after = _openvino_of(openvino, Head(shape[2], halo_px), logits_shape, "float32")
     for first, second in ((before, network), (network, after)):
         (gate,) = second.get_parameters()
         for target in gate.output(0).get_target_inputs():

@@ -29,8 +29,8 @@ from batchseg.model.fetch import cache_folder
 Labels = NDArray[np.uint8]
 
 
-def open_segmenter(bundle: Bundle, *, device: DeviceKind, tile_px: int) -> Segmenter:
-    """The bundle's model for tiles of this side."""
+def open_segmenter(bundle: Bundle, *, device: DeviceKind, tile_px: int, halo_px: int = 0) -> Segmenter:
+    """The bundle's model for tiles of this side; it answers for all but a halo."""
     numerics = bundle.contract.numerics_on(device)
     if tile_px % bundle.contract.stride_px:
         expected = f"a multiple of {bundle.contract.stride_px} px"
@@ -38,15 +38,15 @@ def open_segmenter(bundle: Bundle, *, device: DeviceKind, tile_px: int) -> Segme
             "the tile does not fit the model", where=bundle.contract.name, expected=expected, got=f"{tile_px} px"
         )
     if numerics.backend == "openvino":
-        several = numerics.streams > 1
-        return OpenVinoStreams(bundle, numerics, tile_px) if several else OpenVinoSegmenter(bundle, numerics, tile_px)
+        kind = OpenVinoStreams if numerics.streams > 1 else OpenVinoSegmenter
+        return kind(bundle, numerics, tile_px, halo_px)
     if numerics.backend == "onnxruntime":
-        return RuntimeSegmenter(bundle, numerics, tile_px, device)
-    return TorchSegmenter(bundle, numerics, tile_px, device)
+        return RuntimeSegmenter(bundle, numerics, tile_px, halo_px, device)
+    return TorchSegmenter(bundle, numerics, tile_px, halo_px, device)
 
 
-def load_graph(bundle: Bundle) -> Any:
-    """The bundle's graph in torch, ready for inference in float32."""
+def load_graph(bundle: Bundle, *, halo_px: int = 0) -> Any:
+    """The bundle's graph in torch, ready for inference in float32; it answers for all but a halo."""
     from safetensors.torch import load  # noqa: PLC0415 - torch is slow to import and often not needed
 
     from batchseg.model.graph import WholeGraph  # noqa: PLC0415
@@ -61,19 +61,19 @@ def load_graph(bundle: Bundle) -> Any:
         raise BundleError(
             "the weights are not of this architecture", where=contract.name, got=str(error).splitlines()[0]
         ) from error
-    return WholeGraph(folded(network.eval()), contract.mean, contract.std).eval()
+    return WholeGraph(folded(network.eval()), contract.mean, contract.std, halo_px=halo_px).eval()
 
 
 class TorchSegmenter:
     """Torch, channels last. Its threads are set for the calling thread each time: Ray sets them to one."""
 
-    def __init__(self, bundle: Bundle, numerics: Numerics, tile_px: int, device: DeviceKind) -> None:
+    def __init__(self, bundle: Bundle, numerics: Numerics, tile_px: int, halo_px: int, device: DeviceKind) -> None:
         import torch  # noqa: PLC0415 - seconds to import
 
         self._shape = (numerics.batch, len(bundle.contract.bands), tile_px, tile_px)
         self._torch, self._numerics, self._device = torch, numerics, device
         self.batch = numerics.batch
-        graph = load_graph(bundle).to(device)
+        graph = load_graph(bundle, halo_px=halo_px).to(device)
         graph.network.to(getattr(torch, numerics.precision))
         self._graph = graph.to(memory_format=torch.channels_last)
         if numerics.backend == "compiled":
@@ -104,7 +104,7 @@ def _compiled(graph: Any, torch: Any) -> Any:
 class RuntimeSegmenter:
     """The network in onnxruntime, what is around it in torch."""
 
-    def __init__(self, bundle: Bundle, numerics: Numerics, tile_px: int, device: DeviceKind) -> None:
+    def __init__(self, bundle: Bundle, numerics: Numerics, tile_px: int, halo_px: int, device: DeviceKind) -> None:
         import torch  # noqa: PLC0415 - seconds to import
 
         from batchseg.model.graph import WholeGraph  # noqa: PLC0415
@@ -116,7 +116,7 @@ class RuntimeSegmenter:
         self.batch = numerics.batch
         ours = None if contract.is_onnx else load_graph(bundle).network
         network = RuntimeNetwork(network_as_onnx(bundle, ours, tile_px), numerics, device)
-        self._graph = WholeGraph(network, contract.mean, contract.std).to(device)
+        self._graph = WholeGraph(network, contract.mean, contract.std, halo_px=halo_px).to(device)
 
     def __call__(self, x_NBHW: NDArray[Any], /) -> tuple[Labels, Labels]:
         _check_shape(x_NBHW, self._shape)
@@ -129,11 +129,11 @@ class RuntimeSegmenter:
 class OpenVinoSegmenter:
     """OpenVINO on a CPU, compiled for one shape."""
 
-    def __init__(self, bundle: Bundle, numerics: Numerics, tile_px: int) -> None:
+    def __init__(self, bundle: Bundle, numerics: Numerics, tile_px: int, halo_px: int) -> None:
         self.batch = numerics.batch
         contract = bundle.contract
         self._shape = (numerics.batch, len(contract.bands), tile_px, tile_px)
-        path = _converted(bundle, self._shape, input_type(bundle))
+        path = _converted(bundle, self._shape, halo_px, input_type(bundle))
         self._request = _compiled_for_cpu(path, numerics).create_infer_request()
 
     def __call__(self, x_NBHW: NDArray[Any], /) -> tuple[Labels, Labels]:
@@ -149,10 +149,11 @@ class OpenVinoStreams:
     decoder, say) keeps all others waiting. Streams share nothing and take the next tile when they have done theirs.
     """
 
-    def __init__(self, bundle: Bundle, numerics: Numerics, tile_px: int) -> None:
+    def __init__(self, bundle: Bundle, numerics: Numerics, tile_px: int, halo_px: int) -> None:
         self.batch = numerics.batch
         self._shape = (1, len(bundle.contract.bands), tile_px, tile_px)
-        path = _converted(bundle, self._shape, input_type(bundle))
+        self._side_px = tile_px - 2 * halo_px
+        path = _converted(bundle, self._shape, halo_px, input_type(bundle))
         self._queue = openvino_module().AsyncInferQueue(_compiled_for_cpu(path, numerics), numerics.streams)
         self._queue.set_callback(_keep)
 
@@ -160,7 +161,7 @@ class OpenVinoStreams:
         """Any number of tiles up to a batch."""
         if x_NBHW.shape[1:] != self._shape[1:]:
             raise ValueError(f"tiles of {x_NBHW.shape[1:]}, made for {self._shape[1:]}")
-        labels_NHW = np.empty((len(x_NBHW), *x_NBHW.shape[2:]), np.uint8)
+        labels_NHW = np.empty((len(x_NBHW), self._side_px, self._side_px), np.uint8)
         confidence_NHW = np.empty_like(labels_NHW)
         for index in range(len(x_NBHW)):
             kept = labels_NHW[index], confidence_NHW[index]
@@ -194,14 +195,14 @@ def _check_shape(x_NBHW: NDArray[Any], shape: tuple[int, ...]) -> None:
         raise ValueError(f"tiles of {x_NBHW.shape}, made for {shape}")
 
 
-def _converted(bundle: Bundle, shape: tuple[int, ...], dtype: str) -> Path:
+def _converted(bundle: Bundle, shape: tuple[int, ...], halo_px: int, dtype: str) -> Path:
     """The graph as an OpenVINO model file, converted once a machine."""
     versions = [version(name) for name in ("openvino", "torch", "transformers")]
-    key = f"{bundle.graph_digest} {shape} {dtype} {versions} {_code_digest()}"
+    key = f"{bundle.graph_digest} {shape} {halo_px} {dtype} {versions} {_code_digest()}"
     name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
     folder = cache_folder() / "openvino" / name
     if not (folder / "graph.xml").exists():
-        _convert(bundle, shape, dtype, folder)
+        _convert(bundle, shape, halo_px, dtype, folder)
     return folder / "graph.xml"
 
 
@@ -211,9 +212,9 @@ def _code_digest() -> str:
     return hashlib.blake2b(b"".join(sources), digest_size=16).hexdigest()
 
 
-def _convert(bundle: Bundle, shape: tuple[int, ...], dtype: str, folder: Path) -> None:
+def _convert(bundle: Bundle, shape: tuple[int, ...], halo_px: int, dtype: str, folder: Path) -> None:
     """Into a folder of another name first: two workers may convert at once, and one of them may die."""
-    graph = _openvino_graph(bundle, shape, dtype)
+    graph = _openvino_graph(bundle, shape, halo_px, dtype)
     unfinished = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}")
     unfinished.mkdir(parents=True)
     openvino_module().save_model(graph, unfinished / "graph.xml", compress_to_fp16=False)
@@ -225,22 +226,21 @@ def _convert(bundle: Bundle, shape: tuple[int, ...], dtype: str, folder: Path) -
         shutil.rmtree(unfinished)
 
 
-def _openvino_graph(bundle: Bundle, shape: tuple[int, ...], dtype: str) -> Any:
+def _openvino_graph(bundle: Bundle, shape: tuple[int, ...], halo_px: int, dtype: str) -> Any:
     import torch  # noqa: PLC0415
 
     openvino = openvino_module()
     if bundle.contract.is_onnx:
         from batchseg.model.onnx_graph import joined  # noqa: PLC0415
 
-        return joined(openvino, bundle, shape, dtype)
+        return joined(openvino, bundle, shape, halo_px, dtype)
     example = torch.zeros(shape, dtype=getattr(torch, dtype))
     kind = {"uint8": openvino.Type.u8, "float32": openvino.Type.f32}[dtype]
     with torch.no_grad(), warnings.catch_warnings():
         # Tracing keeps shapes as constants and warns of it. They are constants here.
         warnings.simplefilter("ignore")
-        return openvino.convert_model(
-            load_graph(bundle), example_input=example, input=[(list(shape), kind)], share_weights=False
-        )
+        graph = load_graph(bundle, halo_px=halo_px)
+        return openvino.convert_model(graph, example_input=example, input=[(list(shape), kind)], share_weights=False)
 
 
 def openvino_module() -> Any:

@@ -31,7 +31,7 @@ MEASURE_S = 1.0
 class Trial:
     numerics: Numerics
     labels_NHW: NDArray[np.uint8]
-    """Class indexes of the tiles that were given."""
+    """Class indexes of the cores of the tiles that were given."""
     confidence_NHW: NDArray[np.uint8]
     start_s: float
     """From nothing to a model that can be called."""
@@ -74,9 +74,10 @@ def try_out(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDAr
 def _try(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDArray[Any]) -> Trial:
     alone = replace(bundle, contract=replace(bundle.contract, numerics={device: numerics}))
     begun_s = time.perf_counter()
-    segmenter = open_segmenter(alone, device=device, tile_px=x_NBHW.shape[-1])
+    tile_px, halo_px = x_NBHW.shape[-1], bundle.contract.halo_px
+    segmenter = open_segmenter(alone, device=device, tile_px=tile_px, halo_px=halo_px)
     start_s = time.perf_counter() - begun_s
-    labels_NHW = np.empty((len(x_NBHW), *x_NBHW.shape[2:]), np.uint8)
+    labels_NHW = np.empty((len(x_NBHW), tile_px - 2 * halo_px, tile_px - 2 * halo_px), np.uint8)
     confidence_NHW = np.empty_like(labels_NHW)
     batch_NBHW = np.zeros((numerics.batch, *x_NBHW.shape[1:]), x_NBHW.dtype)
     for first in range(0, len(x_NBHW), numerics.batch):

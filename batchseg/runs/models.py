@@ -45,7 +45,8 @@ def open_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str
                 got=bundle.digest,
                 todo="put the old bundle back, or give another output folder",
             )
-        segmenter = open_segmenter(bundle, device=spec.device, tile_px=job.core_px + 2 * wanted.halo_px)
+        tile_px = job.core_px + 2 * wanted.halo_px
+        segmenter = open_segmenter(bundle, device=spec.device, tile_px=tile_px, halo_px=wanted.halo_px)
         numerics = bundle.contract.numerics_on(spec.device)
         environment[tier] = str(numerics)
         environment |= {name: version(name) for name in LIBRARIES[numerics.backend]}

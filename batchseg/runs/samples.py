@@ -30,7 +30,7 @@ class Samples:
 
     x_NBHW: NDArray[Any]
     judged_NHW: NDArray[np.bool_]
-    """Valid pixels that the tile owns."""
+    """Of the cores: valid pixels that the tile owns."""
     reference_NHW: NDArray[np.uint8] | None
     """Class indexes; the number of classes where nothing is labelled."""
 
@@ -51,25 +51,25 @@ def sample_tiles(bundle: Bundle, recipe: Recipe, count: int) -> Samples:
     for tile in _spread(tiles_of(Grid(shape_px, core_px), Window.of(0, shape_px[0], 0, shape_px[1])), count):
         want = tile.read_window(halo_px)
         pixels = source.read(want.clip(shape_px))
-        owned = tile.owned.within(want)
-        judged_HW = np.zeros(want.shape, bool)
+        owned = tile.owned.within(tile.core)
+        judged_HW = np.zeros(tile.core.shape, bool)
         judged_HW[owned] = pixels.valid_HW[tile.owned.within(pixels.window)]
         if not judged_HW.any():
             continue
         inputs.append(cut_tile(rule.apply(pixels), pixels.window, tile, halo_px, shape_px))
         judged.append(judged_HW)
         if labels is not None:
-            references.append(_reference(bundle, labels, tile, want, owned))
+            references.append(_reference(bundle, labels, tile))
     if not inputs:
         raise SceneError("no tile of this scene has data", where=header.url, todo="give another scene")
     return Samples(np.stack(inputs), np.stack(judged), np.stack(references) if references else None)
 
 
-def _reference(bundle: Bundle, labels: Labels, tile: Tile, want: Window, owned: Any) -> NDArray[np.uint8]:
+def _reference(bundle: Bundle, labels: Labels, tile: Tile) -> NDArray[np.uint8]:
     ids = tuple(c.id for c in bundle.contract.classes)
     raw_HW, labelled_HW = labels.read(tile.owned)
-    reference_HW = np.full(want.shape, len(ids), np.uint8)
-    reference_HW[owned] = np.where(labelled_HW, class_index(raw_HW, ids, 65535), len(ids))
+    reference_HW = np.full(tile.core.shape, len(ids), np.uint8)
+    reference_HW[tile.owned.within(tile.core)] = np.where(labelled_HW, class_index(raw_HW, ids, 65535), len(ids))
     return reference_HW
 
 

@@ -94,8 +94,10 @@ def _in_torch(bundle: Bundle, form: Form, *, compiled: bool, cache: Path) -> Any
 
 
 def _labels_in_openvino(bundle: Bundle, tile_px: int) -> Any:
-    segmenter: Segmenter = open_segmenter(bundle, device="cpu", tile_px=tile_px)
-    return lambda x_NBHW: torch.from_numpy(segmenter(np.ascontiguousarray(x_NBHW.numpy()))[0].copy())
+    halo_px = bundle.contract.halo_px
+    segmenter: Segmenter = open_segmenter(bundle, device="cpu", tile_px=tile_px, halo_px=halo_px)
+    sides = ((0, 0), (halo_px, halo_px), (halo_px, halo_px))
+    return lambda x_NBHW: torch.from_numpy(np.pad(segmenter(np.ascontiguousarray(x_NBHW.numpy()))[0], sides))
 
 
 def _scores_in_openvino(bundle: Bundle, shape: tuple[int, ...], cache: Path) -> Any:

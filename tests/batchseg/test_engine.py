@@ -312,6 +312,30 @@ def test_an_identity_gives_its_input_back(layout: Layout, seed: int) -> None:
     np.testing.assert_array_equal(layers["labels"], expected_HW)
 
 
+class CoreOnly:
+    """A segmenter that leaves out the halo."""
+
+    def __init__(self, whole: Segmenter, halo_px: int) -> None:
+        self.whole, self.halo_px, self.batch = whole, halo_px, whole.batch
+
+    def __call__(self, x_NBHW: np.ndarray, /) -> tuple[np.ndarray, np.ndarray]:
+        inside = slice(self.halo_px, x_NBHW.shape[-1] - self.halo_px)
+        labels, confidence = self.whole(x_NBHW)
+        return labels[:, inside, inside], confidence[:, inside, inside]
+
+
+@quick
+@given(layouts(), st.integers(0, 10**6))
+def test_a_model_may_leave_out_the_halo(layout: Layout, seed: int) -> None:
+    scene, whole = scene_of(layout, seed, num_bands=1), ReachSegmenter(layout.halo_px)
+    ids = np.arange(256, dtype=np.uint8)
+    maps = [
+        by_chunks(scene, {"bulk": model_of(segmenter, layout.halo_px, ids)}, lambda *_: BULK)
+        for segmenter in (whole, CoreOnly(whole, layout.halo_px))
+    ]
+    assert_same(*maps)
+
+
 @pytest.mark.parametrize(("halo_px", "exact"), [(4, True), (9, True), (3, False), (0, False)])
 def test_a_halo_as_wide_as_the_model_sees_hides_the_tiles(halo_px: int, exact: bool) -> None:
     scene = scene_of(LAYOUT, 9, invalid_share=0.0, num_bands=1)

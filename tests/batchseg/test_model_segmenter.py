@@ -140,7 +140,7 @@ def test_a_converted_graph_is_kept_and_never_half(tmp_path: Path) -> None:
     assert (kept / "graph.xml").stat().st_mtime_ns == before
     np.testing.assert_array_equal(first[1], second[1])
     # Another worker converts at the same time and is faster: its graph stays, ours goes.
-    segmenters._convert(bundle, (2, 3, SIDE, SIDE), "uint8", kept)
+    segmenters._convert(bundle, (2, 3, SIDE, SIDE), 0, "uint8", kept)
     assert cached(tmp_path) == [kept]
     open_segmenter(bundle, device="cpu", tile_px=2 * SIDE)
     assert len(cached(tmp_path)) == 2
@@ -196,6 +196,28 @@ def test_streams_give_the_bytes_of_one_tile_alone_however_many_come(precision: s
                 np.testing.assert_array_equal(confidence[i], wanted[i][1])
     with pytest.raises(ValueError, match="made for"):
         streams(many[:, :, :32])
+
+
+ARCHITECTURES = {
+    "bulk": {"kind": "bulknet", "width": 8},
+    "segformer": {"kind": "segformer", "size": "b0"},
+    "details": {"kind": "segformer", "size": "b0", "decoder": 64, "detail": 16},
+}
+
+
+@pytest.mark.parametrize("halo_px", [4, 8, 6], ids=["a cell", "two cells", "a cell and a half"])
+@pytest.mark.parametrize(("backend", "streams"), [("openvino", 1), ("openvino", 2), ("torch", 1)])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_without_its_halo_a_tile_gives_the_bytes_that_it_gives_with_it(
+    name: str, backend: str, streams: int, halo_px: int, tmp_path: Path
+) -> None:
+    numerics = on_cpu(backend=backend, precision="bfloat16", streams=streams)
+    bundle = write_random(tmp_path, architecture=ARCHITECTURES[name], numerics=numerics, stride_px=32)
+    x, inside = tiles(2), slice(halo_px, SIDE - halo_px)
+    whole = open_segmenter(bundle, device="cpu", tile_px=SIDE)(x)
+    core = open_segmenter(bundle, device="cpu", tile_px=SIDE, halo_px=halo_px)(x)
+    for ours, theirs in zip(core, whole, strict=True):
+        np.testing.assert_array_equal(ours, theirs[:, inside, inside])
 
 
 @pytest.mark.parametrize("extra", [{}, {"decoder": 64, "detail": 16}], ids=["as published", "with details"])
