@@ -87,6 +87,8 @@ def _is_constant(block_HW: NDArray[Any], block_px: int, nodata: int) -> bool:
     value = block_HW[0, 0]
     if value != block_HW[-1, -1] or (value != nodata and block_HW.shape != (block_px, block_px)):
         return False
+    if block_HW.strides[0] == 0:
+        block_HW = block_HW[:1]  # one row, repeated
     return bool(block_HW.min() == block_HW.max())
 
 

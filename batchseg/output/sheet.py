@@ -180,11 +180,18 @@ class _Rows:
         return _LayerRows(self, layer)
 
     def read(self, layer: Layer, start: int, stop: int) -> NDArray[Any]:
-        grid = self.mask.stored_grid
         wanted = Window(Span(start, stop), self.cols)
+        places = [
+            place
+            for place in self.mask.stored_grid.touching(wanted)
+            if self.mask.object_key(layer.name, *place) in self.index
+        ]
+        if not places:
+            # One row, repeated: ground without pixels takes no memory and is known at a glance.
+            return np.broadcast_to(np.full(len(wanted.cols), layer.nodata, layer.dtype), wanted.shape)
         rows_HW = np.full(wanted.shape, layer.nodata, layer.dtype)
         lay = partial(self._lay, layer, rows_HW, wanted)
-        damaged = dict(found for found in self.threads.map(lay, grid.touching(wanted)) if found is not None)
+        damaged = dict(found for found in self.threads.map(lay, places) if found is not None)
         if damaged:
             raise self._all_damaged(damaged)
         return rows_HW
@@ -193,10 +200,7 @@ class _Rows:
         self, layer: Layer, rows_HW: NDArray[Any], wanted: Window, place: tuple[int, int]
     ) -> tuple[ChunkKey, str] | None:
         """Put one stored chunk where it belongs; the chunk to make again and why, if it is damaged."""
-        found = self.index.get(self.mask.object_key(layer.name, *place))
-        if found is None:
-            return None
-        stored, chunk = found
+        stored, chunk = self.index[self.mask.object_key(layer.name, *place)]
         try:
             stored_HW = read_stored(self.store, self.mask, layer, stored)
         except DamagedError as error:
@@ -240,10 +244,16 @@ class _CountedRows:
         mask = self.reader.mask
         labels_HW = self.reader.read(mask.layer("labels"), start, stop)
         if any(layer.name == "tier" for layer in mask.layers):
-            tiers_HW = self.reader.read(mask.layer("tier"), start, stop)
-            # In place: 0 for bulk, 1 for every reason to be heavy. Nodata has no label either, and counts nowhere.
-            np.minimum(tiers_HW, BULK + 1, out=tiers_HW)
+            tiers_HW = _bulk_or_heavy(self.reader.read(mask.layer("tier"), start, stop))
         else:
             tiers_HW = np.full(labels_HW.shape, BULK, np.uint8)
         self.counter.add(labels_HW, tiers_HW, Span(start, stop))
         return labels_HW
+
+
+def _bulk_or_heavy(codes_HW: NDArray[Any]) -> NDArray[Any]:
+    """0 for bulk, 1 for every reason to be heavy; in place. Nodata has no label either, and counts nowhere."""
+    if not codes_HW.flags.writeable:
+        return np.broadcast_to(np.minimum(codes_HW[:1], BULK + 1), codes_HW.shape)
+    np.minimum(codes_HW, BULK + 1, out=codes_HW)
+    return codes_HW

@@ -20,8 +20,8 @@ from tiling.span import Window
 def measure(job: Job, scene: SceneJob, prediction: Prediction) -> Measured:
     ids, window = tuple(c.id for c in job.classes), prediction.window
     parts = [(part, part.within(window)) for part in prediction.labelled]
-    indexes = [(part, class_index(prediction.labels_HW[of], ids, job.nodata)) for part, of in parts]
-    class_px, areas_km2 = class_ground(scene.header.georef, window, indexes, num_classes=len(ids))
+    labels = [(part, prediction.labels_HW[of]) for part, of in parts]
+    class_px, areas_km2 = class_ground(scene.header.georef, window, labels, codes=ids)
     by_tier = prediction.num_tiles_by_tier
     return Measured(
         tiles=TileCounts(

@@ -39,6 +39,8 @@ __all__ = [
 
 BLOCK_PX = 32
 BLOCK_M = 100_000.0
+FEW_CODES = 24
+"""So many are counted by comparing pixels with each of them."""
 
 
 def valid_area_km2(georef: Georef, window: Window, valid_HW: NDArray[np.bool_]) -> float | None:
@@ -51,13 +53,13 @@ def class_area_km2(
     georef: Georef, window: Window, labels_HW: NDArray[Any], *, num_classes: int
 ) -> tuple[float, ...] | None:
     """Ground area of each class 0, 1, …; labels from `num_classes` on are no class."""
-    return class_ground(georef, window, [(window, labels_HW)], num_classes=num_classes)[1]
+    return class_ground(georef, window, [(window, labels_HW)], codes=range(num_classes))[1]
 
 
 def class_ground(
-    georef: Georef, window: Window, parts: Sequence[tuple[Window, NDArray[Any]]], *, num_classes: int
+    georef: Georef, window: Window, parts: Sequence[tuple[Window, NDArray[Any]]], *, codes: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
-    """Pixels and ground area of each class of a window, of which `parts` hold all that is any class.
+    """Pixels and ground area of each of these codes in a window, of which `parts` hold all that is any of them.
 
     The sums run over all blocks of the window in one order, so they are the same numbers however it is cut into parts.
     """
@@ -65,15 +67,15 @@ def class_ground(
     block_px = _block_px(georef) if placed else BLOCK_PX
     rows, cols = cells(window.rows, block_px), cells(window.cols, block_px)
     areas_m2 = pixel_areas_m2(georef, window, block_px) if placed and parts else np.zeros((len(rows), len(cols)))
-    class_px, sums_m2, is_known = np.zeros(num_classes, np.int64), np.zeros(num_classes), placed
+    class_px, sums_m2, is_known = np.zeros(len(codes), np.int64), np.zeros(len(codes)), placed
     for row, areas_C in zip(rows, areas_m2, strict=True):
-        counts_CK = np.zeros((len(cols), num_classes), np.int64)
+        counts_CK = np.zeros((len(cols), len(codes)), np.int64)
         block_rows = Span(row * block_px, (row + 1) * block_px)
         for part, labels_HW in parts:
             if part.rows.meets(block_rows):
                 first, of_part = cells(part.cols, block_px), labels_HW[part.rows.meet(block_rows).within(part.rows)]
                 at = slice(first.start - cols.start, first.stop - cols.start)
-                counts_CK[at] += _count(of_part, part.cols, block_px, num_classes)
+                counts_CK[at] += _count(of_part, part.cols, block_px, codes)
         class_px += counts_CK.sum(axis=0)
         known_C = np.isfinite(areas_C)
         is_known = is_known and not counts_CK[~known_C].any()
@@ -81,14 +83,31 @@ def class_ground(
     return tuple(class_px.tolist()), tuple((sums_m2 / 1e6).tolist()) if is_known else None
 
 
-def _count(labels_hW: NDArray[Any], cols: Span, block_px: int, num_classes: int) -> NDArray[np.int64]:
-    """Pixels of each class in each block of one row of blocks."""
-    num_codes = num_classes + 1
+def _count(labels_hW: NDArray[Any], cols: Span, block_px: int, codes: Sequence[int]) -> NDArray[np.int64]:
+    """Pixels of each code in each block of one row of blocks."""
+    if len(codes) > FEW_CODES:
+        return _count_many(labels_hW, cols, block_px, codes)
+    first = cells(cols, block_px)
+    begins_C = np.maximum(np.arange(first.start, first.stop) * block_px - cols.start, 0)
+    counts_CK = np.empty((len(first), len(codes)), np.int64)
+    found_hW = np.empty(labels_hW.shape, bool)
+    for index, code in enumerate(codes):
+        np.equal(labels_hW, code, out=found_hW)
+        # A block is at most 32 rows high, so a column's count is a byte, and bytes are added many at once.
+        column_W = np.add.reduce(found_hW.view(np.uint8), axis=0, dtype=np.uint8)
+        counts_CK[:, index] = np.add.reduceat(column_W, begins_C, dtype=np.int64)
+    return counts_CK
+
+
+def _count_many(labels_hW: NDArray[Any], cols: Span, block_px: int, codes: Sequence[int]) -> NDArray[np.int64]:
+    """In one pass over the pixels, which takes as long as some thirty comparisons."""
+    num_codes = len(codes) + 1
+    table = np.full(int(np.iinfo(labels_hW.dtype).max) + 1, len(codes), np.int64)
+    table[list(codes)] = np.arange(len(codes))
     first = cells(cols, block_px)
     offsets_W = (np.arange(cols.start, cols.stop) // block_px - first.start) * num_codes
-    keys_hW = np.minimum(labels_hW, num_classes) + offsets_W
-    counts = np.bincount(keys_hW.ravel(), minlength=len(first) * num_codes)
-    return counts.reshape(len(first), num_codes)[:, :num_classes]
+    counts = np.bincount((table[labels_hW] + offsets_W).ravel(), minlength=len(first) * num_codes)
+    return counts.reshape(len(first), num_codes)[:, :-1]
 
 
 def pixel_areas_m2(georef: Georef, window: Window, block_px: int) -> NDArrayF:

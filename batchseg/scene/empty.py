@@ -1,19 +1,28 @@
-"""Which windows of a sparse GeoTIFF hold nothing, known from its index of blocks alone.
+"""Which windows of a GeoTIFF hold nothing, known without decoding them. The answer is exact or "not known".
 
-A block that was never written has no place in the file; GDAL reads it as the nodata value, or as zeros. Where the
-policy calls such a pixel invalid, a window of absent blocks needs no reading at all. The answer is exact or "not
-known": other formats, masks beside the pixels, and windows of very many blocks are not known. Nor are files whose
-blocks are single rows: so GDAL shows a file that is one strip throughout, whose index has but one entry.
+Two kinds of blocks without a pixel, of which the first are known from the file's index of blocks alone:
+
+*Absent.* A block that was never written has no place in the file; GDAL reads it as the nodata value, or as zeros. Where
+the policy calls such a pixel invalid, a window of absent blocks needs no reading at all. Other formats, masks beside
+the pixels, and windows of very many blocks are not known. Nor are files whose blocks are single rows: so GDAL shows a
+file that is one strip throughout, whose index has but one entry.
+
+*Alike.* Most files have their nodata written out: the same few bytes, block after block. Equal bytes of one file decode
+to equal pixels, whatever the codec. So where all blocks of a window are stored alike, one of them tells of all. It has
+to lie within the scene as a whole, since nobody sees what hangs over an edge. Only of files on this machine: on a
+server it is the requests that take time, and these would be more of them.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from batchseg.scene.dataset import reading
+from batchseg.scene.dataset import gdal_path, reading
 from batchseg.scene.header import SceneHeader
 from batchseg.scene.nodata import NodataPolicy, settle, valid_of
 from batchseg.scene.pixels import where_of
@@ -21,6 +30,8 @@ from tiling.grid import cells
 from tiling.span import Window
 
 MAX_BLOCKS = 65_536
+MAX_STORED_BYTES = 16_384
+"""Of a block that may be of one value throughout; 512 x 512 pixels of three bytes take 12 kB at worst (PackBits)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,46 @@ class EmptyIndex:
             for col in cols
             for band in self._indexed_bands()
         )
+
+    def alike(self, dataset: Any, window: Window) -> Window | None:
+        """One whole block that every block of this window is stored alike to, if there is such a block."""
+        path, grid = Path(gdal_path(self.header.url)), self._blocks(window)
+        if self.header.driver != "GTiff" or self.header.block_px[0] == 1 or len(grid) < 2 or not path.is_file():
+            return None
+        whole = next((at for at in grid if self._block(*at).clip(self.header.shape_px) == self._block(*at)), None)
+        if whole is None:
+            return None
+        for band in self._indexed_bands():
+            size_bytes = self._stored(dataset, "SIZE", band, *whole)
+            if size_bytes is None or size_bytes > MAX_STORED_BYTES:
+                return None
+            if any(self._stored(dataset, "SIZE", band, *at) != size_bytes for at in grid):
+                return None
+        with path.open("rb") as file:
+            for band in self._indexed_bands():
+                streams = (self._stream(dataset, file.fileno(), band, *at) for at in grid)
+                first = next(streams)
+                if any(stream != first for stream in streams):
+                    return None
+        return self._block(*whole)
+
+    def _blocks(self, window: Window) -> list[tuple[int, int]]:
+        """None of them where they are too many."""
+        high, wide = self.header.block_px
+        rows, cols = cells(window.rows, high), cells(window.cols, wide)
+        return [(row, col) for row in rows for col in cols] if len(rows) * len(cols) <= MAX_BLOCKS else []
+
+    def _block(self, row: int, col: int) -> Window:
+        high, wide = self.header.block_px
+        return Window.of(row * high, (row + 1) * high, col * wide, (col + 1) * wide)
+
+    def _stored(self, dataset: Any, fact: str, band: int, row: int, col: int) -> int | None:
+        found = dataset.get_tag_item(f"BLOCK_{fact}_{col}_{row}", "TIFF", bidx=band)
+        return None if found is None else int(found)
+
+    def _stream(self, dataset: Any, file: int, band: int, row: int, col: int) -> bytes:
+        place, size_bytes = (self._stored(dataset, fact, band, row, col) or 0 for fact in ("OFFSET", "SIZE"))
+        return os.pread(file, size_bytes, place)
 
     def _absent_is_invalid(self) -> bool:
         """What a pixel of an absent block reads as, judged by the policy itself."""

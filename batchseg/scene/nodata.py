@@ -5,7 +5,6 @@ Values that are not finite (NaN, infinities) are invalid under every policy: no 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -130,11 +129,16 @@ def valid_of(raw_BHW: NDArray[Any], validity: Validity, masks_MHW: NDArray[Any] 
 def _holds_nodata(raw_BHW: NDArray[Any], validity: Validity) -> NDArray[np.bool_]:
     """NaN as nodata needs nothing here: what is not finite is invalid anyway, under the rule `any`."""
     numbers = [None if value is None else in_dtype(value, raw_BHW.dtype) for value in validity.values]
-    held = [raw_HW == number for raw_HW, number in zip(raw_BHW, numbers, strict=True) if number is not None]
-    if not held or (validity.rule == "all" and len(held) < len(raw_BHW)):
+    asked = [(raw_HW, number) for raw_HW, number in zip(raw_BHW, numbers, strict=True) if number is not None]
+    if not asked or (validity.rule == "all" and len(asked) < len(raw_BHW)):
         return np.zeros(raw_BHW.shape[1:], bool)
-    merge = np.logical_and if validity.rule == "all" else np.logical_or
-    return functools.reduce(lambda first, second: merge(first, second, out=first), held)
+    held_HW = np.asarray(asked[0][0] == asked[0][1])
+    for raw_HW, number in asked[1:]:
+        if validity.rule == "all" and not held_HW.any():
+            break  # what one band does not hold, all do not: mostly the first one says so
+        merge = np.logical_and if validity.rule == "all" else np.logical_or
+        merge(held_HW, raw_HW == number, out=held_HW)
+    return held_HW
 
 
 def in_dtype(value: float, dtype: np.dtype[Any]) -> Any | None:

@@ -34,28 +34,49 @@ class RasterSource:
 
     def _read_once(self, window: Window) -> Pixels:
         validity = settle(self.header, self.policy, self.bands)
-        # A repeated band, and an alpha band, are part of the same read: GDAL decodes each block once.
-        distinct = tuple(dict.fromkeys(self.bands))
-        extra = () if validity.alpha is None else (validity.alpha,)
         with reading(self.header.url, self.header.identity, where_of(self.header.url, window)) as dataset:
-            masks_MHW = self._masks(dataset, distinct, window, validity)
-            is_empty = masks_MHW is not None and not masks_MHW.any()
-            is_empty = is_empty or EmptyIndex(self.header, self.bands, self.policy).nothing_in(dataset, window)
-            read_DHW = None if is_empty else self._read(dataset, [*distinct, *extra], window)
+            pixels = self._pixels(dataset, window, validity)
         # A handle lives long. What it gave is of the version that it was opened for if that is still the one.
         check_unchanged(self.header.url, self.header.identity)
-        if read_DHW is None:
+        return pixels
+
+    def _pixels(self, dataset: Any, window: Window, validity: Validity) -> Pixels:
+        masks_MHW = self._masks(dataset, self._distinct, window, validity)
+        if self._is_empty(dataset, window, validity, masks_MHW):
             # Pages of zeros that nobody writes to take neither time nor memory.
             raw_BHW = np.zeros((len(self.bands), *window.shape), self.header.dtype)
             return Pixels(window, raw_BHW, np.zeros(window.shape, bool))
+        found_DHW, valid_HW = self._found(dataset, window, validity, masks_MHW)
+        if self._distinct != self.bands:
+            found_DHW = found_DHW[[self._distinct.index(band) for band in self.bands]]
+        return Pixels(window, found_DHW, valid_HW)
+
+    @property
+    def _distinct(self) -> tuple[int, ...]:
+        """A repeated band, and an alpha band, are part of the same read: GDAL decodes each block once."""
+        return tuple(dict.fromkeys(self.bands))
+
+    def _is_empty(self, dataset: Any, window: Window, validity: Validity, masks_MHW: NDArray[np.uint8] | None) -> bool:
+        """Whether that is known without reading it."""
+        if masks_MHW is not None:
+            return not masks_MHW.any()
+        index = EmptyIndex(self.header, self.bands, self.policy)
+        if index.nothing_in(dataset, window):
+            return True
+        one = index.alike(dataset, window)
+        return one is not None and not self._found(dataset, one, validity, None)[1].any()
+
+    def _found(
+        self, dataset: Any, window: Window, validity: Validity, masks_MHW: NDArray[np.uint8] | None
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """The distinct bands, and where they are valid."""
+        distinct, extra = self._distinct, () if validity.alpha is None else (validity.alpha,)
+        read_DHW = self._read(dataset, [*distinct, *extra], window)
         if extra:
             masks_MHW = read_DHW[len(distinct) :]
         found_DHW = read_DHW[: len(distinct)]
         values = tuple(validity.values[self.bands.index(band)] for band in distinct) if validity.values else ()
-        valid_HW = _valid_in_stripes(found_DHW, _for_bands(validity, values), masks_MHW)
-        if distinct != self.bands:
-            found_DHW = found_DHW[[distinct.index(band) for band in self.bands]]
-        return Pixels(window, found_DHW, valid_HW)
+        return found_DHW, _valid_in_stripes(found_DHW, _for_bands(validity, values), masks_MHW)
 
     def _read(self, dataset: Any, bands: list[int], window: Window) -> NDArray[Any]:
         """One call for all bands; one for each where they differ in type, which rasterio refuses to read at once."""

@@ -65,7 +65,7 @@ def test_ground_is_counted_where_there_is_some(corners: list[tuple[int, int, int
             random = np.random.default_rng(row * 170 + col)
             labels_HW[part.within(whole)] = random.integers(0, 4, part.shape)  # 3 is no class
             parts.append(part)
-    found = class_ground(georef, whole, [(part, labels_HW[part.within(whole)]) for part in parts], num_classes=3)
+    found = class_ground(georef, whole, [(part, labels_HW[part.within(whole)]) for part in parts], codes=range(3))
     assert found[0] == tuple(np.bincount(labels_HW.ravel(), minlength=4)[:3].tolist())
     assert found[1] == class_area_km2(georef, whole, labels_HW, num_classes=3)
     assert (found[1] is None) is not placed

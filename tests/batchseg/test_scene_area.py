@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from batchseg.scene import area
 from batchseg.scene.area import area_reason, class_area_km2, gsd_m, pixel_area_range, valid_area_km2
 from batchseg.scene.georef import Georef
-from tiling.span import Window
+from tiling.span import Span, Window
 
 GEOD = pyproj.Geod(ellps="WGS84")
 MARS = (
@@ -152,6 +153,25 @@ def test_classes() -> None:
     wide = class_area_km2(made, whole(made), labels_HW.astype(np.uint16) * 257, num_classes=300)
     assert wide is not None
     assert [wide[0], wide[257]] == pytest.approx(areas_km2[:2])
+
+
+@given(st.data())
+def test_few_codes_and_many_are_counted_alike(data: st.DataObject) -> None:
+    """Codes in any order and with gaps, blocks cut by the window's border; against a count of each block alone."""
+    codes = data.draw(st.lists(st.integers(0, 254), min_size=1, max_size=6, unique=True))
+    block_px, height_px = data.draw(st.sampled_from([1, 2, 32])), data.draw(st.integers(1, 32))
+    left_px, width_px = data.draw(st.integers(0, 100)), data.draw(st.integers(1, 90))
+    labels_HW = np.random.default_rng(width_px).choice(np.array([*codes, 255], np.uint8), (height_px, width_px))
+    cols = Span(left_px, left_px + width_px)
+    blocks = np.arange(cols.start, cols.stop) // block_px
+    expected = [
+        [int((labels_HW[:, blocks == block] == code).sum()) for code in codes] for block in sorted(set(blocks.tolist()))
+    ]
+    for few in (0, len(codes)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(area, "FEW_CODES", few)
+            found = area._count(labels_HW, cols, block_px, codes)
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_a_chunk_takes_little_time() -> None:
