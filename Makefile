@@ -33,9 +33,11 @@ IMAGERY := ../shared/data/dubai
 zoo: venv
 	$(BIN)/batchseg train configs/train/synthetic-heavy-base.yaml out/zoo/synthetic-heavy-base
 	$(BIN)/batchseg train configs/train/synthetic-heavy-details.yaml out/zoo/synthetic-heavy-details
+	$(BIN)/batchseg train configs/train/synthetic-heavy-agree.yaml out/zoo/synthetic-heavy-agree
 	$(BIN)/batchseg train configs/train/synthetic-heavy.yaml batchseg/zoo/synthetic-heavy
 	$(BIN)/batchseg model tune --device cpu batchseg/zoo/synthetic-heavy
 	$(BIN)/batchseg distill configs/train/synthetic-bulk.yaml batchseg/zoo/synthetic-bulk
+	$(BIN)/batchseg model tune --device cpu batchseg/zoo/synthetic-bulk
 	@if test -d $(IMAGERY); then $(MAKE) zoo-aerial; else \
 		echo "zoo:aerial-* are not trained again: there is no $(IMAGERY); docs/models.md says where to get it"; fi
 	rm -rf batchseg/zoo/*/training
@@ -43,6 +45,7 @@ zoo: venv
 zoo-aerial: venv
 	$(BIN)/batchseg train configs/train/aerial-heavy.yaml batchseg/zoo/aerial-heavy
 	$(BIN)/batchseg model tune --device cpu batchseg/zoo/aerial-heavy
+	$(BIN)/batchseg train configs/train/synthetic-bulk-wide.yaml out/zoo/synthetic-bulk-wide
 	$(BIN)/batchseg distill configs/train/aerial-bulk.yaml batchseg/zoo/aerial-bulk
 	rm -rf batchseg/zoo/aerial-bulk-int8
 	$(BIN)/batchseg quantize batchseg/zoo/aerial-bulk batchseg/zoo/aerial-bulk-int8 \
