@@ -97,12 +97,14 @@ def test_what_is_written_is_the_numerics_and_nothing_else(tmp_path: Path) -> Non
 
 def test_a_trial_says_what_a_segmenter_answers(tmp_path: Path) -> None:
     bundle = write_random(tmp_path)
-    x = synthetic_tiles(bundle, 3, 64)
-    assert (x.shape, x.dtype) == ((3, 3, 64, 64), np.uint8)
+    x = synthetic_tiles(bundle, 3, 160)
+    assert (x.shape, x.dtype) == ((3, 3, 160, 160), np.uint8)
     torch_way, other = (
         try_out(bundle, on_cpu(backend=backend, precision="float32")["cpu"], "cpu", x)
         for backend in ("torch", "openvino")
     )
+    core_px = 160 - 2 * bundle.contract.halo_px
+    assert torch_way.labels_NHW.shape == (3, core_px, core_px)
     assert len(np.unique(torch_way.confidence_NHW)) > 5
     assert (torch_way.labels_NHW == other.labels_NHW).mean() > 0.999
     assert np.abs(torch_way.confidence_NHW.astype(int) - other.confidence_NHW).max() <= 2
