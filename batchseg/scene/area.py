@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from batchseg.scene.georef import Georef
 from batchseg.scene.place import NDArrayF, area_reason, corners_m
-from tiling.grid import Grid, cells
+from tiling.grid import cells
 from tiling.span import Span, Window
 
 __all__ = [
@@ -129,10 +129,9 @@ def gross_area_km2(georef: Georef) -> float | None:
         return None
     whole = Window.of(0, georef.height_px, 0, georef.width_px)
     block_px = max(32, -(-max(whole.shape) // 256))
-    grid = Grid(whole.shape, block_px)
-    areas_m2 = pixel_areas_m2(georef, whole, block_px)
-    total_m2 = sum(areas_m2[row, col] * grid.window(row, col).num_px for row, col in grid)
-    return float(total_m2) / 1e6 if np.isfinite(total_m2) else None
+    high_R, wide_C = (np.diff(np.minimum(np.arange(0, side + block_px, block_px), side)) for side in whole.shape)
+    total_m2 = float(high_R @ pixel_areas_m2(georef, whole, block_px) @ wide_C)
+    return total_m2 / 1e6 if math.isfinite(total_m2) else None
 
 
 def _block_px(georef: Georef) -> int:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.scene import area
-from batchseg.scene.area import area_reason, class_area_km2, gsd_m, pixel_area_range, valid_area_km2
+from batchseg.scene.area import area_reason, class_area_km2, gross_area_km2, gsd_m, pixel_area_range, valid_area_km2
 from batchseg.scene.georef import Georef
 from tiling.span import Span, Window
 
@@ -84,6 +84,13 @@ def test_against_geodesic_polygons(place: str) -> None:
             # Straight sides between far points on a parallel are not geodesics, so many points are needed.
             assert expected_km2 > 1e6
         assert area_km2(made, window) == pytest.approx(expected_km2, rel=1e-4)
+
+
+@pytest.mark.parametrize("place", sorted(PLACES))
+@pytest.mark.parametrize("shape_px", [(1000, 1200), (33, 1), (257, 900)])
+def test_the_whole_grid_is_all_of_its_pixels(place: str, shape_px: tuple[int, int]) -> None:
+    made = georef(*PLACES[place], *shape_px)
+    assert gross_area_km2(made) == pytest.approx(area_km2(made), rel=1e-3)
 
 
 def test_latitudes_around_a_shifted_pole() -> None:
