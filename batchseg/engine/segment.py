@@ -193,8 +193,8 @@ class _Chunk:
                 labels_NHW, confidence_NHW = model.segmenter(x_NBHW if model.pads else x_NBHW[: len(group)])
                 for index, labels_HW, confidence_HW in zip(group, labels_NHW, confidence_NHW, strict=False):
                     tile = self.work.tiles[index]
-                    left_px = (len(labels_HW) - len(tile.core.rows)) // 2
-                    of = tile.owned.within(tile.read_window(left_px))
+                    halo_left_px = (len(labels_HW) - len(tile.core.rows)) // 2
+                    of = tile.owned.within(tile.read_window(halo_left_px))
                     self._take(tier, index, model.class_ids[labels_HW[of]], confidence_HW[of])
 
     def _fill(self, x_NBHW: NDArray[Any], rule: InputRule, group: list[int], halo_px: int) -> None:
