@@ -61,7 +61,7 @@ bench: venv
 	$(BIN)/python -m bench.scale
 	$(BIN)/python bench/memory.py
 	$(BIN)/python bench/dispatch.py
-	$(BIN)/python bench/tiers.py
+	$(BIN)/python -m bench.tiers
 	$(BIN)/python -m bench.s3
 	$(BIN)/python bench/models.py
 

@@ -1,7 +1,7 @@
 """What does the heavy model buy, and does uncertainty say where?
 
-    python bench/tiers.py [--size 14336] [--seed 4242] [--folder DIR] [--plot FILE.svg]
-    python bench/tiers.py --scene a.tif --labels a_labels.tif [--bulk REF --heavy REF] [--accept gsd]
+    python -m bench.tiers [--size 14336] [--seed 4242] [--core 512] [--folder DIR] [--plot FILE.svg]
+    python -m bench.tiers --scene a.tif --labels a_labels.tif [--bulk REF --heavy REF] [--accept gsd]
 
 Runs of the command, one after the other: the bulk model alone (which also scores every tile), the heavy model alone,
 and routes by uncertainty at two shares. A map of any other route is put together from the tiles of the first two, and
@@ -16,55 +16,23 @@ import argparse
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import rasterio
 import yaml
 from numpy.typing import NDArray
 
 from batchseg.engine.route import NO_SCORE, SCORE_TOP, tile_hash
-from batchseg.ledger.ledger import Ledger
-from batchseg.runs.accuracy import class_index, iou_of
-from batchseg.runs.planfile import PlanFile, read_plan
-from batchseg.store import LocalStore
+from batchseg.engine.tiers import HEAVY_BY_UNCERTAINTY
+from batchseg.runs.accuracy import class_index
 from batchseg.synth import write_scene
-from tiling.grid import Grid, tiles_of
+from bench.tiermaps import Maps, change_rates, maps_of, read
 
 SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 RUN_SHARES = (0.1, 0.25)
 THRESHOLDS = (0.05, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3)
-
-
-@dataclass(frozen=True)
-class Maps:
-    """Both tiers over the same tiles, in the order of the lattice."""
-
-    plan: PlanFile
-    grid: Grid
-    bulk_HW: NDArray[Any]
-    heavy_HW: NDArray[Any]
-    truth_HW: NDArray[Any]
-    scores: NDArray[np.int64]
-    """Of each tile; NO_SCORE where there is nothing to label."""
-    bulk_TCC: NDArray[np.int64]
-    heavy_TCC: NDArray[np.int64]
-
-    def miou(self, heavy: NDArray[np.bool_]) -> float:
-        total = np.where(heavy[:, None, None], self.heavy_TCC, self.bulk_TCC).sum(0)
-        known = [iou for iou in iou_of(total) if iou is not None]
-        return sum(known) / len(known)
-
-    def tiers(self, heavy: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        rows, cols = self.grid.shape
-        wide = heavy.reshape(rows, cols).repeat(self.grid.cell_px, 0).repeat(self.grid.cell_px, 1)
-        return wide[: self.truth_HW.shape[0], : self.truth_HW.shape[1]]
-
-    def put_together(self, heavy: NDArray[np.bool_]) -> NDArray[Any]:
-        return np.where(self.tiers(heavy), self.heavy_HW, self.bulk_HW)
 
 
 def run(folder: Path, name: str, **changes: Any) -> tuple[Path, dict[str, Any]]:
@@ -76,55 +44,17 @@ def run(folder: Path, name: str, **changes: Any) -> tuple[Path, dict[str, Any]]:
     return output, json.loads((output / "metrics.json").read_text())
 
 
-def maps_of(bulk: Path, heavy: Path, labels: str) -> Maps:
-    store = LocalStore(bulk)
-    plan = read_plan(store)
-    ((scene, known),) = plan.scenes.items()
-    shape_px = known.georef.height_px, known.georef.width_px
-    grid = Grid(shape_px, plan.core_px)
-    scores = np.full(grid.shape, NO_SCORE, np.int64)
-    for record in Ledger(store).records():
-        for tile, score in zip(tiles_of(grid, plan.window(record.key)), record.measured.tile_scores, strict=True):
-            scores[tile.row, tile.col] = score
-    found = {"bulk": bulk / scene / "labels.tif", "heavy": heavy / scene / "labels.tif", "truth": labels}
-    num = len(plan.class_ids)
-    index = {name: class_index(_read(path), plan.class_ids, plan.nodata) for name, path in found.items()}
-    confusion = {name: [] for name in ("bulk", "heavy")}
-    for row, col in grid:
-        window = grid.window(row, col)
-        at = slice(window.rows.start, window.rows.stop), slice(window.cols.start, window.cols.stop)
-        truth = index["truth"][at]
-        for name, matrices in confusion.items():
-            both = (truth < num) & (index[name][at] < num)
-            pairs = truth[both].astype(np.int64) * num + index[name][at][both]
-            matrices.append(np.bincount(pairs, minlength=num * num).reshape(num, num))
-    return Maps(
-        plan=plan,
-        grid=grid,
-        bulk_HW=index["bulk"],
-        heavy_HW=index["heavy"],
-        truth_HW=index["truth"],
-        scores=scores.ravel(),
-        bulk_TCC=np.stack(confusion["bulk"]),
-        heavy_TCC=np.stack(confusion["heavy"]),
-    )
-
-
-def _read(path: Path | str) -> NDArray[Any]:
-    with rasterio.open(path) as file:
-        return file.read(1)
-
-
 def orders(maps: Maps) -> dict[str, NDArray[np.intp]]:
     """Valid tiles, the first to become heavy first."""
     valid = np.flatnonzero(maps.scores != NO_SCORE)
     name = next(iter(maps.plan.scenes))
     chance = np.array([tile_hash("bench", name, *divmod(int(i), maps.grid.shape[1])) >> 1 for i in valid])
-    gain = [np.trace(maps.heavy_TCC[i]) - np.trace(maps.bulk_TCC[i]) for i in valid]
+    right = {name: np.trace(confusion, axis1=1, axis2=2) for name, confusion in maps.confusion.items()}
+    gain = (right["faded"] - right["bulk"])[valid]
     return {
         "uncertainty": valid[np.argsort(-maps.scores[valid], kind="stable")],
         "chance": valid[np.argsort(chance)],
-        "knowing the gain": valid[np.argsort(-np.array(gain), kind="stable")],
+        "knowing the gain": valid[np.argsort(-gain, kind="stable")],
     }
 
 
@@ -138,8 +68,8 @@ def curves(maps: Maps) -> dict[str, list[float]]:
     return {name: [maps.miou(chosen(maps, order, share)) for share in SHARES] for name, order in orders(maps).items()}
 
 
-def show_curves(found: dict[str, list[float]]) -> None:
-    low, high = found["chance"][0], found["chance"][-1]
+def show_curves(maps: Maps, found: dict[str, list[float]]) -> None:
+    low, high = found["chance"][0], maps.miou(maps.scores != NO_SCORE, "heavy")
     print(f"\nmIoU: bulk alone {low:.4f}, heavy alone {high:.4f}; of the gap between them, by share of heavy tiles:\n")
     print("| heavy tiles | mIoU, uncertainty | gap closed | mIoU, chance | gap closed | mIoU, knowing the gain |")
     print("|---|---|---|---|---|---|")
@@ -184,30 +114,25 @@ def show_costs(metrics: dict[str, dict[str, Any]]) -> None:
 
 
 def show_seams(maps: Maps) -> None:
-    """How often labels change over the borders between tiers, beside the same borders in the maps of one tier."""
-    print("\n| heavy tiles | route | change at tier borders | there, bulk alone | there, heavy alone | ratio |")
-    print("|---|---|---|---|---|---|")
+    """How often labels change over the borders between tiers, beside the same lines in the maps of one tier."""
+    print(
+        "\n| heavy tiles | route | edges | change at tier borders | of one tier's | worst line inside | of one tier's |"
+    )
+    print("|---|---|---|---|---|---|---|")
+    assert maps.plan.doubt is not None, "it scored its tiles"
+    deep_px = maps.plan.doubt.fade_px
     for share in RUN_SHARES:
         for name in ("uncertainty", "chance"):
-            heavy = chosen(maps, orders(maps)[name], share)
-            tier_HW = maps.tiers(heavy)
-            mixed, bulk, heavy_rate = (
-                _rate(labels, tier_HW, maps) for labels in (maps.put_together(heavy), maps.bulk_HW, maps.heavy_HW)
-            )
-            ratio = mixed / ((bulk + heavy_rate) / 2)
-            print(f"| {share:.0%} | {name} | {mixed:.4f} | {bulk:.4f} | {heavy_rate:.4f} | {ratio:.2f} |")
-
-
-def _rate(labels_HW: NDArray[Any], tier_HW: NDArray[np.bool_], maps: Maps) -> float:
-    """Changes over pairs, where a core border lies between the tiers."""
-    num, changes, pairs = len(maps.plan.class_ids), 0, 0
-    for labels, tiers in ((labels_HW, tier_HW), (labels_HW.T, tier_HW.T)):
-        lines = np.arange(maps.grid.cell_px, labels.shape[0], maps.grid.cell_px)
-        above, below = labels[lines - 1], labels[lines]
-        counted = (tiers[lines - 1] != tiers[lines]) & (above < num) & (below < num)
-        changes += int(((above != below) & counted).sum())
-        pairs += int(counted.sum())
-    return changes / max(1, pairs)
+            tier_HW = maps.tiers(chosen(maps, orders(maps)[name], share))
+            alone = [change_rates(maps, labels_HW, tier_HW, deep_px) for labels_HW in (maps.bulk_HW, maps.heavy_HW)]
+            for edges, labels_HW in (("hard", maps.heavy_HW), (f"{deep_px} px", maps.faded_HW)):
+                rates = change_rates(maps, np.where(tier_HW, labels_HW, maps.bulk_HW), tier_HW, deep_px)
+                ratios = rates / (sum(alone) / 2)
+                worst = 1 + int(ratios[1:].argmax()) if deep_px else 0
+                print(
+                    f"| {share:.0%} | {name} | {edges} | {rates[0]:.4f} | {ratios[0]:.2f} "
+                    f"| {rates[worst]:.4f} | {ratios[worst]:.2f} |"
+                )
 
 
 def check_runs(maps: Maps, folder: Path) -> None:
@@ -215,9 +140,9 @@ def check_runs(maps: Maps, folder: Path) -> None:
     scene = next(iter(maps.plan.scenes))
     for share in RUN_SHARES:
         output = folder / f"uncertain{share:g}" / scene
-        made = class_index(_read(output / "labels.tif"), maps.plan.class_ids, maps.plan.nodata)
-        tiers_HW = _read(output / "tier.tif")
-        expected = np.where(tiers_HW == 2, maps.heavy_HW, maps.bulk_HW)
+        made = class_index(read(output / "labels.tif"), maps.plan.class_ids, maps.plan.nodata)
+        tiers_HW = read(output / "tier.tif")
+        expected = np.where(tiers_HW == HEAVY_BY_UNCERTAINTY, maps.faded_HW, maps.bulk_HW)
         if not np.array_equal(made, expected):
             raise SystemExit(f"{output}: not what the tiles of both tiers put together give")
     print("\nthe runs at these shares are put together as computed here, byte for byte")
@@ -262,6 +187,10 @@ def main() -> None:
     parser.add_argument("--bulk", default="zoo:synthetic-bulk")
     parser.add_argument("--heavy", default="zoo:synthetic-heavy")
     parser.add_argument("--accept", nargs="*", default=[], help="as in a recipe")
+    parser.add_argument("--core", type=int, default=512, help="pixels a side of a tile's core")
+    parser.add_argument("--statistic", default="mean", help="these three as in a recipe's `uncertain`")
+    parser.add_argument("--sure", type=float, default=0.5)
+    parser.add_argument("--fade", type=int, default=16)
     parser.add_argument("--folder", type=Path, help="where scene and outputs go, and stay")
     parser.add_argument("--plot", type=Path, help="an SVG of the curves")
     args = parser.parse_args()
@@ -275,19 +204,21 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
         scene, labels = str(folder / "input" / "scene.tif"), str(folder / "input" / "labels.tif")
         if not Path(scene).exists():
             write_scene(folder / "input", size_px=args.size, seed=args.seed)
-    common = {"scenes": [scene], "tiling": {"core": 512, "chunk": 2048}, "accept": args.accept}
+    tiling = {"core": args.core, "chunk": args.core * (2048 // args.core)}
+    common = {"scenes": [scene], "tiling": tiling, "accept": args.accept}
+    doubt = {"statistic": args.statistic, "sure": args.sure, "fade": args.fade}
     both = {"models": {"bulk": args.bulk, "heavy": args.heavy}}
-    never = {"route": {"priority": [{"uncertain": {"above": 1.0}}]}}
+    never = {"route": {"priority": [{"uncertain": doubt | {"above": 1.0}}]}}
     metrics = {}
     bulk, metrics["bulk"] = run(folder, "bulk", **common, **both, **never)
     heavy, metrics["heavy"] = run(folder, "heavy", **common, models={"heavy": args.heavy})
     for share in RUN_SHARES:
-        route = {"route": {"priority": ["uncertain"]}, "budget": {"heavy_share": share}}
+        route = {"route": {"priority": [{"uncertain": doubt}]}, "budget": {"heavy_share": share}}
         _, metrics[f"uncertain{share:g}"] = run(folder, f"uncertain{share:g}", **common, **both, **route)
     maps = maps_of(bulk, heavy, labels)
     found = curves(maps)
     print(f"{scene}: {maps.truth_HW.size / 1e6:.1f} Mpx, {(maps.scores != NO_SCORE).sum()} valid tiles")
-    show_curves(found)
+    show_curves(maps, found)
     show_thresholds(maps)
     show_costs(metrics)
     show_seams(maps)

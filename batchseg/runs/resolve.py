@@ -117,6 +117,7 @@ def _doubt(recipe: Recipe) -> Doubt | None:
         statistic=uncertain.statistic,
         sure_code=math.ceil(uncertain.sure * CERTAIN),
         threshold=NEVER if unknown else math.ceil(above * SCORE_TOP),
+        fade_px=uncertain.fade,
     )
 
 

@@ -1,0 +1,123 @@
+"""The maps of both models over one scene, and any map that a route could make of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from batchseg.engine.fade import bulk_stays
+from batchseg.engine.route import NO_SCORE
+from batchseg.ledger.ledger import Ledger
+from batchseg.runs.accuracy import class_index, iou_of
+from batchseg.runs.planfile import PlanFile, read_plan
+from batchseg.store import LocalStore
+from tiling.grid import Grid, tiles_of
+from tiling.span import Window
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Both tiers over the same tiles, in the order of the lattice."""
+
+    plan: PlanFile
+    grid: Grid
+    bulk_HW: NDArray[Any]
+    heavy_HW: NDArray[Any]
+    faded_HW: NDArray[Any]
+    """The heavy model's labels as they are in the tiles that uncertainty sends to it."""
+    truth_HW: NDArray[Any]
+    scores: NDArray[np.int64]
+    """Of each tile; NO_SCORE where there is nothing to label."""
+
+    @cached_property
+    def confusion(self) -> dict[str, NDArray[np.int64]]:
+        """Of each tile, by map."""
+        maps = {"bulk": self.bulk_HW, "heavy": self.heavy_HW, "faded": self.faded_HW}
+        return {
+            name: np.stack([self._confusion(labels_HW, *at) for at in self.grid]) for name, labels_HW in maps.items()
+        }
+
+    def _confusion(self, labels_HW: NDArray[Any], row: int, col: int) -> NDArray[np.int64]:
+        num, at = len(self.plan.class_ids), slices(self.grid.window(row, col))
+        both = (self.truth_HW[at] < num) & (labels_HW[at] < num)
+        pairs = self.truth_HW[at][both].astype(np.int64) * num + labels_HW[at][both]
+        return np.bincount(pairs, minlength=num * num).reshape(num, num)
+
+    def miou(self, heavy: NDArray[np.bool_], name: str = "faded") -> float:
+        total = np.where(heavy[:, None, None], self.confusion[name], self.confusion["bulk"]).sum(0)
+        known = [iou for iou in iou_of(total) if iou is not None]
+        return sum(known) / len(known)
+
+    def tiers(self, heavy: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        rows, cols = self.grid.shape
+        wide = heavy.reshape(rows, cols).repeat(self.grid.cell_px, 0).repeat(self.grid.cell_px, 1)
+        return wide[: self.truth_HW.shape[0], : self.truth_HW.shape[1]]
+
+
+def slices(window: Window) -> tuple[slice, slice]:
+    return slice(window.rows.start, window.rows.stop), slice(window.cols.start, window.cols.stop)
+
+
+def maps_of(bulk: Path, heavy: Path, labels: str) -> Maps:
+    """Of the outputs of two runs, one model each; the bulk one has scored its tiles."""
+    store = LocalStore(bulk)
+    plan = read_plan(store)
+    ((scene, known),) = plan.scenes.items()
+    grid = Grid((known.georef.height_px, known.georef.width_px), plan.core_px)
+    scores = np.full(grid.shape, NO_SCORE, np.int64)
+    for record in Ledger(store).records():
+        for tile, score in zip(tiles_of(grid, plan.window(record.key)), record.measured.tile_scores, strict=True):
+            scores[tile.row, tile.col] = score
+    bulk_HW, heavy_HW, truth_HW = (
+        class_index(read(path), plan.class_ids, plan.nodata)
+        for path in (bulk / scene / "labels.tif", heavy / scene / "labels.tif", labels)
+    )
+    assert plan.doubt is not None, "it scored its tiles"
+    faded_HW = heavy_HW.copy()
+    codes = [read(output / scene / "confidence.tif") for output in (bulk, heavy)]
+    for row, col in grid:
+        owned = grid.window(row, col)
+        at = slices(owned)
+        stays_HW = bulk_stays(
+            codes[0][at], codes[1][at], owned=owned, scene_shape_px=grid.shape_px, fade_px=plan.doubt.fade_px
+        )
+        np.copyto(faded_HW[at], bulk_HW[at], where=stays_HW)
+    return Maps(
+        plan=plan,
+        grid=grid,
+        bulk_HW=bulk_HW,
+        heavy_HW=heavy_HW,
+        faded_HW=faded_HW,
+        truth_HW=truth_HW,
+        scores=scores.ravel(),
+    )
+
+
+def read(path: Path | str) -> NDArray[Any]:
+    with rasterio.open(path) as file:
+        band_HW: NDArray[Any] = file.read(1)
+    return band_HW
+
+
+def change_rates(maps: Maps, labels_HW: NDArray[Any], tier_HW: NDArray[np.bool_], deep_px: int) -> NDArray[np.float64]:
+    """Share of pairs that differ: over the borders between tiers, and over each line further into heavy tiles."""
+    num, cell_px = len(maps.plan.class_ids), maps.grid.cell_px
+    changes, pairs = np.zeros(deep_px + 1, np.int64), np.zeros(deep_px + 1, np.int64)
+    for labels, tiers in ((labels_HW, tier_HW), (labels_HW.T, tier_HW.T)):
+        lines = np.arange(cell_px, labels.shape[0], cell_px)
+        for inside, outside, step in ((lines, lines - 1, 1), (lines - 1, lines, -1)):
+            border = tiers[inside] & ~tiers[outside]
+            for deep in range(deep_px + 1):
+                here = inside + step * deep
+                kept = (here >= 0) & (here < labels.shape[0])
+                a, b = labels[here[kept]], labels[here[kept] - step]
+                counted = border[kept] & (a < num) & (b < num)
+                changes[deep] += int(((a != b) & counted).sum())
+                pairs[deep] += int(counted.sum())
+    return changes / np.maximum(1, pairs)
