@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -38,6 +38,8 @@ class Crops:
     """A teacher's logits of each window; empty without a teacher."""
     light: float = 1.0
     zoom: tuple[float, float] = (1.0, 1.0)
+    mix: float = 0.0
+    """Share of crops of which a part, a quarter to three, is the crop drawn after it."""
     shift_px: int = 0
     """Above 0, crops come in pairs: the second shows the same ground in the same light, so many columns further on."""
 
@@ -46,7 +48,20 @@ class Crops:
             crops = [crop for _ in range(self.batch // 2) for crop in self._pair()]
         else:
             crops = [self._one(self.crop_px) for _ in range(self.batch)]
+        if self.mix:
+            following = (*crops[1:], crops[0])
+            crops = [self._mixed(*both) for both in zip(crops, following, strict=True)]
         return Batch(*map(np.stack, zip(*crops, strict=True)))
+
+    def _mixed(self, crop: Batch, other: Batch) -> Batch:
+        """Two places side by side or one above the other: what surrounds a pixel no longer tells of its scene."""
+        if self.random.random() >= self.mix:
+            return crop
+        side = self.crop_px // SOFT_PX
+        cut = int(self.random.integers(side // 4, side - side // 4 + 1))
+        axis = int(self.random.choice((-1, -2)))
+        arrays: Iterable[tuple[NDArray[Any], NDArray[Any]]] = zip(crop, other, strict=True)
+        return Batch(*(_joined(*both, cut / side, axis) for both in arrays))
 
     def _pair(self) -> tuple[Batch, Batch]:
         both = self._one(self.crop_px + self.shift_px)
@@ -124,6 +139,12 @@ class Crops:
         side = (rows - middle) * np.sin(angle) + (cols - middle) * np.cos(angle) > self.random.uniform(0.0, middle)
         hidden[side] = True
         x[:, side] = np.rint(self.ground.mean)[:, None]
+
+
+def _joined(first: NDArray[Any], second: NDArray[Any], share: float, axis: int) -> NDArray[Any]:
+    """The first up to a share of its length, then the second."""
+    at = round(first.shape[axis] * share)
+    return np.concatenate([np.split(first, [at], axis)[0], np.split(second, [at], axis)[1]], axis)
 
 
 def _part(array: NDArray[Any], whole: Batch, side: int, left: int) -> NDArray[Any]:

@@ -56,6 +56,7 @@ def train(recipe: TrainRecipe, folder: Path, *, made: str, commit: str | None = 
         recipe.range,
         light=recipe.light,
         zoom=recipe.zoom,
+        mix=recipe.mix,
         shift_px=recipe.shift_px,
     )
     if teacher is not None:

@@ -86,6 +86,11 @@ class TrainRecipe:
         1.0, doc="how much crops are relit; 1: seasons of one place, 3: other places and cameras, 0: not at all"
     )
     zoom: tuple[float, float] = setting((1.0, 1.0), doc="crops are shown so many times smaller to larger, drawn evenly")
+    mix: float = setting(
+        0.0,
+        doc="share of crops that are put together of two places, which keeps a model with a wide reach from learning "
+        "scenes by heart; without `agree`",
+    )
     agree: float = setting(
         0.0,
         doc="weight of how much two crops differ where a run could cut between them; keeps a model whose reach is "
@@ -105,8 +110,7 @@ class TrainRecipe:
         for name in ("steps", "batch", "watch_every", "patience", "threads", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise RecipeError("at least 1", where=name, got=str(getattr(self, name)))
-        if not 0 <= self.soft_share <= 1 or not 0 <= self.balanced_share <= 1 or self.temperature <= 0:
-            raise RecipeError("shares are 0 to 1, a temperature is above 0", where="soft_share, balanced_share")
+        self._check_shares()
         if self.crop_px % 4 or self.crop_px + self.shift_px > self.train.window_px:
             raise RecipeError(
                 f"a {'pair of crops' if self.agree else 'crop'} fits a window, and a crop's side is a multiple of 4",
@@ -140,6 +144,13 @@ class TrainRecipe:
         if self.light < 0:
             raise RecipeError("the light's change is 0 or more", where="light", got=str(self.light))
         self._check_split()
+
+    def _check_shares(self) -> None:
+        shares = (self.soft_share, self.balanced_share, self.mix)
+        if not all(0 <= share <= 1 for share in shares) or self.temperature <= 0:
+            raise RecipeError("shares are 0 to 1, a temperature is above 0", where="soft_share, balanced_share, mix")
+        if self.mix and self.agree:
+            raise RecipeError("crops of two places cannot be asked to agree", where="mix", todo="drop `mix` or `agree`")
 
     def _check_split(self) -> None:
         learnt = {raster.image for raster in self.train.rasters}

@@ -92,6 +92,8 @@ def test_a_recipe_that_cannot_be_meant(text: str, said: str, tmp_path: Path) -> 
     ("change", "said"),
     [
         ({"zoom": (0.3, 1.0)}, "a zoom is"),
+        ({"mix": 1.5}, "shares are 0 to 1"),
+        ({"mix": 0.5, "agree": 1.0}, "crops of two places"),
         ({"light": -1.0}, "0 or more"),
         ({"agree": 1.0, "batch": 3}, "an even `batch`"),
         ({"agree": 1.0, "crop_px": 128}, "a pair of crops fits a window"),
@@ -157,6 +159,29 @@ def test_a_zoom_shows_more_or_less_of_the_ground() -> None:
         return int(((labels[:, 1:] != labels[:, :-1]) & known).sum())
 
     assert changes(0.5) > 1.6 * changes(1.0) > 1.6**2 * changes(2.0)
+
+
+def test_a_mixed_crop_is_two_places_side_by_side() -> None:
+    ground = square_ground()
+    soft = ground.pixels_WBHW[0, :1].reshape(1, 24, 4, 24, 4).mean((2, 4)).astype(np.float16)
+    alone, mixed = (
+        Crops(ground, 48, 8, 0.5, np.random.default_rng(3), soft=[soft], mix=mix).draw() for mix in (0.0, 1.0)
+    )
+    for i in range(8):
+        parts = [
+            (axis, at)
+            for axis in (0, 1)
+            for at in range(12, 37, 4)
+            if all(
+                np.array_equal(array[i], joined(one[i], one[(i + 1) % 8], axis, at * array.shape[-1] // 48))
+                for array, one in zip(mixed, alone, strict=True)
+            )
+        ]
+        assert len(parts) == 1
+
+
+def joined(first: NDArray[Any], second: NDArray[Any], axis: int, at: int) -> NDArray[Any]:
+    return np.concatenate([np.split(first, [at], axis - 2)[0], np.split(second, [at], axis - 2)[1]], axis - 2)
 
 
 def test_light_changes_as_much_as_is_asked() -> None:
