@@ -47,7 +47,7 @@ def _inner_edges(span: Span, scene_px: int) -> tuple[bool, bool]:
     return span.start > 0, span.stop < scene_px
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)  # of large tiles these are many megabytes; most tiles have neighbours all around
 def _margins(shape_px: tuple[int, int], edges: tuple[bool, bool, bool, bool], fade_px: int) -> NDArray[np.int16]:
     """By how much the heavy model has to be surer, times 2 x `fade_px`."""
     top, bottom, left, right = edges
