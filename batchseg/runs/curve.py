@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from batchseg.engine.tiers import Tier
 from batchseg.runs.accuracy import iou_of
 from batchseg.runs.pilot import PilotTile, is_heavy, share_at, threshold_for
 from batchseg.runs.price import Forecast
@@ -18,7 +19,7 @@ def curve(tiles: Sequence[PilotTile], forecast: Forecast, *, more: Sequence[int]
     """A point for each share that the sample can show, and for each threshold of `more`, in the order of shares.
 
     A point has the mIoU of the sample's labels if it has a reference, and always their agreement with those of the
-    heavy model alone, which is 1 at a share of 1 and says nothing of which tier is right.
+    heavy model alone, which is 1 at a share of 1 but for edges that fade, and says nothing of which tier is right.
     """
     thresholds = {threshold_for(share, tiles) for share in SHARES} | set(more)
     points = [_point(threshold, tiles, forecast) for threshold in sorted(thresholds, reverse=True)]
@@ -44,7 +45,7 @@ def _pilot_per_km2(forecast: Forecast) -> float:
 
 
 def _miou(threshold: int, tiles: Sequence[PilotTile]) -> float | None:
-    found = [tile.confusion["heavy" if is_heavy(tile, threshold) else "bulk"] for tile in tiles if tile.confusion]
+    found = [tile.confusion[_tier(tile, threshold)] for tile in tiles if tile.confusion]
     if not found:
         return None
     known = [iou for iou in iou_of(np.sum(found, axis=0)) if iou is not None]
@@ -53,5 +54,9 @@ def _miou(threshold: int, tiles: Sequence[PilotTile]) -> float | None:
 
 def _agreement(threshold: int, tiles: Sequence[PilotTile]) -> float:
     """With the heavy model alone."""
-    agreeing = sum(tile.num_px if is_heavy(tile, threshold) else tile.agreeing_px or 0 for tile in tiles)
+    agreeing = sum(tile.agreeing_px.get(_tier(tile, threshold), 0) for tile in tiles)
     return round(agreeing / sum(tile.num_px for tile in tiles), 5)
+
+
+def _tier(tile: PilotTile, threshold: int) -> Tier:
+    return "heavy" if is_heavy(tile, threshold) else "bulk"

@@ -16,10 +16,12 @@ import heapq
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.engine.fade import bulk_stays
 from batchseg.engine.route import NEVER, NO_SCORE, tile_hash
 from batchseg.engine.segment import ChunkWork, Model, Prediction, segment_chunk
 from batchseg.engine.tiers import BULK, HEAVY_BY_UNCERTAINTY, Tier
@@ -48,10 +50,10 @@ class PilotTile:
     num_px: int
     score: int
     """The bulk model's doubt; NO_SCORE where it was not run."""
-    agreeing_px: int | None = None
-    """Pixels on which both tiers agree, where both were run."""
+    agreeing_px: dict[Tier, int] = field(default_factory=dict)
+    """Pixels with the heavy model's label, by the tier that the tile is sent to, where both were run."""
     confusion: dict[Tier, NDArray[np.int64]] = field(default_factory=dict)
-    """Of each tier's labels, where both were run and there is a reference."""
+    """The same way, where there is a reference too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,13 +150,30 @@ def _look(job: Job, name: str, tile: Tile, models: dict[Tier, Model], *, both: b
 
 
 def _compared(job: Job, seen: PilotTile, made: dict[Tier, Prediction], wanted_HW: NDArray[np.bool_]) -> PilotTile:
-    agree_HW = made["bulk"].labels_HW == made["heavy"].labels_HW
-    scene, confusion = job.scenes[seen.scene], {}
-    for tier, one in made.items():
-        agreement = score(job, scene, one.window, one.labels_HW, one.tier_HW)
+    heavy, scene = made["heavy"], job.scenes[seen.scene]
+    agreeing_px: dict[Tier, int] = {}
+    confusion: dict[Tier, NDArray[np.int64]] = {}
+    for tier, labels_HW in zip(TIERS, (made["bulk"].labels_HW, _routed(job, seen, made)), strict=True):
+        agreeing_px[tier] = int(((labels_HW == heavy.labels_HW) & wanted_HW).sum())
+        agreement = score(job, scene, heavy.window, labels_HW, heavy.tier_HW)
         if agreement is not None:
             confusion[tier] = np.array(agreement.confusion, np.int64)
-    return replace(seen, agreeing_px=int((agree_HW & wanted_HW).sum()), confusion=confusion)
+    return replace(seen, agreeing_px=agreeing_px, confusion=confusion)
+
+
+def _routed(job: Job, seen: PilotTile, made: dict[Tier, Prediction]) -> NDArray[Any]:
+    """The labels that a run gives to a tile of the heavy model: at its edges, where they fade, some of the bulk's."""
+    bulk, heavy = made["bulk"], made["heavy"]
+    if seen.is_priority or job.doubt is None or not job.doubt.fade_px:
+        return heavy.labels_HW
+    stays_HW = bulk_stays(
+        bulk.confidence_HW,
+        heavy.confidence_HW,
+        owned=heavy.window,
+        scene_shape_px=job.scenes[seen.scene].shape_px,
+        fade_px=job.doubt.fade_px,
+    )
+    return np.where(stays_HW, bulk.labels_HW, heavy.labels_HW)
 
 
 def read_wanted(job: Job, name: str, window: Window) -> tuple[Pixels, NDArray[np.bool_]] | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -225,7 +226,7 @@ def test_the_curve_goes_from_the_bulk_model_to_the_heavy_one() -> None:
             is_priority=i == 0,
             num_px=10,
             score=i,
-            agreeing_px=10 - i,
+            agreeing_px={"bulk": 10 - i, "heavy": 10},
             confusion={"bulk": np.array([[10 - i, i], [0, 0]]), "heavy": np.array([[10, 0], [0, 0]])},
         )
         for i in range(10)
@@ -259,6 +260,15 @@ def test_a_preview_shows_what_a_run_then_gives(place: Workplace) -> None:
     (point,) = [point for point in found["curve"] if point["threshold"] == found["threshold"]]
     assert point["miou"] == outcome.metrics["miou"]
     assert point["heavy_share"] == outcome.metrics["heavy_share"]
+    place.run(models=Models(heavy=place.changes["models"].heavy), output=str(place.folder / "alone"))
+    same = []
+    for scene in ("scene0", "scene1"):
+        maps = []
+        for output in (place.output, place.folder / "alone"):
+            with rasterio.open(output / scene / "labels.tif") as file:
+                maps.append(file.read(1))
+        same.append((maps[0] == maps[1])[maps[1] != 255])
+    assert point["agreement"] == pytest.approx(np.concatenate(same).mean(), abs=1e-5)
     again = preview(resolve(recipe), Fleet(), store, Where(), models=partial(fake_models))
     assert again["threshold"] == found["threshold"]
 
