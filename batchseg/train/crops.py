@@ -39,7 +39,7 @@ class Crops:
     light: float = 1.0
     zoom: tuple[float, float] = (1.0, 1.0)
     mix: float = 0.0
-    """Share of crops of which a part, a quarter to three, is the crop drawn after it."""
+    """Share of crops of which a quarter to three quarters is the crop drawn after them."""
     shift_px: int = 0
     """Above 0, crops come in pairs: the second shows the same ground in the same light, so many columns further on."""
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from batchseg.engine.fade import bulk_stays
 from batchseg.engine.tiers import BULK, HEAVY_BY_POLYGONS, HEAVY_BY_UNCERTAINTY
 from batchseg.errors import RecipeError
-from batchseg.recipe import Route, Uncertain
+from batchseg.recipe import Models, Route, Uncertain
 from batchseg.recipe.recipe import MAX_FADE_PX
 from tests.batchseg.test_route import CORE_PX, layer, place, polygons, uncertain
 from tests.runs import Workplace
@@ -63,7 +63,7 @@ def test_codes_of_two_bytes_hold_the_widest_fade() -> None:
 def test_only_edges_of_uncertain_tiles_fade(place: Workplace) -> None:
     maps = {}
     for tier in ("bulk", "heavy"):
-        one = type(place.changes["models"])(**{tier: getattr(place.changes["models"], tier)})
+        one = Models(**{tier: getattr(place.changes["models"], tier)})
         place.run(models=one, output=str(place.folder / tier))
         maps[tier] = {name: layer(place.folder / tier, name) for name in ("labels", "confidence")}
     route = Route(priority=(uncertain(0.5, fade=FADE_PX), polygons(place.folder)))
@@ -95,7 +95,7 @@ def test_a_width_that_cannot_be_meant_is_refused(width: int) -> None:
 
 
 def test_a_fade_of_nothing_leaves_hard_edges(place: Workplace, tmp_path: Path) -> None:
-    heavy = type(place.changes["models"])(heavy=place.changes["models"].heavy)
+    heavy = Models(heavy=place.changes["models"].heavy)
     place.run(models=heavy, output=str(tmp_path / "alone"))
     place.run(route=Route(priority=(uncertain(0.0, fade=0),)))
     assert (layer(place.output, "labels") == layer(tmp_path / "alone", "labels")).all()
