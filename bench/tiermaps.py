@@ -11,7 +11,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from batchseg.engine.fade import bulk_stays
+from batchseg.engine.fade import bulk_stays, fading_edges
 from batchseg.engine.route import NO_SCORE
 from batchseg.ledger.ledger import Ledger
 from batchseg.runs.accuracy import class_index, iou_of
@@ -27,6 +27,7 @@ class Maps:
 
     plan: PlanFile
     grid: Grid
+    fade_px: int
     bulk_HW: NDArray[Any]
     heavy_HW: NDArray[Any]
     faded_HW: NDArray[Any]
@@ -64,7 +65,7 @@ def slices(window: Window) -> tuple[slice, slice]:
     return slice(window.rows.start, window.rows.stop), slice(window.cols.start, window.cols.stop)
 
 
-def maps_of(bulk: Path, heavy: Path, labels: str) -> Maps:
+def maps_of(bulk: Path, heavy: Path, labels: str, *, fade_px: int) -> Maps:
     """Of the outputs of two runs, one model each; the bulk one has scored its tiles."""
     store = LocalStore(bulk)
     plan = read_plan(store)
@@ -78,19 +79,16 @@ def maps_of(bulk: Path, heavy: Path, labels: str) -> Maps:
         class_index(read(path), plan.class_ids, plan.nodata)
         for path in (bulk / scene / "labels.tif", heavy / scene / "labels.tif", labels)
     )
-    assert plan.doubt is not None, "it scored its tiles"
     faded_HW = heavy_HW.copy()
     codes = [read(output / scene / "confidence.tif") for output in (bulk, heavy)]
     for row, col in grid:
-        owned = grid.window(row, col)
-        at = slices(owned)
-        stays_HW = bulk_stays(
-            codes[0][at], codes[1][at], owned=owned, scene_shape_px=grid.shape_px, fade_px=plan.doubt.fade_px
-        )
+        at, edges = slices(grid.window(row, col)), fading_edges(row, col, lattice=grid.shape, firm=())
+        stays_HW = bulk_stays(codes[0][at], codes[1][at], edges=edges, fade_px=fade_px)
         np.copyto(faded_HW[at], bulk_HW[at], where=stays_HW)
     return Maps(
         plan=plan,
         grid=grid,
+        fade_px=fade_px,
         bulk_HW=bulk_HW,
         heavy_HW=heavy_HW,
         faded_HW=faded_HW,

@@ -119,8 +119,7 @@ def show_seams(maps: Maps) -> None:
         "\n| heavy tiles | route | edges | change at tier borders | of one tier's | worst line inside | of one tier's |"
     )
     print("|---|---|---|---|---|---|---|")
-    assert maps.plan.doubt is not None, "it scored its tiles"
-    deep_px = maps.plan.doubt.fade_px
+    deep_px = maps.fade_px
     for share in RUN_SHARES:
         for name in ("uncertainty", "chance"):
             tier_HW = maps.tiers(chosen(maps, orders(maps)[name], share))
@@ -206,16 +205,16 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
             write_scene(folder / "input", size_px=args.size, seed=args.seed)
     tiling = {"core": args.core, "chunk": args.core * (2048 // args.core)}
     common = {"scenes": [scene], "tiling": tiling, "accept": args.accept}
-    doubt = {"statistic": args.statistic, "sure": args.sure, "fade": args.fade}
+    doubt = {"statistic": args.statistic, "sure": args.sure}
     both = {"models": {"bulk": args.bulk, "heavy": args.heavy}}
-    never = {"route": {"priority": [{"uncertain": doubt | {"above": 1.0}}]}}
+    never = {"route": {"priority": [{"uncertain": doubt | {"above": 1.0}}], "fade": args.fade}}
     metrics = {}
     bulk, metrics["bulk"] = run(folder, "bulk", **common, **both, **never)
     heavy, metrics["heavy"] = run(folder, "heavy", **common, models={"heavy": args.heavy})
     for share in RUN_SHARES:
-        route = {"route": {"priority": [{"uncertain": doubt}]}, "budget": {"heavy_share": share}}
+        route = {"route": {"priority": [{"uncertain": doubt}], "fade": args.fade}, "budget": {"heavy_share": share}}
         _, metrics[f"uncertain{share:g}"] = run(folder, f"uncertain{share:g}", **common, **both, **route)
-    maps = maps_of(bulk, heavy, labels)
+    maps = maps_of(bulk, heavy, labels, fade_px=args.fade)
     found = curves(maps)
     print(f"{scene}: {maps.truth_HW.size / 1e6:.1f} Mpx, {(maps.scores != NO_SCORE).sum()} valid tiles")
     show_curves(maps, found)

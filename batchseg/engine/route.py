@@ -46,8 +46,6 @@ class Doubt:
     sure_code: int
     threshold: int
     """Tiles that score this or more go to the heavy model."""
-    fade_px: int = 0
-    """How wide the edge is over which their labels become the heavy model's."""
 
     def score(self, confidence: NDArray[np.uint8]) -> int:
         """Of the confidence codes of a tile's own valid pixels, in ten-thousandths."""

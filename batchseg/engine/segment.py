@@ -4,11 +4,12 @@ Theory of operation
 -------------------
 A chunk is read once, with the widest halo around it. Each of its tiles has a code by its place; the bulk model runs
 first, and a tile whose outcome is too uncertain is given to the heavy model after all (engine/route.py), whose labels
-take the place of the bulk's, gradually at the tile's edges (engine/fade.py). Tiles of one tier are gathered into
-batches of the fixed shape that the bundle's numerics name; the last batch is padded with zeros, because a model may
-round differently at another batch size, and what a tile gives must not depend on its neighbours (invariant I2); models
-that compute tile by tile need no padding. Of each tile's result only the core is kept. Every pixel of the chunk is
-owned by exactly one core, so cores are copied side by side and nothing is averaged.
+take the place of the bulk's, gradually at the tile's edges (engine/fade.py); tiles that are heavy by their place run
+the bulk model too where such an edge is theirs. Tiles of one tier are gathered into batches of the fixed shape that
+the bundle's numerics name; the last batch is padded with zeros, because a model may round differently at another batch
+size, and what a tile gives must not depend on its neighbours (invariant I2); models that compute tile by tile need no
+padding. Of each tile's result only the core is kept. Every pixel of the chunk is owned by exactly one core, so cores
+are copied side by side and nothing is averaged.
 
 Invalid pixels get the nodata code in every layer, whatever a model said (invariant I8).
 """
@@ -24,7 +25,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engine.fade import bulk_stays
+from batchseg.engine.fade import Fade
 from batchseg.engine.inputs import InputRule, tile_input
 from batchseg.engine.route import NO_SCORE, Doubt, TileAudit, compared
 from batchseg.engine.tiers import BULK, NODATA_CODE, Tier, tier_of
@@ -78,6 +79,8 @@ class ChunkWork:
     """When a bulk tile goes to the heavy model after all."""
     audited: tuple[bool, ...] = ()
     """Tiles that both tiers run on, if any."""
+    fade: Fade | None = None
+    """How heavy tiles end where bulk ones begin; None: in a hard edge."""
 
     def wanted(self, tile: Tile) -> NDArray[np.bool_]:
         """Of the pixels that a tile owns, those to label."""
@@ -127,8 +130,9 @@ def segment_chunk(work: ChunkWork, models: dict[Tier, Model], *, nodata: int, ti
     for index in live:
         result.codes[index] = work.codes[index]
     audited = {index for index in live if work.audited and work.audited[index]}
-    chunk.run("bulk", [index for index in live if tier_of(result.codes[index]) == "bulk"])
-    chunk.run("bulk", sorted(index for index in audited if tier_of(result.codes[index]) == "heavy"), is_audit=True)
+    by_bulk = [index for index in live if tier_of(result.codes[index]) == "bulk" or chunk.fades(index)]
+    chunk.run("bulk", by_bulk)
+    chunk.run("bulk", sorted(audited.difference(by_bulk)), is_audit=True)
     if work.doubt is not None:
         chunk.judge([index for index in live if result.codes[index] == BULK], work.doubt)
     chunk.run("heavy", [index for index in live if tier_of(result.codes[index]) == "heavy"])
@@ -213,23 +217,15 @@ class _Chunk:
             audit = compared(tile.row, tile.col, code, result.labels_HW[to][wanted_HW], labels_HW[wanted_HW])
             result.audits.append(audit)
         if tier == "bulk" or tier_of(code) == "heavy":
-            takes_HW = self._takes(tier, index, confidence_HW)
+            takes_HW: NDArray[np.bool_] | bool = True
+            if tier == "heavy" and self.work.fade is not None and self.fades(index):
+                takes_HW = ~self.work.fade.bulk_stays(index, to, result.confidence_HW[to], confidence_HW)
             np.copyto(result.labels_HW[to], labels_HW, where=takes_HW)
             np.copyto(result.confidence_HW[to], confidence_HW, where=takes_HW)
 
-    def _takes(self, tier: Tier, index: int, confidence_HW: NDArray[np.uint8]) -> NDArray[np.bool_] | bool:
-        """Where a model's labels become the result's: everywhere, but for the edges of tiles that were judged."""
-        doubt, result = self.work.doubt, self.result
-        if tier == "bulk" or doubt is None or not doubt.fade_px or result.scores[index] == NO_SCORE:
-            return True
-        owned = self.work.tiles[index].owned
-        return ~bulk_stays(
-            result.confidence_HW[owned.within(result.window)],
-            confidence_HW,
-            owned=owned,
-            scene_shape_px=self.work.scene_shape_px,
-            fade_px=doubt.fade_px,
-        )
+    def fades(self, index: int) -> bool:
+        """Whether the labels of both models make a tile, if it is heavy."""
+        return self.work.fade is not None and self.work.fade.touches(index)
 
     def judge(self, indexes: list[int], doubt: Doubt) -> None:
         for index in indexes:

@@ -74,10 +74,6 @@ class Priority:
     where: str | None = setting(None, doc="attribute filter on the polygons, as in SQL: \"kind = 'town'\"")
 
 
-MAX_FADE_PX = 64
-"""Up to which the engine's margins are integers of two bytes."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uncertain:
     """Tiles that the bulk model is not sure of."""
@@ -89,15 +85,8 @@ class Uncertain:
     above: float | None = setting(
         None, doc="tiles with a statistic of this or more go to the heavy model; default: 0.12, or what a budget allows"
     )
-    fade: int = setting(
-        16, doc="pixels from such a tile's edges over which the bulk model's labels give way; 0: a hard border"
-    )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.fade <= MAX_FADE_PX:
-            raise RecipeError(
-                "this is no width", where="uncertain: fade", expected=f"0 to {MAX_FADE_PX} pixels", got=str(self.fade)
-            )
         for key, value in (("sure", self.sure), ("above", self.above)):
             if value is not None and not 0 <= value <= 1:
                 raise RecipeError("this is no share", where=f"uncertain: {key}", expected="0 to 1", got=str(value))
@@ -114,6 +103,10 @@ class ByUncertainty:
     )
 
 
+MAX_FADE_PX = 64
+"""Up to which the engine's margins are integers of two bytes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     priority: tuple[Priority | ByUncertainty | Literal["uncertain"], ...] = setting(
@@ -123,10 +116,19 @@ class Route:
         0.0,
         doc="share of tiles, chosen by hash, that both models label so that they can be compared; changes no output",
     )
+    fade: int = setting(
+        16,
+        doc="pixels from a heavy tile's edges over which the bulk model's labels give way, outside of polygons; "
+        "0: a hard border",
+    )
 
     def __post_init__(self) -> None:
         if not 0 <= self.audit <= 1:
             raise RecipeError("this is no share", where="route: audit", expected="0 to 1", got=str(self.audit))
+        if not 0 <= self.fade <= MAX_FADE_PX:
+            raise RecipeError(
+                "this is no width", where="route: fade", expected=f"0 to {MAX_FADE_PX} pixels", got=str(self.fade)
+            )
         if len([reason for reason in self.priority if not isinstance(reason, Priority)]) > 1:
             raise RecipeError("a tile's uncertainty is judged once", where="route: priority", got="`uncertain` twice")
 

@@ -25,6 +25,7 @@ from batchseg.runs.layout import layout_warnings
 from batchseg.runs.models import device_of
 from batchseg.runs.pool import DEPTH
 from batchseg.runs.resolve import Resolved
+from batchseg.runs.routing import num_heavy_alone
 from batchseg.runs.settle import known_pilot, known_threshold, with_threshold
 from batchseg.runs.target import check_output
 from batchseg.scene.area import gross_area_km2
@@ -58,6 +59,8 @@ class SceneEstimate:
     """Chunks known to be empty from the file's index of blocks; there may be more."""
     num_tiles: int
     num_priority_tiles: int
+    num_heavy_alone: int
+    """Of these, tiles that the bulk model does not see."""
     area_km2: float | None
 
 
@@ -135,6 +138,7 @@ def _scene(job: Job, name: str, committed: Collection[ChunkKey]) -> SceneEstimat
         num_empty=_surely_empty(job, scene, name),
         num_tiles=len(job.lattice(name)),
         num_priority_tiles=len(scene.priority_tiles),
+        num_heavy_alone=num_heavy_alone(job, name),
         area_km2=gross_area_km2(scene.header.georef),
     )
 
@@ -216,9 +220,9 @@ def _seconds(
         ]
     tiles = sum(scene.num_tiles for scene in scenes)
     priority = sum(scene.num_priority_tiles for scene in scenes)
-    # A tile that is heavy because the bulk model is not sure of it costs both.
+    # A tile that is heavy because the bulk model is not sure of it costs both, and so does one that fades.
     num: dict[Tier, float] = {"heavy": tiles if "bulk" not in per_tile_s else max(priority, heavy_share * tiles)}
-    num["bulk"] = 0 if "bulk" not in per_tile_s else tiles - priority
+    num["bulk"] = 0 if "bulk" not in per_tile_s else tiles - sum(scene.num_heavy_alone for scene in scenes)
     compute_s = sum(num[tier] * (seconds or 0.0) for tier, seconds in per_tile_s.items())
     workers = sum(pool.workers for pool in fleet.pools)
     pace = ", ".join(f"{tier} {1000 * (s or 0.0):.0f} ms" for tier, s in per_tile_s.items())

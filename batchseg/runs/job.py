@@ -64,6 +64,8 @@ class Job:
     doubt: Doubt | None = None
     """When a tile of the bulk model goes to the heavy one after all."""
     audit_share: float = 0.0
+    fade_px: int = 0
+    """How wide the edges are over which heavy tiles become bulk ones."""
 
     def chunk_grid(self, scene: str) -> Grid:
         return Grid(self.scenes[scene].shape_px, self.chunk_px)

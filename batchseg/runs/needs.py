@@ -7,6 +7,7 @@ from collections.abc import Callable
 from batchseg.ledger.keys import ChunkKey, TaskKey
 from batchseg.runs.job import Job
 from batchseg.runs.lines import Need
+from batchseg.runs.routing import is_heavy_alone
 from tiling.grid import tiles_of
 
 
@@ -24,9 +25,8 @@ def need_in(job: Job, *, limited: bool) -> Callable[[TaskKey], Need]:
             return "any"
         priority = job.scenes[task.scene].priority_tiles
         tiles = tiles_of(job.lattice(task.scene), job.window(task))
-        heavy = sum((tile.row, tile.col) in priority for tile in tiles)
-        if heavy == len(tiles):
+        if all(is_heavy_alone(job, task.scene, tile.row, tile.col) for tile in tiles):
             return "heavy"
-        return "both" if heavy or open_ended else "bulk"
+        return "both" if open_ended or any((tile.row, tile.col) in priority for tile in tiles) else "bulk"
 
     return need

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engine.fade import bulk_stays
 from batchseg.engine.route import NEVER, NO_SCORE, tile_hash
 from batchseg.engine.segment import ChunkWork, Model, Prediction, segment_chunk
 from batchseg.engine.tiers import BULK, HEAVY_BY_UNCERTAINTY, Tier
 from batchseg.errors import RecipeError
 from batchseg.runs.job import Job
 from batchseg.runs.measure import score
+from batchseg.runs.routing import fade_of, is_heavy_alone
 from batchseg.scene.pixels import Pixels
 from batchseg.scene.source import RasterSource
 from tiling.grid import Tile, tiles_of
@@ -47,6 +47,8 @@ class PilotTile:
     col: int
     is_priority: bool
     """Heavy by its place, whatever the bulk model says."""
+    runs_bulk: bool
+    """The bulk model sees it in a run."""
     num_px: int
     score: int
     """The bulk model's doubt; NO_SCORE where it was not run."""
@@ -70,6 +72,11 @@ class Pilot:
     @property
     def valid_px_share(self) -> float:
         return sum(tile.num_px for tile in self.tiles) / self.looked_at_px
+
+    @property
+    def bulk_share(self) -> float:
+        """Tiles that the bulk model sees, also those that only fade into what it says."""
+        return sum(tile.runs_bulk for tile in self.tiles) / len(self.tiles)
 
     @property
     def priority_share(self) -> float:
@@ -135,6 +142,7 @@ def _look(job: Job, name: str, tile: Tile, models: dict[Tier, Model], *, both: b
         row=tile.row,
         col=tile.col,
         is_priority=(tile.row, tile.col) in job.scenes[name].priority_tiles,
+        runs_bulk=not is_heavy_alone(job, name, tile.row, tile.col),
         num_px=int(wanted_HW.sum()),
         score=NO_SCORE,
     )
@@ -146,14 +154,16 @@ def _look(job: Job, name: str, tile: Tile, models: dict[Tier, Model], *, both: b
             work = work_of(job, name, [tile], [code], pixels, wanted_HW)
             made[tier] = segment_chunk(work, models, nodata=job.nodata, timed=_untimed)
     seen = replace(seen, score=made["bulk"].scores[0])
-    return _compared(job, seen, made, wanted_HW) if both else seen
+    return _compared(job, seen, tile, made, wanted_HW) if both else seen
 
 
-def _compared(job: Job, seen: PilotTile, made: dict[Tier, Prediction], wanted_HW: NDArray[np.bool_]) -> PilotTile:
+def _compared(
+    job: Job, seen: PilotTile, tile: Tile, made: dict[Tier, Prediction], wanted_HW: NDArray[np.bool_]
+) -> PilotTile:
     heavy, scene = made["heavy"], job.scenes[seen.scene]
     agreeing_px: dict[Tier, int] = {}
     confusion: dict[Tier, NDArray[np.int64]] = {}
-    for tier, labels_HW in zip(TIERS, (made["bulk"].labels_HW, _routed(job, seen, made)), strict=True):
+    for tier, labels_HW in zip(TIERS, (made["bulk"].labels_HW, _routed(job, seen.scene, tile, made)), strict=True):
         agreeing_px[tier] = int(((labels_HW == heavy.labels_HW) & wanted_HW).sum())
         agreement = score(job, scene, heavy.window, labels_HW, heavy.tier_HW)
         if agreement is not None:
@@ -161,18 +171,13 @@ def _compared(job: Job, seen: PilotTile, made: dict[Tier, Prediction], wanted_HW
     return replace(seen, agreeing_px=agreeing_px, confusion=confusion)
 
 
-def _routed(job: Job, seen: PilotTile, made: dict[Tier, Prediction]) -> NDArray[Any]:
+def _routed(job: Job, scene: str, tile: Tile, made: dict[Tier, Prediction]) -> NDArray[Any]:
     """The labels that a run gives to a tile of the heavy model: at its edges, where they fade, some of the bulk's."""
     bulk, heavy = made["bulk"], made["heavy"]
-    if seen.is_priority or job.doubt is None or not job.doubt.fade_px:
+    fade, whole = fade_of(job, scene, [tile], tile.owned), tile.owned.within(tile.owned)
+    if fade is None or not fade.touches(0):
         return heavy.labels_HW
-    stays_HW = bulk_stays(
-        bulk.confidence_HW,
-        heavy.confidence_HW,
-        owned=heavy.window,
-        scene_shape_px=job.scenes[seen.scene].shape_px,
-        fade_px=job.doubt.fade_px,
-    )
+    stays_HW = fade.bulk_stays(0, whole, bulk.confidence_HW, heavy.confidence_HW)
     return np.where(stays_HW, bulk.labels_HW, heavy.labels_HW)
 
 

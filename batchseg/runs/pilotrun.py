@@ -129,6 +129,7 @@ def _ground(job: Job, pilot: Pilot) -> Ground:
         num_tiles=num_tiles,
         tiles_a_chunk=num_tiles / chunks,
         priority_share=pilot.priority_share,
+        bulk_share=pilot.bulk_share,
         mpx=sum(rows * cols for rows, cols in (scene.shape_px for scene in job.scenes.values())) / 1e6,
         num_sheets=sum(len(job.sheets_of(name)) for name in job.scenes),
         area_km2=sum(known) * pilot.valid_px_share if len(known) == len(areas) else None,

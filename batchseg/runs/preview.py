@@ -7,7 +7,7 @@ from typing import Any
 
 from batchseg.engine.route import NEVER, Doubt
 from batchseg.errors import RecipeError
-from batchseg.recipe import Fleet, Uncertain
+from batchseg.recipe import Fleet
 from batchseg.recipe.recipe import SAMPLE_TILES
 from batchseg.runs.curve import curve
 from batchseg.runs.models import open_models
@@ -31,7 +31,7 @@ def preview(
     job, budget = resolved.job, resolved.budget
     if len(job.models) < 2:
         raise RecipeError("a pilot compares two models", where="models", todo="set both `bulk` and `heavy`")
-    doubt = job.doubt or Doubt(statistic="mean", sure_code=0, threshold=NEVER, fade_px=Uncertain().fade)
+    doubt = job.doubt or Doubt(statistic="mean", sure_code=0, threshold=NEVER)
     asked = replace(resolved, job=replace(job, doubt=doubt))
     num_tiles = SAMPLE_TILES if budget is None else budget.sample_tiles
     found = pilot_of(asked, fleet, where, models=models, num_tiles=num_tiles, timed=True, both=True)

@@ -22,6 +22,8 @@ class Ground:
     tiles_a_chunk: float
     """Valid ones, in a chunk that has any."""
     priority_share: float
+    bulk_share: float
+    """Of the valid tiles, those that the bulk model sees."""
     mpx: float
     """Of all sheets, valid or not."""
     num_sheets: int
@@ -54,7 +56,7 @@ class Forecast:
     def seconds(self, heavy_share: float) -> dict[str, float]:
         """Of all workers together, but for `start` and `sheets`, in which each of them lives through all of it."""
         ground, pace = self.ground, self.pace
-        bulk_tiles = ground.num_tiles * (1 - ground.priority_share)
+        bulk_tiles = ground.num_tiles * ground.bulk_share
         chunks = ground.num_tiles / ground.tiles_a_chunk
         batches = chunks * expected_batches(ground.tiles_a_chunk, heavy_share, pace.heavy_batch)
         sheet_s = pace.sheet_s + ground.mpx / ground.num_sheets * pace.sheet_s_per_mpx

@@ -34,7 +34,7 @@ from batchseg.scene.nodata import NodataPolicy, check_policy
 from batchseg.scene.polygons import Polygons, joined, read_polygons, touched_tiles
 from tiling.grid import Grid
 
-ENGINE_REVISION = 4
+ENGINE_REVISION = 5
 """Raised, together with the golden files, whenever the same recipe may give other bytes."""
 
 OWN_NAMES = frozenset({"run", "metrics.json", "ledger.parquet", "report.html"})
@@ -76,8 +76,10 @@ def resolve(recipe: Recipe) -> Resolved:
         "scenes": contents,
     }
     doubt = _doubt(recipe)
+    if recipe.route.priority:
+        content["route"] = {"fade": recipe.route.fade}
     if doubt is not None:
-        content["route"] = {"uncertain": plain(doubt)}
+        content["route"]["uncertain"] = plain(doubt)
         if recipe.budget is not None:
             given = {key: value for key, value in plain(recipe.budget).items() if value is not None}
             content["route"]["budget"] = given
@@ -102,6 +104,7 @@ def resolve(recipe: Recipe) -> Resolved:
         scenes=scenes,
         doubt=doubt,
         audit_share=recipe.route.audit,
+        fade_px=recipe.route.fade,
     )
     return Resolved(job, bundles, content, recipe.budget)
 
@@ -117,7 +120,6 @@ def _doubt(recipe: Recipe) -> Doubt | None:
         statistic=uncertain.statistic,
         sure_code=math.ceil(uncertain.sure * CERTAIN),
         threshold=NEVER if unknown else math.ceil(above * SCORE_TOP),
-        fade_px=uncertain.fade,
     )
 
 

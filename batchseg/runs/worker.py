@@ -26,7 +26,7 @@ from typing import Literal
 
 from batchseg.engine.route import is_audited
 from batchseg.engine.segment import ChunkWork, Model, Prediction, Timer, blank, segment_chunk
-from batchseg.engine.tiers import BULK, HEAVY_ALONE, HEAVY_BY_POLYGONS, Tier
+from batchseg.engine.tiers import Tier
 from batchseg.errors import RefusedError, StorageError
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
 from batchseg.ledger.ledger import Ledger
@@ -38,6 +38,7 @@ from batchseg.runs.failure import Failure, failure_of, is_out_of_memory
 from batchseg.runs.job import Job, SceneJob
 from batchseg.runs.measure import measure
 from batchseg.runs.pulse import Pulse
+from batchseg.runs.routing import codes_of, fade_of
 from batchseg.scene.pixels import Source
 from batchseg.scene.source import RasterSource
 from batchseg.store import Store, refusal_of
@@ -172,13 +173,14 @@ class Worker:
         work = ChunkWork(
             window=window,
             tiles=tiles,
-            codes=self._route(scene, tiles),
+            codes=codes_of(self.job, scene_name, tiles),
             pixels=pixels,
             wanted_HW=wanted_HW,
             scene_shape_px=scene.shape_px,
             rules=scene.rules,
             doubt=self.job.doubt,
             audited=tuple(is_audited(scene_name, t.row, t.col, self.job.audit_share) for t in tiles),
+            fade=fade_of(self.job, scene_name, tiles, window),
         )
         return self._device.submit(self._compute, work, task).result()
 
@@ -190,12 +192,6 @@ class Worker:
     def _compute(self, work: ChunkWork, task: str) -> Prediction:
         self.check()
         return segment_chunk(work, self._models, nodata=self.job.nodata, timed=self._timer(task))
-
-    def _route(self, scene: SceneJob, tiles: list[Tile]) -> list[int]:
-        if len(self.job.models) == 1:
-            only = BULK if "bulk" in self.job.models else HEAVY_ALONE
-            return [only] * len(tiles)
-        return [HEAVY_BY_POLYGONS if (t.row, t.col) in scene.priority_tiles else BULK for t in tiles]
 
     def _timer(self, task: str) -> Timer:
         stages: dict[Tier, Stage] = {"bulk": "compute_bulk", "heavy": "compute_heavy"}

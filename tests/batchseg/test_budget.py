@@ -38,7 +38,7 @@ def place(tmp_path: Path) -> Workplace:
 def samples(draw: st.DrawFn) -> list[PilotTile]:
     scores = draw(st.lists(st.tuples(st.integers(0, 40), st.booleans()), min_size=1, max_size=60))
     return [
-        PilotTile(scene="s", row=0, col=i, is_priority=is_priority, num_px=1, score=score)
+        PilotTile(scene="s", row=0, col=i, is_priority=is_priority, runs_bulk=not is_priority, num_px=1, score=score)
         for i, (score, is_priority) in enumerate(scores)
     ]
 

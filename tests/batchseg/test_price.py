@@ -180,7 +180,9 @@ def forecast_of(**changes: Any) -> Forecast:
     pace = Pace(
         start_s=2, tile_s=0.03, bulk_tile_s=0.02, heavy_batch_s=0.4, heavy_batch=2, sheet_s=1, sheet_s_per_mpx=0.1
     )
-    ground = Ground(num_tiles=1000, tiles_a_chunk=64, priority_share=0.1, mpx=262, num_sheets=1, area_km2=65)
+    ground = Ground(
+        num_tiles=1000, tiles_a_chunk=64, priority_share=0.1, bulk_share=0.9, mpx=262, num_sheets=1, area_km2=65
+    )
     prices = Prices(num_workers=4, workers_usd_per_hour=4, head_usd_per_hour=1, spent_usd=0.01)
     parts = {"pace": pace, "ground": ground, "prices": prices}
     for key, value in changes.items():
@@ -224,6 +226,7 @@ def test_the_curve_goes_from_the_bulk_model_to_the_heavy_one() -> None:
             row=0,
             col=i,
             is_priority=i == 0,
+            runs_bulk=i > 0,
             num_px=10,
             score=i,
             agreeing_px={"bulk": 10 - i, "heavy": 10},

@@ -45,8 +45,8 @@ def uncertain(above: float = 0.5, **changes: Any) -> ByUncertainty:
 
 
 def polygons(folder: Path) -> Priority:
-    """Over the first 40 rows and 50 columns, and a second one that the filter leaves out."""
-    shapes = [shapely.box(500_000, 4_999_960, 500_050, 5_000_000), shapely.box(500_150, 4_999_900, 500_190, 4_999_990)]
+    """Over the first 46 rows and 61 columns, and a second one that the filter leaves out."""
+    shapes = [shapely.box(500_000, 4_999_954, 500_061, 5_000_000), shapely.box(500_150, 4_999_900, 500_190, 4_999_990)]
     path = folder / "towns.gpkg"
     geopandas.GeoDataFrame({"kind": ["town", "field"]}, geometry=shapes, crs=UTM).to_file(path)
     return Priority(polygons=str(path), where="kind = 'town'")
@@ -86,9 +86,12 @@ def test_polygons_count_before_uncertainty_and_give_what_heavy_alone_gives(place
     assert set(np.unique(tier_HW[48:])) == {HEAVY_BY_UNCERTAINTY, NODATA_CODE}
     alone = place.folder / "alone"
     place.run(models=Models(heavy=place.changes["models"].heavy), output=str(alone))
-    by_place_HW = tier_HW == HEAVY_BY_POLYGONS
     for name in ("labels", "confidence"):
-        assert (layer(place.output, name) == layer(alone, name))[by_place_HW].all()
+        assert (layer(place.output, name) == layer(alone, name))[:46, :61].all()
+    place.run(route=Route(priority=(priority,), fade=0), output=str(place.folder / "hard"))
+    for name in ("labels", "confidence"):
+        hard_HW = layer(place.folder / "hard", name)
+        assert (hard_HW == layer(alone, name))[tier_HW == HEAVY_BY_POLYGONS].all()
 
 
 def test_a_tile_is_heavy_exactly_where_bulk_alone_is_uncertain(place: Workplace) -> None:
@@ -149,7 +152,7 @@ def test_an_audit_compares_and_changes_nothing(place: Workplace, share: float) -
 
 
 def test_what_an_audit_costs_stands_apart_from_what_routes_cost(place: Workplace) -> None:
-    outcome = place.run(route=Route(priority=(polygons(place.folder),), audit=0.5))
+    outcome = place.run(route=Route(priority=(polygons(place.folder),), audit=0.5, fade=0))
     table = geopandas.read_parquet(place.output / "ledger.parquet")
     records = {record.key: record for record in Ledger(LocalStore(place.output)).records()}
     audited = [bool(records[ChunkKey(r.scene, r.row, r.col)].measured.audits) for r in table.itertuples()]

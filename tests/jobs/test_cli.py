@@ -258,7 +258,7 @@ def test_plan_with_a_pilot_shows_a_curve(folder: Path, capsys: pytest.CaptureFix
             numerics=on_cpu(backend="torch", precision="float32", batch=3, threads=1),
         )
     models = {tier: str(folder / tier) for tier in ("bulk", "heavy")}
-    route = {"priority": [{"uncertain": {"fade": 0}}]}  # so that all tiles heavy is the heavy model's map
+    route = {"priority": ["uncertain"], "fade": 0}  # so that all tiles heavy is the heavy model's map
     recipe = write_recipe(folder, models=models, route=route, budget={"heavy_share": 0.5})
     before = contents(folder)
     assert main(["plan", recipe, "--pilot"]) == 0

@@ -106,6 +106,8 @@ def test_output_is_that_of_the_golden_file(clean):
     if os.environ.get("BATCHSEG_RENEW_GOLDEN"):
         GOLDEN.parent.mkdir(exist_ok=True)
         known = json.loads(GOLDEN.read_text())["digests"] if GOLDEN.exists() else {}
+        if known.get(environment) != tifs:
+            known = {}  # other bytes here are other bytes everywhere
         content = {"iou": metrics["iou"], "digests": known | {environment: tifs}}
         GOLDEN.write_text(json.dumps(content, indent=1) + "\n")
     golden = json.loads(GOLDEN.read_text())
