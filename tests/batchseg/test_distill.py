@@ -21,7 +21,7 @@ from batchseg.train.loss import hard_loss, soft_loss
 from batchseg.train.teacher import soft_labels
 from jobs.cli import main
 from tests.batchseg.model_bundles import write_random
-from tests.batchseg.test_train import MADE, RECIPE, quietly, square_ground
+from tests.batchseg.small_trainings import MADE, RECIPE, quietly, square_ground
 
 
 def say_nothing(done: int, all_: int) -> None:
