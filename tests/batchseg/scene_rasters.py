@@ -53,3 +53,9 @@ def write(path: Path, pixels_BHW: np.ndarray, *, mask_HW: np.ndarray | None = No
             if mask_HW is not None:
                 dataset.write_mask(mask_HW)
     return path
+
+
+def vrt(path: Path, *bands: str, files: str = "") -> str:
+    body = "".join(f"<VRTRasterBand {band}</VRTRasterBand>" for band in bands)
+    path.write_text(f'<VRTDataset rasterXSize="4" rasterYSize="4">{body}{files}</VRTDataset>')
+    return str(path)

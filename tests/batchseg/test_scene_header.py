@@ -1,10 +1,10 @@
+"""What the header of a raster says: its place, bands, types, nodata and masks, and which file it is."""
+
 from __future__ import annotations
 
 import json
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,8 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
 from batchseg.errors import SceneError
-from batchseg.scene.dataset import gdal_path
-from batchseg.scene.header import common_name, read_header, scene_name
-from tests.batchseg.scene_rasters import UTM, noise, write
+from batchseg.scene.header import read_header
+from tests.batchseg.scene_rasters import UTM, noise, vrt, write
 
 RPCS = {
     "ERR_BIAS": "0",
@@ -142,12 +141,6 @@ def test_nan_nodata(tmp_path: Path) -> None:
     assert np.isnan(header.nodata)
 
 
-def vrt(path: Path, *bands: str, files: str = "") -> str:
-    body = "".join(f"<VRTRasterBand {band}</VRTRasterBand>" for band in bands)
-    path.write_text(f'<VRTDataset rasterXSize="4" rasterYSize="4">{body}{files}</VRTDataset>')
-    return str(path)
-
-
 @pytest.mark.parametrize(
     ("types", "common"),
     [(("Byte", "UInt16"), "uint16"), (("Int16", "UInt16"), "int32"), (("Int32", "Float32"), "float64")],
@@ -244,148 +237,3 @@ def test_a_band_described_as_near_infrared_is_not_alpha(tmp_path: Path) -> None:
     assert header.masks.alpha is None
     assert not header.masks.per_dataset
     assert header.bands[3].common == "nir"
-
-
-@pytest.mark.parametrize(
-    ("description", "colour", "common"),
-    [
-        (None, "undefined", None),
-        (None, "gray", None),
-        (None, "red", "red"),
-        ("Red", "undefined", "red"),
-        ("Band 3: Red", "blue", "red"),
-        ("red_edge_1", "undefined", "rededge"),
-        ("NIR", "alpha", "nir"),
-        ("nir08", "undefined", "nir"),
-        ("SWIR16", "undefined", "swir"),
-        ("short-wave infrared", "undefined", "swir"),
-        ("near infrared", "undefined", "nir"),
-        ("B04", "undefined", None),
-        ("B04", "green", "green"),
-        ("red-green ratio", "undefined", None),
-        ("infrared colour", "gray", "nir"),
-        ("scattered light", "undefined", None),
-        ("Alpha", "undefined", "alpha"),
-    ],
-)
-def test_common_names(description: str | None, colour: str, common: str | None) -> None:
-    assert common_name(description, colour) == common
-
-
-@pytest.mark.parametrize(
-    ("url", "name"),
-    [
-        ("/a/b/scene.tif", "scene"),
-        ("utm_4326_spec_char_øæöüç.tif", "utm_4326_spec_char_øæöüç"),
-        ("a b (1).v2.tif", "a_b_1_.v2"),
-        ("s3://bucket/key/x.tif?version=3", "x"),
-        ("/data/scene/", "scene"),
-        (".tif", "tif"),
-        ("../..", "scene"),
-        ("###.tif", "scene"),
-    ],
-)
-def test_scene_names(url: str, name: str) -> None:
-    assert scene_name(url) == name
-
-
-@pytest.mark.parametrize(
-    ("url", "path"),
-    [
-        ("/a/b.tif", "/a/b.tif"),
-        ("s3://b/k.tif", "/vsis3/b/k.tif"),
-        ("https://h/k.tif", "/vsicurl/https://h/k.tif"),
-        ("file:///a/b.tif", "/a/b.tif"),
-        ("/vsizip/a.zip/b.tif", "/vsizip/a.zip/b.tif"),
-        ("zip+s3://x", "zip+s3://x"),
-    ],
-)
-def test_gdal_paths(url: str, path: str) -> None:
-    assert gdal_path(url) == path
-
-
-def test_names_in_an_old_encoding_are_no_names(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.tif", noise(3, 5, 5), photometric="rgb", names=("red", "green", "blue"), **UTM)
-    path.write_bytes(path.read_bytes().replace(b"green", b"gr\xfcn "))
-    bands = read_header(str(path)).bands
-    assert [(band.name, band.common) for band in bands] == [(None, "red"), (None, "green"), (None, "blue")]
-
-
-def refused(url: object) -> str:
-    with pytest.raises(SceneError) as caught:
-        read_header(str(url))
-    message = str(caught.value)
-    assert "\n" not in message
-    return message
-
-
-def test_missing_file(tmp_path: Path) -> None:
-    assert refused(tmp_path / "no.tif") == f"{tmp_path}/no.tif: no such file. Check the path and the current folder"
-
-
-def test_text_named_tif(tmp_path: Path) -> None:
-    (tmp_path / "x.tif").write_text("not a raster")
-    assert "GDAL cannot open it as a raster" in refused(tmp_path / "x.tif")
-
-
-def test_empty_file_and_folder(tmp_path: Path) -> None:
-    (tmp_path / "x.tif").write_bytes(b"")
-    assert "GDAL cannot open it as a raster" in refused(tmp_path / "x.tif")
-    assert "GDAL cannot open it as a raster" in refused(tmp_path)
-
-
-def test_truncated_before_its_header(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.tif", noise(3, 50, 50), **UTM)
-    path.write_bytes(path.read_bytes()[:60])
-    refused(path)
-
-
-def test_complex_pixels(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.tif", np.ones((1, 4, 4), "complex64"), **UTM)
-    assert "complex pixels are not supported" in refused(path)
-
-
-def test_container_of_rasters(tmp_path: Path) -> None:
-    for table in ("one", "two"):
-        write(
-            tmp_path / "x.gpkg",
-            noise(1, 8, 8),
-            driver="GPKG",
-            RASTER_TABLE=table,
-            APPEND_SUBDATASET="YES" if table == "two" else "NO",
-            **UTM,
-        )
-    message = refused(tmp_path / "x.gpkg")
-    assert "container of several rasters" in message
-    assert ":two" in message
-
-
-def test_no_bands(tmp_path: Path) -> None:
-    refused(vrt(tmp_path / "x.vrt"))
-
-
-def test_broken_vrt_names_its_missing_part(tmp_path: Path) -> None:
-    source = 'dataType="Byte"><SimpleSource><SourceFilename relativeToVRT="1">gone.tif</SourceFilename></SimpleSource>'
-    url = vrt(tmp_path / "x.vrt", source)
-    # GDAL opens parts when it reads them.
-    assert read_header(url).shape_px == (4, 4)
-
-
-def test_nothing_on_stderr(tmp_path: Path) -> None:
-    (tmp_path / "x.tif").write_text("not a raster")
-    write(tmp_path / "y.tif", noise(1, 4, 4))
-    code = (
-        "import sys\n"
-        "from batchseg.errors import SceneError\n"
-        "from batchseg.scene.header import read_header\n"
-        "read_header(sys.argv[2])\n"
-        "try:\n    read_header(sys.argv[1])\nexcept SceneError:\n    pass\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, tmp_path / "x.tif", tmp_path / "y.tif"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parents[2],
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
