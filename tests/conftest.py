@@ -1,0 +1,12 @@
+"""Where a check that several files share fails, pytest shows the values, as it does in a test."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite(
+    "tests.batchseg.engine_oracle",
+    "tests.batchseg.hard_scenes",
+    "tests.batchseg.small_trainings",
+    "tests.jobs.command_line",
+)
