@@ -61,7 +61,7 @@ def test_the_parts_are_those_that_the_layers_show(place: Workplace) -> None:
         truth_HW = file.read(1)
     predicted_HW, tier_HW = layer(place.output, "labels"), layer(place.output, "tier")
     inside_HW = np.zeros(truth_HW.shape, bool)
-    inside_HW[:40, :50] = True
+    inside_HW[:46, :61] = True
     parts = {
         ("by_tier", "bulk"): tier_HW == 0,
         ("by_tier", "heavy"): tier_HW != 0,
