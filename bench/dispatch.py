@@ -18,18 +18,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+from batchseg.job.job import Job
+from batchseg.job.resolve import resolve
 from batchseg.ledger.keys import ChunkKey, TaskKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Attempt, Measured, Record, StoredObject, TileCounts
 from batchseg.ledger.segments import FOLDER, SEGMENT_RECORDS, write_segment
 from batchseg.recipe import Models, Recipe
 from batchseg.runs.backlog import backlog
-from batchseg.runs.events import Assign, TaskDone, WorkerReady
-from batchseg.runs.job import Job
-from batchseg.runs.resolve import resolve
 from batchseg.runs.runstate import RunState
 from batchseg.store import LocalStore, digest_of
 from batchseg.synth import write_scene
+from batchseg.work.events import Assign, TaskDone, WorkerReady
 
 LIMITS = {"plan_s": 60, "plan_gb": 1.5, "decision_us": 50, "driver_ms_a_chunk": 3, "resume_s": 60}
 

@@ -26,12 +26,12 @@ from rasterio.transform import Affine
 
 from batchseg.engine.segment import Model
 from batchseg.engine.tiers import Tier
+from batchseg.job.job import Job
 from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Fleet, Models, PoolSpec, Recipe
-from batchseg.runs.job import Job
 from batchseg.runs.session import run
-from batchseg.runs.worker import WorkerSpec
 from batchseg.store import LocalStore
+from batchseg.work.worker import WorkerSpec
 
 PATTERN_PX = 2048
 

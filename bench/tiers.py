@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from batchseg.engine.route import NO_SCORE, SCORE_TOP, tile_hash
 from batchseg.engine.tiers import HEAVY_BY_UNCERTAINTY
-from batchseg.runs.accuracy import class_index
+from batchseg.job.accuracy import class_index
 from batchseg.synth import write_scene
 from bench.tiermaps import Maps, change_rates, maps_of, read
 

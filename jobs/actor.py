@@ -15,13 +15,13 @@ import ray
 
 from batchseg.engine.tiers import Tier
 from batchseg.errors import FleetError
+from batchseg.job.job import Job
 from batchseg.ledger.keys import TaskKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record, SheetRecord
-from batchseg.runs.failure import Failure
-from batchseg.runs.job import Job
-from batchseg.runs.worker import OpenModels, Worker, WorkerSpec
 from batchseg.store import LocalStore, Store
+from batchseg.work.failure import Failure
+from batchseg.work.worker import OpenModels, Worker, WorkerSpec
 
 Box = dict[str, bytes]
 """The files of a bundle, by their paths inside it."""

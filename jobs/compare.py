@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from batchseg.runs.compare import StoredLabels, compare  # noqa: PLC0415 - --help must not wait for it
-    from batchseg.runs.crops import write_crop  # noqa: PLC0415
-    from batchseg.runs.planfile import read_plan  # noqa: PLC0415
+    from batchseg.job.planfile import read_plan  # noqa: PLC0415
+    from batchseg.reports.compare import StoredLabels, compare  # noqa: PLC0415 - --help must not wait for it
+    from batchseg.reports.crops import write_crop  # noqa: PLC0415
     from jobs.folder import opened  # noqa: PLC0415
 
     (first, _), (second, _) = opened(args.first), opened(args.second)

@@ -32,8 +32,8 @@ def add_labels_argument(parser: argparse.ArgumentParser, *, required: bool) -> N
 
 
 def main(args: argparse.Namespace) -> int:
-    from batchseg.runs.evaluate import EVALUATION_KEY, evaluate  # noqa: PLC0415 - --help must not wait for it
-    from batchseg.runs.planfile import read_plan  # noqa: PLC0415
+    from batchseg.job.planfile import read_plan  # noqa: PLC0415
+    from batchseg.reports.evaluate import EVALUATION_KEY, evaluate  # noqa: PLC0415 - --help must not wait for it
     from jobs.folder import opened  # noqa: PLC0415
 
     store, _ = opened(args.output)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from batchseg.errors import InputError
+from batchseg.job.planfile import PLAN_KEY
 from batchseg.ledger.ledger import Ledger
 from batchseg.objectstore import open_store
-from batchseg.runs.planfile import PLAN_KEY
 from batchseg.store import Store
 
 

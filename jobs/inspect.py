@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from batchseg.job.planfile import PlanFile
     from batchseg.ledger.keys import ChunkKey
     from batchseg.ledger.records import Record
-    from batchseg.runs.planfile import PlanFile
 
 HELP = "the story of one chunk"
 TOLD = ("task", "story")
@@ -28,10 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    from batchseg.job.planfile import read_plan  # noqa: PLC0415
     from batchseg.ledger.keys import parse_chunk_key  # noqa: PLC0415 - --help must not wait for it
     from batchseg.ledger.ledger import Ledger  # noqa: PLC0415
     from batchseg.runs.log import log_lines  # noqa: PLC0415
-    from batchseg.runs.planfile import read_plan  # noqa: PLC0415
     from jobs.display import line  # noqa: PLC0415
     from jobs.folder import opened  # noqa: PLC0415
 

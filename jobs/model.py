@@ -165,10 +165,10 @@ def device_here(wanted: str) -> Literal["cpu", "cuda"]:
 def _tune(args: argparse.Namespace) -> int:
     import os  # noqa: PLC0415
 
+    from batchseg.job.samples import sample_tiles  # noqa: PLC0415
     from batchseg.model.bundle import load_bundle  # noqa: PLC0415
     from batchseg.model.trial import synthetic_tiles, usual_tile_px  # noqa: PLC0415
     from batchseg.model.tune import best, try_all, write_numerics  # noqa: PLC0415
-    from batchseg.runs.samples import sample_tiles  # noqa: PLC0415
 
     bundle, device = load_bundle(args.bundle), device_here(args.device)
     if args.on is None:

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from batchseg.job.resolve import Resolved
     from batchseg.recipe import Fleet, Recipe
     from batchseg.runs.night import SceneResult
-    from batchseg.runs.resolve import Resolved
     from batchseg.runs.session import Outcome
 
 EXIT_MISSED = 3
@@ -38,13 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    from batchseg.job.target import check_folder  # noqa: PLC0415
+    from batchseg.ledger.driver import BEAT_S, Driver  # noqa: PLC0415
     from batchseg.recipe import load_fleet  # noqa: PLC0415 - --help must not wait for it
     from batchseg.recipe.load import load_as, load_recipe  # noqa: PLC0415
-    from batchseg.runs.driver import BEAT_S, Driver  # noqa: PLC0415
     from batchseg.runs.night import Night, batch_of, look, passes, publish, run_batch, settle  # noqa: PLC0415
-    from batchseg.runs.pulse import Pulse  # noqa: PLC0415
-    from batchseg.runs.target import check_folder  # noqa: PLC0415
     from batchseg.store import LocalStore  # noqa: PLC0415
+    from batchseg.work.pulse import Pulse  # noqa: PLC0415
     from jobs.run import fleet_of  # noqa: PLC0415
 
     night = load_as(Night, args.night, "night")

@@ -13,9 +13,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from batchseg.budget.pilotrun import Where
     from batchseg.recipe import Fleet
     from batchseg.runs.estimate import Estimate, SceneEstimate
-    from batchseg.runs.pilotrun import Where
 
 HELP = "what a run will do, take and cost; writes nothing"
 
@@ -28,11 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    from batchseg.budget.preview import preview  # noqa: PLC0415
+    from batchseg.job.resolve import resolve  # noqa: PLC0415
     from batchseg.objectstore import open_store  # noqa: PLC0415 - --help must not wait for it
     from batchseg.recipe import load_fleet, load_recipe  # noqa: PLC0415 - --help must not wait for it
     from batchseg.runs.estimate import estimate  # noqa: PLC0415
-    from batchseg.runs.preview import preview  # noqa: PLC0415
-    from batchseg.runs.resolve import resolve  # noqa: PLC0415
 
     recipe, fleet = load_recipe(args.recipe), load_fleet(args.fleet)
     resolved, store = resolve(recipe), open_store(recipe.output)
@@ -48,7 +48,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _where(args: argparse.Namespace, fleet: Fleet) -> Where:
     """As `run` would decide with the same arguments."""
-    from batchseg.runs.pilotrun import Where  # noqa: PLC0415
+    from batchseg.budget.pilotrun import Where  # noqa: PLC0415
     from jobs.run import pilot_sender  # noqa: PLC0415
 
     alone = args.fleet is None and sum(pool.workers for pool in fleet.pools) == 1

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any
 from jobs.rasterargs import add_raster_arguments, recipe_of
 
 if TYPE_CHECKING:
+    from batchseg.job.gate import Comparison
+    from batchseg.job.samples import Samples
     from batchseg.model.bundle import Bundle
     from batchseg.model.contract import Contract, Numerics
     from batchseg.model.trial import Trial
-    from batchseg.runs.gate import Comparison
-    from batchseg.runs.samples import Samples
 
 HELP = "make a bundle smaller and faster, within an allowed loss"
 
@@ -48,10 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from batchseg.errors import BundleError  # noqa: PLC0415 - --help must not wait for the rest
+    from batchseg.job.gate import check_gate  # noqa: PLC0415
+    from batchseg.job.samples import sample_tiles  # noqa: PLC0415
     from batchseg.model.bundle import load_bundle, write_bundle  # noqa: PLC0415
     from batchseg.model.quantize import even_and_odd, quantized  # noqa: PLC0415
-    from batchseg.runs.gate import check_gate  # noqa: PLC0415
-    from batchseg.runs.samples import sample_tiles  # noqa: PLC0415
     from batchseg.train.card import write_card  # noqa: PLC0415
 
     if args.out.exists():
@@ -82,9 +82,9 @@ def main(args: argparse.Namespace) -> int:
 
 def _judged(bundle: Bundle, made: Bundle, x_NBHW: Any, samples: Samples) -> tuple[Comparison, Contract]:
     """How the result compares with float32, and its contract with the numerics that it was judged in."""
+    from batchseg.job.gate import compare  # noqa: PLC0415
     from batchseg.model.quantize import even_and_odd, exact  # noqa: PLC0415
     from batchseg.model.trial import try_out  # noqa: PLC0415
-    from batchseg.runs.gate import compare  # noqa: PLC0415
     from jobs.display import line  # noqa: PLC0415
     from jobs.model import device_here  # noqa: PLC0415
 
@@ -119,7 +119,7 @@ def _fastest(made: Bundle, x_NBHW: Any) -> Numerics:
 
 
 def _show(found: Comparison, names: tuple[str, ...]) -> None:
-    from batchseg.runs.gate import mean_of  # noqa: PLC0415
+    from batchseg.job.gate import mean_of  # noqa: PLC0415
     from jobs.display import line  # noqa: PLC0415
 
     print(line("agreement", f"{found.agreement:.3%} of labels"))
@@ -133,7 +133,7 @@ def _show(found: Comparison, names: tuple[str, ...]) -> None:
 
 def _documented(original: Contract, contract: Contract, found: Comparison, facts: dict[str, Any]) -> Contract:
     """Quality is what was measured of this bundle, never that of the original."""
-    from batchseg.runs.gate import mean_of  # noqa: PLC0415
+    from batchseg.job.gate import mean_of  # noqa: PLC0415
 
     quality: dict[str, Any] = {"agreement_with_original": round(found.agreement, 5), "judged_on": facts}
     if found.after is not None and found.before is not None:

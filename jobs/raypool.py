@@ -29,8 +29,10 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from batchseg.errors import FleetError
+from batchseg.job.job import Job
 from batchseg.recipe import Fleet, PoolSpec
-from batchseg.runs.events import (
+from batchseg.store import Store
+from batchseg.work.events import (
     Assign,
     TaskFailed,
     WorkerDraining,
@@ -38,12 +40,10 @@ from batchseg.runs.events import (
     WorkerReady,
     WorkerRetired,
 )
-from batchseg.runs.job import Job
-from batchseg.runs.models import device_of
-from batchseg.runs.models import open_models as open_bundles
-from batchseg.runs.pool import DEPTH, Note, Report, report_of
-from batchseg.runs.worker import OpenModels, WorkerSpec
-from batchseg.store import Store
+from batchseg.work.models import device_of
+from batchseg.work.models import open_models as open_bundles
+from batchseg.work.pool import DEPTH, Note, Report, report_of
+from batchseg.work.worker import OpenModels, WorkerSpec
 from jobs.actor import ChunkWorker, Parcel, pack
 from jobs.cluster import draining_nodes, enter_cluster, free_resources, start_ray
 from jobs.member import Member, loss_kind, loss_of, noting, unplaced

@@ -12,7 +12,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from batchseg.runs.reporting import write_reports  # noqa: PLC0415 - --help must not wait for it
+    from batchseg.reports.reporting import write_reports  # noqa: PLC0415 - --help must not wait for it
     from jobs.display import summary_lines  # noqa: PLC0415
     from jobs.folder import opened  # noqa: PLC0415
 

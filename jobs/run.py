@@ -18,10 +18,10 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from batchseg.budget.pilotrun import DoPilot
+    from batchseg.job.job import Job
     from batchseg.recipe import Fleet
     from batchseg.runs.drive import Stop
-    from batchseg.runs.job import Job
-    from batchseg.runs.pilotrun import DoPilot
     from batchseg.runs.progress import Snapshot
     from batchseg.runs.session import OpenPool, Options
 
@@ -47,9 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    from batchseg.job.resolve import resolve  # noqa: PLC0415
     from batchseg.recipe import load_fleet, load_recipe  # noqa: PLC0415 - --help must not wait for it
     from batchseg.runs.drive import Stop  # noqa: PLC0415
-    from batchseg.runs.resolve import resolve  # noqa: PLC0415
     from batchseg.runs.session import run  # noqa: PLC0415
     from jobs.display import print_summary, shown  # noqa: PLC0415
 

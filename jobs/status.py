@@ -15,9 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    from batchseg.job.planfile import read_plan  # noqa: PLC0415
     from batchseg.ledger.ledger import Ledger  # noqa: PLC0415 - --help must not wait for it
-    from batchseg.runs.planfile import read_plan  # noqa: PLC0415
-    from batchseg.runs.reporting import spent_usd  # noqa: PLC0415
+    from batchseg.reports.reporting import spent_usd  # noqa: PLC0415
     from jobs.display import counted, money  # noqa: PLC0415
     from jobs.folder import opened  # noqa: PLC0415
 

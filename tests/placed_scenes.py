@@ -13,11 +13,11 @@ from rasterio.transform import Affine
 
 from batchseg.engine.segment import Model
 from batchseg.engine.tiers import Tier
+from batchseg.job.job import Job
 from batchseg.recipe import Fleet
-from batchseg.runs.job import Job
-from batchseg.runs.pool import DEPTH, LocalPool, Pool
-from batchseg.runs.worker import Worker, WorkerSpec
 from batchseg.store import LocalStore
+from batchseg.work.pool import DEPTH, LocalPool, Pool
+from batchseg.work.worker import Worker, WorkerSpec
 
 PATCH_PX = 16
 ROWS, COLS = 5, 6

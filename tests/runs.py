@@ -14,16 +14,16 @@ from rasterio.transform import Affine
 
 from batchseg.engine.segment import Model
 from batchseg.engine.tiers import Tier
+from batchseg.job.job import Job
 from batchseg.model.bundle import write_bundle
 from batchseg.model.contract import ClassInfo, Contract, Numerics
 from batchseg.recipe import Fleet, Models, Recipe, Tiling
 from batchseg.recipe.recipe import Halo
-from batchseg.runs.job import Job
-from batchseg.runs.pool import DEPTH, LocalPool, Pool
 from batchseg.runs.session import Options, Outcome, run
-from batchseg.runs.worker import Worker, WorkerSpec
 from batchseg.scene.bands import BandWanted
 from batchseg.store import LocalStore, Store
+from batchseg.work.pool import DEPTH, LocalPool, Pool
+from batchseg.work.worker import Worker, WorkerSpec
 from tests.fakes import ContextSegmenter
 
 CLASSES = tuple(ClassInfo(id=i, name=f"class {i}", rgb=(40 * i, 20, 200)) for i in range(5))

@@ -49,7 +49,7 @@ def test_deciding_needs_no_model_and_no_raster() -> None:
         "batchseg.recipe",
         "batchseg.ledger",
         "batchseg.runs.runstate",
-        "batchseg.runs.driver",
+        "batchseg.ledger.driver",
         "batchseg.engine.segment",
     )
     assert {"torch", "rasterio", "zarr", "ray", "geopandas", "transformers", "openvino"} & loaded == set()
@@ -57,7 +57,9 @@ def test_deciding_needs_no_model_and_no_raster() -> None:
 
 def test_a_run_ends_without_pandas() -> None:
     """It is a quarter of the memory of a small run; who needs it to read vector files still may import it."""
-    found = loaded_by("batchseg.runs.worker", "batchseg.runs.reporting", "batchseg.runs.table", "batchseg.runs.stac")
+    found = loaded_by(
+        "batchseg.work.worker", "batchseg.reports.reporting", "batchseg.reports.table", "batchseg.reports.stac"
+    )
     assert found.isdisjoint({"pandas", "geopandas", "zarr", "torch", "transformers"})
 
 
@@ -118,7 +120,7 @@ def test_errors_are_caught_wholesale_at_the_workers_edge_only() -> None:
         for node in ast.walk(tree(path))
         if isinstance(node, ast.ExceptHandler) and caught(node) and not passes_on(node)
     ]
-    assert sorted(wide) == ["batchseg/runs/pulse.py: BaseException", "batchseg/runs/worker.py: Exception"]
+    assert sorted(wide) == ["batchseg/work/pulse.py: BaseException", "batchseg/work/worker.py: Exception"]
 
 
 def calls(path: Path) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Smaller numbers for the same network: eight-bit integers for CPUs, half precision for GPUs.
 
 An eight-bit bundle is an ONNX graph in which nncf has put quantisers around the operations that are worth it, with
-ranges found on real tiles (docs/decisions/0010). Whether the result is good enough is not decided here: see runs/gate.
+ranges found on real tiles (docs/decisions/0010). Whether the result is good enough is not decided here: see job/gate.
 """
 
 from __future__ import annotations

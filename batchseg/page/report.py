@@ -16,12 +16,12 @@ import numpy as np
 from rasterio.errors import NotGeoreferencedWarning
 
 from batchseg.engine.tiers import TIER_COLOURS, TIER_NAMES
+from batchseg.job.planfile import PlanFile
 from batchseg.ledger.records import Record
 from batchseg.ledger.stages import STAGES, paid_s
 from batchseg.output.layer import Layer
 from batchseg.output.mask import Mask
 from batchseg.page.pictures import classes_png, confidence_png, level_for, read_level, scene_jpeg
-from batchseg.runs.planfile import PlanFile
 from batchseg.store import Store
 from tiling.span import Window
 

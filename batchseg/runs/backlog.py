@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from itertools import chain
 
 from batchseg.errors import ForeignRunError, RecipeError
+from batchseg.job.job import Job
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Brief, Record, SheetRecord
 from batchseg.output.sheet import inputs_digest
-from batchseg.runs.job import Job
 from batchseg.store import Store
 
 Wanted = Callable[[ChunkKey], bool]

@@ -8,7 +8,9 @@ from typing import Any, Protocol
 
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record, SheetRecord
-from batchseg.runs.events import (
+from batchseg.runs.patience import Late, Waits
+from batchseg.runs.runstate import RunState
+from batchseg.work.events import (
     Assign,
     Dismiss,
     Event,
@@ -23,9 +25,7 @@ from batchseg.runs.events import (
     WorkerReady,
     WorkerRetired,
 )
-from batchseg.runs.patience import Late, Waits
-from batchseg.runs.pool import Note, Pool, Report
-from batchseg.runs.runstate import RunState
+from batchseg.work.pool import Note, Pool, Report
 
 POLL_S = 0.5
 

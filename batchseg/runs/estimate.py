@@ -13,25 +13,25 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from batchseg.budget.settle import known_pilot, known_threshold, with_threshold
 from batchseg.engine.tiers import Tier
 from batchseg.errors import RecipeError
+from batchseg.job.job import Job, SceneJob
+from batchseg.job.layout import layout_warnings
+from batchseg.job.resolve import Resolved
+from batchseg.job.routing import num_heavy_alone
+from batchseg.job.target import check_output
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Fleet
 from batchseg.remote import is_remote
 from batchseg.runs.backlog import backlog
-from batchseg.runs.job import Job, SceneJob
-from batchseg.runs.layout import layout_warnings
-from batchseg.runs.models import device_of
-from batchseg.runs.pool import DEPTH
-from batchseg.runs.resolve import Resolved
-from batchseg.runs.routing import num_heavy_alone
-from batchseg.runs.settle import known_pilot, known_threshold, with_threshold
-from batchseg.runs.target import check_output
 from batchseg.scene.area import gross_area_km2
 from batchseg.scene.dataset import RAW_BLOCKS_BYTES
 from batchseg.scene.empty import EmptyIndex
 from batchseg.store import LocalStore, Store
+from batchseg.work.models import device_of
+from batchseg.work.pool import DEPTH
 from tiling.grid import cells
 
 LIBRARIES_BYTES = 700 << 20

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from batchseg.job.job import Job
+from batchseg.job.routing import is_heavy_alone
 from batchseg.ledger.keys import ChunkKey, TaskKey
-from batchseg.runs.job import Job
 from batchseg.runs.lines import Need
-from batchseg.runs.routing import is_heavy_alone
 from tiling.grid import tiles_of
 
 

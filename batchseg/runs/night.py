@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from batchseg.errors import BatchsegError, InputError, RecipeError
+from batchseg.job.resolve import Resolved, expand_scenes, resolve
 from batchseg.recipe import Recipe
 from batchseg.recipe.build import setting
-from batchseg.runs.resolve import Resolved, expand_scenes, resolve
 from batchseg.runs.session import Outcome
 from batchseg.store import LocalStore, get_json
 

@@ -36,7 +36,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
-from batchseg.runs.events import (
+from batchseg.runs.lines import Lines, Need, needs_of
+from batchseg.runs.tally import History, Member
+from batchseg.work.events import (
     Assign,
     Dismiss,
     Event,
@@ -51,8 +53,6 @@ from batchseg.runs.events import (
     WorkerReady,
     WorkerRetired,
 )
-from batchseg.runs.lines import Lines, Need, needs_of
-from batchseg.runs.tally import History, Member
 
 SICK_FAILURES = 3
 """Failures in a row, of different tasks, before a worker is dismissed, if others succeeded meanwhile."""

@@ -16,38 +16,38 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from batchseg.budget.pilotrun import DoPilot, Found, Where
+from batchseg.budget.settle import settled, write_pilot
 from batchseg.errors import BatchsegError, BusyError, RecipeError, RefusedError, StorageError
+from batchseg.job.job import Job
+from batchseg.job.layout import layout_warnings
+from batchseg.job.mosaics import publish_mosaics
+from batchseg.job.planfile import plan_file, write_plan
+from batchseg.job.priority import write_priority
+from batchseg.job.resolve import Resolved, resolve
+from batchseg.job.target import check_output
+from batchseg.ledger.driver import BEAT_S, Driver
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.objectstore import open_store
 from batchseg.output.mask import clear
 from batchseg.output.zarrmeta import create
 from batchseg.recipe import Fleet, Recipe
+from batchseg.reports.reporting import spent_usd, write_reports
+from batchseg.reports.rescore import rescore
 from batchseg.runs.backlog import Backlog, backlog, lost
 from batchseg.runs.compaction import Compaction
 from batchseg.runs.drive import Drive, Stop, Watcher
-from batchseg.runs.driver import BEAT_S, Driver
-from batchseg.runs.job import Job
-from batchseg.runs.layout import layout_warnings
 from batchseg.runs.log import EventLog
-from batchseg.runs.models import device_of, open_models
-from batchseg.runs.mosaics import publish_mosaics
 from batchseg.runs.needs import need_in
 from batchseg.runs.patience import Waits
-from batchseg.runs.pilotrun import DoPilot, Found, Where
-from batchseg.runs.planfile import plan_file, write_plan
-from batchseg.runs.pool import DEPTH, LocalPool, Pool
-from batchseg.runs.priority import write_priority
 from batchseg.runs.progress import Progress, Snapshot, pool_of
-from batchseg.runs.pulse import Pulse
-from batchseg.runs.reporting import spent_usd, write_reports
-from batchseg.runs.rescore import rescore
-from batchseg.runs.resolve import Resolved, resolve
 from batchseg.runs.runstate import RunState
-from batchseg.runs.settle import settled, write_pilot
-from batchseg.runs.target import check_output
-from batchseg.runs.worker import OpenModels, Worker, WorkerSpec
 from batchseg.store import LocalStore, Store, refusals
+from batchseg.work.models import device_of, open_models
+from batchseg.work.pool import DEPTH, LocalPool, Pool
+from batchseg.work.pulse import Pulse
+from batchseg.work.worker import OpenModels, Worker, WorkerSpec
 
 EXIT_OK, EXIT_QUARANTINED, EXIT_BUDGET = 0, 3, 4
 EXIT_KEY = "run/exit.json"
@@ -114,7 +114,7 @@ def run(
 
 def _import_ahead() -> None:
     """What a run needs soon or at its end takes as long to import as a small scene: now, while the claim settles."""
-    for module in ("zarr", "batchseg.runs.table", "batchseg.runs.stac", "batchseg.page.report"):
+    for module in ("zarr", "batchseg.reports.table", "batchseg.reports.stac", "batchseg.page.report"):
         import_module(module)
 
 
@@ -294,6 +294,6 @@ def _write_exit(store: Store, status: int, why: str) -> None:
 
 def chunks_of_bbox(job: Job, bbox: Sequence[float]) -> frozenset[ChunkKey]:
     """Chunks that a box of longitudes and latitudes (west, south, east, north) touches."""
-    from batchseg.runs.place import chunks_in_box  # noqa: PLC0415 - geopandas is slow to import and seldom needed
+    from batchseg.reports.place import chunks_in_box  # noqa: PLC0415 - geopandas is slow to import and seldom needed
 
     return chunks_in_box(job, bbox)

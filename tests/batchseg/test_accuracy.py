@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, jaccard_score, precision_recall_fscore_support
 
-from batchseg.runs.accuracy import agree, class_index, iou_of, scores
+from batchseg.job.accuracy import agree, class_index, iou_of, scores
 from tests.strategies import quick
 from tiling.span import Window
 

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchseg.budget.pilot import PilotTile, share_at, threshold_for
+from batchseg.budget.settle import PILOT_KEY
 from batchseg.engine.route import NEVER
 from batchseg.errors import ForeignRunError
+from batchseg.job.planfile import read_plan
+from batchseg.job.resolve import resolve
 from batchseg.recipe import Budget, Fleet, Models, Route
-from batchseg.runs.pilot import PilotTile, share_at, threshold_for
-from batchseg.runs.planfile import read_plan
-from batchseg.runs.resolve import resolve
 from batchseg.runs.session import Options, run
-from batchseg.runs.settle import PILOT_KEY
 from batchseg.store import LocalStore
 from tests.batchseg.test_route import polygons
 from tests.runs import Workplace, fake_pool, noise, product_bytes, write_fake_bundle

@@ -13,7 +13,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from sklearn.metrics import jaccard_score
 
 from batchseg.recipe import Models
-from batchseg.runs.compare import BLOCK_PX, Block, compare, statistics
+from batchseg.reports.compare import BLOCK_PX, Block, compare, statistics
 from jobs.cli import main as batchseg
 from tests.batchseg.test_evaluate import place, reference, store_of  # noqa: F401 - a fixture
 from tests.batchseg.test_route import layer, tiling

@@ -19,9 +19,9 @@ import psutil
 import pytest
 
 from batchseg.errors import BusyError, DamagedError
-from batchseg.runs.driver import DRIVER_KEY, PATIENCE_S, SETTLE_S, Driver, wall_s
-from batchseg.runs.pulse import Pulse
+from batchseg.ledger.driver import DRIVER_KEY, PATIENCE_S, SETTLE_S, Driver, wall_s
 from batchseg.store import LocalStore
+from batchseg.work.pulse import Pulse
 
 
 @pytest.fixture

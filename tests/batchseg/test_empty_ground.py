@@ -17,7 +17,6 @@ from batchseg.engine.inputs import InputRule, cut_tile, tile_input
 from batchseg.ledger.ledger import Ledger
 from batchseg.output.layer import Layer
 from batchseg.output.pyramid import pack_block
-from batchseg.runs import worker as worker_module
 from batchseg.scene.area import class_area_km2, class_ground
 from batchseg.scene.georef import Georef
 from batchseg.scene.header import read_header
@@ -25,6 +24,7 @@ from batchseg.scene.nodata import NodataPolicy
 from batchseg.scene.pixels import Pixels
 from batchseg.scene.source import STRIPE_PX, RasterSource
 from batchseg.store import LocalStore
+from batchseg.work import worker as worker_module
 from tests.batchseg import scene_rasters
 from tests.runs import Workplace, noise
 from tests.strategies import Layout, layouts, quick

@@ -10,13 +10,13 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
+from batchseg.job.resolve import resolve
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.output.mask import read_chunk, write_chunk
 from batchseg.output.sheet import make_sheet
 from batchseg.recipe import Tiling
 from batchseg.recipe.recipe import Halo
-from batchseg.runs.resolve import resolve
 from batchseg.store import LocalStore
 from tests.fakes import CountingStore
 from tests.runs import Workplace, noise, product_bytes

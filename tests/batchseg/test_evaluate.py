@@ -13,7 +13,7 @@ from sklearn.metrics import confusion_matrix
 
 from batchseg.errors import DamagedError
 from batchseg.recipe import Models, Route
-from batchseg.runs.evaluate import evaluate
+from batchseg.reports.evaluate import evaluate
 from batchseg.store import LocalStore
 from jobs.cli import main as batchseg
 from tests.batchseg.test_route import layer, polygons, tiling, uncertain

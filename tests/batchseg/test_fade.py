@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from batchseg.engine.fade import Edges, bulk_stays, fading_edges
 from batchseg.engine.tiers import BULK, HEAVY_BY_POLYGONS, HEAVY_BY_UNCERTAINTY
 from batchseg.errors import RecipeError
+from batchseg.job.resolve import resolve
+from batchseg.job.routing import is_heavy_alone, num_heavy_alone
 from batchseg.ledger.keys import ChunkKey
 from batchseg.recipe import Models, Route
 from batchseg.recipe.recipe import MAX_FADE_PX
 from batchseg.runs.needs import need_in
-from batchseg.runs.resolve import resolve
-from batchseg.runs.routing import is_heavy_alone, num_heavy_alone
 from tests.batchseg.test_route import CORE_PX, layer, place, polygons, uncertain
 from tests.runs import Workplace
 from tests.strategies import quick

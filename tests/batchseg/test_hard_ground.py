@@ -12,9 +12,9 @@ import rasterio
 import shapely
 from rasterio.warp import transform_geom
 
+from batchseg.job.resolve import resolve
 from batchseg.ledger.ledger import Ledger
-from batchseg.runs.place import chunks_in_box
-from batchseg.runs.resolve import resolve
+from batchseg.reports.place import chunks_in_box
 from batchseg.runs.session import run
 from batchseg.store import LocalStore
 from tests.batchseg.hard_scenes import CONSTANT, VALUES, alone, check_books, check_rasters, check_values, place_of

@@ -17,7 +17,7 @@ from rasterio.transform import Affine
 
 from batchseg.errors import RecipeError
 from batchseg.recipe import LabelPolygons
-from batchseg.runs.evaluate import evaluate
+from batchseg.reports.evaluate import evaluate
 from batchseg.scene.header import read_header
 from batchseg.scene.labelpolygons import read_polygon_labels
 from batchseg.store import LocalStore

@@ -11,7 +11,7 @@ import rasterio.shutil
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchseg.runs.layout import amplification, layout_warning
+from batchseg.job.layout import amplification, layout_warning
 from batchseg.runs.log import log_lines
 from batchseg.runs.session import Options, run
 from batchseg.scene.header import read_header
@@ -69,7 +69,7 @@ def test_a_run_says_so_in_its_log_on_the_screen_and_in_its_reports(tmp_path, cap
 
 @given(st.integers(1, 300), st.integers(1, 64), st.sampled_from([16, 32]), st.integers(0, 9))
 def test_it_is_the_blocks_that_windows_touch(size, block, chunk, halo):
-    from batchseg.runs.layout import _along
+    from batchseg.job.layout import _along
 
     touched = 0
     for start in range(0, size, chunk):

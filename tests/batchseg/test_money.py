@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchseg.ledger.driver import wall_s
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.records import Record, Stint
 from batchseg.ledger.stages import STAGES, Stage, StageClock
-from batchseg.runs.driver import wall_s
-from batchseg.runs.money import COST_PARTS, cost_parts, paid_usd
+from batchseg.reports.money import COST_PARTS, cost_parts, paid_usd
 from batchseg.store import LocalStore
 from tests.batchseg.ledger_records import BEGUN_UNIX_S, attempt_of, record_of, stint_of
 from tests.strategies import quick

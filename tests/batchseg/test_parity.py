@@ -12,10 +12,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from batchseg.job.samples import sample_tiles
 from batchseg.model.bundle import Bundle, load_bundle, write_bundle
 from batchseg.model.graph import WholeGraph
 from batchseg.recipe.recipe import Models, Recipe
-from batchseg.runs.samples import sample_tiles
 from batchseg.train.ground import Ground, open_ground
 from batchseg.train.recipe import GroundSpec, LabelledRaster, TrainRecipe
 from tests.batchseg.model_bundles import contract

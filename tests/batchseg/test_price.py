@@ -15,26 +15,26 @@ import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchseg.budget.curve import curve
+from batchseg.budget.pilot import PilotTile, share_at
+from batchseg.budget.pilotrun import Where
+from batchseg.budget.preview import preview
+from batchseg.budget.price import Forecast, Ground, Prices, expected_batches
+from batchseg.budget.rehearsal import Pace
+from batchseg.budget.settle import PILOT_KEY
 from batchseg.engine.route import NEVER
 from batchseg.engine.segment import Model
 from batchseg.engine.tiers import Tier
 from batchseg.errors import ForeignRunError, RecipeError
+from batchseg.job.job import Job
+from batchseg.job.planfile import read_plan
+from batchseg.job.resolve import resolve
 from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Budget, Fleet, Models, PoolSpec, Route
-from batchseg.runs.curve import curve
-from batchseg.runs.job import Job
-from batchseg.runs.pilot import PilotTile, share_at
-from batchseg.runs.pilotrun import Where
-from batchseg.runs.planfile import read_plan
-from batchseg.runs.pool import DEPTH, LocalPool
-from batchseg.runs.preview import preview
-from batchseg.runs.price import Forecast, Ground, Prices, expected_batches
-from batchseg.runs.rehearsal import Pace
-from batchseg.runs.resolve import resolve
 from batchseg.runs.session import Options, Outcome, run
-from batchseg.runs.settle import PILOT_KEY
-from batchseg.runs.worker import Worker, WorkerSpec
 from batchseg.store import LocalStore
+from batchseg.work.pool import DEPTH, LocalPool
+from batchseg.work.worker import Worker, WorkerSpec
 from tests.batchseg.test_route import polygons
 from tests.runs import Workplace, fake_models, noise, product_bytes, write_fake_bundle, write_scene
 from tests.strategies import quick

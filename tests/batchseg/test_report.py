@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchseg.job.planfile import PlanFile, ScenePlan
 from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.records import Agreement, Record, Seams, SheetRecord, TileCounts
-from batchseg.runs.planfile import PlanFile, ScenePlan
-from batchseg.runs.report import metrics
+from batchseg.reports.report import metrics
 from batchseg.scene.georef import Georef
 from tests.batchseg.ledger_records import attempt_of, record_of, stint_of
 from tests.strategies import quick

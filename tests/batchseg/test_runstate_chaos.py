@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
-from batchseg.runs.events import (
+from batchseg.runs.runstate import RunState
+from batchseg.work.events import (
     Assign,
     Event,
     Finish,
@@ -22,7 +23,6 @@ from batchseg.runs.events import (
     WorkerLost,
     WorkerReady,
 )
-from batchseg.runs.runstate import RunState
 
 MAX_FAILURES, MAX_PREEMPTIONS = 3, 5
 NUM_WORKERS = 4

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from batchseg.ledger.keys import TaskKey
-from batchseg.runs.events import (
+from batchseg.runs.lines import Need
+from batchseg.runs.runstate import RunState
+from batchseg.work.events import (
     Assign,
     Dismiss,
     Finish,
@@ -17,8 +19,6 @@ from batchseg.runs.events import (
     WorkerReady,
     WorkerRetired,
 )
-from batchseg.runs.lines import Need
-from batchseg.runs.runstate import RunState
 from tests.batchseg.task_stories import COMMITTED, SHEET, chunk, failed, state_of, tasks
 
 

@@ -11,7 +11,7 @@ import pytest
 import shapely
 from pystac.extensions.classification import Classification
 
-from batchseg.runs.stac import machine_name
+from batchseg.reports.stac import machine_name
 from tests.batchseg.test_mosaic import SHEET, done, recipe_of
 from tests.placed_scenes import PLACES
 from tests.runs import CLASSES

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchseg.runs import table
+from batchseg.reports import table
 
 NUMBERS = st.lists(st.none() | st.integers(-(2**63), 2**63 - 1))
 FRACTIONS = st.lists(st.none() | st.floats(allow_nan=False))
@@ -52,7 +52,7 @@ def test_a_table_is_made_without_pandas() -> None:
 import sys
 import pyarrow as pa
 from pyarrow import parquet
-from batchseg.runs import table
+from batchseg.reports import table
 schema = pa.schema([("row", pa.int64()), ("story", pa.string())])
 batches = table._batches([{"row": 1}, {"story": "tale"}], schema)
 parquet.write_table(pa.Table.from_batches(batches, schema), pa.BufferOutputStream(), compression="zstd")

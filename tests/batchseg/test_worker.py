@@ -14,15 +14,15 @@ import pytest
 import rasterio
 
 from batchseg.errors import BundleError
+from batchseg.job.job import Job, SceneJob
 from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Fleet
-from batchseg.runs.job import Job, SceneJob
-from batchseg.runs.pool import DEPTH, LocalPool
 from batchseg.runs.session import run
-from batchseg.runs.worker import OpenModels, Worker, WorkerSpec
 from batchseg.scene.pixels import Pixels
 from batchseg.scene.source import RasterSource
 from batchseg.store import LocalStore, Store
+from batchseg.work.pool import DEPTH, LocalPool
+from batchseg.work.worker import OpenModels, Worker, WorkerSpec
 from tests.runs import Workplace, fake_models, noise, product_bytes
 from tiling.span import Window
 

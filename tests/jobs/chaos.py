@@ -28,12 +28,12 @@ import yaml
 
 from batchseg.engine.segment import Model
 from batchseg.engine.tiers import Tier
+from batchseg.job.job import Job
 from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import load_fleet
-from batchseg.runs.job import Job
 from batchseg.runs.session import run
-from batchseg.runs.worker import WorkerSpec
 from batchseg.store import LocalStore
+from batchseg.work.worker import WorkerSpec
 from tests.jobs.ec2 import Ec2
 from tests.jobs.test_ray import place_of
 from tests.runs import Workplace, fake_models, product_bytes

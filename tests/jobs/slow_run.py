@@ -13,12 +13,12 @@ from typing import Any
 import jobs.run
 from batchseg.engine.segment import Model
 from batchseg.engine.tiers import Tier
+from batchseg.job.job import Job
 from batchseg.recipe import Fleet
-from batchseg.runs.job import Job
-from batchseg.runs.pool import DEPTH, LocalPool, Pool
 from batchseg.runs.session import OpenPool
-from batchseg.runs.worker import Worker, WorkerSpec
 from batchseg.store import LocalStore
+from batchseg.work.pool import DEPTH, LocalPool, Pool
+from batchseg.work.worker import Worker, WorkerSpec
 from jobs.cli import main
 from tests.runs import fake_models
 

@@ -129,9 +129,9 @@ def test_a_chunk_that_kills_every_worker_is_given_up_alone(at: Nodes, tmp_path: 
 def poisoned_in_process(folder: Path) -> Workplace:
     """The same scenes in this process, where the poison raises instead of killing."""
     from batchseg.engine.segment import Model
-    from batchseg.runs.pool import DEPTH, LocalPool
     from batchseg.runs.session import run
-    from batchseg.runs.worker import Worker, WorkerSpec
+    from batchseg.work.pool import DEPTH, LocalPool
+    from batchseg.work.worker import Worker, WorkerSpec
 
     def models(job, spec):
         quick, environment = fake_models(job, spec)

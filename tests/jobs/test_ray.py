@@ -20,12 +20,12 @@ import rasterio
 from batchseg.engine.segment import Model
 from batchseg.engine.tiers import BULK, HEAVY_BY_POLYGONS, HEAVY_BY_UNCERTAINTY, Tier
 from batchseg.errors import RecipeError
+from batchseg.job.job import Job
 from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Budget, Fleet, Models, PoolSpec, Priority, Recipe, Route
-from batchseg.runs.job import Job
 from batchseg.runs.session import Options, Outcome, run
-from batchseg.runs.worker import WorkerSpec
 from batchseg.store import LocalStore
+from batchseg.work.worker import WorkerSpec
 from tests.batchseg.test_route import uncertain
 from tests.runs import Workplace, fake_models, noise, product_bytes, write_fake_bundle
 

@@ -1,0 +1,1 @@
+"""What a run is asked to do: a recipe resolved, checked and written down."""

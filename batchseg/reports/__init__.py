@@ -1,0 +1,1 @@
+"""What came out of it: money, accuracy, tables, comparisons."""

@@ -1,0 +1,48 @@
+"""Scoring committed chunks against a reference that was named or changed after they were made. No model runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from batchseg.errors import BatchsegError, DamagedError
+from batchseg.job.accuracy import spread
+from batchseg.job.job import Job
+from batchseg.ledger.ledger import Ledger
+from batchseg.ledger.records import Record
+from batchseg.output.mask import read_chunk
+from batchseg.store import Store
+from batchseg.work.measure import score
+
+
+def rescore(job: Job, store: Store) -> list[str]:
+    """Commit each record again whose agreement is of another reference than today's; what could not be scored, and why.
+
+    A chunk whose stored labels are damaged loses its record and its objects, so that the next run makes it again.
+    """
+    ledger, errors = Ledger(store), []
+    for record in [record for record in ledger.records() if _is_stale(job, record)]:
+        try:
+            ledger.commit(_rescored(job, store, record))
+        except DamagedError as error:
+            ledger.forget(record.key)
+            for stored in record.objects:  # what no record vouches for is nobody's to show
+                store.delete(stored.key)
+            errors.append(f"{error}. The same command makes chunk {record.key} again")
+        except BatchsegError as error:
+            errors.append(str(error))
+    return errors
+
+
+def _is_stale(job: Job, record: Record) -> bool:
+    scene = job.scenes.get(record.key.scene)
+    if scene is None or scene.labels is None:
+        return False
+    known = record.measured.agreement
+    return known is None or known.labels_id != scene.labels.id
+
+
+def _rescored(job: Job, store: Store, record: Record) -> Record:
+    scene, window = job.scenes[record.key.scene], job.window(record.key)
+    labels_HW = read_chunk(store, scene.mask, scene.mask.layer("labels"), window, record.objects)
+    codes_HW = spread(record.measured.tile_codes, window, job.core_px)
+    return replace(record, measured=replace(record.measured, agreement=score(job, scene, window, labels_HW, codes_HW)))

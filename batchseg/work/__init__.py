@@ -1,0 +1,1 @@
+"""Who does it: workers, their pools and what becomes of a task."""

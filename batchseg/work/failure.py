@@ -1,0 +1,43 @@
+"""What an attempt that failed leaves behind: an error in words, and whether trying again may help."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from batchseg.errors import BatchsegError, RefusedError
+from batchseg.ledger.keys import ChunkKey
+from batchseg.output.sheet import DamagedChunksError
+from batchseg.redact import redacted
+from batchseg.work.events import FailureKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why an attempt failed; small and picklable."""
+
+    error: str
+    retryable: bool
+    kind: FailureKind = "failure"
+    undone: tuple[ChunkKey, ...] = ()
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Of the host or the device; libraries that have no error of their own for it say it in words."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    words = ("can't allocate memory", "bad_alloc", "out of memory")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def failure_of(error: Exception) -> Failure:
+    if isinstance(error, DamagedChunksError):
+        return Failure(error=str(error), retryable=True, undone=error.chunks)
+    if isinstance(error, BatchsegError):
+        kind: FailureKind = "refused" if isinstance(error, RefusedError) else "failure"
+        return Failure(error=str(error), retryable=error.retryable, kind=kind)
+    # Unknown errors may pass (a connection, a moment of load), so they get their retries; the story keeps the place.
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(last.filename).name}:{last.lineno}"
+    return Failure(error=redacted(f"{type(error).__name__}: {error} ({place})"), retryable=True)

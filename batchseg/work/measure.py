@@ -1,0 +1,73 @@
+"""What one predicted chunk holds: pixels, ground, confidence, and how far it agrees with a reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batchseg.engine.segment import Prediction
+from batchseg.errors import BatchsegError
+from batchseg.job.accuracy import agree, class_index, nothing_scored
+from batchseg.job.job import Job, SceneJob
+from batchseg.job.reference import source_of
+from batchseg.ledger.records import Agreement, Measured, TileCounts
+from batchseg.scene.area import class_ground
+from tiling.span import Window
+
+
+def measure(job: Job, scene: SceneJob, prediction: Prediction) -> Measured:
+    ids, window = tuple(c.id for c in job.classes), prediction.window
+    parts = [(part, part.within(window)) for part in prediction.labelled]
+    labels = [(part, prediction.labels_HW[of]) for part, of in parts]
+    class_px, areas_km2 = class_ground(scene.header.georef, window, labels, codes=ids)
+    by_tier = prediction.num_tiles_by_tier
+    return Measured(
+        tiles=TileCounts(
+            bulk=by_tier["bulk"],
+            heavy=by_tier["heavy"],
+            skipped=prediction.num_tiles - by_tier["bulk"] - by_tier["heavy"],
+        ),
+        valid_px=sum(class_px),
+        class_px=class_px,
+        area_km2=None if areas_km2 is None else float(sum(areas_km2)),
+        class_area_km2=areas_km2,
+        confidence_sum=sum(_sum_but_nodata(prediction.confidence_HW[of]) for _, of in parts),
+        agreement=_scored(job, scene, prediction),
+        tile_codes=tuple(prediction.codes),
+        tile_scores=tuple(prediction.scores),
+        audits=tuple(prediction.audits),
+    )
+
+
+def _sum_but_nodata(confidence_HW: NDArray[np.uint8]) -> int:
+    return int(confidence_HW.sum(dtype=np.int64)) - 255 * int(np.count_nonzero(confidence_HW == 255))
+
+
+def _scored(job: Job, scene: SceneJob, prediction: Prediction) -> Agreement | None:
+    try:
+        return score(job, scene, prediction.window, prediction.labels_HW, prediction.tier_HW)
+    except BatchsegError:
+        # A prediction is good whatever its reference. At its end the run scores what is left, and says why not.
+        return None
+
+
+def score(
+    job: Job, scene: SceneJob, window: Window, labels_HW: NDArray[Any], codes_HW: NDArray[np.uint8]
+) -> Agreement | None:
+    """Labels against the scene's reference, if it has one. Raises what reading the reference raises."""
+    if scene.labels is None:
+        return None
+    ids = tuple(c.id for c in job.classes)
+    if (labels_HW == job.nodata).all():
+        return nothing_scored(scene.labels.id, len(ids))
+    return agree(
+        class_index(labels_HW, ids, job.nodata),
+        source_of(scene.labels),
+        window,
+        ids=ids,
+        nodata=job.nodata,
+        codes_HW=codes_HW,
+        inside_HW=None if scene.priority is None else scene.priority.mask(window),
+    )

@@ -1,0 +1,103 @@
+"""Opening the models of a job on a worker's device."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from batchseg.engine.segment import Model
+from batchseg.engine.tiers import Tier
+from batchseg.errors import BundleError, RecipeError
+from batchseg.job.job import Job
+from batchseg.model.bundle import load_bundle
+from batchseg.model.contract import Backend
+from batchseg.model.segmenter import open_segmenter
+from batchseg.recipe import PoolSpec
+from batchseg.work.worker import WorkerSpec
+
+LIBRARIES: dict[Backend, tuple[str, ...]] = {
+    "torch": ("torch",),
+    "compiled": ("torch",),
+    "openvino": ("openvino",),
+    "onnxruntime": ("onnxruntime", "torch"),
+}
+"""Whose rounding a backend's answers depend on."""
+
+
+def open_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str, str]]:
+    """Every tier's model, and the numeric environment that its output bytes depend on."""
+    models: dict[Tier, Model] = {}
+    environment = {"device": spec.device, "processor": _processor(), "python": platform.python_version()}
+    if spec.device == "cuda":
+        environment["gpu"] = _gpu()
+    scene = next(iter(job.scenes.values()))
+    for tier, wanted in job.models.items():
+        bundle = load_bundle(wanted.ref)
+        if bundle.digest != wanted.digest:
+            raise BundleError(
+                "this bundle is not the one that the run was planned with",
+                where=wanted.ref,
+                expected=wanted.digest,
+                got=bundle.digest,
+                todo="put the old bundle back, or give another output folder",
+            )
+        tile_px = job.core_px + 2 * wanted.halo_px
+        segmenter = open_segmenter(bundle, device=spec.device, tile_px=tile_px, halo_px=wanted.halo_px)
+        numerics = bundle.contract.numerics_on(spec.device)
+        environment[tier] = str(numerics)
+        environment |= {name: version(name) for name in LIBRARIES[numerics.backend]}
+        ids = np.array([c.id for c in job.classes], scene.mask.layer("labels").dtype)
+        models[tier] = Model(segmenter, wanted.halo_px, ids, pads=numerics.streams == 1)
+    return models, environment
+
+
+def device_of(pool: PoolSpec, job: Job, *, in_process: bool) -> Literal["cpu", "cuda"]:
+    """`auto` is CUDA where a worker gets a GPU and all models have numerics for it, else the CPU.
+
+    On Ray a worker gets the GPUs that its pool asks for and sees no other, wherever it runs. In this process it sees
+    what this machine has; importing torch to find out takes seconds, so the driver's file is asked.
+    """
+    has_gpu = Path("/dev/nvidia0").exists() if in_process else pool.gpus > 0
+    device = pool.device if pool.device != "auto" else "cuda" if has_gpu and _can_cuda(job) else "cpu"
+    for model in job.models.values():
+        if device not in model.devices:
+            raise BundleError(
+                f"this bundle was never tuned for {device}",
+                where=model.ref,
+                expected=f"numerics for {device}",
+                got=", ".join(model.devices),
+                todo="give pools a device that it has",
+            )
+    if device == "cuda" and not in_process and not pool.gpus:
+        raise RecipeError(
+            "on Ray a worker sees only the GPUs that its pool asks for",
+            where=f"pools: {pool.name}",
+            expected="`gpus` above 0 with `device: cuda`",
+            got="gpus: 0",
+        )
+    return device
+
+
+def _can_cuda(job: Job) -> bool:
+    return all("cuda" in model.devices for model in job.models.values())
+
+
+def _gpu() -> str:
+    """Its name: another kind of GPU may round differently."""
+    import torch  # noqa: PLC0415 - seconds to import
+
+    return torch.cuda.get_device_name()
+
+
+def _processor() -> str:
+    """The model name: with other vector units, floating point may round differently."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine())

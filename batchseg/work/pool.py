@@ -1,0 +1,114 @@
+"""What the driver loop asks of a pool of workers, and the pool that lives in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from batchseg.ledger.records import Record, SheetRecord
+from batchseg.work.events import (
+    Assign,
+    Event,
+    TaskDone,
+    TaskFailed,
+    WorkerLost,
+    WorkerReady,
+)
+from batchseg.work.failure import Failure
+from batchseg.work.worker import Worker
+
+DEPTH = 2
+"""Tasks that a worker holds at once: it computes one while it reads the next or writes the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An event for the run state, with the record where a task was done."""
+
+    event: Event
+    record: Record | SheetRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something that changes nothing for any task, but that whoever runs this wants to know."""
+
+    kind: str
+    facts: dict[str, Any]
+
+
+class Pool(Protocol):
+    """Workers somewhere. Nothing here decides anything."""
+
+    def send(self, assign: Assign) -> None:
+        """Hand a task over; what becomes of it comes back from `poll`."""
+        ...
+
+    def poll(self, timeout_s: float) -> list[Report | Note]:
+        """What happened since the last call; waits up to `timeout_s` for something."""
+        ...
+
+    def resize(self, num_open: int) -> None:
+        """So many tasks have not ended: have no more workers than that, within each pool's least and most."""
+        ...
+
+    def dismiss(self, loss: WorkerLost) -> None:
+        """End this worker now; the loss comes back from `poll`."""
+        ...
+
+    def close(self) -> None:
+        """End all workers; what they hold is lost."""
+        ...
+
+
+def report_of(assign: Assign, outcome: Record | SheetRecord | Failure) -> Report:
+    if isinstance(outcome, Failure):
+        event = TaskFailed(assign.worker, assign.task, outcome.error, outcome.retryable, outcome.kind, outcome.undone)
+        return Report(event)
+    return Report(TaskDone(assign.worker, assign.task), outcome)
+
+
+class LocalPool:
+    """One worker in this process; `depth` of its tasks run at once, so that it reads ahead and writes behind."""
+
+    def __init__(self, open_worker: Callable[[], Worker], *, depth: int) -> None:
+        self._threads = ThreadPoolExecutor(depth, thread_name_prefix="task")
+        self._opening: Future[Worker] | None = self._threads.submit(open_worker)
+        self._worker: Worker | None = None
+        self._running: dict[Future[Record | SheetRecord | Failure], Assign] = {}
+
+    def send(self, assign: Assign) -> None:
+        if self._worker is None:
+            raise RuntimeError(f"{assign} came before its worker was ready")
+        self._running[self._threads.submit(self._worker.attempt, assign.task, assign.attempt)] = assign
+
+    def resize(self, num_open: int) -> None:
+        """It is always one."""
+
+    def dismiss(self, loss: WorkerLost) -> None:
+        """A thread cannot be ended, and there is no other worker who could take over."""
+
+    def poll(self, timeout_s: float) -> list[Report | Note]:
+        if self._opening is not None:
+            return self._poll_opening(self._opening, timeout_s)
+        done, _ = wait(self._running, timeout_s, FIRST_COMPLETED)
+        if self._worker is not None:
+            self._worker.check()
+        return [report_of(self._running.pop(future), future.result()) for future in done]
+
+    def _poll_opening(self, opening: Future[Worker], timeout_s: float) -> list[Report | Note]:
+        """A worker that cannot be opened here, now or while it has tasks, never will: its error ends the run."""
+        done, _ = wait([opening], timeout_s)
+        if not done:
+            return []
+        self._worker, self._opening = opening.result(), None
+        return [Report(WorkerReady(self._worker.spec.name, self._worker.spec.usd_per_hour))]
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        if self._opening is not None and self._opening.done() and self._opening.exception() is None:
+            self._worker = self._opening.result()
+        if self._worker is not None:
+            self._worker.close()
