@@ -29,7 +29,7 @@ from batchseg.runs.backlog import backlog
 from batchseg.runs.runstate import RunState
 from batchseg.store import LocalStore, digest_of
 from batchseg.synth import write_scene
-from batchseg.work.events import Assign, TaskDone, WorkerReady
+from batchseg.workers.events import Assign, TaskDone, WorkerReady
 
 LIMITS = {"plan_s": 60, "plan_gb": 1.5, "decision_us": 50, "driver_ms_a_chunk": 3, "resume_s": 60}
 

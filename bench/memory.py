@@ -31,7 +31,7 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Fleet, Models, PoolSpec, Recipe
 from batchseg.runs.session import run
 from batchseg.store import LocalStore
-from batchseg.work.worker import WorkerSpec
+from batchseg.workers.worker import WorkerSpec
 
 PATTERN_PX = 2048
 

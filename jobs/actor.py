@@ -20,8 +20,8 @@ from batchseg.ledger.keys import TaskKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record, SheetRecord
 from batchseg.store import LocalStore, Store
-from batchseg.work.failure import Failure
-from batchseg.work.worker import OpenModels, Worker, WorkerSpec
+from batchseg.workers.failure import Failure
+from batchseg.workers.worker import OpenModels, Worker, WorkerSpec
 
 Box = dict[str, bytes]
 """The files of a bundle, by their paths inside it."""

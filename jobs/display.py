@@ -169,7 +169,8 @@ def _ground(m: dict[str, Any]) -> str:
 
 def _cost(m: dict[str, Any]) -> str:
     per_km2 = f", {money(m['cost_usd_per_km2'])} per km²" if m["cost_usd_per_km2"] is not None else ""
-    return f"{money(m['cost_usd'])}{per_km2}  ({stages(m['cost'])})"
+    paid_for = stages(m["cost"])
+    return f"{money(m['cost_usd'])}{per_km2}" + (f"  ({paid_for})" if paid_for else "")
 
 
 def _seams(scores: dict[str, float | None]) -> str:

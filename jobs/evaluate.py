@@ -26,7 +26,7 @@ def add_labels_argument(parser: argparse.ArgumentParser, *, required: bool) -> N
         default=[],
         help="a raster on the scene's grid, or polygons; with several scenes, SCENE=FILE for each that has one",
     )
-    parser.add_argument("--class", dest="class_", metavar="FIELD", default="class", help="polygons: their class")
+    parser.add_argument("--class", dest="class_", metavar="FIELD", help="polygons: the field with their class; class")
     parser.add_argument("--all", dest="all_", metavar="CLASS", help="polygons: the class of all of them")
     parser.add_argument("--outside", metavar="CLASS", help="polygons: the class of the ground outside of them")
 
@@ -46,14 +46,17 @@ def main(args: argparse.Namespace) -> int:
 
 def labels_of(args: argparse.Namespace, scenes: list[str]) -> dict[str, str | LabelPolygons]:
     """Which reference is whose."""
+    from batchseg.errors import RecipeError  # noqa: PLC0415
     from batchseg.recipe import LabelPolygons  # noqa: PLC0415 - --help must not wait for it
     from batchseg.scene.labelpolygons import is_vector  # noqa: PLC0415
 
-    drawn = {"class_": args.class_, "all_": args.all_, "outside": args.outside}
-    return {
-        scene: LabelPolygons(polygons=url, **drawn) if is_vector(url) else url
-        for scene, url in files_of(args.labels, scenes).items()
-    }
+    said = {"class_": args.class_, "all_": args.all_, "outside": args.outside}
+    drawn = {name: value for name, value in said.items() if value is not None}
+    files = files_of(args.labels, scenes)
+    if drawn and not any(map(is_vector, files.values())):
+        where, got = " ".join(f"--{name.rstrip('_')}" for name in drawn), " ".join(files.values())
+        raise RecipeError("this is for polygons, and the reference is a raster", where=where, got=got)
+    return {scene: LabelPolygons(polygons=url, **drawn) if is_vector(url) else url for scene, url in files.items()}
 
 
 def files_of(given: list[str], scenes: list[str]) -> dict[str, str]:

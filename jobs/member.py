@@ -10,9 +10,9 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayError
 
 from batchseg.recipe import PoolSpec
-from batchseg.work.events import LossKind
-from batchseg.work.pool import Note, Report
-from batchseg.work.worker import WorkerSpec
+from batchseg.workers.events import LossKind
+from batchseg.workers.pool import Note, Report
+from batchseg.workers.worker import WorkerSpec
 from jobs.cluster import could_be_placed, in_words, wants_of
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jobs.rasterargs import add_raster_arguments, recipe_of
+from jobs.rasterargs import add_raster_arguments, at_least, recipe_of
 
 if TYPE_CHECKING:
     from batchseg.model.bundle import Bundle
@@ -33,23 +33,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(
         dest="action", metavar="ACTION", required=True, title="actions", help="what to do with it"
     )
-    show = actions.add_parser("show", help="print the contract")
-    show.add_argument("bundle", metavar="BUNDLE", help="`zoo:NAME` or a folder")
-    check = actions.add_parser("check", help="run it on a synthetic tile: shapes, seconds a tile, memory")
-    check.add_argument("bundle", metavar="BUNDLE")
-    check.add_argument("--device", choices=DEVICES, default="auto")
-    tune = actions.add_parser("tune", help="measure every way to run it here, and write the best into it")
-    tune.add_argument("bundle", metavar="BUNDLE")
-    tune.add_argument("--device", choices=DEVICES, default="auto")
+    show = _action(actions, "show", "print the contract")
+    show.add_argument("bundle", metavar="BUNDLE", help="`zoo:NAME`, a folder or a URL")
+    check = _action(actions, "check", "run it on a synthetic tile: shapes, seconds a tile, memory")
+    check.add_argument("bundle", metavar="BUNDLE", help="`zoo:NAME`, a folder or a URL")
+    check.add_argument("--device", choices=DEVICES, default="auto", help="auto: a GPU where there is one")
+    tune = _action(actions, "tune", "measure every way to run it here, and write the best into it")
+    tune.add_argument("bundle", metavar="BUNDLE", help="a folder; what is found is written into it")
+    tune.add_argument("--device", choices=DEVICES, default="auto", help="auto: a GPU where there is one")
     tune.add_argument("--on", metavar="RASTER", help="real tiles to compare labels on; by default synthetic ones")
-    tune.add_argument("--tiles", type=int, default=4, metavar="N", help="tiles that are compared: 4")
-    tune.add_argument("--threads", type=int, metavar="N", help="CPU threads of a worker; by default all")
+    tune.add_argument("--tiles", type=at_least(1), default=4, metavar="N", help="tiles that are compared: 4")
+    tune.add_argument("--threads", type=at_least(1), metavar="N", help="CPU threads of a worker; by default all")
     tune.add_argument(
         "--min-agreement", type=float, default=0.99, metavar="SHARE", help="labels that are as in float32: 0.99"
     )
     tune.add_argument("--dry-run", action="store_true", help="measure, and leave the bundle as it is")
     add_raster_arguments(tune)
-    _add_import(actions.add_parser("import", help="make a bundle of a transformers SegFormer folder or an ONNX file"))
+    _add_import(_action(actions, "import", "make a bundle of a transformers SegFormer folder or an ONNX file"))
+
+
+def _action(actions: Any, name: str, does: str) -> argparse.ArgumentParser:
+    """Says what it does in the list of actions and on its own page."""
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
+    return parser
 
 
 def _add_import(parser: argparse.ArgumentParser) -> None:
@@ -222,7 +228,10 @@ def _import(args: argparse.Namespace) -> int:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"numbers like 90.5,100, not {text!r}") from error
 
 
 def parse_bands(text: str) -> tuple[Any, ...]:

@@ -44,7 +44,7 @@ def main(args: argparse.Namespace) -> int:
     from batchseg.recipe.load import load_as, load_recipe  # noqa: PLC0415
     from batchseg.runs.night import Night, batch_of, look, passes, publish, run_batch, settle  # noqa: PLC0415
     from batchseg.store import LocalStore  # noqa: PLC0415
-    from batchseg.work.pulse import Pulse  # noqa: PLC0415
+    from batchseg.workers.pulse import Pulse  # noqa: PLC0415
     from jobs.run import fleet_of  # noqa: PLC0415
 
     night = load_as(Night, args.night, "night")

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.rasterargs import add_raster_arguments, recipe_of
+from jobs.rasterargs import add_raster_arguments, at_least, recipe_of
 
 if TYPE_CHECKING:
     from batchseg.job.gate import Comparison
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="int8",
         help="int8 for CPUs, the others for GPUs too: int8",
     )
-    parser.add_argument("--tiles", type=int, default=32, metavar="N", help="half calibrate, half judge: 32")
+    parser.add_argument("--tiles", type=at_least(2), default=32, metavar="N", help="half calibrate, half judge: 32")
     parser.add_argument("--max-loss-points", type=float, default=0.5, metavar="POINTS", help="of mean IoU: 0.5")
     parser.add_argument("--max-class-loss-points", type=float, default=2.0, metavar="POINTS", help="of any class: 2")
     add_raster_arguments(parser)

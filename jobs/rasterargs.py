@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from batchseg.recipe.recipe import Recipe
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A type of argument: how many of something."""
+
+    def number_of(text: str) -> int:
+        if not text.strip().isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{least} or more, not {text}")
+        return int(text)
+
+    return number_of
 
 
 def add_raster_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from ray.exceptions import RayError
 from batchseg.budget.pilotrun import PilotDone, PilotWork, do_pilot
 from batchseg.errors import BatchsegError, FleetError
 from batchseg.recipe import PoolSpec
-from batchseg.work.worker import OpenModels
+from batchseg.workers.worker import OpenModels
 from jobs.actor import Boxes, at_home, boxes_of
 from jobs.cluster import enter_cluster, free_resources, in_words, wants_of
 from jobs.member import loss_of

@@ -32,7 +32,7 @@ from batchseg.errors import FleetError
 from batchseg.job.job import Job
 from batchseg.recipe import Fleet, PoolSpec
 from batchseg.store import Store
-from batchseg.work.events import (
+from batchseg.workers.events import (
     Assign,
     TaskFailed,
     WorkerDraining,
@@ -40,10 +40,10 @@ from batchseg.work.events import (
     WorkerReady,
     WorkerRetired,
 )
-from batchseg.work.models import device_of
-from batchseg.work.models import open_models as open_bundles
-from batchseg.work.pool import DEPTH, Note, Report, report_of
-from batchseg.work.worker import OpenModels, WorkerSpec
+from batchseg.workers.models import device_of
+from batchseg.workers.models import open_models as open_bundles
+from batchseg.workers.pool import DEPTH, Note, Report, report_of
+from batchseg.workers.worker import OpenModels, WorkerSpec
 from jobs.actor import ChunkWorker, Parcel, pack
 from jobs.cluster import draining_nodes, enter_cluster, free_resources, start_ray
 from jobs.member import Member, loss_kind, loss_of, noting, unplaced

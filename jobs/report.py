@@ -1,4 +1,6 @@
-"""Make metrics.json, ledger.parquet and the summary again, from the ledger alone. No model runs."""
+"""Make metrics.json, ledger.parquet, report.html, the STAC items and the summary again, from the ledger alone. No model
+runs.
+"""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from batchseg.engine.tiers import Tier
 from batchseg.job.job import Job
 from batchseg.recipe import Fleet
 from batchseg.store import LocalStore
-from batchseg.work.pool import DEPTH, LocalPool, Pool
-from batchseg.work.worker import Worker, WorkerSpec
+from batchseg.workers.pool import DEPTH, LocalPool, Pool
+from batchseg.workers.worker import Worker, WorkerSpec
 
 PATCH_PX = 16
 ROWS, COLS = 5, 6

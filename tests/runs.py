@@ -22,8 +22,8 @@ from batchseg.recipe.recipe import Halo
 from batchseg.runs.session import Options, Outcome, run
 from batchseg.scene.bands import BandWanted
 from batchseg.store import LocalStore, Store
-from batchseg.work.pool import DEPTH, LocalPool, Pool
-from batchseg.work.worker import Worker, WorkerSpec
+from batchseg.workers.pool import DEPTH, LocalPool, Pool
+from batchseg.workers.worker import Worker, WorkerSpec
 from tests.fakes import ContextSegmenter
 
 CLASSES = tuple(ClassInfo(id=i, name=f"class {i}", rgb=(40 * i, 20, 200)) for i in range(5))

@@ -58,7 +58,7 @@ def test_deciding_needs_no_model_and_no_raster() -> None:
 def test_a_run_ends_without_pandas() -> None:
     """It is a quarter of the memory of a small run; who needs it to read vector files still may import it."""
     found = loaded_by(
-        "batchseg.work.worker", "batchseg.reports.reporting", "batchseg.reports.table", "batchseg.reports.stac"
+        "batchseg.workers.worker", "batchseg.reports.reporting", "batchseg.reports.table", "batchseg.reports.stac"
     )
     assert found.isdisjoint({"pandas", "geopandas", "zarr", "torch", "transformers"})
 
@@ -120,7 +120,7 @@ def test_errors_are_caught_wholesale_at_the_workers_edge_only() -> None:
         for node in ast.walk(tree(path))
         if isinstance(node, ast.ExceptHandler) and caught(node) and not passes_on(node)
     ]
-    assert sorted(wide) == ["batchseg/work/pulse.py: BaseException", "batchseg/work/worker.py: Exception"]
+    assert sorted(wide) == ["batchseg/workers/pulse.py: BaseException", "batchseg/workers/worker.py: Exception"]
 
 
 def calls(path: Path) -> Iterator[str]:

@@ -29,7 +29,7 @@ from batchseg.job.job import Job
 from batchseg.job.routing import fade_of, is_heavy_alone
 from batchseg.scene.pixels import Pixels
 from batchseg.scene.source import RasterSource
-from batchseg.work.measure import score
+from batchseg.workers.measure import score
 from tiling.grid import Tile, tiles_of
 from tiling.span import Window
 

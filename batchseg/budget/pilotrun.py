@@ -21,9 +21,9 @@ from batchseg.job.resolve import Resolved
 from batchseg.ledger.records import Stint
 from batchseg.recipe import Fleet, PoolSpec
 from batchseg.scene.area import gross_area_km2
-from batchseg.work.models import device_of
-from batchseg.work.pool import DEPTH
-from batchseg.work.worker import OpenModels, WorkerSpec
+from batchseg.workers.models import device_of
+from batchseg.workers.pool import DEPTH
+from batchseg.workers.worker import OpenModels, WorkerSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

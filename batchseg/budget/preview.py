@@ -15,8 +15,8 @@ from batchseg.job.resolve import Resolved
 from batchseg.recipe import Fleet
 from batchseg.recipe.recipe import SAMPLE_TILES
 from batchseg.store import Store
-from batchseg.work.models import open_models
-from batchseg.work.worker import OpenModels
+from batchseg.workers.models import open_models
+from batchseg.workers.worker import OpenModels
 
 
 def preview(

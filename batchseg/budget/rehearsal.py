@@ -34,8 +34,8 @@ from batchseg.output.mask import Mask
 from batchseg.output.sheet import make_sheet
 from batchseg.scene.polygons import touched_tiles
 from batchseg.store import LocalStore, Store
-from batchseg.work.failure import Failure
-from batchseg.work.worker import Worker, WorkerSpec
+from batchseg.workers.failure import Failure
+from batchseg.workers.worker import Worker, WorkerSpec
 from tiling.grid import tiles_of
 from tiling.span import Window
 

@@ -19,8 +19,8 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Budget, Fleet
 from batchseg.recipe.build import plain
 from batchseg.store import Store, get_json
-from batchseg.work.models import open_models
-from batchseg.work.worker import OpenModels
+from batchseg.workers.models import open_models
+from batchseg.workers.worker import OpenModels
 
 PILOT_KEY = "run/pilot.json"
 

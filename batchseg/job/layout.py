@@ -5,6 +5,7 @@ from __future__ import annotations
 from shlex import quote
 
 from batchseg.job.job import Job
+from batchseg.recipe import Tiling
 from batchseg.redact import public_url
 from batchseg.remote import is_remote
 from batchseg.scene.dataset import gdal_path
@@ -13,6 +14,8 @@ from batchseg.scene.header import SceneHeader
 MOST_REMOTE, MOST_LOCAL = 2.0, 6.0
 """How often a byte may be read. On a server each time is paid for, in money too; on a disk it is only decoded again.
 Blocks of 512 px in chunks of 2048 px with a halo of 64 px give 2.25, in chunks of 8192 px 1.27."""
+COG_BLOCK_PX = 512
+"""What the repair gives."""
 
 
 def amplification(header: SceneHeader, chunk_px: int, halo_px: int) -> float:
@@ -38,12 +41,19 @@ def layout_warnings(job: Job) -> dict[str, str]:
 
 def layout_warning(header: SceneHeader, chunk_px: int, halo_px: int) -> str | None:
     """What is wrong with the way a scene's file is laid out for chunks like these, and the command that repairs it."""
-    factor = amplification(header, chunk_px, halo_px)
-    if factor < (MOST_REMOTE if is_remote(header.url) else MOST_LOCAL):
+    factor, most = amplification(header, chunk_px, halo_px), MOST_REMOTE if is_remote(header.url) else MOST_LOCAL
+    if factor < most:
         return None
     rows, cols = header.block_px
-    return (
+    found = (
         f"{header.name}: its blocks of {cols} x {rows} px ({header.layout}) make chunks of {chunk_px} px read "
-        f"{factor:.1f} times its bytes. Repair: gdal_translate -of COG -co COMPRESS=DEFLATE -co PREDICTOR=YES "
+        f"{factor:.1f} times its bytes."
+    )
+    if rows == cols <= COG_BLOCK_PX:
+        return (
+            f"{found} There is nothing to repair; larger chunks read less: `tiling: chunk`, {Tiling().chunk} by default"
+        )
+    return (
+        f"{found} Repair: gdal_translate -of COG -co COMPRESS=DEFLATE -co PREDICTOR=YES "
         f"-co BIGTIFF=IF_SAFER {quote(gdal_path(public_url(header.url)))} new.tif"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -61,6 +61,17 @@ class Numerics:
         return f"{self.backend} {self.precision}, batch {self.batch}, {side_by_side}{self.threads} threads"
 
 
+def problems_of_classes(classes: Sequence[ClassInfo]) -> Iterator[str]:
+    """What keeps a list of classes from being one: scores and areas go by name, labels by id."""
+    ids, names = [c.id for c in classes], [c.name for c in classes]
+    if not ids or len(set(ids)) < len(ids) or min(ids) < 0 or max(ids) > 65534 or 255 in ids:
+        yield f"class ids {ids}; they are different, 0 to 65534, and 255 is nodata"
+    if len(set(names)) < len(names) or not all(name.strip() for name in names):
+        yield f"class names {names}; they are different, and none is empty"
+    if len(ids) > MAX_CLASSES:
+        yield f"{len(ids)} classes; one graph can tell {MAX_CLASSES} apart"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
     name: str
@@ -98,11 +109,7 @@ class Contract:
             yield f"{num_bands} bands, {len(self.mean)} means, {len(self.std)} deviations"
         elif not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
             yield f"means {self.mean}, deviations {self.std}; deviations are above 0"
-        ids = [c.id for c in self.classes]
-        if not ids or len(set(ids)) < len(ids) or min(ids) < 0 or max(ids) > 65534 or 255 in ids:
-            yield f"class ids {ids}; they are different, 0 to 65534, and 255 is nodata"
-        if len(ids) > MAX_CLASSES:
-            yield f"{len(ids)} classes; one graph can tell {MAX_CLASSES} apart"
+        yield from problems_of_classes(self.classes)
         if self.tier not in get_args(TierName) or self.dtype not in get_args(InputType):
             yield f"tier {self.tier!r}, data type {self.dtype!r}"
         if not -math.inf < self.range[0] < self.range[1] < math.inf:

@@ -176,6 +176,13 @@ def _onnx(path: Path, told: Told) -> tuple[Contract, bytes]:
     if logits is not None:
         _check_count("classes", logits, [one.name for one in told.classes], path)
     side = bands_side[1]
+    if side is not None and side <= 2 * told.halo_px:
+        raise BundleError(
+            "its tiles have no core",
+            where=str(path),
+            got=f"tiles of {side} px, of which {told.halo_px} px on each side are context",
+            todo=f"give --halo, less than {side // 2}",
+        )
     contract = _contract(
         told,
         classes=told.classes,

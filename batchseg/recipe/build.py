@@ -97,7 +97,9 @@ def _convert_union(args: tuple[Any, ...], value: object, where: str) -> Any:
             return _convert(option, value, where)
         except RecipeError:
             continue
-    raise _wrong(where, " or ".join(map(_option_name, options)), value)
+    words = [word for option in options if get_origin(option) is Literal for word in get_args(option)]
+    near = difflib.get_close_matches(str(value), words, n=1, cutoff=0.6)
+    raise _wrong(where, " or ".join(map(_option_name, options)), value, f"did you mean `{near[0]}`?" if near else None)
 
 
 def _option_name(option: Any) -> str:
@@ -132,8 +134,8 @@ def _convert_scalar(hint: Any, value: object, where: str) -> Any:
     raise _wrong(where, words.get(hint, str(hint)), value)
 
 
-def _wrong(where: str, expected: str, got: object) -> RecipeError:
-    return RecipeError("wrong value", where=where, expected=expected, got=repr(got))
+def _wrong(where: str, expected: str, got: object, todo: str | None = None) -> RecipeError:
+    return RecipeError("wrong value", where=where, expected=expected, got=repr(got), todo=todo)
 
 
 def plain(value: object) -> Any:

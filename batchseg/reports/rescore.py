@@ -11,7 +11,7 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record
 from batchseg.output.mask import read_chunk
 from batchseg.store import Store
-from batchseg.work.measure import score
+from batchseg.workers.measure import score
 
 
 def rescore(job: Job, store: Store) -> list[str]:

@@ -10,7 +10,7 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record, SheetRecord
 from batchseg.runs.patience import Late, Waits
 from batchseg.runs.runstate import RunState
-from batchseg.work.events import (
+from batchseg.workers.events import (
     Assign,
     Dismiss,
     Event,
@@ -25,7 +25,7 @@ from batchseg.work.events import (
     WorkerReady,
     WorkerRetired,
 )
-from batchseg.work.pool import Note, Pool, Report
+from batchseg.workers.pool import Note, Pool, Report
 
 POLL_S = 0.5
 

@@ -23,6 +23,8 @@ from batchseg.job.routing import num_heavy_alone
 from batchseg.job.target import check_output
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
+from batchseg.model.contract import Contract, DeviceKind
+from batchseg.model.trial import usual_tile_px
 from batchseg.recipe import Fleet
 from batchseg.remote import is_remote
 from batchseg.runs.backlog import backlog
@@ -30,8 +32,8 @@ from batchseg.scene.area import gross_area_km2
 from batchseg.scene.dataset import RAW_BLOCKS_BYTES
 from batchseg.scene.empty import EmptyIndex
 from batchseg.store import LocalStore, Store
-from batchseg.work.models import device_of
-from batchseg.work.pool import DEPTH
+from batchseg.workers.models import device_of
+from batchseg.workers.pool import DEPTH
 from tiling.grid import cells
 
 LIBRARIES_BYTES = 700 << 20
@@ -98,7 +100,7 @@ def estimate(resolved: Resolved, fleet: Fleet, store: Store) -> Estimate:
     if isinstance(store, LocalStore):
         _refuse_full_disk(output_bytes, store.root)
     device = device_of(fleet.pools[0], job, in_process=fleet == Fleet())
-    per_tile_s = {tier: bundle.contract.numerics[device].seconds_per_tile for tier, bundle in resolved.bundles.items()}
+    per_tile_s = {tier: _tile_s(bundle.contract, device, job, tier) for tier, bundle in resolved.bundles.items()}
     share = len(todo.chunks) / max(todo.num_total, 1)
     heavy_share, note = _heavy_share(resolved, store)
     all_seconds, notes = _seconds(scenes, per_tile_s, job.core_px, fleet, heavy_share)
@@ -207,6 +209,14 @@ def _heavy_share(resolved: Resolved, store: Store) -> tuple[float, list[str]]:
     return 0.0, ["heavy tiles: priority ground only; what uncertainty and a budget add, `plan --pilot` finds out"]
 
 
+def _tile_s(contract: Contract, device: DeviceKind, job: Job, tier: Tier) -> float | None:
+    """By its pixels: bundles are tuned with tiles of one size."""
+    tuned_s = contract.numerics[device].seconds_per_tile
+    if tuned_s is None:
+        return None
+    return float(tuned_s * ((job.core_px + 2 * job.models[tier].halo_px) / usual_tile_px(contract)) ** 2)
+
+
 def _seconds(
     scenes: Sequence[SceneEstimate],
     per_tile_s: dict[Tier, float | None],
@@ -227,7 +237,7 @@ def _seconds(
     workers = sum(pool.workers for pool in fleet.pools)
     pace = ", ".join(f"{tier} {1000 * (s or 0.0):.0f} ms" for tier, s in per_tile_s.items())
     rest = f"{1000 * REST_S_PER_MPX:.0f} ms a Mpx for reading, writing and all else, as on a local disk"
-    note = f"time: a tile takes {pace}, as measured when the bundle was tuned; {rest}; {workers} workers"
+    note = f"time: a tile of {core_px} px takes {pace}, by what was measured in tuning; {rest}; {workers} workers"
     return (compute_s + tiles * core_px**2 / 1e6 * REST_S_PER_MPX) / workers, [note]
 
 

@@ -38,7 +38,7 @@ from dataclasses import dataclass, field
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
 from batchseg.runs.lines import Lines, Need, needs_of
 from batchseg.runs.tally import History, Member
-from batchseg.work.events import (
+from batchseg.workers.events import (
     Assign,
     Dismiss,
     Event,

@@ -44,10 +44,10 @@ from batchseg.runs.patience import Waits
 from batchseg.runs.progress import Progress, Snapshot, pool_of
 from batchseg.runs.runstate import RunState
 from batchseg.store import LocalStore, Store, refusals
-from batchseg.work.models import device_of, open_models
-from batchseg.work.pool import DEPTH, LocalPool, Pool
-from batchseg.work.pulse import Pulse
-from batchseg.work.worker import OpenModels, Worker, WorkerSpec
+from batchseg.workers.models import device_of, open_models
+from batchseg.workers.pool import DEPTH, LocalPool, Pool
+from batchseg.workers.pulse import Pulse
+from batchseg.workers.worker import OpenModels, Worker, WorkerSpec
 
 EXIT_OK, EXIT_QUARANTINED, EXIT_BUDGET = 0, 3, 4
 EXIT_KEY = "run/exit.json"

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import yaml
 
 from batchseg.errors import RecipeError
-from batchseg.model.contract import ClassInfo, InputType
+from batchseg.model.architecture import is_known, known_kinds
+from batchseg.model.contract import ClassInfo, InputType, problems_of_classes
 from batchseg.recipe.build import build, setting
 from batchseg.synth import CLASSES
 
@@ -107,6 +108,7 @@ class TrainRecipe:
         real = any(spec.rasters for spec in self.grounds)
         if real != (self.classes is not None):
             raise RecipeError("rasters need `classes`, synthetic scenes have their own", where="classes")
+        self._check_output()
         for name in ("steps", "batch", "watch_every", "patience", "threads", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise RecipeError("at least 1", where=name, got=str(getattr(self, name)))
@@ -144,6 +146,15 @@ class TrainRecipe:
         if self.light < 0:
             raise RecipeError("the light's change is 0 or more", where="light", got=str(self.light))
         self._check_split()
+
+    def _check_output(self) -> None:
+        """What would be refused of the bundle must not be found out after hours."""
+        for got in problems_of_classes(self.class_list):
+            raise RecipeError("these are no classes", where="classes", got=got)
+        if not is_known(self.architecture):
+            raise RecipeError(
+                "an unknown architecture", where="architecture", expected=known_kinds(), got=str(self.architecture)
+            )
 
     def _check_shares(self) -> None:
         shares = (self.soft_share, self.balanced_share, self.mix)

@@ -24,14 +24,14 @@ from rasterio.windows import Window as GdalWindow
 from batchseg.engine.segment import Model, Segmenter
 from batchseg.engine.tiers import Tier
 from batchseg.job.job import Job
+from batchseg.ledger import driver
 from batchseg.ledger.ledger import Ledger
 from batchseg.model.contract import ClassInfo
 from batchseg.recipe import Fleet, Models, Tiling
-from batchseg.runs import driver
 from batchseg.runs.session import Outcome
 from batchseg.store import LocalStore
-from batchseg.work.pool import DEPTH, LocalPool, Pool
-from batchseg.work.worker import Worker, WorkerSpec
+from batchseg.workers.pool import DEPTH, LocalPool, Pool
+from batchseg.workers.worker import Worker, WorkerSpec
 from tests.fakes import ConstantSegmenter, ReachSegmenter
 from tests.runs import Workplace, write_fake_bundle
 

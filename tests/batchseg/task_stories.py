@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
 from batchseg.runs.runstate import RunState
-from batchseg.work.events import Assign, FailureKind, Instruction, TaskFailed
+from batchseg.workers.events import Assign, FailureKind, Instruction, TaskFailed
 
 SHEET = SheetKey("s", 0, 0)
 COMMITTED = ChunkKey("s", 9, 9)

@@ -21,7 +21,7 @@ import pytest
 from batchseg.errors import BusyError, DamagedError
 from batchseg.ledger.driver import DRIVER_KEY, PATIENCE_S, SETTLE_S, Driver, wall_s
 from batchseg.store import LocalStore
-from batchseg.work.pulse import Pulse
+from batchseg.workers.pulse import Pulse
 
 
 @pytest.fixture

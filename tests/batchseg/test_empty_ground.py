@@ -24,7 +24,7 @@ from batchseg.scene.nodata import NodataPolicy
 from batchseg.scene.pixels import Pixels
 from batchseg.scene.source import STRIPE_PX, RasterSource
 from batchseg.store import LocalStore
-from batchseg.work import worker as worker_module
+from batchseg.workers import worker as worker_module
 from tests.batchseg import scene_rasters
 from tests.runs import Workplace, noise
 from tests.strategies import Layout, layouts, quick

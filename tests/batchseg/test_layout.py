@@ -38,6 +38,14 @@ def test_strips_cost_as_often_as_chunks_lie_side_by_side(header):
     assert layout_warning(replace(remote, block_px=(16, 16)), 32, 0) is None
 
 
+def test_what_is_laid_out_well_is_not_to_be_repaired_for_small_chunks(header):
+    square = replace(header, url="s3://bucket/scene.tif", block_px=(64, 64))
+    text = str(layout_warning(square, 16, 0))
+    assert "Repair" not in text
+    assert "larger chunks read less: `tiling: chunk`, 4096 by default" in text
+    assert "Repair" in str(layout_warning(replace(square, block_px=(1024, 1024)), 16, 0))
+
+
 def test_the_command_repairs_the_file_and_tells_no_signature(header, tmp_path):
     signed = replace(header, url="https://server/a file.tif?X-Amz-Signature=abc")
     assert "'/vsicurl/https://server/a file.tif' new.tif" in str(layout_warning(signed, 32, 0))

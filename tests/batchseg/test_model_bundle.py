@@ -162,6 +162,10 @@ def twice(*ids: int) -> tuple[ClassInfo, ...]:
     return tuple(ClassInfo(id=i, name=str(i), rgb=(0, 0, 0)) for i in ids)
 
 
+def twins(*names: str) -> tuple[ClassInfo, ...]:
+    return tuple(ClassInfo(id=i, name=name, rgb=(i, i, i)) for i, name in enumerate(names))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -184,6 +188,8 @@ def twice(*ids: int) -> tuple[ClassInfo, ...]:
         {"halo_px": -1},
         {"stride_px": 0},
         {"tier": "middle"},
+        {"classes": twins("water", "water")},
+        {"classes": twins("water", " ")},
         {"dtype": "int16"},
         {"numerics": {}},
         {"numerics": {"tpu": Numerics(backend="torch", precision="float32", batch=1, threads=1)}},

@@ -33,8 +33,8 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Budget, Fleet, Models, PoolSpec, Route
 from batchseg.runs.session import Options, Outcome, run
 from batchseg.store import LocalStore
-from batchseg.work.pool import DEPTH, LocalPool
-from batchseg.work.worker import Worker, WorkerSpec
+from batchseg.workers.pool import DEPTH, LocalPool
+from batchseg.workers.worker import Worker, WorkerSpec
 from tests.batchseg.test_route import polygons
 from tests.runs import Workplace, fake_models, noise, product_bytes, write_fake_bundle, write_scene
 from tests.strategies import quick

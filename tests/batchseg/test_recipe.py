@@ -118,6 +118,8 @@ REFUSED = {
     BASE.replace(", heavy: zoo:y", "")
     + "route: {priority: [{polygons: a}]}\n": "route: priority: a route needs two models",
     BASE + "route: {priority: [uncertan]}\n": "priority[0]: wrong value; expected a mapping like {polygons: …} or",
+    BASE + "route: {priority: [uncertian]}\n": "got 'uncertian'. Did you mean `uncertain`?",
+    BASE + "route: {fade: -1}\n": "route: fade: this is no width; expected 0 to 64 pixels, got -1",
     BASE + "route: {priority: [uncertain, {uncertain: {above: 0.1}}]}\n": "a tile's uncertainty is judged once",
     BASE
     + "route: {priority: [{uncertain: {above: 2}}]}\n": "uncertain: above: this is no share; expected 0 to 1, got 2",

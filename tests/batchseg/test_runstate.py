@@ -6,7 +6,16 @@ import pytest
 
 from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.runs.runstate import RunState
-from batchseg.work.events import Assign, Finish, Quarantine, StopFeeding, TaskDone, TaskFailed, WorkerLost, WorkerReady
+from batchseg.workers.events import (
+    Assign,
+    Finish,
+    Quarantine,
+    StopFeeding,
+    TaskDone,
+    TaskFailed,
+    WorkerLost,
+    WorkerReady,
+)
 from tests.batchseg.task_stories import COMMITTED, SHEET, chunk, failed, state_of, tasks
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
 from batchseg.runs.runstate import RunState
-from batchseg.work.events import (
+from batchseg.workers.events import (
     Assign,
     Event,
     Finish,

@@ -7,7 +7,7 @@ import pytest
 from batchseg.ledger.keys import TaskKey
 from batchseg.runs.lines import Need
 from batchseg.runs.runstate import RunState
-from batchseg.work.events import (
+from batchseg.workers.events import (
     Assign,
     Dismiss,
     Finish,

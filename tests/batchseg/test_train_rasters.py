@@ -123,6 +123,24 @@ def test_rasters_that_do_not_fit_are_refused(change: dict[str, Any], said: str, 
     recipe = recipe_of(write_pair(tmp_path, "scene"), write_pair(tmp_path, "other"), **change)
     with pytest.raises((BundleError, RecipeError, SceneError), match=said):
         train(recipe, tmp_path / "out", made=MADE, show=quietly)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"classes": (CLASSES[0], replace(CLASSES[1], name=CLASSES[0].name))},
+            "classes: these are no classes; got.*names",
+        ),
+        ({"classes": (CLASSES[0], replace(CLASSES[1], id=CLASSES[0].id))}, "classes: these are no classes; got.*ids"),
+        ({"architecture": {"kind": "bulknett"}}, "^architecture: an unknown architecture; expected bulknet or unet"),
+    ],
+)
+def test_what_no_bundle_could_have_is_refused_with_the_recipe(
+    change: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match=said):
+        recipe_of(write_pair(tmp_path, "scene"), write_pair(tmp_path, "other"), **change)
     assert not (tmp_path / "out").exists()
 
 

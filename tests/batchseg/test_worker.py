@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from threading import Event
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,16 @@ import rasterio
 
 from batchseg.errors import BundleError
 from batchseg.job.job import Job, SceneJob
+from batchseg.job.resolve import resolve
 from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Fleet
+from batchseg.reports.reporting import spent_usd
 from batchseg.runs.session import run
 from batchseg.scene.pixels import Pixels
 from batchseg.scene.source import RasterSource
 from batchseg.store import LocalStore, Store
-from batchseg.work.pool import DEPTH, LocalPool
-from batchseg.work.worker import OpenModels, Worker, WorkerSpec
+from batchseg.workers.pool import DEPTH, LocalPool
+from batchseg.workers.worker import OpenModels, Worker, WorkerSpec
 from tests.runs import Workplace, fake_models, noise, product_bytes
 from tiling.span import Window
 
@@ -78,6 +81,51 @@ def test_models_that_cannot_be_opened_end_the_run(tmp_path: Path) -> None:
     assert not list(ledger.records())
     assert not ledger.quarantined()
     assert json.loads((place.output / "run" / "exit.json").read_text())["exit_status"] == 2
+
+
+def test_a_worker_is_paid_for_before_its_models_are_open(tmp_path: Path) -> None:
+    """Else starts that come to nothing would never add up to the budget that stops them."""
+    opened, begun = Event(), Event()
+
+    def models(job: Job, spec: WorkerSpec) -> Any:
+        begun.set()
+        assert opened.wait(PATIENCE_S)
+        return fake_models(job, spec)
+
+    place = Workplace.of(tmp_path, noise(70, 45))
+    job, store = resolve(place.recipe()).job, LocalStore(place.output, durable=False)
+    worker = Worker(WorkerSpec.new(pool="p", device="cpu", usd_per_hour=3600.0), job, store, models, beat_s=0.01)
+    worker.begin()
+    try:
+        assert begun.wait(PATIENCE_S)
+        while spent_usd(store, head_usd_per_hour=0.0) < 0.05:  # a dollar a second
+            sleep(0.01)
+        (stint,) = Ledger(store).stints()
+        assert (stint.ended, stint.start_s) == (False, 0.0)
+        assert stint.in_hand_s["start"] > 0.0, "if it died now, all of this would be waste"
+    finally:
+        opened.set()
+        worker.check(wait=True)
+        worker.close()
+    (stint,) = Ledger(store).stints()
+    assert stint.ended
+    assert stint.start_s >= 0.05
+    assert stint.in_hand_s == {}
+
+
+def test_a_worker_whose_models_cannot_be_opened_stops_beating(tmp_path: Path) -> None:
+    def models(_job: Job, _spec: WorkerSpec) -> Any:
+        raise BundleError("these weights are not whole", where="bulk")
+
+    place = Workplace.of(tmp_path, noise(70, 45))
+    job, store = resolve(place.recipe()).job, LocalStore(place.output, durable=False)
+    worker = Worker(WorkerSpec.new(pool="p", device="cpu", usd_per_hour=1.0), job, store, models, beat_s=0.01)
+    with pytest.raises(BundleError):
+        worker.open()
+    (before,) = Ledger(store).stints()
+    sleep(0.1)
+    (after,) = Ledger(store).stints()
+    assert after == before
 
 
 def test_ground_outside_of_the_area_waits_for_models_too(tmp_path: Path) -> None:

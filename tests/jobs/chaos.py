@@ -33,7 +33,7 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import load_fleet
 from batchseg.runs.session import run
 from batchseg.store import LocalStore
-from batchseg.work.worker import WorkerSpec
+from batchseg.workers.worker import WorkerSpec
 from tests.jobs.ec2 import Ec2
 from tests.jobs.test_ray import place_of
 from tests.runs import Workplace, fake_models, product_bytes

@@ -12,7 +12,7 @@ import yaml
 import jobs.run
 from batchseg.ledger import driver
 from batchseg.store import digest_of
-from batchseg.work.pool import Pool
+from batchseg.workers.pool import Pool
 from jobs.cli import main
 from tests.runs import fake_pool, noise, product_bytes, write_fake_bundle, write_scene
 

@@ -17,8 +17,8 @@ from batchseg.job.job import Job
 from batchseg.recipe import Fleet
 from batchseg.runs.session import OpenPool
 from batchseg.store import LocalStore
-from batchseg.work.pool import DEPTH, LocalPool, Pool
-from batchseg.work.worker import Worker, WorkerSpec
+from batchseg.workers.pool import DEPTH, LocalPool, Pool
+from batchseg.workers.worker import Worker, WorkerSpec
 from jobs.cli import main
 from tests.runs import fake_models
 

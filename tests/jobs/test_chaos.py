@@ -130,8 +130,8 @@ def poisoned_in_process(folder: Path) -> Workplace:
     """The same scenes in this process, where the poison raises instead of killing."""
     from batchseg.engine.segment import Model
     from batchseg.runs.session import run
-    from batchseg.work.pool import DEPTH, LocalPool
-    from batchseg.work.worker import Worker, WorkerSpec
+    from batchseg.workers.pool import DEPTH, LocalPool
+    from batchseg.workers.worker import Worker, WorkerSpec
 
     def models(job, spec):
         quick, environment = fake_models(job, spec)

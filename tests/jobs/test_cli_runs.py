@@ -21,7 +21,7 @@ from rasterio.warp import transform_bounds
 import jobs.run
 from batchseg.recipe import Fleet
 from batchseg.runs.session import Options
-from batchseg.work.pool import Pool
+from batchseg.workers.pool import Pool
 from jobs.cli import main
 from tests.jobs.command_line import FACTS_OF_EVERY_RUN, ROOT, alone, clean_bytes, folder, quick, use, write_recipe
 from tests.jobs.slow_run import slow_pool

@@ -162,6 +162,33 @@ def test_other_files_are_refused_unread(name: str, tmp_path: Path, capsys: pytes
     assert not (tmp_path / "bundle").exists()
 
 
+def test_tiles_without_a_core_are_answered_with_the_halo_to_give(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = onnx.load(write_onnx(tmp_path / "made").weights)
+    for size in net.graph.input[0].type.tensor_type.shape.dim[2:]:
+        size.dim_value = 64
+    path = tmp_path / "fixed.onnx"
+    onnx.save(net, path)
+    argv = [path, tmp_path / "bundle", *BANDS, "--classes", "a,b,c,d", *SCALING, *GSD]
+    assert imported(*argv) == 2
+    assert "Give --halo, less than 32" in capsys.readouterr().err
+    assert imported(*argv, "--halo", "8") == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "what"),
+    [
+        (["tune", "zoo:synthetic-bulk", "--tiles", "0"], "argument --tiles: 1 or more, not 0"),
+        (["import", "net.onnx", "out", *BANDS, *GSD, "--mean", "90,x"], "numbers like 90.5,100, not '90,x'"),
+    ],
+)
+def test_numbers_that_cannot_be_meant(argv: list[str], what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["model", *argv])
+    assert what in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("drop", ["--classes", "--mean", "--std"])
 def test_an_onnx_file_needs_what_it_does_not_say(drop: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = write_onnx(tmp_path / "made")

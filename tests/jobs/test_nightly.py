@@ -15,7 +15,7 @@ from batchseg.ledger.driver import Driver
 from batchseg.runs import night as nights
 from batchseg.runs.night import SceneResult, Thresholds, passes
 from batchseg.store import LocalStore
-from batchseg.work.pulse import Pulse
+from batchseg.workers.pulse import Pulse
 from jobs.nightly import run_main
 from tests.runs import fake_pool, noise, product_bytes, write_fake_bundle, write_scene
 

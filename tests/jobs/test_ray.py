@@ -25,7 +25,7 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Budget, Fleet, Models, PoolSpec, Priority, Recipe, Route
 from batchseg.runs.session import Options, Outcome, run
 from batchseg.store import LocalStore
-from batchseg.work.worker import WorkerSpec
+from batchseg.workers.worker import WorkerSpec
 from tests.batchseg.test_route import uncertain
 from tests.runs import Workplace, fake_models, noise, product_bytes, write_fake_bundle
 

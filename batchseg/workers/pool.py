@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from batchseg.ledger.records import Record, SheetRecord
-from batchseg.work.events import (
+from batchseg.workers.events import (
     Assign,
     Event,
     TaskDone,
@@ -16,8 +16,8 @@ from batchseg.work.events import (
     WorkerLost,
     WorkerReady,
 )
-from batchseg.work.failure import Failure
-from batchseg.work.worker import Worker
+from batchseg.workers.failure import Failure
+from batchseg.workers.worker import Worker
 
 DEPTH = 2
 """Tasks that a worker holds at once: it computes one while it reads the next or writes the last."""

@@ -19,7 +19,7 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -39,9 +39,9 @@ from batchseg.output.sheet import make_sheet
 from batchseg.scene.pixels import Source
 from batchseg.scene.source import RasterSource
 from batchseg.store import Store, refusal_of
-from batchseg.work.failure import Failure, failure_of, is_out_of_memory
-from batchseg.work.measure import measure
-from batchseg.work.pulse import Pulse
+from batchseg.workers.failure import Failure, failure_of, is_out_of_memory
+from batchseg.workers.measure import measure
+from batchseg.workers.pulse import Pulse
 from tiling.grid import Tile, tiles_of
 from tiling.span import Window
 
@@ -109,11 +109,15 @@ class Worker:
         self._beat(ended=True)
 
     def _open(self) -> None:
-        with self.clock.stage("start", "start"):
-            self._models, self._environment = self.open_models(self.job, self.spec)
-        self._start_s = self.clock.take("start").get("start", 0.0)
+        """It is paid for from the first moment, so it beats from the first moment, ready or not."""
         self._beat(ended=False)
-        self._pulse = Pulse(lambda: self._beat(ended=False), every_s=self.beat_s).__enter__()
+        with ExitStack() as failing:
+            self._pulse = failing.enter_context(Pulse(lambda: self._beat(ended=False), every_s=self.beat_s))
+            with self.clock.stage("start", "start"):
+                self._models, self._environment = self.open_models(self.job, self.spec)
+            self._start_s = self.clock.take("start").get("start", 0.0)
+            self._beat(ended=False)
+            failing.pop_all()  # from now on `close` ends it
 
     def attempt(self, task: TaskKey, number: int) -> Record | SheetRecord | Failure:
         """Do a task. Never raises for what the task did: this is the worker's edge."""

@@ -17,7 +17,7 @@ from batchseg.model.bundle import load_bundle
 from batchseg.model.contract import Backend
 from batchseg.model.segmenter import open_segmenter
 from batchseg.recipe import PoolSpec
-from batchseg.work.worker import WorkerSpec
+from batchseg.workers.worker import WorkerSpec
 
 LIBRARIES: dict[Backend, tuple[str, ...]] = {
     "torch": ("torch",),

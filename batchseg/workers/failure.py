@@ -10,7 +10,7 @@ from batchseg.errors import BatchsegError, RefusedError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.output.sheet import DamagedChunksError
 from batchseg.redact import redacted
-from batchseg.work.events import FailureKind
+from batchseg.workers.events import FailureKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
