@@ -1,0 +1,101 @@
+"""What a training recipe is worth where it knows the labellers: on the other half of each of its scenes.
+
+    python -m bench.halves configs/train/aerial-heavy.yaml OUT [--steps 300]
+
+All scenes are cut in two; a network that learnt from the left halves is measured on the right ones, and the other way
+round. Held against `bench/leave_one_out.py`, where the scene and who labelled it are both new, it tells what they cost.
+A strip is left out between the halves, so that no crop sees ground of both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import rasterio
+from rasterio.windows import Window
+from safetensors.torch import load
+
+from batchseg.model.bundle import ITEM, load_bundle, read_weights
+from batchseg.model.graph import WholeGraph
+from batchseg.model.networks import build_network
+from batchseg.train.ground import open_ground
+from batchseg.train.loop import train
+from batchseg.train.measure import mean_of, measure
+from batchseg.train.recipe import LabelledRaster, TrainRecipe, load_train_recipe
+
+BETWEEN_PX = 128
+SIDES = ("left", "right")
+
+
+def cut(raster: LabelledRaster, folder: Path) -> dict[str, LabelledRaster]:
+    """Both halves, as files."""
+    assert raster.labels is not None, "who is measured has labels"
+    paths = [{side: folder / f"{Path(url).stem}_{side}.tif" for side in SIDES} for url in (raster.image, raster.labels)]
+    for url, halves in zip((raster.image, raster.labels), paths, strict=True):
+        with rasterio.open(url) as file:
+            middle, gap = file.width // 2, BETWEEN_PX // 2
+            for side, (start, stop) in zip(SIDES, ((0, middle - gap), (middle + gap, file.width)), strict=True):
+                window = Window(start, 0, stop - start, file.height)
+                profile = {
+                    "driver": "GTiff",
+                    "width": window.width,
+                    "height": window.height,
+                    "count": file.count,
+                    "dtype": file.dtypes[0],
+                    "crs": file.crs,
+                    "nodata": file.nodata,
+                    "transform": file.window_transform(window),
+                }
+                with rasterio.open(halves[side], "w", **profile) as half:
+                    half.write(file.read(window=window))
+                    half.colorinterp = file.colorinterp
+    return {side: LabelledRaster(image=str(paths[0][side]), labels=str(paths[1][side])) for side in SIDES}
+
+
+def scores(recipe: TrainRecipe, folder: Path) -> list[float]:
+    """Mean IoU on each raster to validate on, by a bundle that is trained if it is not there."""
+    if not (folder / ITEM).exists():
+        made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        train(recipe, folder, made=made, show=lambda *_: None)
+    bundle = load_bundle(str(folder))
+    network = build_network(recipe.architecture, num_bands=len(recipe.bands), num_classes=len(recipe.class_list))
+    network.load_state_dict({name: tensor.float() for name, tensor in load(read_weights(bundle)).items()})
+    graph = WholeGraph(network, bundle.contract.mean, bundle.contract.std)
+    found = []
+    for raster in recipe.validate.rasters:
+        ground = open_ground(replace(recipe.validate, rasters=(raster,)), recipe, bundle.contract.mean)
+        found.append(mean_of(measure(graph, ground, halo_px=recipe.halo_px)))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--steps", type=int, help="instead of the recipe's")
+    args = parser.parse_args()
+    recipe = load_train_recipe(args.recipe)
+    recipe = replace(recipe, steps=args.steps or recipe.steps)
+    args.out.mkdir(parents=True, exist_ok=True)
+    scenes = sorted((*recipe.train.rasters, *recipe.validate.rasters), key=lambda scene: scene.image)
+    halves = [cut(scene, args.out) for scene in scenes]
+    found: list[list[float]] = []
+    for learnt, unseen in (SIDES, SIDES[::-1]):
+        split = {"train": learnt, "validate": unseen}
+        grounds = {
+            name: replace(getattr(recipe, name), rasters=tuple(half[side] for half in halves))
+            for name, side in split.items()
+        }
+        found.append(scores(replace(recipe, **grounds), args.out / learnt))
+    means = [statistics.mean(both) for both in zip(*found, strict=True)]
+    for scene, mean, both in zip(scenes, means, zip(*found, strict=True), strict=True):
+        print(f"{Path(scene.image).stem}: {mean:.3f} ({', '.join(f'{one:.3f}' for one in both)})")
+    print(f"mean of {len(means)} scenes: {statistics.mean(means):.3f}")
+
+
+if __name__ == "__main__":
+    main()
