@@ -114,5 +114,5 @@ def test_what_cannot_be_quantised_is_refused(tmp_path: Path, capsys: pytest.Capt
     write_bundle(tmp_path / "net", made, b"never read", made="2026-01-31T00:00:00Z")
     assert main(["synth", str(tmp_path / "scene"), "--size", "512"]) == 0
     scene = str(tmp_path / "scene/scene.tif")
-    assert main(["quantize", str(tmp_path / "net"), str(taken), "--calibrate", scene, "--tiles", "1"]) == 2
+    assert main(["quantize", str(tmp_path / "net"), str(taken), "--calibrate", scene, "--tiles", "2"]) == 2
     assert "quantised already" in capsys.readouterr().err
