@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import rasterio
 
+from batchseg.job.resolve import resolve
+from batchseg.recipe import load_recipe
 from jobs.cli import main
 from tests.batchseg.model_bundles import on_cpu, write_random
 from tests.jobs.command_line import FACTS_OF_EVERY_RUN, alone, contents, folder, prepare, quick, refused, write_recipe
@@ -49,6 +51,17 @@ def test_plan_writes_nothing_and_says_what_it_takes(
     told = capsys.readouterr().out
     assert re.search(r"6 chunks \(6 committed", told)
     assert re.search(r"to do +0 chunks", told)
+
+
+def test_plan_takes_tiles_as_large_as_the_recipe_has_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bundles are tuned with cores of 512 px."""
+    numerics = on_cpu(backend="torch", precision="float32", batch=3, threads=1, seconds_per_tile=10.0)
+    bundle = write_random(folder / "bulk", gsd_m=(0.1, 50.0), numerics=numerics)
+    recipe = load_recipe(folder / "recipe.yaml")
+    halo_px = resolve(recipe).job.models["bulk"].halo_px
+    assert main(["plan", str(folder / "recipe.yaml")]) == 0
+    share = ((recipe.tiling.core + 2 * halo_px) / (512 + 2 * bundle.contract.halo_px)) ** 2
+    assert f"a tile of {recipe.tiling.core} px takes bulk {10_000 * share:.0f} ms" in capsys.readouterr().out
 
 
 def test_plan_with_a_pilot_shows_a_curve(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
