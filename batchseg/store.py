@@ -105,9 +105,8 @@ class LocalStore:
                     file.flush()
                     os.fsync(file.fileno())
             unfinished.replace(target)
-        except BaseException:
+        finally:
             unfinished.unlink(missing_ok=True)
-            raise
 
     def put_new(self, key: str, content: bytes) -> bool:
         target = self.root / key

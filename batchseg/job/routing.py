@@ -46,10 +46,10 @@ def is_heavy_alone(job: Job, scene: str, row: int, col: int) -> bool:
 def num_heavy_alone(job: Job, scene: str) -> int:
     """How many tiles of a scene are."""
     firm = job.scenes[scene].priority_tiles
-    return int(inner(firm).sum()) if job.fade_px else len(firm)
+    return int(_inner(firm).sum()) if job.fade_px else len(firm)
 
 
-def inner(tiles: TileSet) -> NDArray[np.bool_]:
+def _inner(tiles: TileSet) -> NDArray[np.bool_]:
     """Tiles of a set that have no neighbour outside of it; beyond the lattice there is none."""
     wide = np.pad(tiles.mask(), 1, constant_values=True)
     inner_HW: NDArray[np.bool_] = wide[1:-1, 1:-1] & wide[:-2, 1:-1] & wide[2:, 1:-1] & wide[1:-1, :-2] & wide[1:-1, 2:]
