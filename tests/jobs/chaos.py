@@ -108,10 +108,11 @@ class Nodes:
     cluster: Any
     raylets: dict[str, Any] = field(default_factory=dict)
 
-    def add(self, num: int = 1) -> None:
-        for _ in range(num):
-            node = self.cluster.add_node(num_cpus=1, resources={"spot": 1})
-            self.raylets[node.node_id] = node
+    def add(self) -> str:
+        """Returns when the node is known to all, which may be later than its first worker."""
+        node = self.cluster.add_node(num_cpus=1, resources={"spot": 1})
+        self.raylets[node.node_id] = node
+        return str(node.node_id)
 
     def kill(self, node: str) -> None:
         """SIGKILL of the raylet; its workers follow it by themselves, as they do when a machine is gone."""
@@ -137,7 +138,8 @@ def nodes(num: int) -> Iterator[Nodes]:
     os.environ.update(QUICK_DEATHS, PYTHONPATH=str(ROOT))
     try:
         made = Nodes(Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}))
-        made.add(num)
+        for _ in range(num):
+            made.add()
         yield made
     finally:
         made.cluster.shutdown()
@@ -179,8 +181,14 @@ class Trial:
         try:
             return self.driver.wait(timeout_s)
         except subprocess.TimeoutExpired:
-            self.driver.kill()
+            self.leave()
             raise AssertionError(f"the driver does not end: {self.said()}") from None
+
+    def leave(self) -> None:
+        """No driver outlives the trial, however that ended."""
+        if self.driver is not None:
+            self.driver.kill()
+            self.driver.wait()
 
     def said(self) -> str:
         log = self.output / "run" / "log.jsonl"

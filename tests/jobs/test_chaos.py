@@ -6,7 +6,9 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from tests.jobs.test_ray import PoisonSegmenter, place_of
 from tests.runs import Workplace, fake_models
 
 pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("default")]
+
+Trials = Callable[..., Trial]
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +35,21 @@ def at():
         yield made
 
 
-def test_kill_9_of_an_actor_and_of_a_raylet_and_a_node_that_joins_late(at: Nodes, clean: Workplace, tmp_path: Path):
-    trial = Trial.of(tmp_path, at.cluster.address)
+@pytest.fixture
+def trial_of(tmp_path) -> Iterator[Trials]:
+    trials: list[Trial] = []
+
+    def begun_later(address: str, **fleet: Any) -> Trial:
+        trials.append(Trial.of(tmp_path, address, **fleet))
+        return trials[-1]
+
+    yield begun_later
+    for trial in trials:
+        trial.leave()
+
+
+def test_kill_9_of_an_actor_and_of_a_raylet_and_a_node_that_joins_late(at: Nodes, clean: Workplace, trial_of: Trials):
+    trial = trial_of(at.cluster.address)
     trial.begin()
     trial.until_committed(3)
     assert trial.until(lambda: trial.events("unplaced"))[0]["why"].startswith("1 of pool spot wait"), "three, two nodes"
@@ -40,9 +57,8 @@ def test_kill_9_of_an_actor_and_of_a_raylet_and_a_node_that_joins_late(at: Nodes
     trial.until(lambda: trial.events("worker_lost"))
     killed = next(iter(at.raylets))
     at.kill(killed)
-    at.add()
+    new = at.add()
     joined_s = time.time()
-    (new,) = [node for node in at.raylets if not any(node == e["node"] for e in trial.events("worker_placed"))]
     placed = trial.until(lambda: [e for e in trial.events("worker_placed") if e["node"] == new])
     assert placed[0]["unix_s"] - joined_s < 10, "a node that joins is used within seconds"
     assert trial.end() == 0
@@ -62,10 +78,10 @@ def test_kill_9_of_an_actor_and_of_a_raylet_and_a_node_that_joins_late(at: Nodes
 
 
 def test_a_notice_stops_feeding_and_lets_the_chunk_in_hand_finish_before_the_node_dies(
-    at: Nodes, clean: Workplace, tmp_path: Path
+    at: Nodes, clean: Workplace, trial_of: Trials
 ):
     ec2 = Ec2()
-    trial = Trial.of(tmp_path, at.cluster.address, ec2_notice=ec2.endpoint)
+    trial = trial_of(at.cluster.address, ec2_notice=ec2.endpoint)
     trial.begin()
     trial.until_committed(3)
     ec2.notices_to_give = 1
@@ -84,9 +100,9 @@ def test_a_notice_stops_feeding_and_lets_the_chunk_in_hand_finish_before_the_nod
 
 
 def test_a_worker_that_hangs_is_ended_with_its_story_and_its_chunk_given_away(
-    at: Nodes, clean: Workplace, tmp_path: Path
+    at: Nodes, clean: Workplace, tmp_path: Path, trial_of: Trials
 ):
-    trial = Trial.of(tmp_path, at.cluster.address, patience={"least_s": 2.0, "times_median": 3.0})
+    trial = trial_of(at.cluster.address, patience={"least_s": 2.0, "times_median": 3.0})
     trial.begin()
     trial.until_committed(12)
     (tmp_path / "hang").touch()
@@ -98,8 +114,8 @@ def test_a_worker_that_hangs_is_ended_with_its_story_and_its_chunk_given_away(
     assert (loss["worker"], loss["what"], loss["blamed"]) == (late["worker"], "failure", late["task"])
 
 
-def test_kill_9_of_the_driver_and_the_same_command_again(at: Nodes, clean: Workplace, tmp_path: Path):
-    trial = Trial.of(tmp_path, at.cluster.address)
+def test_kill_9_of_the_driver_and_the_same_command_again(at: Nodes, clean: Workplace, trial_of: Trials):
+    trial = trial_of(at.cluster.address)
     trial.begin()
     trial.until_committed(10)
     assert trial.driver is not None
@@ -113,8 +129,8 @@ def test_kill_9_of_the_driver_and_the_same_command_again(at: Nodes, clean: Workp
     assert len(committed) - len(set(committed)) <= 4, "at most the chunks in hand twice"
 
 
-def test_a_chunk_that_kills_every_worker_is_given_up_alone(at: Nodes, tmp_path: Path):
-    trial = Trial.of(tmp_path, at.cluster.address, retries={"failures": 3, "preemptions": 3})
+def test_a_chunk_that_kills_every_worker_is_given_up_alone(at: Nodes, tmp_path: Path, trial_of: Trials):
+    trial = trial_of(at.cluster.address, retries={"failures": 3, "preemptions": 3})
     with rasterio.open(tmp_path / "scene0.tif", "r+") as scene:
         scene.write(np.full((3, 1, 1), 255, np.uint8), window=((112, 113), (112, 113)))
     (tmp_path / "poison").touch()
@@ -148,9 +164,9 @@ def poisoned_in_process(folder: Path) -> Workplace:
     return place
 
 
-def test_the_head_dies_and_the_same_command_goes_on_on_another_cluster(clean: Workplace, tmp_path: Path):
+def test_the_head_dies_and_the_same_command_goes_on_on_another_cluster(clean: Workplace, trial_of: Trials):
     with nodes(1) as first:
-        trial = Trial.of(tmp_path, first.cluster.address)
+        trial = trial_of(first.cluster.address)
         trial.begin()
         trial.until_committed(5)
         first.kill_head()
