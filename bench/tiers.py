@@ -212,6 +212,7 @@ def main() -> None:
 
 def measure(args: argparse.Namespace, folder: Path) -> None:
     scene, labels = args.scene, args.labels
+    folder.mkdir(parents=True, exist_ok=True)
     if scene is None:
         scene, labels = str(folder / "input" / "scene.tif"), str(folder / "input" / "labels.tif")
         if not Path(scene).exists():
