@@ -5,7 +5,7 @@
 
 Asks the bundles that the first command left in OUT, each on the scene that it has never seen. Where one class ends and
 the next begins is a matter of who labels, so nothing is learnt anew: only the border between classes moves. Offsets are
-those with the best mean IoU on the other six scenes, which costs no label of this one; on so many pixels of it, drawn
+those with the best mean IoU on the other scenes, which costs no label of this one; on so many pixels of it, drawn
 anywhere (the mean of five draws); and on all of it, which is the most that offsets can do.
 """
 
@@ -22,12 +22,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from batchseg.job.accuracy import iou_of
 from batchseg.model.bundle import load_bundle
 from batchseg.model.segmenter import load_graph
 from batchseg.train.ground import UNLABELLED, Ground, open_ground
 from batchseg.train.measure import tiles_in
 from batchseg.train.recipe import TrainRecipe, load_train_recipe
 from bench.leave_one_out import folds
+from bench.tiermaps import slices
 
 EVERY_PX = 3
 """Neighbours say the same: every third pixel of every third row is enough."""
@@ -56,9 +58,7 @@ class Answers:
         num = self.num_classes
         said_P = (self.scores_KP + offsets[:, None].astype(np.float32)).argmax(0)
         confusion = np.bincount(self.truth_P * num + said_P, minlength=num**2).reshape(num, num)
-        hits = confusion.diagonal()
-        union = confusion.sum(0) + confusion.sum(1) - hits
-        return float((hits[union > 0] / union[union > 0]).mean())
+        return statistics.fmean(iou for iou in iou_of(confusion) if iou is not None)
 
 
 def answers_of(folder: Path, recipe: TrainRecipe) -> Answers:
@@ -78,8 +78,7 @@ def _asked(graph: Any, ground: Ground, halo_px: int) -> Iterable[tuple[NDArray[n
                 scores_KHW = graph.scores(x).float()[0].numpy()
             rows, cols = tile.owned.within(tile.read_window(halo_px))
             own_KHW = scores_KHW[:, rows, cols][:, ::EVERY_PX, ::EVERY_PX]
-            at = np.s_[tile.owned.rows.start : tile.owned.rows.stop, tile.owned.cols.start : tile.owned.cols.stop]
-            own_HW = labels_HW[at][::EVERY_PX, ::EVERY_PX]
+            own_HW = labels_HW[slices(tile.owned)][::EVERY_PX, ::EVERY_PX]
             known = own_HW != UNLABELLED
             yield own_KHW[:, known], own_HW[known].astype(np.int64)
 

@@ -89,14 +89,17 @@ def mosaic(scene: Path, copies: int, path: Path) -> Path:
     """`copies` x `copies` of a scene side by side."""
     with rasterio.open(scene) as file:
         height, width, profile = file.height, file.width, file.profile
-        names = file.descriptions
+        bands = list(zip(file.descriptions, file.colorinterp, strict=True))
     root = ET.Element("VRTDataset", rasterXSize=str(copies * width), rasterYSize=str(copies * height))
     ET.SubElement(root, "SRS").text = profile["crs"].to_wkt()
     ET.SubElement(root, "GeoTransform").text = ", ".join(map(str, profile["transform"].to_gdal()))
-    for number, name in enumerate(names, start=1):
+    for number, (name, colour) in enumerate(bands, start=1):
         band = ET.SubElement(root, "VRTRasterBand", dataType="Byte", band=str(number))
-        ET.SubElement(band, "Description").text = name
-        ET.SubElement(band, "NoDataValue").text = str(profile["nodata"])
+        if name is not None:
+            ET.SubElement(band, "Description").text = name
+        ET.SubElement(band, "ColorInterp").text = colour.name.capitalize()
+        if profile["nodata"] is not None:
+            ET.SubElement(band, "NoDataValue").text = str(profile["nodata"])
         for row in range(copies):
             for col in range(copies):
                 part = ET.SubElement(band, "SimpleSource")

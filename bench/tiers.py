@@ -1,7 +1,7 @@
 """What does the heavy model buy, and does uncertainty say where?
 
     python -m bench.tiers [--size 14336] [--seed 4242] [--core 512] [--folder DIR] [--plot FILE.svg]
-    python -m bench.tiers --scene a.tif --labels a_labels.tif [--bulk REF --heavy REF] [--accept gsd]
+    python -m bench.tiers --scene a.tif --labels a_labels.tif [--copies 5] [--bulk REF --heavy REF] [--accept gsd]
 
 Runs of the command, in turns: the bulk model alone (which also scores every tile), the heavy model alone,
 and routes by uncertainty at two shares. A map of any other route is put together from the tiles of the first two, and
@@ -30,6 +30,7 @@ from batchseg.engine.tiers import HEAVY_BY_UNCERTAINTY
 from batchseg.job.accuracy import class_index
 from batchseg.recipe import Tiling
 from batchseg.synth import write_scene
+from bench.scale import mosaic
 from bench.tiermaps import Maps, change_rates, maps_of, read
 
 SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -194,6 +195,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=4242, help="of the synthetic scene; never one that was trained on")
     parser.add_argument("--scene", help="a raster instead of a synthetic scene")
     parser.add_argument("--labels", help="its reference")
+    parser.add_argument("--copies", type=int, default=1, help="of a scene, a side: costs of a small one say little")
     parser.add_argument("--bulk", default="zoo:synthetic-bulk")
     parser.add_argument("--heavy", default="zoo:synthetic-heavy")
     parser.add_argument("--accept", nargs="*", default=[], help="as in a recipe")
@@ -217,6 +219,9 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
         scene, labels = str(folder / "input" / "scene.tif"), str(folder / "input" / "labels.tif")
         if not Path(scene).exists():
             write_scene(folder / "input", size_px=args.size, seed=args.seed)
+    elif args.copies > 1:
+        paths = [Path(path).resolve() for path in (scene, labels)]
+        scene, labels = (str(mosaic(path, args.copies, folder / f"{path.stem}.vrt")) for path in paths)
     tiling = {"core": args.core, "chunk": args.core * (args.chunk // args.core)}
     common = {"scenes": [scene], "tiling": tiling, "accept": args.accept}
     doubt = {"statistic": args.statistic, "sure": args.sure}

@@ -27,6 +27,6 @@ def test_a_mosaic_shows_its_scene_in_every_place(tmp_path):
     scene = Path(write_scene(tmp_path / "scene.tif", noise(64, 48), nodata=0))
     with rasterio.open(mosaic(scene, 3, tmp_path / "mosaic.vrt")) as file, rasterio.open(scene) as one:
         assert (file.shape, file.crs, file.transform, file.nodata) == ((192, 144), one.crs, one.transform, 0)
-        assert file.descriptions == one.descriptions
+        assert (file.descriptions, file.colorinterp) == (one.descriptions, one.colorinterp)
         for row, col in np.ndindex(3, 3):
             np.testing.assert_array_equal(file.read(window=Window(col * 48, row * 64, 48, 64)), one.read())
