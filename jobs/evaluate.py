@@ -24,10 +24,12 @@ def add_labels_argument(parser: argparse.ArgumentParser, *, required: bool) -> N
         nargs="+",
         required=required,
         default=[],
-        help="a raster on the scene's grid, or polygons; with several scenes, SCENE=FILE for each that has one",
+        help="a raster on the scene's grid, polygons or points; with several scenes, SCENE=FILE for each that has one",
     )
-    parser.add_argument("--class", dest="class_", metavar="FIELD", help="polygons: the field with their class; class")
-    parser.add_argument("--all", dest="all_", metavar="CLASS", help="polygons: the class of all of them")
+    parser.add_argument(
+        "--class", dest="class_", metavar="FIELD", help="polygons and points: the field with their class; class"
+    )
+    parser.add_argument("--all", dest="all_", metavar="CLASS", help="polygons and points: the class of all of them")
     parser.add_argument("--outside", metavar="CLASS", help="polygons: the class of the ground outside of them")
 
 
@@ -84,17 +86,22 @@ def lines(found: dict[str, Any]) -> list[str]:
     rows += [f"{name:<16}" + _cells(found[column][name] for column in columns) for name in found["iou"]]
     rows.append(
         f"mIoU {_cell(found['miou'])}, frequency-weighted IoU {_cell(found['fwiou'])}, "
-        f"accuracy {_cell(found['accuracy'])} over {found['scored_px'] / 1e6:.2f} Mpx"
+        f"accuracy {_cell(found['accuracy'])} over {_ground(found['scored_px'])}"
     )
     parts = {**found["by_tier"], **{f"{name} priority": block for name, block in found["by_priority"].items()}}
     rows += [
-        f"  {name}: mIoU {_cell(block['miou'])} over {block['scored_px'] / 1e6:.2f} Mpx"
+        f"  {name}: mIoU {_cell(block['miou'])} over {_ground(block['scored_px'])}"
         for name, block in parts.items()
         if block is not None
     ]
     if found["unknown_label_px"]:
         rows.append(f"{found['unknown_label_px']} labelled pixels hold a code that is no class")
     return rows
+
+
+def _ground(scored_px: int) -> str:
+    """Points may be a few hundred pixels."""
+    return f"{scored_px} px" if scored_px < 10_000 else f"{scored_px / 1e6:.2f} Mpx"
 
 
 def _cells(values: Iterable[float | None]) -> str:

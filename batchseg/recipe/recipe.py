@@ -210,7 +210,9 @@ class NodataSpec:
 class LabelPolygons:
     """A reference that is drawn; a vector file's name alone means these defaults."""
 
-    polygons: str = setting(doc="vector file or URL; pixels whose centre is inside a polygon have its class")
+    polygons: str = setting(
+        doc="vector file or URL; a pixel has the class of the polygon that its centre is in, or of a point in the pixel"
+    )
     class_: str = setting("class", key="class", doc="attribute with each polygon's class, by id or by name")
     all_: str | int | None = setting(None, key="all", doc="the class of all polygons, instead of an attribute")
     outside: str | int | None = setting(
@@ -230,7 +232,8 @@ class Recipe:
         None, doc="how many tiles `uncertain` may send to the heavy model; without it, those above its threshold"
     )
     labels: tuple[str | LabelPolygons | None, ...] = setting(
-        (), doc="a reference a scene, in the scenes' order, for IoU: a raster on its grid, or polygons; null for none"
+        (),
+        doc="a reference a scene, in their order, for IoU: a raster on its grid, polygons or points; null for none",
     )
     aoi: str | None = setting(None, doc="vector file: only this ground is predicted, the rest is nodata")
     bands: tuple[int | str, ...] | None = setting(

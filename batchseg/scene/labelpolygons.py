@@ -1,4 +1,5 @@
-"""Reference labels drawn as polygons: each has a class, and pixels get it where their centres are inside.
+"""Reference labels that are drawn. Pixels get a polygon's class where their centres are inside of it, and a point's
+where it is inside of them.
 
 Only what is asked for is drawn, so memory is that of the polygons and of one window. Where polygons of two classes
 overlap, the reference contradicts itself, and such pixels count as unlabelled.
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from batchseg.errors import RecipeError
 from batchseg.scene.georef import Georef
-from batchseg.scene.polygons import Polygons, polygons_in
+from batchseg.scene.polygons import Polygons, marked_in
 from tiling.span import Window
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def read_polygon_labels(
     georef: Georef,
     classes: Mapping[int, str],
 ) -> PolygonLabels:
-    """Polygons as labels on a scene's grid.
+    """Polygons, points or both, as labels on a scene's grid.
 
     Args:
         url: The vector file.
@@ -91,7 +92,7 @@ def read_polygon_labels(
             found = {class_of(all_are, classes, f"{url}: all"): where}
         else:
             found = _filters(layer, attribute, where, classes)
-        drawn = [(class_id, polygons_in(layer, where=one, georef=georef)) for class_id, one in sorted(found.items())]
+        drawn = [(class_id, marked_in(layer, where=one, georef=georef)) for class_id, one in sorted(found.items())]
     return PolygonLabels.of(drawn, beyond)
 
 

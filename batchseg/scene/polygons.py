@@ -119,6 +119,16 @@ def polygons_in(layer: VectorLayer, *, where: str | None, georef: Georef) -> Pol
     return polygons_of(to_pixels(layer.url, drawn, crs, georef), (georef.height_px, georef.width_px))
 
 
+def marked_in(layer: VectorLayer, *, where: str | None, georef: Georef) -> Polygons:
+    """As above, and points, which mark the pixel that they are in."""
+    from batchseg.scene.projected import pixels_at, to_pixels  # noqa: PLC0415 - as above
+
+    drawn, points, crs = layer.polygons_and_points(where)
+    parts = [to_pixels(layer.url, drawn, crs, georef)] if len(drawn) else []
+    parts += [pixels_at(layer.url, points, crs, georef)] if len(points) else []
+    return polygons_of(np.concatenate(parts), (georef.height_px, georef.width_px))
+
+
 def polygons_of(pixel_space: Geometries, shape_px: tuple[int, int]) -> Polygons:
     """Snapped, in one normal form and order, and only what shares ground with the scene."""
     scene = shapely.box(INSET_PX, INSET_PX, shape_px[1] - INSET_PX, shape_px[0] - INSET_PX)

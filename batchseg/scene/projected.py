@@ -28,22 +28,9 @@ def to_pixels(url: str, polygons: Geometries, crs: pyproj.CRS, georef: Georef) -
 
     An edge is straight in the system that it was drawn in, so it gets more points where the scene's bends it.
     """
-    if georef.crs_wkt is None or georef.transform is None:
-        raise RecipeError(
-            "polygons need a scene with a coordinate system and a transform",
-            where=url,
-            got="neither" if georef.crs_wkt is None and georef.transform is None else "only one of them",
-            todo="warp the scene to a grid first, or drop the polygons",
-        )
-    scene_crs = pyproj.CRS(georef.crs_wkt)
-    try:
-        forward = pyproj.Transformer.from_crs(crs.to_2d(), scene_crs.to_2d(), always_xy=True)
-        backward = pyproj.Transformer.from_crs(scene_crs.to_2d(), crs.to_2d(), always_xy=True)
-    except (CRSError, ProjError) as error:
-        raise RecipeError(
-            "no way from its coordinates to the scene's", where=url, got=" ".join(str(error).split())
-        ) from error
-    to_px = _to_px(forward, georef.transform)
+    scene_crs, transform = _placed(url, georef)
+    forward, backward = _way(url, crs, scene_crs), _way(url, scene_crs, crs)
+    to_px = _to_px(forward, transform)
     with np.errstate(all="ignore"):
         near = clip(polygons, _boxes(georef, backward, geographic=crs.is_geographic))
     if not crs.equals(scene_crs, ignore_axis_order=True):
@@ -55,12 +42,49 @@ def to_pixels(url: str, polygons: Geometries, crs: pyproj.CRS, georef: Georef) -
         pixel_space = polygonal_parts(shapely.make_valid(projected))
     if not scene_crs.is_geographic:
         return pixel_space
-    return _all_turns(pixel_space, georef.transform, math.tau / scene_crs.axis_info[0].unit_conversion_factor)
+    return _all_turns(pixel_space, transform, scene_crs)
 
 
-def _all_turns(pixel_space: Geometries, transform: tuple[float, ...], turn: float) -> Geometries:
+def pixels_at(url: str, points: Geometries, crs: pyproj.CRS, georef: Georef) -> Geometries:
+    """The pixel that each point is in, as a square around its centre. Some may be outside of the scene."""
+    scene_crs, transform = _placed(url, georef)
+    xy_N2 = shapely.get_coordinates(points)
+    near_N = np.zeros(len(xy_N2), bool)
+    for box in _boxes(georef, _way(url, scene_crs, crs), geographic=crs.is_geographic):
+        near_N |= ((xy_N2 >= box[:2]) & (xy_N2 <= box[2:])).all(axis=1)
+    xy_N2 = _to_px(_way(url, crs, scene_crs), transform)(xy_N2[near_N])
+    pixel_space: Geometries = shapely.points(xy_N2[np.isfinite(xy_N2).all(axis=1)])
+    if scene_crs.is_geographic:
+        pixel_space = _all_turns(pixel_space, transform, scene_crs)
+    col_N, row_N = np.floor(shapely.get_coordinates(pixel_space)).T
+    squares: Geometries = shapely.box(col_N + 0.25, row_N + 0.25, col_N + 0.75, row_N + 0.75)
+    return squares
+
+
+def _placed(url: str, georef: Georef) -> tuple[pyproj.CRS, tuple[float, ...]]:
+    if georef.crs_wkt is None or georef.transform is None:
+        raise RecipeError(
+            "polygons need a scene with a coordinate system and a transform",
+            where=url,
+            got="neither" if georef.crs_wkt is None and georef.transform is None else "only one of them",
+            todo="warp the scene to a grid first, or drop the polygons",
+        )
+    return pyproj.CRS(georef.crs_wkt), georef.transform
+
+
+def _way(url: str, from_: pyproj.CRS, to: pyproj.CRS) -> pyproj.Transformer:
+    try:
+        return pyproj.Transformer.from_crs(from_.to_2d(), to.to_2d(), always_xy=True)
+    except (CRSError, ProjError) as error:
+        raise RecipeError(
+            "no way from its coordinates to the scene's", where=url, got=" ".join(str(error).split())
+        ) from error
+
+
+def _all_turns(pixel_space: Geometries, transform: tuple[float, ...], scene_crs: pyproj.CRS) -> Geometries:
     """The same ground one turn of the Earth to the left and to the right: longitudes may run from 0 to 360."""
     a, b, _, d, e, _ = transform
+    turn = math.tau / scene_crs.axis_info[0].unit_conversion_factor
     turn_px = np.array([e, -d]) * turn / (a * e - b * d)
     turns = [shapely.transform(pixel_space, functools.partial(np.add, turns * turn_px)) for turns in (-1, 0, 1)]
     return np.concatenate(turns)

@@ -1,4 +1,4 @@
-"""Polygons and their attributes from any vector file."""
+"""Polygons, points and their attributes from any vector file."""
 
 from __future__ import annotations
 
@@ -41,6 +41,21 @@ class VectorLayer:
 
     def polygons(self, where: str | None) -> tuple[Geometries, pyproj.CRS]:
         """All polygons that pass the filter, valid and flat, with their coordinate system."""
+        geometries, crs = self._read(where)
+        return _polygons_only(self.url, where, geometries), crs
+
+    def polygons_and_points(self, where: str | None) -> tuple[Geometries, Geometries, pyproj.CRS]:
+        """As above, and single points."""
+        geometries, crs = self._read(where)
+        parts = shapely.get_parts(geometries)
+        are_points = shapely.get_type_id(parts) == shapely.GeometryType.POINT
+        points, others = parts[are_points], parts[~are_points]
+        # A file of points alone is one; a file of nothing is still told what it lacks.
+        drawn = others if len(points) and not len(others) else _polygons_only(self.url, where, others)
+        return drawn, points, crs
+
+    def _read(self, where: str | None) -> tuple[Geometries, pyproj.CRS]:
+        """Flat geometries that are not empty, whatever they are."""
         # What GDAL warns of in single features is judged below by what was read: types, validity, number.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
@@ -52,7 +67,7 @@ class VectorLayer:
                 raise self._unread(where, error) from error
         geometries: Geometries = shapely.from_wkb(np.array([], dtype=object) if wkb is None else wkb)
         there = ~shapely.is_missing(geometries) & ~shapely.is_empty(geometries)
-        return _polygons_only(self.url, where, geometries[there]), _crs_of(self.url, facts["crs"])
+        return geometries[there], _crs_of(self.url, facts["crs"])
 
     def values(self, attribute: str, where: str | None) -> list[Any]:
         """What an attribute holds, each value once."""

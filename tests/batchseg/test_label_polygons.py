@@ -24,6 +24,7 @@ from batchseg.store import LocalStore
 from jobs.cli import main as batchseg
 from tests.batchseg.test_route import tiling
 from tests.runs import UTM, Workplace, noise, write_scene
+from tiling.span import Window
 
 SHAPES = [shapely.box(10.3, 5.2, 60.1, 70.7), shapely.Point(90, 50).buffer(33.3), shapely.box(70, 80, 125.5, 99)]
 NAMES = ["class 1", "CLASS 3", "class 1"]
@@ -77,6 +78,57 @@ def test_ids_as_numbers_and_a_file_whose_name_says_all(place: Workplace) -> None
     text = drawn(place, ["1", "3", "class 1"], "texts.gpkg")
     again = place.run(labels=(LabelPolygons(polygons=text, class_="kind"),)).metrics
     assert again["confusion"] == names["confusion"]
+
+
+MARKS = [((4.5, 7.5), "class 1"), ((99.99, 50.01), "class 3"), ((0.01, 0.01), "class 1"), ((-3.0, 4.0), "class 1")]
+TWICE = [((20.2, 30.2), "class 1"), ((20.8, 30.9), "class 3"), ((60.1, 30.9), "class 2"), ((60.9, 30.1), "class 2")]
+
+
+def points(place: Workplace, marks: list[tuple[tuple[float, float], str]], *, beside: bool = False) -> str:
+    """In degrees, of which the third is a multipoint; with a polygon beside them, a square of four pixels."""
+    shapes = [shapely.Point(500_000 + x, 5_000_000 - y) for (x, y), _ in marks]
+    shapes[2] = shapely.MultiPoint([shapes[2]])
+    shapes += [shapely.box(500_070, 4_999_948, 500_072, 4_999_950)] if beside else []
+    kinds = [kind for _, kind in marks] + ["class 3"] * beside
+    frame = geopandas.GeoDataFrame({"class": kinds}, geometry=shapes, crs=UTM).to_crs("EPSG:4326")
+    frame.to_file(place.folder / "points.gpkg", mode="w")
+    return str(place.folder / "points.gpkg")
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_points_mark_the_pixels_that_they_are_in(place: Workplace, beside: bool) -> None:
+    georef = read_header(place.scenes[0]).georef
+    made = read_polygon_labels(
+        points(place, [*MARKS, *TWICE], beside=beside),
+        attribute="class",
+        all_are=None,
+        outside=None,
+        where=None,
+        georef=georef,
+        classes={number: f"class {number}" for number in range(4)},
+    )
+    labels_HW, known_HW = made.read(Window.of(0, 100, 0, 130))
+    expected = {(7, 4): 1, (50, 99): 3, (0, 0): 1, (30, 60): 2}
+    expected |= dict.fromkeys([(50, 70), (50, 71), (51, 70), (51, 71)], 3) if beside else {}
+    found = {(int(row), int(col)): int(labels_HW[row, col]) for row, col in zip(*known_HW.nonzero(), strict=True)}
+    assert found == expected, "neither the point beyond the rim nor the pixel that has two classes"
+
+
+def test_a_run_is_scored_at_points(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    during = place.run(labels=(points(place, [*MARKS, *TWICE]),)).metrics
+    assert during["scored_px"] == 4
+    assert batchseg(["evaluate", str(place.output), "--labels", str(place.folder / "points.gpkg")]) == 0
+    assert "over 4 px" in capsys.readouterr().out
+
+
+def test_lines_are_no_labels(place: Workplace) -> None:
+    line = shapely.LineString([(500_010, 4_999_990), (500_020, 4_999_980)])
+    frame = geopandas.GeoDataFrame(
+        {"class": ["class 1", "class 1"]}, geometry=[line, shapely.Point(500_001, 4_999_999)], crs=UTM
+    )
+    frame.to_file(place.folder / "lines.gpkg")
+    with pytest.raises(RecipeError, match=r"only polygons enclose ground; got 1 of 1 are LineString"):
+        place.run(labels=(str(place.folder / "lines.gpkg"),))
 
 
 def test_one_class_for_all_polygons_that_pass(place: Workplace) -> None:

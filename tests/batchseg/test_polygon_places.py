@@ -10,7 +10,8 @@ import pytest
 import shapely
 
 from batchseg.scene.georef import Georef
-from batchseg.scene.polygons import read_polygons, touched_tiles
+from batchseg.scene.polygons import marked_in, read_polygons, touched_tiles
+from batchseg.scene.vectors import open_layer
 from tests.batchseg.drawn_polygons import TRANSFORMS, centres, georef, save, whole
 from tiling.grid import Grid
 
@@ -77,6 +78,24 @@ def test_longitudes_may_run_on(tmp_path: Path, left: int, box: tuple[float, ...]
     expected_HW = np.zeros((180, 360), bool)
     expected_HW[80:110, [(lon - left) % 360 for lon in range(int(box[0]), int(box[2]))]] = True
     np.testing.assert_array_equal(made.mask(whole(made)), expected_HW)
+
+
+@pytest.mark.parametrize(("left", "lon"), [(-180, 190), (-180, -190), (0, -10), (0, 350), (0, 170)])
+def test_longitudes_of_points_may_run_on(tmp_path: Path, left: int, lon: int) -> None:
+    place = Georef(width_px=360, height_px=180, crs_wkt=LONLAT, transform=(1.0, 0.0, float(left), 0.0, -1.0, 90.0))
+    path = save(tmp_path / "x.geojson", [shapely.Point(lon + 0.5, 9.5)], "EPSG:4326")
+    with open_layer(str(path)) as layer:
+        made = marked_in(layer, where=None, georef=place)
+    assert [axis.tolist() for axis in made.mask(whole(made)).nonzero()] == [[80], [(lon - left) % 360]]
+
+
+def test_points_everywhere_mark_pixels_of_the_scene_alone(tmp_path: Path) -> None:
+    """Where a projection folds, the far side of the Earth could come to lie in the scene."""
+    lon, lat = np.meshgrid(np.arange(-179.5, 180, 7), np.arange(-88.5, 90, 7))
+    path = save(tmp_path / "x.gpkg", list(shapely.points(lon.ravel(), lat.ravel())), "EPSG:4326")
+    for transform in TRANSFORMS.values():
+        with open_layer(str(path)) as layer:
+            assert len(marked_in(layer, where=None, georef=georef(transform))) == 0
 
 
 def test_around_a_pole(tmp_path: Path) -> None:
