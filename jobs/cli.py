@@ -23,6 +23,7 @@ VERBS = {
     "train": "jobs.train",
     "distill": "jobs.distill",
     "model": "jobs.model",
+    "adjust": "jobs.adjust",
     "quantize": "jobs.quantize",
 }
 """Verb -> module with `HELP`, `add_arguments(parser)` and `main(args) -> exit status`."""

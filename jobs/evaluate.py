@@ -26,6 +26,10 @@ def add_labels_argument(parser: argparse.ArgumentParser, *, required: bool) -> N
         default=[],
         help="a raster on the scene's grid, polygons or points; with several scenes, SCENE=FILE for each that has one",
     )
+    add_drawing_arguments(parser)
+
+
+def add_drawing_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--class", dest="class_", metavar="FIELD", help="polygons and points: the field with their class; class"
     )
@@ -48,13 +52,17 @@ def main(args: argparse.Namespace) -> int:
 
 def labels_of(args: argparse.Namespace, scenes: list[str]) -> dict[str, str | LabelPolygons]:
     """Which reference is whose."""
+    return drawn_as(args, files_of(args.labels, scenes))
+
+
+def drawn_as(args: argparse.Namespace, files: dict[str, str]) -> dict[str, str | LabelPolygons]:
+    """Files by scene, with what is said of those that are drawn."""
     from batchseg.errors import RecipeError  # noqa: PLC0415
     from batchseg.recipe import LabelPolygons  # noqa: PLC0415 - --help must not wait for it
     from batchseg.scene.labelpolygons import is_vector  # noqa: PLC0415
 
     said = {"class_": args.class_, "all_": args.all_, "outside": args.outside}
     drawn = {name: value for name, value in said.items() if value is not None}
-    files = files_of(args.labels, scenes)
     if drawn and not any(map(is_vector, files.values())):
         where, got = " ".join(f"--{name.rstrip('_')}" for name in drawn), " ".join(files.values())
         raise RecipeError("this is for polygons, and the reference is a raster", where=where, got=got)

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import shutil
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.newbundle import check_free, show_comparison, unfinished
 from jobs.rasterargs import add_raster_arguments, at_least, recipe_of
 
 if TYPE_CHECKING:
@@ -47,35 +47,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from batchseg.errors import BundleError  # noqa: PLC0415 - --help must not wait for the rest
-    from batchseg.job.gate import check_gate  # noqa: PLC0415
+    from batchseg.job.gate import check_gate  # noqa: PLC0415 - --help must not wait for the rest
     from batchseg.job.samples import sample_tiles  # noqa: PLC0415
     from batchseg.model.bundle import load_bundle, write_bundle  # noqa: PLC0415
     from batchseg.model.quantize import even_and_odd, quantized  # noqa: PLC0415
     from batchseg.train.card import write_card  # noqa: PLC0415
 
-    if args.out.exists():
-        raise BundleError("there is something already", where=str(args.out), todo="give a new folder")
+    check_free(args.out)
     bundle = load_bundle(args.bundle)
     samples = sample_tiles(bundle, recipe_of(args, args.calibrate, args.labels), args.tiles)
     calibrating, judging = even_and_odd(samples.x_NBHW)
     with contextlib.redirect_stdout(sys.stderr):  # nncf shows its progress there
         contract, weights = quantized(bundle, args.to, calibrating, args.out.name)
-    unfinished = args.out.with_name(f"{args.out.name}.unfinished")
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    try:
-        write_bundle(unfinished, contract, weights, made=made)
-        found, contract = _judged(bundle, load_bundle(str(unfinished)), judging, samples)
+    with unfinished(args.out) as folder:
+        write_bundle(folder, contract, weights, made=made)
+        found, contract = _judged(bundle, load_bundle(str(folder)), judging, samples)
         names = tuple(c.name for c in contract.classes)
-        _show(found, names)
+        show_comparison(found, names)
         check_gate(found, names, max_loss=args.max_loss_points, max_class_loss=args.max_class_loss_points)
         facts = {"on": Path(args.calibrate).name, "tiles": len(judging)}
         contract = _documented(bundle.contract, contract, found, facts)
-        write_bundle(unfinished, contract, weights, made=made)
-        write_card(unfinished, contract)
-        unfinished.rename(args.out)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        write_bundle(folder, contract, weights, made=made)
+        write_card(folder, contract)
     print(args.out / "item.json")
     return 0
 
@@ -116,19 +110,6 @@ def _fastest(made: Bundle, x_NBHW: Any) -> Numerics:
 
     threads = next(iter(made.contract.numerics.values())).threads
     return best(try_all(made, "cpu", x_NBHW, threads=threads, show=lambda _: None), min_agreement=0.99)
-
-
-def _show(found: Comparison, names: tuple[str, ...]) -> None:
-    from batchseg.job.gate import mean_of  # noqa: PLC0415
-    from jobs.display import line  # noqa: PLC0415
-
-    print(line("agreement", f"{found.agreement:.3%} of labels"))
-    if found.before is None or found.after is None:
-        return
-    for name, before, after in zip(names, found.before, found.after, strict=True):
-        if before is not None:
-            print(line("IoU", f"{name}: {before:.4f} before, {after or 0.0:.4f} after"))
-    print(line("mean IoU", f"{mean_of(found.before):.4f} before, {mean_of(found.after):.4f} after"))
 
 
 def _documented(original: Contract, contract: Contract, found: Comparison, facts: dict[str, Any]) -> Contract:

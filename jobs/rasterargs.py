@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from batchseg.recipe import LabelPolygons
     from batchseg.recipe.recipe import Recipe
 
 
@@ -29,7 +30,7 @@ def add_raster_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--accept", nargs="+", choices=("gsd", "dtype"), default=[], help="as in a recipe")
 
 
-def recipe_of(args: argparse.Namespace, raster: str, labels: str | None) -> Recipe:
+def recipe_of(args: argparse.Namespace, raster: str, labels: str | LabelPolygons | None) -> Recipe:
     from batchseg.recipe.recipe import Models, Recipe  # noqa: PLC0415 - --help must not wait for it
 
     bands = None if args.raster_bands is None else args.raster_bands.split(",")

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 HELP = "train a bundle"
-PLAIN_EVERY_STEPS = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,13 +22,14 @@ def main(args: argparse.Namespace) -> int:
 
     from batchseg.train.loop import train  # noqa: PLC0415
     from batchseg.train.recipe import load_train_recipe  # noqa: PLC0415
+    from jobs.bar import shown  # noqa: PLC0415
 
     recipe = load_train_recipe(args.recipe)
     given = {name: getattr(args, name) for name in ("steps", "seed") if getattr(args, name) is not None}
     recipe = dataclasses.replace(recipe, **given)
     check_kind(recipe.teacher, args)
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    with _shown() as show:
+    with shown("step") as show:
         train(recipe, args.out, made=made, commit=_commit(), show=show)
     print(args.out / "item.json")
     return 0
@@ -57,37 +54,3 @@ def _commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-@contextmanager
-def _shown() -> Iterator[Callable[[int, int, dict[str, float]], None]]:
-    """A bar on a terminal, a line now and then elsewhere."""
-    if not sys.stderr.isatty():
-        yield _plain_line
-        return
-    from rich.console import Console  # noqa: PLC0415 - only a terminal needs it
-    from rich.progress import (  # noqa: PLC0415
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[facts]}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("steps", total=None, facts="")
-
-        def show(step: int, steps: int, facts: dict[str, float]) -> None:
-            bar.update(task, total=steps, completed=step, facts=_words(facts))
-
-        yield show
-
-
-def _plain_line(step: int, steps: int, facts: dict[str, float]) -> None:
-    if step % PLAIN_EVERY_STEPS == 0 or step == steps:
-        print(f"step {step}/{steps}: {_words(facts)}", file=sys.stderr, flush=True)
-
-
-def _words(facts: dict[str, float]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in facts.items())

@@ -12,7 +12,8 @@ CARD = "README.md"
 
 
 def write_card(folder: Path, contract: Contract) -> None:
-    card = quantized_card if "quantized_from" in contract.lineage else model_card
+    cards = {"quantized_from": quantized_card, "adjusted_from": adjusted_card}
+    card = next((made for key, made in cards.items() if key in contract.lineage), model_card)
     (folder / CARD).write_text(card(contract), "utf-8")
 
 
@@ -37,10 +38,7 @@ def model_card(contract: Contract) -> str:
 
 Intersection over union on {_ground(on)}, never trained on, in tiles as in a run:
 
-| class | IoU |
-|---|---|
-{chr(10).join(f"| {name} | {value:.3f} |" for name, value in contract.quality["iou"].items())}
-| **mean** | **{contract.quality["miou"]:.3f}** |
+{_iou_table(contract.quality)}
 
 ## Where it ends
 
@@ -75,13 +73,11 @@ def quantized_card(contract: Contract) -> str:
     """Of a bundle that was made smaller: what that cost. All else is as its original's card says."""
     quality, original = contract.quality, contract.lineage["quantized_from"]
     judged = quality["judged_on"]
-    recipe = contract.lineage["original"].get("recipe", {})
-    licence = f" {_licence(recipe)}" if recipe else ""
-    data = f" It is for {_data(recipe)}." if recipe else ""
+    recipe = _first_recipe(contract)
     kind = contract.architecture.get("quantized") or next(iter(contract.numerics.values())).precision
     return f"""# {contract.name}
 
-{_paragraph(f"{original} in {kind}, for the {contract.tier} tier.{data}{licence}")}
+{_paragraph(f"{original} in {kind}, for the {contract.tier} tier.{_from_recipe(recipe)}")}
 
 - Judged on {judged["tiles"]} tiles of {judged["on"]}, others than those that calibrated it.
 - {quality["agreement_with_original"]:.2%} of their labels are those of float32.
@@ -91,6 +87,52 @@ def quantized_card(contract: Contract) -> str:
 
 {_paragraph(_limits(recipe) if recipe else f"Where {original} ends.")}
 """
+
+
+def adjusted_card(contract: Contract) -> str:
+    """Of a bundle that a few labels brought to other ground. All else is as its original's card says."""
+    quality, original = contract.quality, contract.lineage["adjusted_from"]
+    judged, recipe = quality["judged_on"], _first_recipe(contract)
+    return f"""# {contract.name}
+
+{_paragraph(f"{original}, adjusted to {judged['on']}, for the {contract.tier} tier.{_from_recipe(recipe)}")}
+
+- Its scores are mixed anew, as {judged["pixels"]} labelled pixels in {judged["tiles"]} tiles of {judged["on"]} told.
+  Nothing else differs from the original.
+- The mixture, and what {original} learnt from, are in `item.json`, under `batchseg:lineage`.
+
+## How well it does
+
+Intersection over union on those pixels, where they have told nothing: each half of their places is judged with what the
+other half told. It knows no more of other scenes than {original} does.
+
+{_iou_table(quality)}
+| mean of the original | {quality["miou_of_original"]:.3f} |
+
+## Where it ends
+
+{_paragraph(_limits(recipe) if recipe else f"Where {original} ends.")}
+"""
+
+
+def _first_recipe(contract: Contract) -> dict[str, Any]:
+    """Of the training, however often its bundle has been changed since; nothing for a model of others."""
+    lineage = contract.lineage
+    while "original" in lineage:
+        lineage = lineage["original"]
+    recipe: dict[str, Any] = lineage.get("recipe", {})
+    return recipe
+
+
+def _from_recipe(recipe: dict[str, Any]) -> str:
+    return f" It is for {_data(recipe)}. {_licence(recipe)}" if recipe else ""
+
+
+def _iou_table(quality: dict[str, Any]) -> str:
+    return f"""| class | IoU |
+|---|---|
+{chr(10).join(f"| {name} | {value:.3f} |" for name, value in quality["iou"].items())}
+| **mean** | **{quality["miou"]:.3f}** |"""
 
 
 def _iou_after(quality: dict[str, Any]) -> str:
@@ -103,10 +145,7 @@ def _iou_after(quality: dict[str, Any]) -> str:
 Intersection over union on those tiles. What it calibrates on its original may have learnt from: the original's card
 says what to expect elsewhere.
 
-| class | IoU |
-|---|---|
-{chr(10).join(f"| {name} | {value:.3f} |" for name, value in quality["iou"].items())}
-| **mean** | **{quality["miou"]:.3f}** |
+{_iou_table(quality)}
 | mean of the original in float32 | {quality["miou_of_original"]:.3f} |
 """
 

@@ -1,0 +1,43 @@
+"""A bundle that is made of another one: whole or not at all, and how it compares with the first."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from batchseg.job.gate import Comparison
+
+
+def check_free(out: Path) -> None:
+    from batchseg.errors import BundleError  # noqa: PLC0415 - --help must not wait for the rest
+
+    if out.exists():
+        raise BundleError("there is something already", where=str(out), todo="give a new folder")
+
+
+@contextmanager
+def unfinished(out: Path) -> Iterator[Path]:
+    """A folder to make it in, which gets its name at the end; what an error leaves of it goes."""
+    folder = out.with_name(f"{out.name}.unfinished")
+    try:
+        yield folder
+        folder.rename(out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def show_comparison(found: Comparison, names: tuple[str, ...]) -> None:
+    from batchseg.job.gate import mean_of  # noqa: PLC0415
+    from jobs.display import line  # noqa: PLC0415
+
+    print(line("agreement", f"{found.agreement:.3%} of labels"))
+    if found.before is None or found.after is None:
+        return
+    for name, before, after in zip(names, found.before, found.after, strict=True):
+        if before is not None or after is not None:
+            print(line("IoU", f"{name}: {before or 0.0:.4f} before, {after or 0.0:.4f} after"))
+    print(line("mean IoU", f"{mean_of(found.before):.4f} before, {mean_of(found.after):.4f} after"))

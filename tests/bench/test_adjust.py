@@ -1,0 +1,51 @@
+"""The table of what labels are worth: drawn ones are not scored, and those of other scenes tell what they can."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from batchseg.job.adjusting import Answers
+from batchseg.model.mixing import Mixing
+from bench import adjust
+
+MIXED_UP = Mixing(np.eye(3) + np.array([[0, 0, 0], [0.5, 0, 0], [0, 0.8, -0.4]]), np.array([0.0, 2.0, -1.0]))
+
+
+def scene(seed: int, mixing: Mixing | None = None) -> Answers:
+    """Of 40 squares with 50 pixels each."""
+    random = np.random.default_rng(seed)
+    truth_P = random.integers(0, 3, 2000)
+    scores_KP = random.normal(0.0, 1.0, (3, 2000)).astype(np.float32)
+    scores_KP[truth_P, np.arange(2000)] += 3.0
+    return Answers(scores_KP if mixing is None else mixing.of(scores_KP), truth_P, np.arange(2000) // 50)
+
+
+def test_so_many_pixels_and_squares_are_drawn() -> None:
+    one, random = scene(0), np.random.default_rng(0)
+    assert adjust.pixels_drawn(one, 70, random).sum() == 70
+    drawn_P = adjust.squares_drawn(one, 3, random)
+    assert drawn_P.sum() == 150
+    assert len(np.unique(one.place_P[drawn_P])) == 3
+
+
+def test_drawn_pixels_are_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = scene(0)
+    wrong_P = one.scores_KP.argmax(0) != one.truth_P
+    assert wrong_P.any()
+    monkeypatch.setattr(adjust, "fitted", lambda _: Mixing(np.eye(3), np.zeros(3)))
+    assert adjust.from_drawn(one, wrong_P) == 1.0
+    assert adjust.from_drawn(one, ~wrong_P) == 0.0
+
+
+def test_scenes_that_are_alike_tell_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    alike = {f"scene_{seed}": scene(seed, MIXED_UP) for seed in range(3)}
+    right = adjust.miou(scene(0), scene(0).scores_KP)
+    assert adjust.from_others(alike["scene_0"], [alike["scene_1"], alike["scene_2"]]) > right - 0.03
+    adjust.print_table(alike, [200], [10])
+    head, _, *rows, mean = capsys.readouterr().out.splitlines()
+    assert head == "| scene | as it is | from the others | from 200 px | from 10 squares | from all |"
+    assert len(rows) == 3
+    values = [float(text) for text in mean.split("|")[2:-1]]
+    assert values[0] < right - 0.1
+    assert min(values[1:]) > right - 0.05
