@@ -116,7 +116,7 @@ def _told(answers: Answers, names: tuple[str, ...]) -> Iterator[str]:
     known = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
     yield line("labels", f"{len(answers.truth_P)} px: {known}")
     if without := ", ".join(name for name, count in counts.items() if not count):
-        yield line("no labels", f"{without}: what is not labelled stays as it is")
+        yield line("no labels", f"{without}: what is not labelled is not judged, and keeps its score")
 
 
 def _documented(original: Contract, name: str, found: Comparison, mixing: Mixing, facts: dict[str, Any]) -> Contract:

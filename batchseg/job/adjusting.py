@@ -10,7 +10,7 @@ hundreds of pixels tell them; all that the network knows stays as it is.
 They are those with the least cross-entropy and the best (soft) IoU on the labelled pixels, and not far from what the
 network had: a Gaussian prior around it weighs as much as a labelled place. Pixels next to each other say the same, so
 what counts against the prior is not pixels but the squares of ground that hold any, be they clicked or drawn.
-A class without labels keeps its score.
+A class without labels keeps its score, and is not asked about: labels of others do not say that it is not there.
 
 What is found on labels always looks good on the same labels, so what it is worth is said by others: each half of the
 squares is judged with what the other half told.
@@ -72,10 +72,10 @@ class Answers:
         return Answers(self.scores_KP[:, chosen_P], self.truth_P[chosen_P], self.place_P[chosen_P])
 
     def iou(self, said_P: NDArray[np.int64], times_P: NDArray[np.int64] | None = None) -> tuple[float | None, ...]:
-        """Of answers; each pixel counts as often as is said."""
+        """Of answers; each pixel counts as often as is said. None for a class that has no labels to be judged by."""
         num = self.num_classes
-        pairs = np.bincount(self.truth_P * num + said_P, times_P, minlength=num**2)
-        return tuple(iou_of(pairs.reshape(num, num)))
+        pairs = np.bincount(self.truth_P * num + said_P, times_P, minlength=num**2).reshape(num, num)
+        return tuple(iou if has else None for iou, has in zip(iou_of(pairs), pairs.sum(1) > 0, strict=True))
 
 
 def answers_of(scores: Scores, samples: Iterable[Sample], *, num_tiles: int, halo_px: int) -> Answers:
@@ -109,30 +109,36 @@ def fitted(answers: Answers) -> Mixing:
     """The mixture of scores that suits the labels best."""
     import torch  # noqa: PLC0415 - seconds to import
 
+    labelled_S = np.flatnonzero(answers.counts)
     scores_PK = torch.from_numpy(answers.scores_KP).double().T.contiguous()
-    truth_PK = torch.nn.functional.one_hot(torch.from_numpy(answers.truth_P), answers.num_classes).double()
-    seen_K = truth_PK.any(0)
-    change_KK = torch.zeros(answers.num_classes, answers.num_classes, dtype=torch.float64, requires_grad=True)
-    offsets_K = torch.zeros(answers.num_classes, dtype=torch.float64, requires_grad=True)
+    truth_PS = torch.from_numpy(answers.truth_P[:, None] == labelled_S).double()
+    change_SK = torch.zeros(len(labelled_S), answers.num_classes, dtype=torch.float64, requires_grad=True)
+    offsets_S = torch.zeros(len(labelled_S), dtype=torch.float64, requires_grad=True)
     num_places = len(np.unique(answers.place_P))
-    search = torch.optim.LBFGS([change_KK, offsets_K], max_iter=MOST_ITERATIONS, line_search_fn="strong_wolfe")
+    search = torch.optim.LBFGS([change_SK, offsets_S], max_iter=MOST_ITERATIONS, line_search_fn="strong_wolfe")
 
     def loss() -> Any:
         search.zero_grad()
-        logs_PK = (scores_PK + (scores_PK @ change_KK.T + offsets_K) * seen_K).log_softmax(1)
-        entropy = -(logs_PK * truth_PK).sum() / len(truth_PK)
-        chances_PK = logs_PK.exp()
-        shared_K = (chances_PK * truth_PK).sum(0)
-        iou_K = shared_K / (chances_PK.sum(0) + truth_PK.sum(0) - shared_K)
-        prior = (change_KK**2).sum() / WEIGHT_SPREAD**2 + (offsets_K**2).sum() / OFFSET_SPREAD**2
-        found = entropy + (1 - iou_K[seen_K]).mean() + prior / (2 * num_places)
+        logs_PS = (scores_PK[:, labelled_S] + scores_PK @ change_SK.T + offsets_S).log_softmax(1)
+        entropy = -(logs_PS * truth_PS).sum() / len(truth_PS)
+        chances_PS = logs_PS.exp()
+        shared_S = (chances_PS * truth_PS).sum(0)
+        iou_S = shared_S / (chances_PS.sum(0) + truth_PS.sum(0) - shared_S)
+        prior = (change_SK**2).sum() / WEIGHT_SPREAD**2 + (offsets_S**2).sum() / OFFSET_SPREAD**2
+        found = entropy + (1 - iou_S).mean() + prior / (2 * num_places)
         found.backward()  # type: ignore[no-untyped-call]
         return found
 
     with _one_thread(torch):
         search.step(loss)  # type: ignore[no-untyped-call]
-    weights_KK = torch.eye(answers.num_classes, dtype=torch.float64) + change_KK.detach()
-    return Mixing(weights_KK.numpy(), offsets_K.detach().numpy())
+    with torch.no_grad():
+        new_PS = scores_PK[:, labelled_S] + scores_PK @ change_SK.T + offsets_S
+        # Labels of some classes say nothing of how these stand against the others, so all of them together stay there.
+        risen = (new_PS.logsumexp(1) - scores_PK[:, labelled_S].logsumexp(1)).mean()
+    weights_KK, offsets_K = np.eye(answers.num_classes), np.zeros(answers.num_classes)
+    weights_KK[labelled_S] += change_SK.detach().numpy()
+    offsets_K[labelled_S] = (offsets_S.detach() - risen).numpy()
+    return Mixing(weights_KK, offsets_K)
 
 
 @contextmanager
