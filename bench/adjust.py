@@ -4,9 +4,10 @@
     python -m bench.adjust configs/train/aerial-heavy.yaml OUT [--seed 0] [--pixels 50 200 1000] [--squares 20]
 
 Asks the bundles that the first command left in OUT, each on the scene that it has never seen, and brings its answers to
-that scene by so many labelled pixels, drawn anywhere, and by so many squares of 64 px with all of their labels, as
-somebody draws them. Scored is what was not drawn; means of five draws. `from the others` uses the labels of the other
-scenes and none of this one, `from all` half of its squares for the other half: the most that can be had so.
+that scene by so many labelled pixels, drawn anywhere, and by what is kept of so many squares of 64 px, some dozens of
+pixels of each, as if somebody had drawn them. Scored is what was not drawn; means of five draws. `from the others` uses
+the labels of the other scenes and none of this one, `from all` half of its squares for the other half: the most that
+can be had so.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def pixels_drawn(scene: Answers, count: int, random: np.random.Generator) -> NDA
 
 
 def squares_drawn(scene: Answers, count: int, random: np.random.Generator) -> NDArray[np.bool_]:
-    drawn: NDArray[np.bool_] = np.isin(scene.place_P, random.choice(np.unique(scene.place_P), count, replace=False))
+    places = np.unique(scene.place_P)
+    drawn: NDArray[np.bool_] = np.isin(scene.place_P, random.choice(places, min(count, len(places)), replace=False))
     return drawn
 
 

@@ -2,8 +2,9 @@
 
     python -m bench.forest configs/train/aerial-bulk-alone.yaml
 
-Scenes, classes and the way to score are those of `bench/leave_one_out.py`. From each scene the forest learns as many
-pixels of each class; it is asked at so many pixels of the scene that was left out, drawn anywhere.
+Scenes and classes are those of `bench/leave_one_out.py`. From each scene the forest learns as many
+pixels of each class; it is asked at so many pixels of the scene that was left out, drawn anywhere. With --adjusted, its
+answers are brought to that scene by a few of its labels, as `bench/adjust.py` does with those of networks.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from sklearn.ensemble import RandomForestClassifier
 
+from batchseg.job.adjusting import PLACE_PX, Answers
 from batchseg.train.ground import UNLABELLED, Ground, open_ground
-from batchseg.train.measure import mean_of
 from batchseg.train.recipe import TrainRecipe, load_train_recipe
+from bench.adjust import add_label_arguments, miou, print_table
 from bench.leave_one_out import folds
 
 SIDES_PX = (5, 15, 41)
@@ -30,7 +33,16 @@ PIXELS_A_CLASS = 8_000
 PIXELS_SCORED = 400_000
 TREES, DEPTH, LEAF_PX = 80, 18, 10
 
-Pixels = tuple[NDArray[np.float32], NDArray[np.uint8]]
+LEAST_CHANCE = 1e-3
+"""What no tree of the forest says is not impossible."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    x_NF: NDArray[np.float32]
+    labels_N: NDArray[np.uint8]
+    place_N: NDArray[np.int64]
+    """Which square of 64 px each lies in."""
 
 
 def features(pixels_BHW: NDArray[Any]) -> NDArray[np.float32]:
@@ -61,16 +73,9 @@ def samples(scene: Ground, random: np.random.Generator, *, balanced: bool) -> Pi
         features(pixels_BHW)[chosen[chosen // window_px == number] % window_px]
         for number, pixels_BHW in enumerate(scene.pixels_WBHW)
     ]
-    return np.concatenate(found), labels_N[chosen]
-
-
-def scored(forest: RandomForestClassifier, pixels: Pixels, names: tuple[str, ...]) -> dict[str, float]:
-    """IoU of each class that occurs in the scene or in the forest's answers."""
-    x, truth_N = pixels
-    confusion = np.zeros((len(names), len(names)), np.int64)
-    np.add.at(confusion, (truth_N, forest.predict(x)), 1)
-    union = confusion.sum(0) + confusion.sum(1) - confusion.diagonal()
-    return {name: float(confusion[i, i] / union[i]) for i, name in enumerate(names) if union[i]}
+    window_N, row_N, col_N = np.unravel_index(chosen, scene.labels_WHW.shape)
+    place_N = (window_N << 40) + (row_N // PLACE_PX << 20) + col_N // PLACE_PX
+    return Pixels(np.concatenate(found), labels_N[chosen], place_N)
 
 
 def grounds(recipe: TrainRecipe) -> Iterator[tuple[str, Ground]]:
@@ -79,25 +84,37 @@ def grounds(recipe: TrainRecipe) -> Iterator[tuple[str, Ground]]:
         yield name, open_ground(fold.validate, fold)
 
 
-def leave_out(scenes: dict[str, Ground]) -> Iterator[float]:
+def leave_out(scenes: dict[str, Ground]) -> Iterator[tuple[str, Answers]]:
+    """What the forest says of each scene that it has not learnt from."""
     random = np.random.default_rng(0)
     learnt = {name: samples(scene, random, balanced=True) for name, scene in scenes.items()}
     for out, scene in scenes.items():
-        pixels, labels = zip(*(sample for name, sample in learnt.items() if name != out), strict=True)
+        told = [pixels for name, pixels in learnt.items() if name != out]
         forest = RandomForestClassifier(TREES, max_depth=DEPTH, min_samples_leaf=LEAF_PX, n_jobs=2, random_state=0)
-        forest.fit(np.concatenate(pixels), np.concatenate(labels))
-        iou = scored(forest, samples(scene, random, balanced=False), scene.names)
-        print(f"{out}: " + ", ".join(f"{name} {value:.3f}" for name, value in (iou | {"mean": mean_of(iou)}).items()))
-        yield mean_of(iou)
+        forest.fit(np.concatenate([one.x_NF for one in told]), np.concatenate([one.labels_N for one in told]))
+        asked = samples(scene, random, balanced=False)
+        chances_NK = np.zeros((len(asked.labels_N), len(scene.names)))
+        chances_NK[:, forest.classes_] = forest.predict_proba(asked.x_NF)
+        scores_KP = np.log(chances_NK.T.clip(LEAST_CHANCE)).astype(np.float32)
+        answers = Answers(scores_KP, asked.labels_N.astype(np.int64), asked.place_N)
+        iou = dict(zip(scene.names, answers.iou(scores_KP.argmax(0)), strict=True))
+        known = {name: value for name, value in iou.items() if value is not None}
+        known["mean"] = statistics.fmean(known.values())
+        print(f"{out}: " + ", ".join(f"{name} {value:.3f}" for name, value in known.items()), flush=True)
+        yield out, answers
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path)
+    parser.add_argument("--adjusted", action="store_true", help="what a few labels of the scene are worth to it")
+    add_label_arguments(parser)
     args = parser.parse_args()
-    scenes = dict(grounds(load_train_recipe(args.recipe)))
-    means = list(leave_out(scenes))
+    found = dict(leave_out(dict(grounds(load_train_recipe(args.recipe)))))
+    means = [miou(answers, answers.scores_KP) for answers in found.values()]
     print(f"mean of {len(means)} scenes: {statistics.mean(means):.3f}, from {min(means):.3f} to {max(means):.3f}")
+    if args.adjusted:
+        print_table(found, args.pixels, args.squares)
 
 
 if __name__ == "__main__":

@@ -18,16 +18,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.evaluate import add_drawing_arguments, drawn_as
-from jobs.newbundle import check_free, show_comparison, unfinished
+from jobs.newbundle import scene_name, show_comparison, unfinished
 from jobs.rasterargs import add_raster_arguments, at_least, recipe_of
 
 if TYPE_CHECKING:
     from batchseg.job.adjusting import Answers
     from batchseg.job.gate import Comparison
-    from batchseg.job.samples import Sample
+    from batchseg.job.samples import Sample, Sampling
     from batchseg.model.bundle import Bundle
     from batchseg.model.contract import Contract
     from batchseg.model.mixing import Mixing
+    from tiling.grid import Tile
 
 HELP = "bring a bundle to new ground by a few labelled pixels"
 
@@ -40,11 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels",
         required=True,
         metavar="FILE",
-        help="of some of its pixels: points, polygons, or a raster on its grid",
+        help="of some of its pixels: points, polygons, or a raster on its grid, with 255 or its nodata elsewhere",
     )
     add_drawing_arguments(parser)
     parser.add_argument(
-        "--tiles", type=at_least(2), default=256, metavar="N", help="at most, of those with labels, spread evenly: 256"
+        "--tiles",
+        type=at_least(2),
+        default=1024,
+        metavar="N",
+        help="at most, of those with labels, spread evenly: 1024",
     )
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU where there is one"
@@ -53,13 +58,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    with unfinished(args.out) as folder:
+        _make(args, folder)
+    print(args.out / "item.json")
+    return 0
+
+
+def _make(args: argparse.Namespace, folder: Path) -> None:
     from batchseg.job.adjusting import check_gain, crossed, fitted  # noqa: PLC0415 - --help must not wait for it
     from batchseg.model.bundle import load_bundle, write_bundle  # noqa: PLC0415
     from batchseg.model.mixing import with_mixing  # noqa: PLC0415
     from batchseg.train.card import write_card  # noqa: PLC0415
     from jobs.display import line  # noqa: PLC0415
 
-    check_free(args.out)
     bundle = load_bundle(args.bundle)
     names = tuple(c.name for c in bundle.contract.classes)
     answers, num_tiles = _asked(bundle, args)
@@ -69,44 +80,57 @@ def main(args: argparse.Namespace) -> int:
     show_comparison(found.comparison, names)
     print(line("gain", f"{found.low_points:+.1f} to {found.high_points:+.1f} points where these labels were not asked"))
     check_gain(found)
-    facts = {"on": Path(args.on).name, "tiles": num_tiles, "pixels": len(answers.truth_P)}
+    facts = {"on": scene_name(args.on), "tiles": num_tiles, "pixels": len(answers.truth_P)}
     mixing = fitted(answers)
     contract = _documented(bundle.contract, args.out.name, found.comparison, mixing, facts)
-    with unfinished(args.out) as folder:
-        made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        write_bundle(folder, contract, with_mixing(bundle, mixing), made=made)
-        write_card(folder, contract)
-    print(args.out / "item.json")
-    return 0
+    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    write_bundle(folder, contract, with_mixing(bundle, mixing), made=made)
+    write_card(folder, contract)
 
 
 def _asked(bundle: Bundle, args: argparse.Namespace) -> tuple[Answers, int]:
     """What the bundle says of the labelled pixels, and of how many tiles."""
-    from batchseg.errors import RecipeError  # noqa: PLC0415
     from batchseg.job.adjusting import answers_of  # noqa: PLC0415
-    from batchseg.job.samples import Sampling, spread_evenly  # noqa: PLC0415
+    from batchseg.job.samples import Sampling  # noqa: PLC0415
     from batchseg.model.mixing import open_scores  # noqa: PLC0415
     from jobs.bar import shown  # noqa: PLC0415
     from jobs.model import device_here  # noqa: PLC0415
 
     labels = drawn_as(args, {args.on: args.labels})[args.on]
     sampling = Sampling.of(bundle, recipe_of(args, args.on, labels))
-    labelled = sampling.labelled_tiles()
+    scores = open_scores(bundle, device_here(args.device))
+    tiles = _tiles(sampling, args)
+    unknown_px: list[int] = []
+    with shown("tile") as show:
+
+        def samples() -> Iterator[Sample]:
+            for done, tile in enumerate(tiles, start=1):
+                for sample in sampling.read_tiles([tile]):
+                    unknown_px.append(sample.unknown_px)
+                    yield sample
+                show(done, len(tiles), {})
+
+        found = answers_of(scores, samples(), num_tiles=len(tiles), halo_px=bundle.contract.halo_px)
+    if sum(unknown_px):
+        print(f"{sum(unknown_px)} labelled pixels hold a code that is no class", file=sys.stderr)
+    return found, len(unknown_px)
+
+
+def _tiles(sampling: Sampling, args: argparse.Namespace) -> list[Tile]:
+    """Those with labels, or as many of them as are wanted."""
+    from batchseg.errors import RecipeError  # noqa: PLC0415
+    from batchseg.job.samples import spread_evenly  # noqa: PLC0415
+    from jobs.bar import shown  # noqa: PLC0415
+
+    with shown("looked for labels in tile") as show:
+        labelled = sampling.labelled_tiles(told=lambda done, all_: show(done, all_, {}))
     if not labelled:
         todo = "check that they lie on the scene"
         raise RecipeError("no pixel of the scene has a label", where=f"--labels: {args.labels}", todo=todo)
     tiles = spread_evenly(labelled, args.tiles)
     if len(tiles) < len(labelled):
         print(f"{len(tiles)} of {len(labelled)} tiles with labels are asked; --tiles takes more", file=sys.stderr)
-    scores = open_scores(bundle, device_here(args.device))
-    with shown("tile") as show:
-
-        def counted() -> Iterator[Sample]:
-            for done, sample in enumerate(sampling.read_tiles(tiles), start=1):
-                yield sample
-                show(done, len(tiles), {})
-
-        return answers_of(scores, counted(), num_tiles=len(tiles), halo_px=bundle.contract.halo_px), len(tiles)
+    return tiles
 
 
 def _told(answers: Answers, names: tuple[str, ...]) -> Iterator[str]:
@@ -120,7 +144,7 @@ def _told(answers: Answers, names: tuple[str, ...]) -> Iterator[str]:
 
 
 def _documented(original: Contract, name: str, found: Comparison, mixing: Mixing, facts: dict[str, Any]) -> Contract:
-    """Quality is what was measured of this bundle, never that of the original."""
+    """Quality is what halves of the labels are worth to each other, never that of the original."""
     from batchseg.job.gate import mean_of  # noqa: PLC0415
 
     assert found.before is not None

@@ -12,22 +12,34 @@ if TYPE_CHECKING:
     from batchseg.job.gate import Comparison
 
 
-def check_free(out: Path) -> None:
+@contextmanager
+def unfinished(out: Path) -> Iterator[Path]:
+    """A folder to make it in, which gets its name at the end; what an error leaves of it goes.
+
+    It is made at once: a place where nothing can be written must not show after minutes of work.
+    """
     from batchseg.errors import BundleError  # noqa: PLC0415 - --help must not wait for the rest
 
     if out.exists():
         raise BundleError("there is something already", where=str(out), todo="give a new folder")
-
-
-@contextmanager
-def unfinished(out: Path) -> Iterator[Path]:
-    """A folder to make it in, which gets its name at the end; what an error leaves of it goes."""
     folder = out.with_name(f"{out.name}.unfinished")
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise BundleError("no bundle can be written there", where=str(out), got=str(error)) from error
     try:
         yield folder
         folder.rename(out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def scene_name(url: str) -> str:
+    """For the bundle's item and card, which are given away: no signature of an address comes with it."""
+    from batchseg.redact import public_url  # noqa: PLC0415
+
+    return Path(public_url(url)).name
 
 
 def show_comparison(found: Comparison, names: tuple[str, ...]) -> None:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.newbundle import check_free, show_comparison, unfinished
+from jobs.newbundle import scene_name, show_comparison, unfinished
 from jobs.rasterargs import add_raster_arguments, at_least, recipe_of
 
 if TYPE_CHECKING:
@@ -47,31 +47,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    with unfinished(args.out) as folder:
+        _make(args, folder)
+    print(args.out / "item.json")
+    return 0
+
+
+def _make(args: argparse.Namespace, folder: Path) -> None:
     from batchseg.job.gate import check_gate  # noqa: PLC0415 - --help must not wait for the rest
     from batchseg.job.samples import sample_tiles  # noqa: PLC0415
     from batchseg.model.bundle import load_bundle, write_bundle  # noqa: PLC0415
     from batchseg.model.quantize import even_and_odd, quantized  # noqa: PLC0415
     from batchseg.train.card import write_card  # noqa: PLC0415
 
-    check_free(args.out)
     bundle = load_bundle(args.bundle)
     samples = sample_tiles(bundle, recipe_of(args, args.calibrate, args.labels), args.tiles)
     calibrating, judging = even_and_odd(samples.x_NBHW)
     with contextlib.redirect_stdout(sys.stderr):  # nncf shows its progress there
         contract, weights = quantized(bundle, args.to, calibrating, args.out.name)
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    with unfinished(args.out) as folder:
-        write_bundle(folder, contract, weights, made=made)
-        found, contract = _judged(bundle, load_bundle(str(folder)), judging, samples)
-        names = tuple(c.name for c in contract.classes)
-        show_comparison(found, names)
-        check_gate(found, names, max_loss=args.max_loss_points, max_class_loss=args.max_class_loss_points)
-        facts = {"on": Path(args.calibrate).name, "tiles": len(judging)}
-        contract = _documented(bundle.contract, contract, found, facts)
-        write_bundle(folder, contract, weights, made=made)
-        write_card(folder, contract)
-    print(args.out / "item.json")
-    return 0
+    write_bundle(folder, contract, weights, made=made)
+    found, contract = _judged(bundle, load_bundle(str(folder)), judging, samples)
+    names = tuple(c.name for c in contract.classes)
+    show_comparison(found, names)
+    check_gate(found, names, max_loss=args.max_loss_points, max_class_loss=args.max_class_loss_points)
+    facts = {"on": scene_name(args.calibrate), "tiles": len(judging)}
+    contract = _documented(bundle.contract, contract, found, facts)
+    write_bundle(folder, contract, weights, made=made)
+    write_card(folder, contract)
 
 
 def _judged(bundle: Bundle, made: Bundle, x_NBHW: Any, samples: Samples) -> tuple[Comparison, Contract]:

@@ -32,8 +32,10 @@ from batchseg.job.gate import Comparison, mean_of
 from batchseg.job.samples import Sample
 from batchseg.model.mixing import Mixing, Scores
 
-PIXELS = 100_000
-"""Kept of all tiles together. More do not make a few dozen numbers better, and scores of all classes take memory."""
+SCORES = 500_000
+"""Kept of all tiles and classes together: 100,000 pixels of five classes. More do not make a few numbers better."""
+LEAST_PLACES = 10
+"""With 2, chance alone has made one useless mixture in eight look like a gain; with 16, one in a hundred."""
 PLACE_PX = 64
 """Side of the squares that labels are told apart by: neighbours say the same."""
 WEIGHT_SPREAD, OFFSET_SPREAD = 0.5, 1.5
@@ -80,20 +82,23 @@ class Answers:
 
 def answers_of(scores: Scores, samples: Iterable[Sample], *, num_tiles: int, halo_px: int) -> Answers:
     """Of the labelled pixels of tiles; where these are many, of an even share of each tile's."""
-    found = [one for sample in samples if (one := _answers(scores, sample, max(1, PIXELS // num_tiles), halo_px))]
+    found = [one for sample in samples if (one := _answers(scores, sample, SCORES // num_tiles, halo_px))]
     if not found:
         raise RecipeError(
-            "no pixel has both data and a label", where="--labels", todo="check that they lie on the scene"
+            "no pixel has both data and the label of a class",
+            where="--labels",
+            todo="check that they lie where the scene has data, and that their codes are those of the classes",
         )
     return Answers.joined(found)
 
 
-def _answers(scores: Scores, sample: Sample, most_px: int, halo_px: int) -> Answers | None:
+def _answers(scores: Scores, sample: Sample, most_scores: int, halo_px: int) -> Answers | None:
     core, reference_HW = sample.tile.core, sample.reference_HW
     assert reference_HW is not None
     scores_KHW = scores(sample.x_BHW)
     known_HW = sample.judged_HW & (reference_HW < len(scores_KHW))
     row_P, col_P = known_HW.nonzero()
+    most_px = max(1, most_scores // len(scores_KHW))
     if len(row_P) > most_px:
         drawn = np.random.default_rng((core.rows.start, core.cols.start)).choice(len(row_P), most_px, replace=False)
         row_P, col_P = row_P[np.sort(drawn)], col_P[np.sort(drawn)]
@@ -158,18 +163,18 @@ class Gain:
 
     comparison: Comparison
     low_points: float
-    """Of mean IoU. Were other places labelled, 95 in 100 times the gain would lie between the two."""
+    """Of mean IoU: 95 % of the times that the same number of places is drawn from these, it lies between the two."""
     high_points: float
 
 
 def crossed(answers: Answers) -> Gain:
     """Each half of the places is judged with what the other half told."""
     places, number_P = np.unique(answers.place_P, return_inverse=True)
-    if len(places) < 2 or np.count_nonzero(answers.counts) < 2:
+    if len(places) < LEAST_PLACES or np.count_nonzero(answers.counts) < 2:
         raise BundleError(
             "so few labels tell nothing of the borders between classes, and nothing was written",
             where="--labels",
-            expected=f"two classes or more, in two squares of {PLACE_PX} px or more",
+            expected=f"two classes or more, in {LEAST_PLACES} squares of {PLACE_PX} px or more",
             got=f"{np.count_nonzero(answers.counts)} with labels, in {len(places)}",
             todo="label more places; some hundreds of pixels do",
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,9 @@ from batchseg.model.trial import usual_tile_px
 from batchseg.recipe.recipe import Recipe
 from batchseg.scene.bands import choose_bands
 from batchseg.scene.header import read_header
+from batchseg.scene.labelpolygons import PolygonLabels
 from batchseg.scene.nodata import NodataPolicy, check_policy
+from batchseg.scene.polygons import touched_tiles
 from batchseg.scene.source import RasterSource
 from tiling.grid import Grid, Tile, tiles_of
 from tiling.span import Window
@@ -35,6 +37,8 @@ class Sample:
     """Of the core: valid pixels that the tile owns."""
     reference_HW: NDArray[np.uint8] | None
     """Class indexes; the number of classes where nothing is labelled."""
+    unknown_px: int = 0
+    """Of the reference: with a code that is no class."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +89,28 @@ class Sampling:
             bundle, RasterSource(header, bands, policy), input_rule(recipe, header, bundle), labels, shape_px
         )
 
-    def tiles(self) -> list[Tile]:
-        core_px = usual_tile_px(self.bundle.contract) - 2 * self.bundle.contract.halo_px
-        return tiles_of(Grid(self.shape_px, core_px), Window.of(0, self.shape_px[0], 0, self.shape_px[1]))
+    @property
+    def core_px(self) -> int:
+        return usual_tile_px(self.bundle.contract) - 2 * self.bundle.contract.halo_px
 
-    def labelled_tiles(self) -> list[Tile]:
+    def tiles(self) -> list[Tile]:
+        return tiles_of(Grid(self.shape_px, self.core_px), Window.of(0, self.shape_px[0], 0, self.shape_px[1]))
+
+    def labelled_tiles(self, told: Callable[[int, int], None]) -> list[Tile]:
         """Those of which the reference says anything."""
-        return [tile for tile in self.tiles() if self.labels is not None and self.labels.read(tile.owned)[1].any()]
+        tiles, found = self._near_labels(), []
+        for done, tile in enumerate(tiles, start=1):
+            if self.labels is not None and self.labels.read(tile.owned)[1].any():
+                found.append(tile)
+            told(done, len(tiles))
+        return found
+
+    def _near_labels(self) -> list[Tile]:
+        """What is drawn tells at once where it is; a raster has to be looked at."""
+        if not isinstance(self.labels, PolygonLabels) or self.labels.outside is not None:
+            return self.tiles()
+        touched = touched_tiles([drawn for _, drawn in self.labels.classes], Grid(self.shape_px, self.core_px))
+        return [tile for tile in self.tiles() if (tile.row, tile.col) in touched]
 
     def read(self, count: int) -> Iterator[Sample]:
         """Of so many tiles, spread evenly, those that have data."""
@@ -106,16 +125,18 @@ class Sampling:
             judged_HW[owned] = pixels.valid_HW[tile.owned.within(pixels.window)]
             if judged_HW.any():
                 x_BHW = cut_tile(self.rule.apply(pixels), pixels.window, tile, halo_px, self.shape_px)
-                yield Sample(
-                    tile, x_BHW, judged_HW, None if self.labels is None else self._reference(self.labels, tile)
-                )
+                yield Sample(tile, x_BHW, judged_HW, *self._reference(tile))
 
-    def _reference(self, labels: Labels, tile: Tile) -> NDArray[np.uint8]:
+    def _reference(self, tile: Tile) -> tuple[NDArray[np.uint8] | None, int]:
+        """Class indexes, and how many labelled pixels hold another code."""
+        if self.labels is None:
+            return None, 0
         ids = tuple(c.id for c in self.bundle.contract.classes)
-        raw_HW, labelled_HW = labels.read(tile.owned)
+        raw_HW, labelled_HW = self.labels.read(tile.owned)
+        index_HW = np.where(labelled_HW, class_index(raw_HW, ids, 65535), len(ids))
         reference_HW = np.full(tile.core.shape, len(ids), np.uint8)
-        reference_HW[tile.owned.within(tile.core)] = np.where(labelled_HW, class_index(raw_HW, ids, 65535), len(ids))
-        return reference_HW
+        reference_HW[tile.owned.within(tile.core)] = index_HW
+        return reference_HW, int((labelled_HW & (index_HW == len(ids))).sum())
 
 
 def spread_evenly(tiles: list[Tile], count: int) -> list[Tile]:

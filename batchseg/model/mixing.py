@@ -43,25 +43,44 @@ def open_scores(bundle: Bundle, device: DeviceKind) -> Scores:
     """In float32, whatever the bundle's numerics say."""
     import torch  # noqa: PLC0415 - seconds to import
 
-    from batchseg.model.graph import WholeGraph  # noqa: PLC0415
-
-    contract = bundle.contract
-    if contract.is_onnx:
-        from batchseg.model.onnx_graph import RuntimeNetwork  # noqa: PLC0415
-
-        threads = max(numerics.threads for numerics in contract.numerics.values())
-        exact = Numerics(backend="onnxruntime", precision="float32", batch=1, threads=threads)
-        network = RuntimeNetwork(read_weights(bundle), exact, device)
-        graph = WholeGraph(network, contract.mean, contract.std).to(device)
-    else:
-        graph = load_graph(bundle).to(device, memory_format=torch.channels_last)
+    if device == "cuda" and not torch.cuda.is_available():
+        todo = "install a torch with CUDA, or give --device cpu"
+        raise BundleError("torch finds no GPU here", where="--device", got=device, todo=todo)
+    graph, batch = _onnx_graph(bundle, device) if bundle.contract.is_onnx else (load_graph(bundle), 1)
+    graph = graph.to(device, memory_format=torch.channels_last)
 
     def scores(x_BHW: NDArray[Any]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            found: NDArray[np.float32] = graph.scores(torch.from_numpy(x_BHW[None]).to(device))[0].float().cpu().numpy()
+            x_NBHW = torch.from_numpy(x_BHW).to(device).expand(batch, -1, -1, -1)
+            found: NDArray[np.float32] = graph.scores(x_NBHW)[0].float().cpu().numpy()
+        if not np.isfinite(found).all():
+            raise BundleError("the network's scores are no numbers", where=bundle.contract.name, got="infinity or NaN")
         return found
 
     return scores
+
+
+def _onnx_graph(bundle: Bundle, device: DeviceKind) -> tuple[Any, int]:
+    """With the batch that it was made for, if that is fixed."""
+    from batchseg.model.graph import WholeGraph  # noqa: PLC0415
+    from batchseg.model.onnx_graph import RuntimeNetwork  # noqa: PLC0415
+
+    _onnx()  # it will be needed in the end
+    contract = bundle.contract
+    threads = max(numerics.threads for numerics in contract.numerics.values())
+    exact = Numerics(backend="onnxruntime", precision="float32", batch=1, threads=threads)
+    network = RuntimeNetwork(read_weights(bundle), exact, device)
+    batch = network.session.get_inputs()[0].shape[0]
+    return WholeGraph(network, contract.mean, contract.std), batch if isinstance(batch, int) else 1
+
+
+def _onnx() -> Any:
+    try:
+        import onnx  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        todo = "run `pip install batchseg[onnx]`"
+        raise BundleError("the package onnx is not installed", where="an ONNX network", todo=todo) from error
+    return onnx
 
 
 def with_mixing(bundle: Bundle, mixing: Mixing) -> bytes:
@@ -75,7 +94,9 @@ def _in_last_layers(bundle: Bundle, mixing: Mixing) -> bytes:
 
     tensors = load(read_weights(bundle))
     weights_KK, offsets_K = torch.from_numpy(mixing.weights_KK), torch.from_numpy(mixing.offsets_K)
-    for name in [name for name in tensors if name.rpartition(".")[0] in (*_LAST, _DETAIL)]:
+    mixed_names = [name for name in tensors if name.rpartition(".")[0] in (*_LAST, _DETAIL)]
+    assert mixed_names, "every network that is built here has a last layer"
+    for name in mixed_names:
         # All but the classes, in which this is linear, is one dimension: channels, or pixels of a cell and channels.
         by_class = tensors[name].double().reshape(len(offsets_K), -1)
         mixed = weights_KK @ by_class
@@ -88,11 +109,7 @@ def _in_last_layers(bundle: Bundle, mixing: Mixing) -> bytes:
 
 
 def _after_onnx(bundle: Bundle, mixing: Mixing) -> bytes:
-    try:
-        import onnx  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        todo = "run `pip install batchseg[onnx]`"
-        raise BundleError("the package onnx is not installed", where=bundle.contract.name, todo=todo) from error
+    onnx = _onnx()
     model = onnx.load_from_string(read_weights(bundle))
     graph = model.graph
     (output,) = graph.output

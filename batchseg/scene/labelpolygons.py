@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from batchseg.errors import RecipeError
 from batchseg.scene.georef import Georef
-from batchseg.scene.polygons import Polygons, marked_in
+from batchseg.scene.polygons import Polygons, marked_in, polygons_in
 from tiling.span import Window
 
 if TYPE_CHECKING:
@@ -87,12 +87,13 @@ def read_polygon_labels(
     from batchseg.scene.vectors import open_layer  # noqa: PLC0415 - brings pandas, which workers never need
 
     beyond = None if outside is None else class_of(outside, classes, f"{url}: outside")
+    read = marked_in if outside is None else polygons_in  # points have no outside: all but a few pixels would be it
     with open_layer(url) as layer:
         if all_are is not None:
             found = {class_of(all_are, classes, f"{url}: all"): where}
         else:
             found = _filters(layer, attribute, where, classes)
-        drawn = [(class_id, marked_in(layer, where=one, georef=georef)) for class_id, one in sorted(found.items())]
+        drawn = [(class_id, read(layer, where=one, georef=georef)) for class_id, one in sorted(found.items())]
     return PolygonLabels.of(drawn, beyond)
 
 

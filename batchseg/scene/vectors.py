@@ -47,9 +47,10 @@ class VectorLayer:
     def polygons_and_points(self, where: str | None) -> tuple[Geometries, Geometries, pyproj.CRS]:
         """As above, and single points."""
         geometries, crs = self._read(where)
-        parts = shapely.get_parts(geometries)
+        whole = np.isin(shapely.get_type_id(geometries), _POLYGONAL)
+        parts = shapely.get_parts(geometries[~whole])
         are_points = shapely.get_type_id(parts) == shapely.GeometryType.POINT
-        points, others = parts[are_points], parts[~are_points]
+        points, others = parts[are_points], np.concatenate([geometries[whole], parts[~are_points]])
         # A file of points alone is one; a file of nothing is still told what it lacks.
         drawn = others if len(points) and not len(others) else _polygons_only(self.url, where, others)
         return drawn, points, crs

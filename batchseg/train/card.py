@@ -111,7 +111,7 @@ other half told. It knows no more of other scenes than {original} does.
 
 ## Where it ends
 
-{_paragraph(_limits(recipe) if recipe else f"Where {original} ends.")}
+{_paragraph(f"It suits {judged['on']} and ground like it, and ends where {original} does. {recipe.get('limits', '')}")}
 """
 
 

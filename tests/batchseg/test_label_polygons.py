@@ -20,6 +20,8 @@ from batchseg.recipe import LabelPolygons
 from batchseg.reports.evaluate import evaluate
 from batchseg.scene.header import read_header
 from batchseg.scene.labelpolygons import read_polygon_labels
+from batchseg.scene.polygons import marked_in, polygons_in
+from batchseg.scene.vectors import open_layer
 from batchseg.store import LocalStore
 from jobs.cli import main as batchseg
 from tests.batchseg.test_route import tiling
@@ -112,6 +114,18 @@ def test_points_mark_the_pixels_that_they_are_in(place: Workplace, beside: bool)
     expected |= dict.fromkeys([(50, 70), (50, 71), (51, 70), (51, 71)], 3) if beside else {}
     found = {(int(row), int(col)): int(labels_HW[row, col]) for row, col in zip(*known_HW.nonzero(), strict=True)}
     assert found == expected, "neither the point beyond the rim nor the pixel that has two classes"
+
+
+def test_polygons_that_cross_themselves_are_the_same_ground_to_labels_and_to_priority(place: Workplace) -> None:
+    """Parts that overlap are holes to one reading and ground to another; there is one reading."""
+    outer, inner = (
+        shapely.box(500_010, 4_999_940, 500_030, 4_999_960),
+        shapely.box(500_015, 4_999_945, 500_020, 4_999_950),
+    )
+    geopandas.GeoDataFrame(geometry=[shapely.MultiPolygon([outer, inner])], crs=UTM).to_file(place.folder / "x.gpkg")
+    georef = read_header(place.scenes[0]).georef
+    with open_layer(str(place.folder / "x.gpkg")) as layer:
+        assert marked_in(layer, where=None, georef=georef) == polygons_in(layer, where=None, georef=georef)
 
 
 def test_a_run_is_scored_at_points(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ import shapely
 from batchseg.model.bundle import load_bundle, write_bundle
 from batchseg.model.mixing import Mixing, with_mixing
 from jobs.cli import main
+from jobs.newbundle import scene_name
 from tests.batchseg.model_bundles import MADE
 from tests.stac import problems_of
 
@@ -106,6 +107,12 @@ def test_labels_that_gain_nothing_change_nothing(
         file.write(empty_HW, 1)
     assert main([*right, str(tmp_path / "empty.tif")]) == 2
     assert "empty.tif: no pixel of the scene has a label" in capsys.readouterr().err
+    with rasterio.open(tmp_path / "shifted.tif", "w", **profile) as file:
+        file.write(np.full((1100, 1100), 77, np.uint8), 1)
+    assert main([*right, str(tmp_path / "shifted.tif")]) == 2
+    assert "their codes are those of the classes" in capsys.readouterr().err
+    assert main([*right, points, "--outside", "water"]) == 2
+    assert "only polygons enclose ground" in capsys.readouterr().err, "points have no outside"
     assert main([*right, str(scene / "labels.tif"), "--all", "water"]) == 2
     assert "this is for polygons, and the reference is a raster" in capsys.readouterr().err
     assert not list(tmp_path.glob("none*"))
@@ -116,6 +123,49 @@ def test_an_existing_folder_is_refused_before_anything_is_read(
 ) -> None:
     assert main(["adjust", "nowhere", str(tmp_path), "--on", "no.tif", "--labels", "no.gpkg"]) == 2
     assert "there is something already" in capsys.readouterr().err
+
+
+def test_a_place_where_nothing_can_be_written_is_refused_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["adjust", "nowhere", str(tmp_path / "file/out"), "--on", "no.tif", "--labels", "no.gpkg"]) == 2
+    assert "no bundle can be written there" in capsys.readouterr().err
+
+
+def test_what_an_earlier_try_left_is_not_taken_over(tmp_path: Path, wrong: Path, scene: Path) -> None:
+    (tmp_path / "mended.unfinished").mkdir()
+    (tmp_path / "mended.unfinished/weights.onnx").touch()
+    points = clicked(scene, tmp_path / "points.gpkg", 300)
+    assert (
+        main(["adjust", str(wrong), str(tmp_path / "mended"), "--on", str(scene / "scene.tif"), "--labels", points])
+        == 0
+    )
+    found = sorted(path.name for path in (tmp_path / "mended").iterdir())
+    assert found == ["README.md", "item.json", "weights.safetensors"]
+    assert not (tmp_path / "mended.unfinished").exists()
+
+
+def test_the_name_of_a_scene_holds_no_signature() -> None:
+    """It stands in files that are given away."""
+    assert scene_name("https://user:word@host/a/scene.tif?X-Amz-Signature=0123") == "scene.tif"
+    assert scene_name("s3://bucket/scene.tif") == scene_name("ground/scene.tif") == "scene.tif"
+
+
+def test_classes_without_labels_and_codes_that_are_none_are_named(
+    tmp_path: Path, wrong: Path, scene: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with rasterio.open(scene / "labels.tif") as source:
+        profile, labels_HW = source.profile, source.read(1)
+    unknown_px = int((labels_HW == 2).sum())
+    with rasterio.open(tmp_path / "other.tif", "w", **profile) as file:
+        file.write(np.where(labels_HW == 2, 77, labels_HW), 1)
+    command = ["adjust", str(wrong), str(tmp_path / "mended"), "--on", str(scene / "scene.tif")]
+    assert main([*command, "--labels", str(tmp_path / "other.tif")]) == 0
+    caught = capsys.readouterr()
+    assert f"{unknown_px} labelled pixels hold a code that is no class" in caught.err
+    assert "no labels  field: what is not labelled is not judged, and keeps its score" in caught.out
+    assert "field" not in load_bundle(str(tmp_path / "mended")).contract.quality["iou"]
 
 
 def test_a_raster_that_is_labelled_here_and_there(
