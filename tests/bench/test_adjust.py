@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from batchseg.job.adjusting import Answers
+from batchseg.model.bundle import load_bundle
 from batchseg.model.mixing import Mixing
+from batchseg.recipe.build import plain
+from batchseg.train.recipe import load_train_recipe
 from bench import adjust
+from bench.leave_one_out import folds
+from jobs.cli import main
 
 MIXED_UP = Mixing(np.eye(3) + np.array([[0, 0, 0], [0.5, 0, 0], [0, 0.8, -0.4]]), np.array([0.0, 2.0, -1.0]))
 
@@ -49,3 +57,31 @@ def test_scenes_that_are_alike_tell_each_other(capsys: pytest.CaptureFixture[str
     values = [float(text) for text in mean.split("|")[2:-1]]
     assert values[0] < right - 0.1
     assert min(values[1:]) > right - 0.05
+
+
+def test_a_bundle_is_asked_on_the_scene_that_its_recipe_leaves_out(tmp_path: Path) -> None:
+    made = [main(["synth", str(tmp_path / name), "--size", "640", "--seed", "5"]) for name in ("a", "b")]
+    assert made == [0, 0]
+    bundle = load_bundle("zoo:synthetic-bulk")
+    rasters = [
+        {"image": str(tmp_path / n / "scene.tif"), "labels": str(tmp_path / n / "labels.tif")} for n in ("a", "b")
+    ]
+    (tmp_path / "recipe.yaml").write_text(
+        json.dumps(
+            {
+                "name": "left-out",
+                "tier": "bulk",
+                "architecture": bundle.contract.architecture,
+                "halo_px": bundle.contract.halo_px,
+                "classes": [plain(one) for one in bundle.contract.classes],
+                "train": {"rasters": rasters[:1]},
+                "validate": {"rasters": rasters[1:]},
+            }
+        )
+    )
+    for name, fold in folds(load_train_recipe(tmp_path / "recipe.yaml")).items():
+        assert name == "scene"
+        found = adjust.answers_on_its_scene(bundle.folder, fold)
+    assert found.num_classes == len(bundle.contract.classes)
+    assert len(found.truth_P) > 50_000
+    assert adjust.miou(found, found.scores_KP) > 0.5
