@@ -116,6 +116,7 @@ def fitted(answers: Answers) -> Mixing:
 
     labelled_S = np.flatnonzero(answers.counts)
     scores_PK = torch.from_numpy(answers.scores_KP).double().T.contiguous()
+    own_PS = scores_PK[:, labelled_S]
     truth_PS = torch.from_numpy(answers.truth_P[:, None] == labelled_S).double()
     change_SK = torch.zeros(len(labelled_S), answers.num_classes, dtype=torch.float64, requires_grad=True)
     offsets_S = torch.zeros(len(labelled_S), dtype=torch.float64, requires_grad=True)
@@ -124,7 +125,7 @@ def fitted(answers: Answers) -> Mixing:
 
     def loss() -> Any:
         search.zero_grad()
-        logs_PS = (scores_PK[:, labelled_S] + scores_PK @ change_SK.T + offsets_S).log_softmax(1)
+        logs_PS = (own_PS + scores_PK @ change_SK.T + offsets_S).log_softmax(1)
         entropy = -(logs_PS * truth_PS).sum() / len(truth_PS)
         chances_PS = logs_PS.exp()
         shared_S = (chances_PS * truth_PS).sum(0)
@@ -137,9 +138,9 @@ def fitted(answers: Answers) -> Mixing:
     with _one_thread(torch):
         search.step(loss)  # type: ignore[no-untyped-call]
     with torch.no_grad():
-        new_PS = scores_PK[:, labelled_S] + scores_PK @ change_SK.T + offsets_S
+        new_PS = own_PS + scores_PK @ change_SK.T + offsets_S
         # Labels of some classes say nothing of how these stand against the others, so all of them together stay there.
-        risen = (new_PS.logsumexp(1) - scores_PK[:, labelled_S].logsumexp(1)).mean()
+        risen = (new_PS.logsumexp(1) - own_PS.logsumexp(1)).mean()
     weights_KK, offsets_K = np.eye(answers.num_classes), np.zeros(answers.num_classes)
     weights_KK[labelled_S] += change_SK.detach().numpy()
     offsets_K[labelled_S] = (offsets_S.detach() - risen).numpy()
