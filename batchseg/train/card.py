@@ -93,6 +93,7 @@ def adjusted_card(contract: Contract) -> str:
     """Of a bundle that a few labels brought to other ground. All else is as its original's card says."""
     quality, original = contract.quality, contract.lineage["adjusted_from"]
     judged, recipe = quality["judged_on"], _first_recipe(contract)
+    limits = recipe.get("limits") or ""  # None where its maker said nothing
     return f"""# {contract.name}
 
 {_paragraph(f"{original}, adjusted to {judged['on']}, for the {contract.tier} tier.{_from_recipe(recipe)}")}
@@ -111,7 +112,7 @@ other half told. It knows no more of other scenes than {original} does.
 
 ## Where it ends
 
-{_paragraph(f"It suits {judged['on']} and ground like it, and ends where {original} does. {recipe.get('limits', '')}")}
+{_paragraph(f"It suits {judged['on']} and ground like it, and ends where {original} does. {limits}")}
 """
 
 
