@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from batchseg.errors import BundleError, RecipeError, SceneError
 from batchseg.model.bundle import load_bundle
 from batchseg.model.contract import ClassInfo
-from batchseg.train.card import model_card
+from batchseg.train.card import adjusted_card, model_card
 from batchseg.train.ground import UNLABELLED, open_ground
 from batchseg.train.loop import train
 from batchseg.train.recipe import GroundSpec, LabelledRaster, TrainRecipe, load_train_recipe
@@ -174,6 +174,17 @@ def test_a_card_says_nothing_that_nobody_said(rasters: bool, said: tuple[str, ..
     card = model_card(replace(contract, lineage=contract.lineage | {"recipe": recipe}))
     assert all(text in card for text in said)
     assert unsaid not in card.replace(contract.name, "")
+
+
+@pytest.mark.parametrize("trained_here", [True, False])
+def test_the_card_of_an_adjusted_bundle_says_nothing_that_nobody_said(trained_here: bool) -> None:
+    contract = load_bundle("zoo:synthetic-heavy").contract
+    quality = {**contract.quality, "miou_of_original": 0.5, "judged_on": {"on": "a.tif", "tiles": 4, "pixels": 90}}
+    recipe = contract.lineage["recipe"] | {"limits": None}
+    lineage = {"adjusted_from": "town", "original": {"recipe": recipe} if trained_here else {}}
+    card = adjusted_card(replace(contract, quality=quality, lineage=lineage))
+    assert "It suits a.tif and ground like it, and ends where town does." in " ".join(card.split())
+    assert "None" not in card
 
 
 def test_the_recipe_as_yaml(tmp_path: Path) -> None:
