@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,11 @@ def _ground(spec: dict[str, Any]) -> str:
     if spec["seeds"]:
         first, after = spec["seeds"]
         return f"seeds {first} to {after - 1}, a window of {spec['window_px']} px of each"
-    names = sorted(raster["image"].rsplit("/", 1)[-1] for raster in spec["rasters"])
     part = "" if spec["windows"] is None else f", {spec['windows']} windows of {spec['window_px']} px"
-    return f"{', '.join(names)}{part}"
+    labelled = _images(raster for raster in spec["rasters"] if raster["labels"])
+    unlabelled = _images(raster for raster in spec["rasters"] if not raster["labels"])
+    return "; ".join(filter(None, (labelled, unlabelled and f"{unlabelled} without labels"))) + part
+
+
+def _images(rasters: Iterable[dict[str, Any]]) -> str:
+    return ", ".join(sorted(raster["image"].rsplit("/", 1)[-1] for raster in rasters))

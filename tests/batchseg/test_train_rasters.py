@@ -169,11 +169,24 @@ def test_a_card_says_nothing_that_nobody_said(rasters: bool, said: tuple[str, ..
     contract = load_bundle("zoo:synthetic-heavy").contract
     recipe = contract.lineage["recipe"] | dict.fromkeys(("data", "limits", "licence"))
     if rasters:
-        recipe |= {"start": None, "train": {"seeds": None, "rasters": [{"image": "a.tif"}], "windows": None}}
+        recipe |= {
+            "start": None,
+            "train": {"seeds": None, "rasters": [{"image": "a.tif", "labels": "b.tif"}], "windows": None},
+        }
         contract = replace(contract, quality=contract.quality | {"on": recipe["train"]})
     card = model_card(replace(contract, lineage=contract.lineage | {"recipe": recipe}))
     assert all(text in card for text in said)
     assert unsaid not in card.replace(contract.name, "")
+
+
+def test_a_card_says_which_ground_had_no_labels() -> None:
+    contract = load_bundle("zoo:aerial-bulk").contract
+    recipe = contract.lineage["recipe"]
+    first, *others = recipe["train"]["rasters"]
+    bare = recipe["train"] | {"rasters": [first, *(raster | {"labels": None} for raster in others)]}
+    card = model_card(replace(contract, lineage=contract.lineage | {"recipe": recipe | {"train": bare}}))
+    learnt = "Learnt from scene_1.tif; scene_4.tif, scene_5.tif, scene_6.tif, scene_7.tif without labels and from"
+    assert learnt in " ".join(card.split())
 
 
 @pytest.mark.parametrize("trained_here", [True, False])
