@@ -94,8 +94,9 @@ class DeviceEngine:
         return replayed
 
     def new_slot(self) -> Slot:
-        side_px, pinned = self._chunk_px + 2 * self.halo_px, {"dtype": torch.uint8, "pin_memory": self._on_gpu}
-        on_device = {"dtype": torch.uint8, "device": self._device}
+        side_px = self._chunk_px + 2 * self.halo_px
+        pinned: dict[str, Any] = {"dtype": torch.uint8, "pin_memory": self._on_gpu}
+        on_device: dict[str, Any] = {"dtype": torch.uint8, "device": self._device}
         return Slot(
             torch.empty((self._bands, side_px, side_px), **pinned),
             torch.empty((2, self._chunk_px, self._chunk_px), **pinned),

@@ -194,7 +194,7 @@ def bench_driver(num: int) -> dict[str, float]:
     from batchseg.store import LocalStore
 
     ray.init(address="local", num_cpus=8, include_dashboard=False, configure_logging=False, log_to_driver=False)
-    jobs.raypool.ChunkWorker = Nobody  # type: ignore[misc, assignment]
+    jobs.raypool.ChunkWorker = Nobody  # type: ignore[attr-defined, assignment]
     fleet, stop = Fleet(pools=(PoolSpec(workers=8, cpus=1),)), Stop()
     with tempfile.TemporaryDirectory() as folder:
         store = LocalStore(Path(folder))
@@ -211,7 +211,7 @@ def bench_driver(num: int) -> dict[str, float]:
             stop=stop,
             show=lambda _: None,
         )
-        waits = Waits(Patience(), lambda _, task: type(task))
+        waits = Waits(Patience(), lambda _, task: (type(task),))
         log = EventLog(FileLines(Path(folder) / "run" / "log.jsonl"))
         begun_s, cpu_s = time.perf_counter(), time.process_time()
         Drive(state, pool, Ledger(store), (log, progress), waits, stop).run()

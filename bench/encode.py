@@ -12,6 +12,7 @@ import argparse
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -67,7 +68,7 @@ def with_ours(path: Path, layer: Layer, pixels: NDArray[np.uint8], threads: int)
 def with_gdal(path: Path, layer: Layer, pixels: NDArray[np.uint8], threads: int) -> None:
     first = path.with_suffix(".first.tif")
     shape = {"width": pixels.shape[1], "height": pixels.shape[0], "count": 1, "dtype": "uint8", "nodata": 255}
-    tiled = {"tiled": True, "blockxsize": 512, "blockysize": 512}
+    tiled: dict[str, Any] = {"tiled": True, "blockxsize": 512, "blockysize": 512}
     if layer.palette:
         tiled["photometric"] = "PALETTE"
     with rasterio.open(first, "w", driver="GTiff", transform=rasterio.Affine(*CORNER), **shape, **tiled) as file:

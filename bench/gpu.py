@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -185,7 +185,7 @@ def in_torch(bundle: Bundle) -> Bundle:
 def bare_forward_s(engine: DeviceEngine, num_tiles: int) -> float:
     """Full batches that never leave the device, as many as the scene has tiles for."""
     engine.x_NBHW.random_(1, 255)
-    wait = torch.cuda.synchronize if engine.x_NBHW.is_cuda else lambda: None
+    wait: Callable[[], object] = torch.cuda.synchronize if engine.x_NBHW.is_cuda else lambda: None
     wait()
     begun_s = time.perf_counter()
     with torch.inference_mode():
@@ -208,7 +208,7 @@ def gflop_a_tile(bundle: Bundle, tile_px: int) -> float:
     network = load_graph(bundle).network
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.zeros((1, len(bundle.contract.bands), tile_px, tile_px)))
-    return counter.get_total_flops() / 1e9
+    return float(counter.get_total_flops()) / 1e9
 
 
 def matrix_peak_tflops(device: DeviceKind, precision: str) -> float:

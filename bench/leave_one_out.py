@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +42,8 @@ def trained(recipe: TrainRecipe, folder: Path) -> dict[str, float]:
         made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         train(recipe, folder, made=made, show=lambda *_: None)
     quality = load_bundle(str(folder)).contract.quality
-    return quality["iou"] | {"mean": quality["miou"]}
+    iou: dict[str, float] = quality["iou"]
+    return iou | {"mean": quality["miou"]}
 
 
 def main() -> None:
@@ -71,4 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -22,13 +22,16 @@ def panel(path: Path) -> NDArray[Any]:
     """A small view in red, green and blue; classes in their own colours, from the overviews."""
     with rasterio.open(path) as file:
         if file.count >= 3:
-            return file.read((1, 2, 3), out_shape=(3, SIDE_PX, SIDE_PX), resampling=rasterio.enums.Resampling.average)
+            shape, average = (3, SIDE_PX, SIDE_PX), rasterio.enums.Resampling.average
+            colours_BHW: NDArray[Any] = file.read((1, 2, 3), out_shape=shape, resampling=average)
+            return colours_BHW
         codes = file.read(1, out_shape=(SIDE_PX, SIDE_PX))
         table = np.full((256, 3), 255, np.uint8)
         for code, colour in file.colormap(1).items():
             table[code] = colour[:3]
-        table[file.nodata and int(file.nodata)] = 255
-    return table[codes].transpose(2, 0, 1)
+        if file.nodata is not None:
+            table[int(file.nodata)] = 255
+    return np.moveaxis(table[codes], 2, 0)
 
 
 def main() -> None:

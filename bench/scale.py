@@ -106,8 +106,8 @@ def mosaic(scene: Path, copies: int, path: Path) -> Path:
                 ET.SubElement(part, "SourceFilename", relativeToVRT="0").text = str(scene)
                 ET.SubElement(part, "SourceBand").text = str(number)
                 size = {"xSize": str(width), "ySize": str(height)}
-                ET.SubElement(part, "SrcRect", xOff="0", yOff="0", **size)
-                ET.SubElement(part, "DstRect", xOff=str(col * width), yOff=str(row * height), **size)
+                ET.SubElement(part, "SrcRect", {"xOff": "0", "yOff": "0", **size})
+                ET.SubElement(part, "DstRect", {"xOff": str(col * width), "yOff": str(row * height), **size})
     ET.ElementTree(root).write(path)
     return path
 

@@ -132,11 +132,11 @@ def fitted(answers: Answers) -> Mixing:
         iou_S = shared_S / (chances_PS.sum(0) + truth_PS.sum(0) - shared_S)
         prior = (change_SK**2).sum() / WEIGHT_SPREAD**2 + (offsets_S**2).sum() / OFFSET_SPREAD**2
         found = entropy + (1 - iou_S).mean() + prior / (2 * num_places)
-        found.backward()  # type: ignore[no-untyped-call]
+        found.backward()
         return found
 
     with _one_thread(torch):
-        search.step(loss)  # type: ignore[no-untyped-call]
+        search.step(loss)
     with torch.no_grad():
         new_PS = own_PS + scores_PK @ change_SK.T + offsets_S
         # Labels of some classes say nothing of how these stand against the others, so all of them together stay there.

@@ -161,7 +161,7 @@ def _step(training: Training, batch: Batch) -> dict[str, float]:
         loss = loss + recipe.agree * distance
         facts["unlike"] = distance.item()
     training.optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     torch.nn.utils.clip_grad_norm_(graph.parameters(), 1.0)
     training.optimiser.step()
     training.step += 1

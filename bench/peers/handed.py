@@ -88,7 +88,8 @@ def _in_torch(bundle: Bundle, form: Form, *, compiled: bool, cache: Path) -> Any
 
     def called(x_NBHW: Tensor) -> Tensor:
         with torch.inference_mode():
-            return run(x_NBHW.contiguous(memory_format=torch.channels_last))
+            answer: Tensor = run(x_NBHW.contiguous(memory_format=torch.channels_last))
+        return answer
 
     return called
 

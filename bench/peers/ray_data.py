@@ -53,7 +53,10 @@ def main() -> None:
     cores = [{"row": r, "col": c} for r in range(0, height, CORE_PX) for c in range(0, width, CORE_PX)]
     alone = ray.data.ActorPoolStrategy(size=1)
     tiles = ray.data.from_items(cores, override_num_blocks=max(1, len(cores) // (2 * batch))).map(
-        Reader, fn_constructor_args=(str(task.scene), halo_px), compute=alone, num_cpus=1
+        Reader,  # type: ignore[arg-type]  # Ray takes classes, its types do not
+        fn_constructor_args=(str(task.scene), halo_px),
+        compute=alone,
+        num_cpus=1,
     )
     found = tiles.map_batches(Predictor, fn_constructor_args=(task,), batch_size=batch, compute=alone, num_cpus=THREADS)
     with rasterio.open(task.labels, "w", **profile) as out:
