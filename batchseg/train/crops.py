@@ -95,15 +95,19 @@ class Crops:
         return x, self.ground.labels_WHW[window, row : row + span, col : col + span].copy(), soft
 
     def _place(self, span: int) -> tuple[int, int, int]:
-        labels = self.ground.labels_WHW
-        limit = labels.shape[1] - span
+        """Within a raster as far as it reaches: what windows hold beyond its edges teaches little, and a scene that is
+        little larger than a window would have more of that than of ground.
+        """
+        inside_W2 = self.ground.inside_W2
         known = [number for number, places in self.ground.places.items() if len(places)]
         if self.random.random() < self.balanced_share and known:
             places = self.ground.places[int(self.random.choice(known))]
             window, row, col = places[self.random.integers(len(places))]
-            row, col = (np.clip(v - self.random.integers(span), 0, limit) for v in (row, col))
+            row, col = np.clip((row, col) - self.random.integers(span, size=2), 0, _room(inside_W2[window], span))
         else:
-            window, row, col = self.random.integers(0, [labels.shape[0], limit + 1, limit + 1])
+            areas_W = inside_W2.prod(1).cumsum()
+            window = np.searchsorted(areas_W, self.random.integers(areas_W[-1]), side="right")
+            row, col = self.random.integers(0, _room(inside_W2[window], span) + 1)
         return int(window), int(row), int(col)
 
     def _turned(self, *arrays: NDArray[Any]) -> list[NDArray[Any]]:
@@ -138,7 +142,12 @@ class Crops:
         middle = len(hidden) / 2
         side = (rows - middle) * np.sin(angle) + (cols - middle) * np.cos(angle) > self.random.uniform(0.0, middle)
         hidden[side] = True
-        x[:, side] = np.rint(self.ground.mean)[:, None]
+        x[:, side] = self.ground.fill[:, None]
+
+
+def _room(inside_2: NDArray[np.int64], span: int) -> NDArray[np.int64]:
+    """How far down and to the right a square may begin."""
+    return np.maximum(inside_2 - span, 0)
 
 
 def _joined(first: NDArray[Any], second: NDArray[Any], share: float, axis: int) -> NDArray[Any]:

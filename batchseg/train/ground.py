@@ -30,6 +30,10 @@ class Ground:
     mean: NDArray[np.float64]
     """A band, of the pixels that have data."""
     std: NDArray[np.float64]
+    fill: NDArray[np.float64]
+    """A band, what pixels without data have: the mean of the bundle that is trained or measured."""
+    inside_W2: NDArray[np.int64]
+    """Rows and columns of each window that its raster has; beyond them the edge is repeated."""
     names: tuple[str, ...] = tuple(c.name for c in CLASSES)
 
     @property
@@ -48,17 +52,20 @@ def open_ground(spec: GroundSpec, recipe: TrainRecipe, fill: Sequence[float] | N
     """
     random = np.random.default_rng(recipe.seed)
     if spec.seeds is None:
-        pixels_WBHW, labels_WHW, valid_WHW = raster_windows(spec, recipe, random)
+        (pixels_WBHW, labels_WHW, valid_WHW), inside = raster_windows(spec, recipe, random)
     else:
         pixels_WBHW, labels_WHW = _synth_windows(spec, spec.seeds, random)
         valid_WHW = (pixels_WBHW != 0).any(axis=1)
+        inside = [(spec.window_px, spec.window_px)] * len(labels_WHW)
     classes = recipe.class_list
     places = {number: _places(labels_WHW, number, random) for number in range(len(classes))}
     sample = np.moveaxis(pixels_WBHW[::4], 1, -1)[valid_WHW[::4]]
     mean, std = sample.mean(0, dtype=np.float64), np.maximum(sample.std(0, dtype=np.float64), 1e-3)
-    filled = mean if fill is None else np.asarray(fill)
-    np.moveaxis(pixels_WBHW, 1, -1)[~valid_WHW] = np.rint(filled) if pixels_WBHW.dtype == np.uint8 else filled
-    return Ground(pixels_WBHW, labels_WHW, places, mean, std, tuple(c.name for c in classes))
+    filled = mean if fill is None else np.asarray(fill, np.float64)
+    filled = np.rint(filled) if pixels_WBHW.dtype == np.uint8 else filled
+    np.moveaxis(pixels_WBHW, 1, -1)[~valid_WHW] = filled
+    names = tuple(c.name for c in classes)
+    return Ground(pixels_WBHW, labels_WHW, places, mean, std, filled, np.asarray(inside), names)
 
 
 def _synth_windows(

@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 
 from batchseg.errors import RecipeError
 from batchseg.model.architecture import stride_px
-from batchseg.model.bundle import load_bundle, read_weights, write_bundle
+from batchseg.model.bundle import Bundle, load_bundle, read_weights, write_bundle
 from batchseg.model.contract import Contract, Numerics
 from batchseg.model.graph import WholeGraph
 from batchseg.model.networks import build_network
@@ -39,8 +39,9 @@ def train(recipe: TrainRecipe, folder: Path, *, made: str, commit: str | None = 
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     teacher = open_teacher(recipe)
-    ground = open_ground(recipe.train, recipe)
-    training = _begin(recipe, ground)
+    start = None if recipe.start is None else load_bundle(recipe.start)
+    ground = open_ground(recipe.train, recipe, None if start is None else start.contract.mean)
+    training = _begin(recipe, ground, start)
     mean = training.graph.mean.flatten().tolist()
     # Read before the first step: a path that is wrong must not show after hours.
     watched = None if recipe.watch is None else open_ground(recipe.watch, recipe, mean)
@@ -103,12 +104,11 @@ def _look(training: Training, watched: Ground, checkpoint: Path, looks: Curve) -
         save_best(training, checkpoint)
 
 
-def _begin(recipe: TrainRecipe, ground: Ground) -> Training:
+def _begin(recipe: TrainRecipe, ground: Ground, start: Bundle | None) -> Training:
     network = build_network(recipe.architecture, num_bands=len(recipe.bands), num_classes=len(recipe.class_list))
     mean, std = (tuple(round(float(v), 3) for v in values) for values in (ground.mean, ground.std))
-    if recipe.start is not None:
-        start = load_bundle(recipe.start)
-        _take_weights(network, load(read_weights(start)), recipe.start)
+    if start is not None:
+        _take_weights(network, load(read_weights(start)), str(recipe.start))
         mean, std = start.contract.mean, start.contract.std
     graph = WholeGraph(network, mean, std)
     graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -25,8 +25,12 @@ _AUTO = NodataPolicy(from_="auto")
 Read = tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.bool_]]
 
 
-def raster_windows(spec: GroundSpec, recipe: TrainRecipe, random: np.random.Generator) -> Read:
-    """Pixels, places in the list of classes, validity. All headers are checked before the first pixel is read."""
+def raster_windows(
+    spec: GroundSpec, recipe: TrainRecipe, random: np.random.Generator
+) -> tuple[Read, list[tuple[int, int]]]:
+    """Pixels, places in the list of classes, validity; and how much of each window lies in its raster, in rows and
+    columns. All headers are checked before the first pixel is read.
+    """
     readers = [_Reader(raster, recipe) for raster in spec.rasters]
     wanted = [(reader, window) for reader in readers for window in _windows(reader.header.shape_px, spec.window_px)]
     if spec.windows is not None and spec.windows < len(wanted):
@@ -36,7 +40,8 @@ def raster_windows(spec: GroundSpec, recipe: TrainRecipe, random: np.random.Gene
     valid_WHW = np.stack(valid)
     if not valid_WHW.any():
         raise RecipeError("no pixel of these rasters is valid", where=", ".join(r.image for r in spec.rasters))
-    return np.stack(pixels), np.stack(labels), valid_WHW
+    inside = [window.clip(reader.header.shape_px).shape for reader, window in wanted]
+    return (np.stack(pixels), np.stack(labels), valid_WHW), inside
 
 
 def _windows(shape_px: tuple[int, int], side_px: int) -> Iterator[Window]:

@@ -41,7 +41,8 @@ def square_ground(size: int = 96) -> Ground:
     pixels = np.repeat((40 + 30 * labels)[:, None], 3, axis=1).astype(np.uint8)
     labels[:, :, -1] = UNLABELLED
     places = {c.id: np.argwhere(labels == c.id) for c in CLASSES}
-    return Ground(pixels, labels, places, np.full(3, 115.0), np.full(3, 50.0))
+    mean, inside_W2 = np.full(3, 115.0), np.array([[size, size]])
+    return Ground(pixels, labels, places, mean, np.full(3, 50.0), mean, inside_W2)
 
 
 def crops(ground: Ground, *, seed: int = 0, size: int = 48) -> Crops:

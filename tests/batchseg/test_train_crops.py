@@ -133,6 +133,34 @@ def test_edges_are_repeated_on_every_side_sometimes() -> None:
     assert filled >= 2
 
 
+@pytest.mark.parametrize("balanced_share", [0.0, 1.0])
+def test_crops_lie_in_their_raster_as_far_as_it_reaches(balanced_share: float) -> None:
+    """One window of which a raster fills a corner, and one that it fills: each is drawn as its ground is large."""
+    one = square_ground()
+    pixels_WBHW, labels_WHW = one.pixels_WBHW.repeat(2, 0), one.labels_WHW.repeat(2, 0)
+    inside_W2 = np.array([[32, 20], [96, 96]])
+    pixels_WBHW[0, :, 32:], pixels_WBHW[0, :, :, 20:] = 255, 255  # brighter than any ground
+    labels_WHW[0, 32:], labels_WHW[0, :, 20:] = UNLABELLED, UNLABELLED
+    places = {c.id: np.argwhere(labels_WHW == c.id) for c in CLASSES}
+    ground = replace(one, pixels_WBHW=pixels_WBHW, labels_WHW=labels_WHW, places=places, inside_W2=inside_W2)
+    made = Crops(ground, 16, 8, balanced_share, np.random.default_rng(0))
+    drawn = [made._place(16) for _ in range(400)]
+    assert all((np.add(at, 16) <= inside_W2[window]).all() for window, *at in drawn)
+    assert 10 < sum(window == 0 for window, *_ in drawn) < 60  # 640 of 9856 pixels
+    assert {made._place(24)[2] for _ in range(400)} > {0}, "a square that is wider than the ground begins with it"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_ground_that_is_taken_away_is_filled_as_a_run_fills_it(dtype: type) -> None:
+    one = square_ground()
+    fill = np.array([7, 8, 9]) if dtype is np.uint8 else np.array([0.25, 0.5, 0.75])
+    made = crops(replace(one, pixels_WBHW=one.pixels_WBHW.astype(dtype), fill=fill))
+    x, hidden = np.zeros((3, 48, 48), np.float32), np.zeros((48, 48), bool)
+    made._invalid(x, hidden)
+    np.testing.assert_array_equal(x[:, hidden], np.repeat(fill[:, None], hidden.sum(), 1))
+    assert hidden.any()
+
+
 def test_a_class_that_is_rare_is_drawn_often() -> None:
     ground = square_ground()
     ground.labels_WHW[:] = 2
