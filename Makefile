@@ -30,23 +30,30 @@ venv: .venv/ready-$(notdir $(LOCK))
 # Labelled imagery, which is not part of this repository: docs/models.md says where it is from.
 IMAGERY := ../shared/data/dubai
 
+# Bundles are made beside those that are shipped: what is interrupted goes on, and what is finished takes their place.
+define ship
+	$(BIN)/batchseg model tune --device cpu out/zoo/$(1)
+	mkdir -p batchseg/zoo/$(1)
+	cp out/zoo/$(1)/{item.json,weights.safetensors,README.md} batchseg/zoo/$(1)
+endef
+
 zoo: venv
 	$(BIN)/batchseg train configs/train/synthetic-heavy-base.yaml out/zoo/synthetic-heavy-base
 	$(BIN)/batchseg train configs/train/synthetic-heavy-details.yaml out/zoo/synthetic-heavy-details
 	$(BIN)/batchseg train configs/train/synthetic-heavy-agree.yaml out/zoo/synthetic-heavy-agree
-	$(BIN)/batchseg train configs/train/synthetic-heavy.yaml batchseg/zoo/synthetic-heavy
-	$(BIN)/batchseg model tune --device cpu batchseg/zoo/synthetic-heavy
-	$(BIN)/batchseg distill configs/train/synthetic-bulk.yaml batchseg/zoo/synthetic-bulk
-	$(BIN)/batchseg model tune --device cpu batchseg/zoo/synthetic-bulk
+	$(BIN)/batchseg train configs/train/synthetic-heavy.yaml out/zoo/synthetic-heavy
+	$(call ship,synthetic-heavy)
+	$(BIN)/batchseg distill configs/train/synthetic-bulk.yaml out/zoo/synthetic-bulk
+	$(call ship,synthetic-bulk)
 	@if test -d $(IMAGERY); then $(MAKE) zoo-aerial; else \
 		echo "zoo:aerial-* are not trained again: there is no $(IMAGERY); docs/models.md says where to get it"; fi
-	rm -rf batchseg/zoo/*/training
 
 zoo-aerial: venv
-	$(BIN)/batchseg train configs/train/aerial-heavy.yaml batchseg/zoo/aerial-heavy
-	$(BIN)/batchseg model tune --device cpu batchseg/zoo/aerial-heavy
+	$(BIN)/batchseg train configs/train/aerial-heavy.yaml out/zoo/aerial-heavy
+	$(call ship,aerial-heavy)
 	$(BIN)/batchseg train configs/train/synthetic-bulk-wide.yaml out/zoo/synthetic-bulk-wide
-	$(BIN)/batchseg distill configs/train/aerial-bulk.yaml batchseg/zoo/aerial-bulk
+	$(BIN)/batchseg distill configs/train/aerial-bulk.yaml out/zoo/aerial-bulk
+	$(call ship,aerial-bulk)
 	rm -rf batchseg/zoo/aerial-bulk-int8
 	$(BIN)/batchseg quantize batchseg/zoo/aerial-bulk batchseg/zoo/aerial-bulk-int8 \
 		--calibrate $(IMAGERY)/scene_4.tif --labels $(IMAGERY)/scene_4_labels.tif --tiles 64

@@ -140,11 +140,17 @@ def read_weights(bundle: Bundle) -> bytes:
 
 
 def write_bundle(folder: Path, contract: Contract, weights: bytes, *, made: str) -> None:
-    """Write a bundle; `made` is its date and time, as STAC wants it (2026-01-31T00:00:00Z)."""
+    """Write a bundle; `made` is its date and time, as STAC wants it (2026-01-31T00:00:00Z).
+
+    The item comes last, at once: what is killed before leaves no bundle, never one of another's weights.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / ITEM).unlink(missing_ok=True)
     (folder / weights_name(contract)).write_bytes(weights)
     item = _item(contract, hashlib.sha256(weights).hexdigest(), len(weights), made)
-    (folder / ITEM).write_text(json.dumps(item, indent=1) + "\n", "utf-8")
+    unfinished = folder / f"{ITEM}.unfinished"
+    unfinished.write_text(json.dumps(item, indent=1) + "\n", "utf-8")
+    unfinished.replace(folder / ITEM)
 
 
 def _weights_sha256(item: dict[str, Any]) -> str:

@@ -18,7 +18,10 @@ from batchseg.model.graph import WholeGraph
 from batchseg.recipe.build import plain
 from batchseg.train.recipe import TrainRecipe
 
-_FREE = ("steps", "threads", "checkpoint_every", "validate", "patience", "licence", "data", "limits")
+_FREE = (
+    *("name", "tier", "gsd_m", "licence", "data", "limits"),
+    *("steps", "threads", "checkpoint_every", "validate", "patience"),
+)
 
 
 @dataclass(slots=True)
@@ -28,6 +31,8 @@ class Training:
     recipe: TrainRecipe
     graph: WholeGraph
     optimiser: torch.optim.Optimizer
+    sources: dict[str, str]
+    """Digests of what it is made from: ground, and bundles that it begins with or learns from."""
     step: int = 0
     best_step: int = 0
     """With `watch`: the moment that became the bundle so far."""
@@ -38,20 +43,21 @@ def save_checkpoint(training: Training, folder: Path) -> None:
     tensors = {f"graph.{name}": value for name, value in training.graph.state_dict().items()}
     for number, state in training.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
-    facts = {
-        "step": str(training.step),
-        "best": json.dumps([training.best_step, training.best_miou]),
-        "recipe": _must_agree(training.recipe),
-    }
+    tensors["random"] = torch.get_rng_state()  # of dropout; crops are drawn anew
+    facts = {"step": str(training.step), "made of": json.dumps(_must_agree(training))}
     _put(tensors, folder / "state.safetensors", facts)
 
 
 def save_best(training: Training, folder: Path) -> None:
-    _put(training.graph.state_dict(), folder / "best.safetensors", {"step": str(training.step)})
+    _put(training.graph.state_dict(), folder / "best.safetensors", _facts_of_best(training))
 
 
 def load_best(training: Training, folder: Path) -> None:
     training.graph.load_state_dict(load_file(folder / "best.safetensors"))
+
+
+def _facts_of_best(training: Training) -> dict[str, str]:
+    return {"step": str(training.best_step), "miou": str(training.best_miou)}
 
 
 def _put(tensors: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -> None:
@@ -61,31 +67,26 @@ def _put(tensors: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -> No
     unfinished.replace(path)
 
 
-def _must_agree(recipe: TrainRecipe) -> str:
-    """What of a recipe may not change between a checkpoint and what goes on from it."""
-    content = plain(recipe)
-    for free in _FREE:
-        content.pop(free)
-    return json.dumps(content, sort_keys=True)
+def _must_agree(training: Training) -> dict[str, Any]:
+    """What may not change between a checkpoint and what goes on from it."""
+    return deciding(plain(training.recipe)) | {f"digest of {what}": value for what, value in training.sources.items()}
+
+
+def deciding(recipe: dict[str, Any]) -> dict[str, Any]:
+    """Of a plain recipe: what makes it another training."""
+    return {key: value for key, value in recipe.items() if key not in _FREE}
 
 
 def restore(training: Training, folder: Path) -> None:
+    """Go on where the checkpoint is. Without one, nothing has been done yet."""
     path = folder / "state.safetensors"
     if not path.exists():
         return
     with safe_open(path, "pt") as file:
         facts, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    ours = _must_agree(training.recipe)
-    if facts["recipe"] != ours:
-        raise RecipeError(
-            "a training of another recipe is unfinished here",
-            where=str(folder),
-            expected=facts["recipe"],
-            got=ours,
-            todo="take another folder, or delete this checkpoint",
-        )
+    _check(training, folder, facts)
     training.step = int(facts["step"])
-    training.best_step, training.best_miou = json.loads(facts["best"])
+    torch.set_rng_state(tensors.pop("random"))
     training.graph.load_state_dict({k.removeprefix("graph."): v for k, v in tensors.items() if k.startswith("graph.")})
     state: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():
@@ -94,3 +95,35 @@ def restore(training: Training, folder: Path) -> None:
             state.setdefault(int(number), {})[name] = value
     groups = training.optimiser.state_dict()["param_groups"]
     training.optimiser.load_state_dict({"state": state, "param_groups": groups})
+    _restore_best(training, folder / "best.safetensors")
+
+
+def _restore_best(training: Training, path: Path) -> None:
+    """From the file that has its weights. It may be later than the checkpoint: the same moment comes again then, and is
+    no better.
+    """
+    if training.recipe.watch is not None and path.exists():
+        with safe_open(path, "pt") as file:
+            facts = file.metadata()
+        training.best_step, training.best_miou = int(facts["step"]), float(facts["miou"])
+
+
+def _check(training: Training, folder: Path, facts: dict[str, str]) -> None:
+    ours, theirs = json.loads(json.dumps(_must_agree(training))), json.loads(facts.get("made of", "{}"))
+    other = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+    if other:
+        raise RecipeError(
+            f"a training with another {' and another '.join(other)} is unfinished here",
+            where=str(folder),
+            expected=", ".join(f"{key}: {theirs.get(key)}" for key in other),
+            got=", ".join(f"{key}: {ours.get(key)}" for key in other),
+            todo="take another folder, or delete this checkpoint",
+        )
+    if int(facts["step"]) > training.recipe.steps:
+        raise RecipeError(
+            "more steps are done here than are asked for",
+            where=str(folder),
+            expected=f"at least {facts['step']}",
+            got=f"steps: {training.recipe.steps}",
+            todo="take another folder, or more steps",
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +15,10 @@ from batchseg.train.ground import UNLABELLED, Ground
 
 SOFT_PX = 4
 """Soft labels have a quarter of the resolution, as the logits of our networks do."""
+
+
+SoftLabels = Callable[[int], NDArray[np.float16]]
+"""A teacher's logits of a window. Mapped when they are asked for: memory and open files do not grow with the ground."""
 
 
 class Batch(NamedTuple):
@@ -34,8 +38,7 @@ class Crops:
     balanced_share: float
     random: np.random.Generator
     range: tuple[float, float] = (0.0, 255.0)
-    soft: Sequence[NDArray[np.float16]] = ()
-    """A teacher's logits of each window; empty without a teacher."""
+    soft: SoftLabels | None = None
     light: float = 1.0
     zoom: tuple[float, float] = (1.0, 1.0)
     mix: float = 0.0
@@ -87,10 +90,10 @@ class Crops:
         if self.zoom != (1.0, 1.0):
             span = round(span / self.random.uniform(*self.zoom) / SOFT_PX) * SOFT_PX
         window, row, col = self._place(span)
-        if self.soft:
+        if self.soft is not None:
             row, col, small = row - row % SOFT_PX, col - col % SOFT_PX, span // SOFT_PX
             down, right = row // SOFT_PX, col // SOFT_PX
-            soft = self.soft[window][:, down : down + small, right : right + small]
+            soft = self.soft(window)[:, down : down + small, right : right + small]
         x = self.ground.pixels_WBHW[window, :, row : row + span, col : col + span].astype(np.float32)
         return x, self.ground.labels_WHW[window, row : row + span, col : col + span].copy(), soft
 

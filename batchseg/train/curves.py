@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -35,20 +35,22 @@ class Curve:
 
 
 @contextmanager
-def open_curves(folder: Path, step: int, watched: tuple[str, ...]) -> Iterator[tuple[Curve, Curve]]:
+def open_curves(folder: Path, step: int, facts: Sequence[str], watched: Sequence[str]) -> Iterator[tuple[Curve, Curve]]:
     """Of every step, and of every look at ground that is watched."""
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as open_:
         path = folder / f"events.out.tfevents.{time.time_ns() // 1_000_000:013}.batchseg"
-        events = Events(open_.enter_context(path.open("wb")))
-        steps = Curve(folder / "curve.csv", events, ("loss", "learning_rate", "seconds"), step, open_)
+        events = Events(open_.enter_context(path.open("wb")), step)
+        steps = Curve(folder / "curve.csv", events, tuple(facts), step, open_)
         yield steps, Curve(folder / "watched.csv", events, ("miou", *watched), step, open_)
 
 
 class Events:
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, step: int) -> None:
+        """After `step`: what an interrupted training wrote of later steps is done again, and no longer shown."""
         self._file = file
         self._put(_double(1, time.time()) + _bytes(3, b"brain.Event:2"))
+        self._put(_double(1, time.time()) + b"\x10" + _varint(step + 1) + _bytes(7, b"\x08\x01"))  # SessionLog.START
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
         scalars = (_bytes(1, name.encode()) + _float(2, value) for name, value in values.items())

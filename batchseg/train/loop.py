@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from safetensors.torch import load, save
 
 from batchseg.errors import RecipeError
 from batchseg.model.architecture import stride_px
-from batchseg.model.bundle import Bundle, load_bundle, read_weights, write_bundle
+from batchseg.model.bundle import read_weights, write_bundle
 from batchseg.model.contract import Contract, Numerics
 from batchseg.model.graph import WholeGraph
 from batchseg.model.networks import build_network
@@ -23,11 +25,12 @@ from batchseg.train.card import write_card
 from batchseg.train.checkpoint import Training, load_best, restore, save_best, save_checkpoint
 from batchseg.train.crops import Batch, Crops
 from batchseg.train.curves import Curve, open_curves
-from batchseg.train.ground import Ground, open_ground
+from batchseg.train.ground import Ground
 from batchseg.train.loss import hard_loss, soft_loss, unlike
 from batchseg.train.measure import mean_of, measure
 from batchseg.train.recipe import TrainRecipe
-from batchseg.train.teacher import open_teacher, soft_labels
+from batchseg.train.sources import Sources, is_made, open_sources
+from batchseg.train.teacher import soft_labels
 
 TRAINING = "training"
 """Beside the bundle: checkpoint, curves and a teacher's answers. Not part of it, and free to go once it is made."""
@@ -35,21 +38,37 @@ Show = Callable[[int, int, dict[str, float]], None]
 
 
 def train(recipe: TrainRecipe, folder: Path, *, made: str, commit: str | None = None, show: Show) -> Path:
-    """Train, measure on ground never seen, and write a bundle into `folder`."""
+    """Train, measure on ground never seen, and write a bundle into `folder`. What is made already is left as it is."""
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
-    teacher = open_teacher(recipe)
-    start = None if recipe.start is None else load_bundle(recipe.start)
-    ground = open_ground(recipe.train, recipe, None if start is None else start.contract.mean)
-    training = _begin(recipe, ground, start)
-    mean = training.graph.mean.flatten().tolist()
-    # Read before the first step: a path that is wrong must not show after hours.
-    watched = None if recipe.watch is None else open_ground(recipe.watch, recipe, mean)
-    unseen = open_ground(recipe.validate, recipe, mean)
-    beside = folder / TRAINING
+    sources = open_sources(recipe)
+    lineage: dict[str, Any] = {"recipe": _json(recipe), "data": sources.data, "commit": commit, **sources.parents}
+    if is_made(folder, lineage):
+        return folder
+    training, beside = _begin(recipe, sources), folder / TRAINING
     restore(training, beside / "checkpoint")
+    crops = _crops(recipe, sources, beside / "teacher", show)
+    for _ in range(training.step):
+        crops.draw()  # the same crops as without the interruption
+    names = () if sources.watched is None else sources.watched.names
+    facts = ("loss", *(("unlike",) if recipe.agree else ()), "learning_rate", "seconds")
+    with open_curves(beside, training.step, facts, names) as curves:
+        _steps(training, crops, sources.watched, beside / "checkpoint", curves, show)
+    if sources.watched is not None:
+        load_best(training, beside / "checkpoint")
+    lineage["steps"] = training.best_step or training.step
+    _write(training, folder, measure(training.graph, sources.unseen, halo_px=recipe.halo_px), lineage, made)
+    return folder
+
+
+def _json(content: object) -> Any:
+    """As it is read back from a bundle's item."""
+    return json.loads(json.dumps(plain(content)))
+
+
+def _crops(recipe: TrainRecipe, sources: Sources, kept: Path, show: Show) -> Crops:
     crops = Crops(
-        ground,
+        sources.ground,
         recipe.crop_px,
         recipe.batch,
         recipe.balanced_share,
@@ -60,29 +79,18 @@ def train(recipe: TrainRecipe, folder: Path, *, made: str, commit: str | None = 
         mix=recipe.mix,
         shift_px=recipe.shift_px,
     )
-    if teacher is not None:
+    if sources.teacher is not None:
         crops.soft = soft_labels(
-            teacher, ground, beside / "teacher", told=lambda done, all_: show(done, all_, {"teacher": 1.0})
+            sources.teacher, sources.ground, kept, told=lambda done, all_: show(done, all_, {"teacher": 1.0})
         )
-    for _ in range(training.step):
-        crops.draw()  # the same crops as without the interruption
-    with open_curves(beside, training.step, () if watched is None else watched.names) as curves:
-        _steps(training, crops, watched, beside / "checkpoint", curves, show)
-    if watched is not None:
-        load_best(training, beside / "checkpoint")
-    data = {"train": ground.digest, "validate": unseen.digest} | ({"watch": watched.digest} if watched else {})
-    lineage = {"recipe": plain(recipe), "data": data, "commit": commit, "steps": training.best_step or training.step}
-    if teacher is not None:
-        lineage["teacher"] = teacher.digest
-    _write(training, folder, measure(training.graph, unseen, halo_px=recipe.halo_px), lineage, made)
-    return folder
+    return crops
 
 
 def _steps(
     training: Training, crops: Crops, watched: Ground | None, checkpoint: Path, curves: tuple[Curve, Curve], show: Show
 ) -> None:
     recipe, (steps, looks) = training.recipe, curves
-    while training.step < recipe.steps:
+    while training.step < recipe.steps and not (watched and _got_no_better(training)):
         facts = _step(training, crops.draw())
         steps.add(training.step, facts)
         show(training.step, recipe.steps, facts)
@@ -90,8 +98,11 @@ def _steps(
             _look(training, watched, checkpoint, looks)
         if training.step % recipe.checkpoint_every == 0:
             save_checkpoint(training, checkpoint)
-        if watched is not None and training.step - training.best_step >= recipe.patience * recipe.watch_every:
-            return
+    save_checkpoint(training, checkpoint)  # else the same command would repeat the last steps
+
+
+def _got_no_better(training: Training) -> bool:
+    return training.step - training.best_step >= training.recipe.patience * training.recipe.watch_every
 
 
 def _look(training: Training, watched: Ground, checkpoint: Path, looks: Curve) -> None:
@@ -104,18 +115,17 @@ def _look(training: Training, watched: Ground, checkpoint: Path, looks: Curve) -
         save_best(training, checkpoint)
 
 
-def _begin(recipe: TrainRecipe, ground: Ground, start: Bundle | None) -> Training:
+def _begin(recipe: TrainRecipe, sources: Sources) -> Training:
     network = build_network(recipe.architecture, num_bands=len(recipe.bands), num_classes=len(recipe.class_list))
-    mean, std = (tuple(round(float(v), 3) for v in values) for values in (ground.mean, ground.std))
-    if start is not None:
-        _take_weights(network, load(read_weights(start)), str(recipe.start))
-        mean, std = start.contract.mean, start.contract.std
-    graph = WholeGraph(network, mean, std)
+    if sources.start is not None:
+        _take_weights(network, load(read_weights(sources.start)), str(recipe.start))
+    graph = WholeGraph(network, sources.mean, sources.std)
     graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(
         graph.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, recipe.adam_beta2)
     )
-    return Training(recipe, graph, optimiser)
+    learnt = {name: digest for name, digest in sources.data.items() if name != "validate"}
+    return Training(recipe, graph, optimiser, learnt | sources.parents)
 
 
 def _take_weights(network: torch.nn.Module, weights: dict[str, torch.Tensor], start: str) -> None:
@@ -161,6 +171,13 @@ def _step(training: Training, batch: Batch) -> dict[str, float]:
         loss = loss + recipe.agree * distance
         facts["unlike"] = distance.item()
     training.optimiser.zero_grad(set_to_none=True)
+    if not torch.isfinite(loss):
+        raise RecipeError(
+            "the loss is no number any more",
+            where=f"step {training.step + 1}",
+            got=str(loss.item()),
+            todo="take a lower `learning_rate`, and look at the values of the rasters",
+        )
     loss.backward()
     torch.nn.utils.clip_grad_norm_(graph.parameters(), 1.0)
     training.optimiser.step()
@@ -202,5 +219,5 @@ def _write(training: Training, folder: Path, iou: dict[str, float], lineage: dic
         quality={"iou": iou, "miou": mean_of(iou), "on": plain(recipe.validate)},
         lineage=lineage,
     )
-    write_bundle(folder, contract, save(weights), made=made)
     write_card(folder, contract)
+    write_bundle(folder, contract, save(weights), made=made)

@@ -7,7 +7,7 @@ is, in tiles with its own halo as in a run; what the student sees is relit and t
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,43 +16,19 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from batchseg.errors import BundleError
-from batchseg.model.bundle import Bundle, load_bundle
+from batchseg.model.bundle import Bundle
 from batchseg.model.graph import WholeGraph
 from batchseg.model.segmenter import load_graph
-from batchseg.train.crops import SOFT_PX
+from batchseg.train.crops import SOFT_PX, SoftLabels
 from batchseg.train.ground import Ground
 from batchseg.train.measure import tiles_in
-from batchseg.train.recipe import TrainRecipe
 
 Told = Callable[[int, int], None]
 
 
-def open_teacher(recipe: TrainRecipe) -> Bundle | None:
-    """Checked against the student before any work."""
-    if recipe.teacher is None:
-        return None
-    bundle = load_bundle(recipe.teacher)
-    theirs, ours = bundle.contract, recipe
-    for what, want, got in (
-        ("classes", [(c.id, c.name) for c in ours.class_list], [(c.id, c.name) for c in theirs.classes]),
-        ("bands", list(ours.bands), [band.name for band in theirs.bands]),
-        ("range", (ours.dtype, ours.range), (theirs.dtype, theirs.range)),
-    ):
-        if want != got:
-            raise BundleError(
-                f"the teacher has other {what} than its student",
-                where=recipe.teacher,
-                expected=str(want),
-                got=str(got),
-                todo="take another teacher, or change the training recipe",
-            )
-    return bundle
-
-
-def soft_labels(bundle: Bundle, ground: Ground, folder: Path, *, told: Told) -> Sequence[NDArray[np.float16]]:
-    """Logits of each window at a quarter of its resolution. Mapped from disk: memory does not grow with them."""
-    kept = folder / f"{bundle.digest[:16]}-{ground.digest[:16]}"
+def soft_labels(bundle: Bundle, ground: Ground, folder: Path, *, told: Told) -> SoftLabels:
+    """Logits of each window at a quarter of its resolution."""
+    kept = folder / f"{bundle.graph_digest[:16]}-{ground.digest[:16]}"
     kept.mkdir(parents=True, exist_ok=True)
     num_windows = len(ground.pixels_WBHW)
     missing = [number for number in range(num_windows) if not _path(kept, number).exists()]
@@ -62,7 +38,7 @@ def soft_labels(bundle: Bundle, ground: Ground, folder: Path, *, told: Told) -> 
     for done, number in enumerate(missing, start=1):
         _put(_path(kept, number), _ask(graph, ground.pixels_WBHW[number], bundle.contract.halo_px))
         told(done, len(missing))
-    return [np.load(_path(kept, number), mmap_mode="r", allow_pickle=False) for number in range(num_windows)]
+    return lambda window: np.load(_path(kept, window), mmap_mode="r", allow_pickle=False)
 
 
 def _path(kept: Path, number: int) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,13 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from batchseg.errors import RecipeError
+from batchseg.errors import BundleError, RecipeError
 from batchseg.model.bundle import load_bundle, read_weights
 from batchseg.model.graph import WholeGraph
 from batchseg.model.networks import BulkNet
 from batchseg.model.segmenter import load_graph
 from batchseg.synth import CLASSES
-from batchseg.train import loop
+from batchseg.train import sources
 from batchseg.train.ground import UNLABELLED
 from batchseg.train.loop import train
 from batchseg.train.loss import hard_loss, unlike
@@ -72,7 +73,7 @@ def test_an_augmentation_that_cannot_be_meant(change: dict[str, Any], said: str)
 
 
 def test_training_learns_and_writes_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "open_ground", lambda *_, **__: square_ground())
+    monkeypatch.setattr(sources, "open_ground", lambda *_, **__: square_ground())
     recipe = replace(RECIPE, steps=60, checkpoint_every=100)
     folder = train(recipe, tmp_path / "bundle", made=MADE, show=quietly)
     bundle = load_bundle(str(folder))
@@ -93,18 +94,25 @@ def test_training_learns_and_writes_a_bundle(tmp_path: Path, monkeypatch: pytest
     assert again == pytest.approx(bundle.contract.quality["iou"], abs=0.02)
 
 
-def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
-    class Interrupted(BaseException):
-        pass
+class Interrupted(BaseException):
+    pass
 
-    def interrupt(step: int, steps: int, facts: dict[str, float]) -> None:
-        if step == 5:
-            raise Interrupted
 
-    whole = train(RECIPE, tmp_path / "whole", made=MADE, show=quietly)
+def interrupt(step: int, steps: int, facts: dict[str, float]) -> None:
+    if step == 5:
+        raise Interrupted
+
+
+@pytest.mark.parametrize(
+    "architecture", [RECIPE.architecture, {"kind": "segformer", "size": "b0", "decoder": 16}], ids=lambda a: a["kind"]
+)
+def test_an_interrupted_training_goes_on_as_if_it_had_not_been(architecture: dict[str, Any], tmp_path: Path) -> None:
+    """Transformers drop paths at random: what is random is gone on with, too."""
+    recipe = replace(RECIPE, architecture=architecture)
+    whole = train(recipe, tmp_path / "whole", made=MADE, show=quietly)
     with pytest.raises(Interrupted):
-        train(RECIPE, tmp_path / "parts", made=MADE, show=interrupt)
-    parts = train(RECIPE, tmp_path / "parts", made=MADE, show=quietly)
+        train(recipe, tmp_path / "parts", made=MADE, show=interrupt)
+    parts = train(recipe, tmp_path / "parts", made=MADE, show=quietly)
     curves = [(f / "training" / "curve.csv").read_text().splitlines() for f in (whole, parts)]
     rows = [[line.split(",")[:3] for line in curve] for curve in curves]
     assert rows[0] == rows[1]
@@ -112,6 +120,86 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(tmp_path: Path) -
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
         assert torch.equal(tensor, theirs[name]), name
+
+
+def test_what_is_made_is_left_as_it_is(tmp_path: Path) -> None:
+    """Its numerics may have been tuned since; and a last step that had no checkpoint is not done twice."""
+    recipe = replace(RECIPE, steps=5)
+    item = train(recipe, tmp_path / "out", made=MADE, show=quietly) / "item.json"
+    item.write_text(item.read_text().replace('"threads": 2', '"threads": 3'))
+    before = [path.read_bytes() for path in sorted((tmp_path / "out").glob("*.*"))]
+    train(recipe, tmp_path / "out", made=MADE, show=fail)
+    assert [path.read_bytes() for path in sorted((tmp_path / "out").glob("*.*"))] == before
+    more = replace(recipe, steps=6)
+    again = train(more, tmp_path / "out", made=MADE, show=lambda step, *_: check_is(step, 6))
+    assert load_bundle(str(again)).contract.lineage["steps"] == 6
+
+
+def fail(*_: object) -> None:
+    pytest.fail("no step is due")
+
+
+def check_is(step: int, only: int) -> None:
+    assert step == only
+
+
+def test_a_bundle_of_another_recipe_is_not_written_over(tmp_path: Path) -> None:
+    folder = train(RECIPE, tmp_path / "out", made=MADE, show=quietly)
+    shutil.rmtree(folder / "training")
+    with pytest.raises(BundleError, match="a bundle of another recipe"):
+        train(replace(RECIPE, seed=1), folder, made=MADE, show=fail)
+    assert load_bundle(str(folder)).contract.lineage["recipe"]["seed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"learning_rate": 0.5}, "a training with another learning_rate is unfinished here"),
+        ({"steps": 3}, "more steps are done here than are asked for"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(RECIPE, tmp_path, made=MADE, show=interrupt)
+    with pytest.raises(RecipeError, match=said):
+        train(replace(RECIPE, **change), tmp_path, made=MADE, show=fail)
+
+
+def test_labels_that_were_corrected_meanwhile_are_another_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "open_ground", lambda *_, **__: square_ground())
+    with pytest.raises(Interrupted):
+        train(RECIPE, tmp_path, made=MADE, show=interrupt)
+    corrected = square_ground()
+    corrected.labels_WHW[0, 0, 0] = 1
+    monkeypatch.setattr(sources, "open_ground", lambda *_, **__: corrected)
+    with pytest.raises(RecipeError, match="another digest of train is unfinished here"):
+        train(RECIPE, tmp_path, made=MADE, show=fail)
+
+
+def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="the loss is no number any more") as caught:
+        train(replace(RECIPE, steps=40, learning_rate=1e30), tmp_path, made=MADE, show=lambda *_: None)
+    assert "a lower `learning_rate`" in str(caught.value)
+    assert not (tmp_path / "item.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"bands": ("nir", "red", "green")}, "other bands"), ({"range": (0.0, 100.0)}, "other range")],
+)
+def test_a_start_of_other_inputs_is_refused(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(BundleError, match=f"the bundle to start from has {said}"):
+        sources.open_start(replace(RECIPE, start="zoo:synthetic-bulk", **change))
+
+
+def test_ground_without_data_has_the_mean_of_the_weights_that_training_begins_with() -> None:
+    start = load_bundle("zoo:aerial-bulk")
+    found = sources.open_sources(replace(RECIPE, start="zoo:aerial-bulk"))
+    assert found.mean == start.contract.mean != tuple(np.round(found.ground.mean, 3))
+    for ground in (found.ground, found.unseen):
+        np.testing.assert_array_equal(ground.fill, np.rint(start.contract.mean))
 
 
 def test_a_look_at_details_is_added_to_a_trained_transformer(tmp_path: Path) -> None:
@@ -149,12 +237,9 @@ def test_training_can_ask_for_agreement(tmp_path: Path) -> None:
     recipe = replace(RECIPE, agree=1.0, steps=2, halo_px=8)
     train(recipe, tmp_path, made=MADE, show=lambda _step, _steps, facts: seen.append(facts))
     assert all(facts["unlike"] > 0 for facts in seen)
-
-
-def test_a_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
-    train(replace(RECIPE, steps=2), tmp_path, made=MADE, show=quietly)
-    with pytest.raises(RecipeError, match="another recipe"):
-        train(replace(RECIPE, learning_rate=0.5), tmp_path, made=MADE, show=quietly)
+    curve = [line.split(",") for line in (tmp_path / "training" / "curve.csv").read_text().splitlines()]
+    assert curve[0] == ["step", "loss", "unlike", "learning_rate", "seconds"]
+    assert [float(row[2]) for row in curve[1:]] == pytest.approx([facts["unlike"] for facts in seen], abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["dice", "focal"])

@@ -50,7 +50,7 @@ def test_what_is_zoomed_stays_together(zoom: tuple[float, float]) -> None:
     """Pixels, labels and soft labels of one place; blocks of 16 px are so many times wider."""
     ground = square_ground()
     soft = ground.pixels_WBHW[0, :1].reshape(1, 24, 4, 24, 4).mean((2, 4)).astype(np.float16)
-    made = Crops(ground, 48, 8, 0.5, np.random.default_rng(0), soft=[soft], light=0.0, zoom=zoom)
+    made = Crops(ground, 48, 8, 0.5, np.random.default_rng(0), soft=lambda _: soft, light=0.0, zoom=zoom)
     for batch in (made.draw() for _ in range(10)):
         assert batch.pixels_NBHW.shape[1:] == (3, 48, 48)
         known = batch.labels_NHW != UNLABELLED
@@ -75,7 +75,7 @@ def test_a_mixed_crop_is_two_places_side_by_side() -> None:
     ground = square_ground()
     soft = ground.pixels_WBHW[0, :1].reshape(1, 24, 4, 24, 4).mean((2, 4)).astype(np.float16)
     alone, mixed = (
-        Crops(ground, 48, 8, 0.5, np.random.default_rng(3), soft=[soft], mix=mix).draw() for mix in (0.0, 1.0)
+        Crops(ground, 48, 8, 0.5, np.random.default_rng(3), soft=lambda _: soft, mix=mix).draw() for mix in (0.0, 1.0)
     )
     for i in range(8):
         parts = [
@@ -176,7 +176,7 @@ def test_a_class_that_is_rare_is_drawn_often() -> None:
 def test_a_pair_shows_the_same_ground_in_the_same_light(soft: bool) -> None:
     ground = square_ground(160)
     answers = np.random.default_rng(0).normal(size=(2, 40, 40)).astype(np.float16)
-    made = Crops(ground, 64, 8, 0.5, np.random.default_rng(0), soft=[answers] if soft else (), shift_px=32)
+    made = Crops(ground, 64, 8, 0.5, np.random.default_rng(0), soft=(lambda _: answers) if soft else None, shift_px=32)
     for _ in range(8):
         x, y, answer, seen = made.draw()
         assert len(x) == len(y) == len(answer) == len(seen) == 8
