@@ -15,6 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", type=Path, help="folder of the bundle")
     parser.add_argument("--steps", type=int, metavar="N", help="instead of the recipe's")
     parser.add_argument("--seed", type=int, metavar="N", help="instead of the recipe's")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU where there is one"
+    )
 
 
 def main(args: argparse.Namespace) -> int:
@@ -23,14 +26,16 @@ def main(args: argparse.Namespace) -> int:
     from batchseg.train.loop import train  # noqa: PLC0415
     from batchseg.train.recipe import load_train_recipe  # noqa: PLC0415
     from jobs.bar import shown  # noqa: PLC0415
+    from jobs.model import device_here  # noqa: PLC0415
 
     recipe = load_train_recipe(args.recipe)
     given = {name: getattr(args, name) for name in ("steps", "seed") if getattr(args, name) is not None}
     recipe = dataclasses.replace(recipe, **given)
     check_kind(recipe.teacher, args)
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    device = device_here(args.device)
     with shown("step") as show:
-        train(recipe, args.out, made=made, commit=_commit(), show=show)
+        train(recipe, args.out, made=made, commit=_commit(), device=device, show=show)
     print(args.out / "item.json")
     return 0
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from batchseg.errors import BundleError
 from batchseg.model.bundle import Bundle, read_weights
 from batchseg.model.contract import DeviceKind, Numerics
-from batchseg.model.segmenter import load_graph
+from batchseg.model.segmenter import check_device, load_graph
 
 Scores = Callable[[NDArray[Any]], NDArray[np.float32]]
 """From one tile, bands first, to the scores of each class, classes first, at the tile's resolution."""
@@ -43,9 +43,7 @@ def open_scores(bundle: Bundle, device: DeviceKind) -> Scores:
     """In float32, whatever the bundle's numerics say."""
     import torch  # noqa: PLC0415 - seconds to import
 
-    if device == "cuda" and not torch.cuda.is_available():
-        todo = "install a torch with CUDA, or give --device cpu"
-        raise BundleError("torch finds no GPU here", where="--device", got=device, todo=todo)
+    check_device(device)
     graph, batch = _onnx_graph(bundle, device) if bundle.contract.is_onnx else (load_graph(bundle), 1)
     graph = graph.to(device, memory_format=torch.channels_last)
 

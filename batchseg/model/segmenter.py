@@ -45,6 +45,15 @@ def open_segmenter(bundle: Bundle, *, device: DeviceKind, tile_px: int, halo_px:
     return TorchSegmenter(bundle, numerics, tile_px, halo_px, device)
 
 
+def check_device(device: DeviceKind) -> None:
+    """Before any work of torch that can be done on either kind."""
+    import torch  # noqa: PLC0415 - torch is slow to import and often not needed
+
+    if device == "cuda" and not torch.cuda.is_available():
+        todo = "install a torch with CUDA, or give --device cpu"
+        raise BundleError("torch finds no GPU here", where="--device", got=device, todo=todo)
+
+
 def load_graph(bundle: Bundle, *, halo_px: int = 0) -> Any:
     """The bundle's graph in torch, ready for inference in float32; it answers for all but a halo."""
     from safetensors.torch import load  # noqa: PLC0415 - torch is slow to import and often not needed

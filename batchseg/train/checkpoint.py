@@ -43,7 +43,9 @@ def save_checkpoint(training: Training, folder: Path) -> None:
     tensors = {f"graph.{name}": value for name, value in training.graph.state_dict().items()}
     for number, state in training.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
-    tensors["random"] = torch.get_rng_state()  # of dropout; crops are drawn anew
+    device = training.graph.mean.device
+    # Of dropout; crops are drawn anew.
+    tensors["random"] = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
     facts = {"step": str(training.step), "made of": json.dumps(_must_agree(training))}
     _put(tensors, folder / "state.safetensors", facts)
 
@@ -63,7 +65,7 @@ def _facts_of_best(training: Training) -> dict[str, str]:
 def _put(tensors: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name("unfinished.safetensors")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished, facts)
+    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, unfinished, facts)
     unfinished.replace(path)
 
 
@@ -86,7 +88,11 @@ def restore(training: Training, folder: Path) -> None:
         facts, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     _check(training, folder, facts)
     training.step = int(facts["step"])
-    torch.set_rng_state(tensors.pop("random"))
+    device, random = training.graph.mean.device, tensors.pop("random")
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(random, device)
+    else:
+        torch.set_rng_state(random)
     training.graph.load_state_dict({k.removeprefix("graph."): v for k, v in tensors.items() if k.startswith("graph.")})
     state: dict[int, dict[str, Any]] = {}
     for key, value in tensors.items():

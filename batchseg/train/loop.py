@@ -16,9 +16,10 @@ from safetensors.torch import load, save
 from batchseg.errors import RecipeError
 from batchseg.model.architecture import stride_px
 from batchseg.model.bundle import read_weights, write_bundle
-from batchseg.model.contract import Contract, Numerics
+from batchseg.model.contract import Contract, DeviceKind, Numerics
 from batchseg.model.graph import WholeGraph
 from batchseg.model.networks import build_network
+from batchseg.model.segmenter import check_device
 from batchseg.recipe.build import plain
 from batchseg.scene.bands import BandWanted
 from batchseg.train.card import write_card
@@ -37,17 +38,20 @@ TRAINING = "training"
 Show = Callable[[int, int, dict[str, float]], None]
 
 
-def train(recipe: TrainRecipe, folder: Path, *, made: str, commit: str | None = None, show: Show) -> Path:
+def train(
+    recipe: TrainRecipe, folder: Path, *, made: str, commit: str | None = None, device: DeviceKind = "cpu", show: Show
+) -> Path:
     """Train, measure on ground never seen, and write a bundle into `folder`. What is made already is left as it is."""
+    check_device(device)
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     sources = open_sources(recipe)
     lineage: dict[str, Any] = {"recipe": _json(recipe), "data": sources.data, "commit": commit, **sources.parents}
     if is_made(folder, lineage):
         return folder
-    training, beside = _begin(recipe, sources), folder / TRAINING
+    training, beside = _begin(recipe, sources, device), folder / TRAINING
     restore(training, beside / "checkpoint")
-    crops = _crops(recipe, sources, beside / "teacher", show)
+    crops = _crops(recipe, sources, beside / "teacher", device, show)
     for _ in range(training.step):
         crops.draw()  # the same crops as without the interruption
     names = () if sources.watched is None else sources.watched.names
@@ -66,7 +70,7 @@ def _json(content: object) -> Any:
     return json.loads(json.dumps(plain(content)))
 
 
-def _crops(recipe: TrainRecipe, sources: Sources, kept: Path, show: Show) -> Crops:
+def _crops(recipe: TrainRecipe, sources: Sources, kept: Path, device: DeviceKind, show: Show) -> Crops:
     crops = Crops(
         sources.ground,
         recipe.crop_px,
@@ -81,7 +85,7 @@ def _crops(recipe: TrainRecipe, sources: Sources, kept: Path, show: Show) -> Cro
     )
     if sources.teacher is not None:
         crops.soft = soft_labels(
-            sources.teacher, sources.ground, kept, told=lambda done, all_: show(done, all_, {"teacher": 1.0})
+            sources.teacher, sources.ground, kept, device, told=lambda done, all_: show(done, all_, {"teacher": 1.0})
         )
     return crops
 
@@ -115,12 +119,12 @@ def _look(training: Training, watched: Ground, checkpoint: Path, looks: Curve) -
         save_best(training, checkpoint)
 
 
-def _begin(recipe: TrainRecipe, sources: Sources) -> Training:
+def _begin(recipe: TrainRecipe, sources: Sources, device: DeviceKind) -> Training:
     network = build_network(recipe.architecture, num_bands=len(recipe.bands), num_classes=len(recipe.class_list))
     if sources.start is not None:
         _take_weights(network, load(read_weights(sources.start)), str(recipe.start))
     graph = WholeGraph(network, sources.mean, sources.std)
-    graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    graph = graph.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(
         graph.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, betas=(0.9, recipe.adam_beta2)
     )
@@ -156,14 +160,13 @@ def _step(training: Training, batch: Batch) -> dict[str, float]:
     rate = _learning_rate(recipe, training.step)
     for group in training.optimiser.param_groups:
         group["lr"] = rate
-    x = torch.from_numpy(batch.pixels_NBHW).contiguous(memory_format=torch.channels_last)
+    x, y, soft, seen = (torch.from_numpy(array).to(graph.mean.device) for array in batch)
     graph.train()
-    with torch.autocast("cpu", torch.bfloat16):
-        scores = graph.scores(x)
-    loss = hard_loss(scores, torch.from_numpy(batch.labels_NHW).long(), recipe.loss)
+    with torch.autocast(x.device.type, torch.bfloat16):
+        scores = graph.scores(x.contiguous(memory_format=torch.channels_last))
+    loss = hard_loss(scores, y.long(), recipe.loss)
     if recipe.teacher is not None:
-        soft, seen = torch.from_numpy(batch.soft_NKhw).float(), torch.from_numpy(batch.seen_Nhw)
-        distance = soft_loss(scores, soft, seen, recipe.temperature)
+        distance = soft_loss(scores, soft.float(), seen, recipe.temperature)
         loss = (1 - recipe.soft_share) * loss + recipe.soft_share * distance
     facts: dict[str, float] = {}
     if recipe.shift_px:
@@ -196,7 +199,7 @@ def _write(training: Training, folder: Path, iou: dict[str, float], lineage: dic
     recipe, graph = training.recipe, training.graph
     # Normalisation statistics stay exact; everything else is stored in half the bytes.
     weights = {
-        name: (tensor.half() if tensor.is_floating_point() and "running" not in name else tensor).contiguous()
+        name: (tensor.half() if tensor.is_floating_point() and "running" not in name else tensor).cpu().contiguous()
         for name, tensor in graph.network.state_dict().items()
     }
     contract = Contract(

@@ -43,10 +43,10 @@ def mean_of(iou: dict[str, float]) -> float:
 def _predict(graph: WholeGraph, pixels_BHW: NDArray[Any], halo_px: int) -> NDArray[np.uint8]:
     labels_HW = np.empty(pixels_BHW.shape[1:], np.uint8)
     for tile, x in tiles_in(pixels_BHW, halo_px):
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            index_NHW, _ = graph(x)
+        with torch.inference_mode(), torch.autocast(graph.mean.device.type, torch.bfloat16):
+            index_NHW, _ = graph(x.to(graph.mean.device))
         of = tile.owned.within(tile.read_window(halo_px))
-        labels_HW[tile.owned.within(_whole(pixels_BHW))] = index_NHW[0].numpy()[of]
+        labels_HW[tile.owned.within(_whole(pixels_BHW))] = index_NHW[0].cpu().numpy()[of]
     return labels_HW
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from batchseg.model.bundle import Bundle
+from batchseg.model.contract import DeviceKind
 from batchseg.model.graph import WholeGraph
 from batchseg.model.segmenter import load_graph
 from batchseg.train.crops import SOFT_PX, SoftLabels
@@ -26,15 +27,14 @@ from batchseg.train.measure import tiles_in
 Told = Callable[[int, int], None]
 
 
-def soft_labels(bundle: Bundle, ground: Ground, folder: Path, *, told: Told) -> SoftLabels:
+def soft_labels(bundle: Bundle, ground: Ground, folder: Path, device: DeviceKind = "cpu", *, told: Told) -> SoftLabels:
     """Logits of each window at a quarter of its resolution."""
     kept = folder / f"{bundle.graph_digest[:16]}-{ground.digest[:16]}"
     kept.mkdir(parents=True, exist_ok=True)
     num_windows = len(ground.pixels_WBHW)
     missing = [number for number in range(num_windows) if not _path(kept, number).exists()]
     if missing:
-        graph = load_graph(bundle).eval()
-        graph.to(memory_format=torch.channels_last)
+        graph = load_graph(bundle).eval().to(device, memory_format=torch.channels_last)
     for done, number in enumerate(missing, start=1):
         _put(_path(kept, number), _ask(graph, ground.pixels_WBHW[number], bundle.contract.halo_px))
         told(done, len(missing))
@@ -57,11 +57,11 @@ def _ask(graph: WholeGraph, pixels_BHW: NDArray[Any], halo_px: int) -> NDArray[n
     rows, cols = (side // SOFT_PX for side in pixels_BHW.shape[1:])
     soft_KHW: NDArray[np.float16] | None = None
     for tile, x in tiles_in(pixels_BHW, halo_px):
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            scores = graph.scores(x).float()
+        with torch.inference_mode(), torch.autocast(graph.mean.device.type, torch.bfloat16):
+            scores = graph.scores(x.to(graph.mean.device)).float()
         own_rows, own_cols = tile.owned.within(tile.read_window(halo_px))
         # A core at the window's end is cut short; windows and cores are multiples of SOFT_PX.
-        said = functional.avg_pool2d(scores[:, :, own_rows, own_cols], SOFT_PX)[0].half().numpy()
+        said = functional.avg_pool2d(scores[:, :, own_rows, own_cols], SOFT_PX)[0].half().cpu().numpy()
         if soft_KHW is None:
             soft_KHW = np.empty((said.shape[0], rows, cols), np.float16)
         down, right = tile.owned.rows.start // SOFT_PX, tile.owned.cols.start // SOFT_PX

@@ -156,6 +156,14 @@ def test_tensorboard_can_read_the_curves(tmp_path: Path) -> None:
     assert all(b"learning_rate" in message for message in messages[2:])
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_missed_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = Path(__file__).parents[2] / "configs" / "train" / "synthetic-heavy-base.yaml"
+    assert main(["train", str(recipe), str(tmp_path / "out"), "--device", "cuda"]) == 2
+    assert "torch finds no GPU here; got cuda. Install a torch with CUDA" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_distilling_without_a_teacher_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = Path(__file__).parents[2] / "configs" / "train" / "synthetic-heavy.yaml"
     assert main(["distill", str(recipe), str(tmp_path / "out")]) == 2
