@@ -50,6 +50,6 @@ def show_comparison(found: Comparison, names: tuple[str, ...]) -> None:
     if found.before is None or found.after is None:
         return
     for name, before, after in zip(names, found.before, found.after, strict=True):
-        if before is not None:
-            print(line("IoU", f"{name}: {before:.4f} before, {after or 0.0:.4f} after"))
+        if before is not None and after is not None:
+            print(line("IoU", f"{name}: {before:.4f} before, {after:.4f} after"))
     print(line("mean IoU", f"{mean_of(found.before):.4f} before, {mean_of(found.after):.4f} after"))

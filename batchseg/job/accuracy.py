@@ -106,6 +106,15 @@ def iou_of(confusion: Any) -> list[float | None]:
     return _ratios(hits, confusion.sum(0) + confusion.sum(1) - hits)
 
 
+def labelled_iou(confusion: Any) -> tuple[float | None, ...]:
+    """IoU of the classes that the reference has; None of others, whatever was predicted.
+
+    So means of two predictions are over the same classes; with `iou_of`, a class that nobody needs and that one of
+    them predicts once would enter its mean as a zero.
+    """
+    return tuple(iou if has else None for iou, has in zip(iou_of(confusion), confusion.sum(1) > 0, strict=True))
+
+
 def _ratios(above: Any, below: Any) -> list[float | None]:
     return [float(a / b) if b else None for a, b in zip(above, below, strict=True)]
 

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.errors import BundleError, RecipeError
-from batchseg.job.accuracy import iou_of
+from batchseg.job.accuracy import labelled_iou
 from batchseg.job.gate import Comparison, mean_of
 from batchseg.job.samples import Sample
 from batchseg.model.mixing import Mixing, Scores
@@ -76,8 +76,7 @@ class Answers:
     def iou(self, said_P: NDArray[np.int64], times_P: NDArray[np.int64] | None = None) -> tuple[float | None, ...]:
         """Of answers; each pixel counts as often as is said. None for a class that has no labels to be judged by."""
         num = self.num_classes
-        pairs = np.bincount(self.truth_P * num + said_P, times_P, minlength=num**2).reshape(num, num)
-        return tuple(iou if has else None for iou, has in zip(iou_of(pairs), pairs.sum(1) > 0, strict=True))
+        return labelled_iou(np.bincount(self.truth_P * num + said_P, times_P, minlength=num**2).reshape(num, num))
 
 
 def answers_of(scores: Scores, samples: Iterable[Sample], *, num_tiles: int, halo_px: int) -> Answers:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.errors import BundleError
-from batchseg.job.accuracy import iou_of
+from batchseg.job.accuracy import labelled_iou
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Comparison:
     agreement: float
     """Share of the judged pixels with the same label."""
     before: tuple[float | None, ...] | None
-    """IoU of each class; None without a reference, and of a class that does not occur."""
+    """IoU of each class; None without a reference, and of a class that it does not have, before and after alike."""
     after: tuple[float | None, ...] | None
 
     @property
@@ -31,7 +31,7 @@ class Comparison:
     def worst_class(self) -> tuple[int, float]:
         """The class that lost most, and its points."""
         pairs = zip(self.before or (), self.after or (), strict=True)
-        lost = {i: 100 * (b - (a or 0.0)) for i, (b, a) in enumerate(pairs) if b is not None}
+        lost = {i: 100 * (b - a) for i, (b, a) in enumerate(pairs) if b is not None and a is not None}
         worst = max(lost, key=lambda i: lost[i])
         return worst, lost[worst]
 
@@ -53,7 +53,7 @@ def compare(
 
     def scores(labels_NHW: NDArray[Any]) -> tuple[float | None, ...]:
         pairs = reference_NHW[known_NHW].astype(np.int64) * num_classes + labels_NHW[known_NHW]
-        return tuple(iou_of(np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)))
+        return labelled_iou(np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes))
 
     return Comparison(agreement, scores(before_NHW), scores(after_NHW))
 

@@ -102,5 +102,13 @@ def exact(contract: Contract) -> Numerics:
 
 
 def even_and_odd(x: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """What is calibrated on and what is judged on: never the same tiles, unless there is one alone."""
-    return (x, x) if len(x) == 1 else (np.ascontiguousarray(x[::2]), np.ascontiguousarray(x[1::2]))
+    """What is calibrated on and what is judged on: never the same tiles."""
+    if len(x) < 2:
+        raise BundleError(
+            "one tile cannot both calibrate and judge, and nothing was written",
+            where="--calibrate",
+            expected="2 tiles with data or more",
+            got=str(len(x)),
+            todo="give a larger scene, or more --tiles of one that has data in few places",
+        )
+    return np.ascontiguousarray(x[::2]), np.ascontiguousarray(x[1::2])

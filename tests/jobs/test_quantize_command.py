@@ -38,6 +38,19 @@ def test_iou_is_compared_where_there_are_labels() -> None:
     assert found.worst_class == (1, pytest.approx(25.0))
 
 
+def test_a_class_that_vanishes_does_not_hide_what_others_lost() -> None:
+    """The original predicts a class that is not there, once; the other does not, and is worse at what is there."""
+    reference, judged = labels(*[0] * 50, *[1] * 50), np.ones((1, 1, 100), bool)
+    before, after = labels(*[0] * 50, *[1] * 49, 2), labels(*[0] * 53, *[1] * 47)
+    found = compare(before, after, judged, reference, 3)
+    assert found.before == (1.0, 49 / 50, None)
+    assert found.after == (50 / 53, 47 / 50, None)
+    assert found.loss_points == pytest.approx(50 * (1 - 50 / 53 + 2 / 50))
+    with pytest.raises(BundleError, match="mean IoU"):
+        check_gate(found, NAMES, max_loss=0.5, max_class_loss=10.0)
+    assert compare(after, before, judged, reference, 3).loss_points == -found.loss_points
+
+
 def test_pixels_that_are_not_judged_do_not_count() -> None:
     judged = ALL.copy()
     judged[0, 0, 7] = False
@@ -112,7 +125,16 @@ def test_what_cannot_be_quantised_is_refused(tmp_path: Path, capsys: pytest.Capt
     taken.rmdir()
     made = contract(architecture={"kind": "onnx", "quantized": "int8"}, numerics=on_cpu())
     write_bundle(tmp_path / "net", made, b"never read", made="2026-01-31T00:00:00Z")
-    assert main(["synth", str(tmp_path / "scene"), "--size", "512"]) == 0
+    assert main(["synth", str(tmp_path / "scene"), "--size", "600"]) == 0
     scene = str(tmp_path / "scene/scene.tif")
     assert main(["quantize", str(tmp_path / "net"), str(taken), "--calibrate", scene, "--tiles", "2"]) == 2
     assert "quantised already" in capsys.readouterr().err
+
+
+def test_one_tile_cannot_both_calibrate_and_judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["synth", str(tmp_path / "scene"), "--size", "512"]) == 0
+    scene = ["--calibrate", str(tmp_path / "scene/scene.tif"), "--to", "bfloat16"]
+    assert main(["quantize", "zoo:synthetic-bulk", str(tmp_path / "half"), *scene]) == 2
+    told = capsys.readouterr().err
+    assert "expected 2 tiles with data or more, got 1" in told
+    assert not list(tmp_path.glob("half*"))
