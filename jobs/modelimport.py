@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.newbundle import unfinished
+
 if TYPE_CHECKING:
     from batchseg.model.bundle import Bundle
     from batchseg.model.contract import ClassInfo
@@ -29,7 +31,7 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--std", type=_numbers, metavar="NUMBERS", help="a band, in raw values")
     parser.add_argument("--dtype", choices=("uint8", "uint16", "float32"), default="uint8", help="of raw values")
     parser.add_argument(
-        "--range", nargs=2, type=float, default=(0.0, 255.0), metavar=("LOW", "HIGH"), help="of raw values: 0 255"
+        "--range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="of raw values; of uint8 by default 0 255"
     )
     parser.add_argument("--tier", choices=("bulk", "heavy"), default="heavy", help="the slot it suits")
     parser.add_argument("--halo", type=int, default=64, metavar="PX", help="context around a core: 64")
@@ -38,6 +40,8 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def imported(args: argparse.Namespace) -> Bundle:
+    """The new bundle, whole or not at all."""
+    from batchseg.model.bundle import load_bundle  # noqa: PLC0415 - --help must not wait for it
     from batchseg.model.importing import Told, import_model  # noqa: PLC0415
 
     told = Told(
@@ -47,14 +51,32 @@ def imported(args: argparse.Namespace) -> Bundle:
         gsd_m=tuple(args.gsd),
         tier=args.tier,
         dtype=args.dtype,
-        range=tuple(args.range),
+        range=_range(args),
         mean=args.mean,
         std=args.std,
         halo_px=args.halo,
         stride_px=args.stride,
     )
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return import_model(args.path, args.out, told, made=made)
+    with unfinished(args.out) as folder:
+        import_model(args.path, folder, told, made=made)
+    return load_bundle(str(args.out))
+
+
+def _range(args: argparse.Namespace) -> tuple[float, float]:
+    """Told, since it is what raw values are scaled and clipped to; only bytes have one that is theirs by nature."""
+    from batchseg.errors import InputError  # noqa: PLC0415
+
+    if args.range is not None:
+        return args.range[0], args.range[1]
+    if args.dtype != "uint8":
+        raise InputError(
+            f"{args.dtype} does not say which raw values the model knows",
+            where="--range",
+            expected="the lowest and the highest, like --range 0 10000",
+            got="nothing",
+        )
+    return 0.0, 255.0
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -78,8 +100,10 @@ def parse_classes(text: str) -> tuple[ClassInfo, ...]:
     from batchseg.model.contract import ClassInfo  # noqa: PLC0415
     from batchseg.model.importing import colour  # noqa: PLC0415
 
-    path = Path(text)
-    parts = path.read_text("utf-8").splitlines() if path.is_file() else text.split(",")
+    try:
+        parts = Path(text).read_text("utf-8").splitlines() if _is_file(text) else text.split(",")
+    except (OSError, ValueError) as error:
+        raise InputError("this file cannot be read", where=f"--classes: {text}", got=str(error)) from error
     found = []
     for number, part in enumerate(one.strip() for one in parts if one.strip()):
         match = re.fullmatch(r"(?:(\d+)=)?([^=:]+)(?::#([0-9a-fA-F]{6}))?", part)
@@ -89,3 +113,10 @@ def parse_classes(text: str) -> tuple[ClassInfo, ...]:
         red, green, blue = bytes.fromhex(rgb) if rgb else colour(number)
         found.append(ClassInfo(id=int(own_id or number), name=name.strip(), rgb=(red, green, blue)))
     return tuple(found)
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:
+        return False  # a long list of classes is longer than any name of a file

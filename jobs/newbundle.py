@@ -1,4 +1,4 @@
-"""A bundle that is made of another one: whole or not at all, and how it compares with the first."""
+"""A bundle that is made of another model: whole or not at all, and how it compares with the first."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def unfinished(out: Path) -> Iterator[Path]:
     """
     from batchseg.errors import BundleError  # noqa: PLC0415 - --help must not wait for the rest
 
-    if out.exists():
-        raise BundleError("there is something already", where=str(out), todo="give a new folder")
-    folder = out.with_name(f"{out.name}.unfinished")
     try:
+        if out.exists():
+            raise BundleError("there is something already", where=str(out), todo="give a new folder")
+        folder = out.with_name(f"{out.name}.unfinished")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
     except OSError as error:
@@ -31,6 +31,10 @@ def unfinished(out: Path) -> Iterator[Path]:
     try:
         yield folder
         folder.rename(out)
+    except BrokenPipeError:
+        raise  # of the screen, not of the disk
+    except OSError as error:
+        raise BundleError("the bundle could not be made", where=str(out), got=str(error)) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

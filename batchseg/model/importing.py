@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from batchseg.errors import BundleError
 from batchseg.model.architecture import SEGFORMER_KEYS, stride_px
-from batchseg.model.bundle import Bundle, load_bundle, write_bundle
+from batchseg.model.bundle import write_bundle
 from batchseg.model.contract import ClassInfo, Contract, InputType, Numerics, TierName
 from batchseg.scene.bands import BandWanted
 
@@ -41,10 +40,8 @@ class Told:
     stride_px: int
 
 
-def import_model(path: Path, out: Path, told: Told, *, made: str) -> Bundle:
-    """Make a bundle in the new folder `out`."""
-    if out.exists():
-        raise BundleError("there is something already", where=str(out), todo="give a new folder")
+def import_model(path: Path, out: Path, told: Told, *, made: str) -> None:
+    """Make a bundle in the folder `out`."""
     if path.suffix.lower() in PICKLES or (path.is_dir() and _has_pickles_only(path)):
         raise BundleError(
             "pickles are never loaded, they can run any program",
@@ -64,11 +61,7 @@ def import_model(path: Path, out: Path, told: Told, *, made: str) -> Bundle:
             expected="a transformers folder with config.json and model.safetensors, or an ONNX file",
             got="nothing" if not path.exists() else f"a file {path.suffix or 'without a suffix'}",
         )
-    unfinished = out.with_name(f"{out.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    write_bundle(unfinished, contract, weights, made=made)
-    unfinished.rename(out)
-    return load_bundle(str(out))
+    write_bundle(out, contract, weights, made=made)
 
 
 def _has_pickles_only(folder: Path) -> bool:
@@ -125,9 +118,14 @@ def _segformer(folder: Path, told: Told) -> tuple[Contract, bytes]:
         std=std,
         stride_px=stride_px(architecture),
         architecture=architecture,
-        lineage={"imported": {"from": folder.name, "format": "transformers", "config": config}},
+        lineage={"imported": {"from": folder.name, "format": "transformers", "config": _public(config)}},
     )
     return contract, save(state)
+
+
+def _public(config: dict[str, Any]) -> dict[str, Any]:
+    """Without the place on its maker's machine that `transformers` notes: bundles are given away."""
+    return {key: value for key, value in config.items() if key != "_name_or_path"}
 
 
 def _classes_of(config: dict[str, Any], folder: Path) -> tuple[ClassInfo, ...]:
@@ -146,6 +144,13 @@ def _scaling(path: Path, told: Told) -> tuple[tuple[float, ...], tuple[float, ..
     """Means and deviations in raw values; the files speak of values that were rescaled first."""
     if told.mean is not None and told.std is not None:
         return told.mean, told.std
+    if told.mean is not None or told.std is not None:
+        raise BundleError(
+            "means and deviations belong together",
+            where=str(path.parent),
+            expected="--mean and --std, or neither, where its files say both",
+            got="--std alone" if told.mean is None else "--mean alone",
+        )
     if not path.exists():
         raise BundleError(
             "nothing says how its input is scaled",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -13,9 +14,11 @@ import pytest
 import torch
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
+from batchseg.model import importing
 from batchseg.model.bundle import load_bundle
 from batchseg.model.segmenter import load_graph, open_segmenter
 from jobs.cli import main
+from jobs.modelimport import parse_classes
 from tests.batchseg.model_bundles import write_onnx, write_random
 from tests.stac import problems_of
 
@@ -140,16 +143,66 @@ def another_model(folder: Path) -> None:
         (lambda _: None, ["--classes", "water,forest"], "number of classes"),
         (lambda _: None, ["--gsd", "2", "1"], "contradicts itself"),
         (lambda _: None, ["--classes", "water:blue,forest,road"], "this is no class"),
+        (lambda _: None, ["--mean", "90,100,80"], "belong together; expected --mean and --std"),
+        (lambda _: None, ["--std", "40,50,30"], "got --std alone"),
+        (lambda _: None, ["--dtype", "uint16"], "--range: uint16 does not say which raw values"),
+        (lambda _: None, ["--dtype", "float32"], "--range: float32 does not say which raw values"),
+        (lambda f: (f / "classes.txt").write_bytes(b"\xff"), ["--classes", "segformer/classes.txt"], "cannot be read"),
         (lambda f: (f / "model.safetensors").write_bytes(b"no tensors"), [], "weights cannot be read"),
     ],
 )
 def test_what_is_missing_is_asked_for_and_nothing_written(
-    change: Any, more: list[str], what: str, downloaded: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    change: Any,
+    more: list[str],
+    what: str,
+    downloaded: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     change(downloaded)
     assert imported(downloaded, tmp_path / "bundle", *BANDS, *GSD, *more) == 2
     assert what in capsys.readouterr().err
-    assert not (tmp_path / "bundle").exists()
+    assert not list(tmp_path.glob("bundle*"))
+
+
+@pytest.mark.parametrize("raw", [["--dtype", "uint16", "--range", "0", "10000"], []])
+def test_what_is_told_of_raw_values_is_kept(raw: list[str], downloaded: Path, tmp_path: Path) -> None:
+    assert imported(downloaded, tmp_path / "bundle", *BANDS, *GSD, *raw) == 0
+    contract = load_bundle(str(tmp_path / "bundle")).contract
+    assert (contract.dtype, contract.range) == (("uint16", (0, 10000)) if raw else ("uint8", (0, 255)))
+
+
+def test_no_place_of_its_makers_machine_comes_along(downloaded: Path, tmp_path: Path) -> None:
+    config = json.loads((downloaded / "config.json").read_text())
+    (downloaded / "config.json").write_text(json.dumps(config | {"_name_or_path": "/home/maker/secret"}))
+    assert imported(downloaded, tmp_path / "bundle", *BANDS, *GSD) == 0
+    item = (tmp_path / "bundle" / "item.json").read_text()
+    assert "/home/maker" not in item
+    assert load_bundle(str(tmp_path / "bundle")).contract.lineage["imported"]["config"]["model_type"] == "segformer"
+
+
+def test_a_list_of_classes_may_be_longer_than_the_name_of_a_file(tmp_path: Path) -> None:
+    names = [f"a class of ground with number {number}" for number in range(150)]
+    assert [c.name for c in parse_classes(",".join(names))] == names
+    (tmp_path / "classes.txt").write_text("\n".join(names))
+    assert [c.name for c in parse_classes(str(tmp_path / "classes.txt"))] == names
+
+
+def test_a_disk_that_takes_no_more_is_told_and_nothing_left(
+    downloaded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(folder: Path, *_: Any, **__: Any) -> None:
+        (folder / "weights.safetensors").write_bytes(b"half of th")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(importing, "write_bundle", full)
+    assert imported(downloaded, tmp_path / "bundle", *BANDS, *GSD) == 2
+    assert "could not be made; got [Errno 28] No space left on device" in capsys.readouterr().err
+    assert not list(tmp_path.glob("bundle*"))
+    assert imported(downloaded, tmp_path / ("b" * 300), *BANDS, *GSD) == 2
+    assert "File name too long" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model.pth", "model.pkl", "pytorch_model.bin", "model.h5", "none.onnx"])
