@@ -63,13 +63,20 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from batchseg.model.bundle import load_bundle, read_weights  # noqa: PLC0415 - --help must not wait for it
-
-    bundle = load_bundle(args.bundle)
-    read_weights(bundle)
-    for text in lines(bundle):
+    for text in lines(_loaded(args.bundle)):
         print(text)
     return 0
+
+
+def _loaded(ref: str) -> Bundle:
+    """With the weights that it promises. Not everything looks at them: a graph that was converted once is run from then
+    on, whatever has become of the weights.
+    """
+    from batchseg.model.bundle import load_bundle, read_weights  # noqa: PLC0415 - --help must not wait for it
+
+    bundle = load_bundle(ref)
+    read_weights(bundle)
+    return bundle
 
 
 def lines(bundle: Bundle) -> Iterator[str]:
@@ -111,9 +118,7 @@ def told(numerics: Numerics) -> str:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from batchseg.model.bundle import load_bundle  # noqa: PLC0415
-
-    return check(load_bundle(args.bundle), device_here(args.device))
+    return check(_loaded(args.bundle), device_here(args.device))
 
 
 def check(bundle: Bundle, device: Literal["cpu", "cuda"]) -> int:
@@ -158,7 +163,7 @@ def _tune(args: argparse.Namespace) -> int:
     from batchseg.model.trial import synthetic_tiles, usual_tile_px  # noqa: PLC0415
     from batchseg.model.tune import best, try_all, write_numerics  # noqa: PLC0415
 
-    bundle, device = load_bundle(args.bundle), device_here(args.device)
+    bundle, device = _loaded(args.bundle), device_here(args.device)
     if args.on is None:
         print("compared on synthetic tiles; --on RASTER compares on real ones", file=sys.stderr)
         x_NBHW = synthetic_tiles(bundle, args.tiles, usual_tile_px(bundle.contract))

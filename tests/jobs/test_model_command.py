@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-from batchseg.model import importing
+from batchseg.model import importing, trial, tune
 from batchseg.model.bundle import load_bundle
 from batchseg.model.segmenter import load_graph, open_segmenter
 from jobs.cli import main
@@ -259,6 +259,24 @@ def test_show_prints_the_contract_and_checks_the_weights(tmp_path: Path, capsys:
         assert text in told
     bundle.weights.write_bytes(b"others")
     assert main(["model", "show", str(tmp_path)]) == 2
+    assert "not those of the contract" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("action", [["check"], ["tune", "--dry-run"]])
+def test_weights_are_checked_where_a_converted_graph_would_run_without_them(
+    action: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = write_random(tmp_path)
+    content = bytearray(bundle.weights.read_bytes())
+    content[-1] ^= 1
+    bundle.weights.write_bytes(content)
+
+    def tried(*_: Any, **__: Any) -> None:
+        raise AssertionError("weights that are not those of the contract were run")
+
+    monkeypatch.setattr(trial, "try_out", tried)
+    monkeypatch.setattr(tune, "try_out", tried)
+    assert main(["model", *action, str(tmp_path), "--device", "cpu"]) == 2
     assert "not those of the contract" in capsys.readouterr().err
 
 
