@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from jobs.modelimport import add_import_arguments, imported
-from jobs.rasterargs import add_raster_arguments, at_least, recipe_of
+from jobs.rasterargs import add_raster_arguments, at_least, recipe_of, share
 
 if TYPE_CHECKING:
     from batchseg.model.bundle import Bundle
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tune.add_argument("--tiles", type=at_least(1), default=4, metavar="N", help="tiles that are compared: 4")
     tune.add_argument("--threads", type=at_least(1), metavar="N", help="CPU threads of a worker; by default all")
     tune.add_argument(
-        "--min-agreement", type=float, default=0.99, metavar="SHARE", help="labels that are as in float32: 0.99"
+        "--min-agreement", type=share, default=0.99, metavar="SHARE", help="labels that are as in float32: 0.99"
     )
     tune.add_argument("--dry-run", action="store_true", help="measure, and leave the bundle as it is")
     add_raster_arguments(tune)

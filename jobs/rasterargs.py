@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,17 @@ def at_least(least: int) -> Callable[[str], int]:
         return int(text)
 
     return number_of
+
+
+def share(text: str) -> float:
+    """A type of argument: a part of something, 1 for all of it."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"0 to 1, not {text}")
+    return value
 
 
 def add_raster_arguments(parser: argparse.ArgumentParser) -> None:

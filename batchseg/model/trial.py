@@ -61,7 +61,7 @@ def try_out(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDAr
     """Raises BundleError where this choice cannot be run here."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
-            return pool.submit(_try, bundle, numerics, device, x_NBHW).result()
+            return pool.submit(_try_apart, bundle, numerics, device, x_NBHW).result()
         except BrokenProcessPool as error:
             raise BundleError(
                 "the process that tried this died, perhaps for want of memory",
@@ -69,6 +69,21 @@ def try_out(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDAr
                 got=f"{numerics.backend} {numerics.precision}, batch {numerics.batch}",
                 todo="try a smaller batch",
             ) from error
+
+
+def _try_apart(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDArray[Any]) -> Trial:
+    """In the process of its own. What libraries raise ends here: not all of it could be sent to another process."""
+    try:
+        return _try(bundle, numerics, device, x_NBHW)
+    except BundleError:
+        raise
+    except Exception as error:  # compilers, drivers and runtimes raise whatever they like
+        said = next((text.strip() for text in str(error).splitlines() if text.strip()), "")
+        raise BundleError(
+            f"{numerics.backend} {numerics.precision}, batch {numerics.batch}, cannot be run here",
+            where=bundle.contract.name,
+            got=f"{type(error).__name__}: {said}".removesuffix(": "),
+        ) from error
 
 
 def _try(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDArray[Any]) -> Trial:

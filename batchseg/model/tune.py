@@ -65,13 +65,15 @@ def choices(bundle: Bundle, device: DeviceKind, threads: int) -> Iterator[Numeri
 
 
 def _backends(bundle: Bundle, device: DeviceKind) -> Iterator[Backend]:
-    order: tuple[Backend, ...] = (
-        ("openvino", "onnxruntime") if bundle.contract.is_onnx else ("torch", "compiled", "openvino", "onnxruntime")
-    )
-    for backend in order:
-        installed = all(importlib.util.find_spec(name) is not None for name in MODULES[backend])
-        if installed and not (backend == "openvino" and device != "cpu"):
+    for backend in _possible(bundle, device):
+        if all(importlib.util.find_spec(name) is not None for name in MODULES[backend]):
             yield backend
+
+
+def _possible(bundle: Bundle, device: DeviceKind) -> tuple[Backend, ...]:
+    """Wherever everything is installed."""
+    ours: tuple[Backend, ...] = () if bundle.contract.is_onnx else ("torch", "compiled")
+    return (*ours, "openvino", "onnxruntime") if device == "cpu" else (*ours, "onnxruntime")
 
 
 def try_all(
@@ -94,6 +96,13 @@ def try_all(
             )
         tried.append(found)
         show(found)
+    if not tried:
+        raise BundleError(
+            f"no backend that is installed can run this bundle on {device}",
+            where=bundle.contract.name,
+            expected=" or ".join(_possible(bundle, device)),
+            todo="install one (`pip install batchseg[onnx]` brings onnxruntime for CPUs), or take another --device",
+        )
     return tried
 
 
@@ -109,9 +118,15 @@ def _measured(trial: Trial, reference: Trial, device: DeviceKind) -> Numerics:
 
 def best(tried: list[Tried], *, min_agreement: float) -> Numerics:
     """The fastest that agrees."""
-    agreeing = [
-        one.numerics for one in tried if one.problem is None and (one.numerics.agreement or 0.0) >= min_agreement
-    ]
+    runnable = [one.numerics for one in tried if one.problem is None]
+    agreeing = [numerics for numerics in runnable if (numerics.agreement or 0.0) >= min_agreement]
+    if not agreeing:
+        raise BundleError(
+            "nothing that was tried agrees as much as is wanted",
+            where="--min-agreement",
+            expected=f"{min_agreement:g} of labels",
+            got=f"{max((numerics.agreement or 0.0 for numerics in runnable), default=0.0):g} at most",
+        )
     return min(agreeing, key=lambda numerics: numerics.seconds_per_tile or float("inf"))
 
 

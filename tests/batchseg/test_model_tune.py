@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from batchseg.errors import BundleError
-from batchseg.model import tune
+from batchseg.model import trial, tune
 from batchseg.model.bundle import load_bundle
 from batchseg.model.trial import Trial, synthetic_tiles, try_out
 from batchseg.model.tune import Tried, best, choices, try_all, write_numerics
@@ -77,6 +78,57 @@ def test_each_is_compared_with_the_first(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(tune, "choices", lambda *_: iter([by_way["compiled", "float32"].numerics]))
     with pytest.raises(BundleError, match="reference cannot be run"):
         try_all(bundle, "cpu", reference, threads=2, show=lambda _: None)
+
+
+def test_nothing_to_choose_from_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = write_onnx(tmp_path)
+    monkeypatch.setitem(tune.MODULES, "onnxruntime", ("no_such_module",))
+    with pytest.raises(BundleError, match=r"no backend that is installed.*on cuda; expected onnxruntime"):
+        try_all(bundle, "cuda", np.zeros((1, 3, 64, 64), np.uint8), threads=1, show=lambda _: None)
+    with pytest.raises(BundleError, match=r"--min-agreement.*expected 0\.999 of labels, got 0\.98 at most"):
+        best([tried(0.1, 0.98), tried(0.1, 1.0, "cannot be run")], min_agreement=0.999)
+
+
+class UnsendableError(Exception):
+    """Cannot be sent to another process."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"\n{first}\n{second}")
+
+
+@pytest.mark.parametrize(
+    ("error", "got"),
+    [
+        (UnsendableError("no compiler", "and so on"), "got UnsendableError: no compiler$"),
+        (RuntimeError(), "got RuntimeError$"),
+        (BundleError("weights are missing"), "^weights are missing$"),
+    ],
+)
+def test_whatever_a_library_raises_is_one_line(
+    error: Exception, got: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is raised: what is left of it has to reach whoever asked."""
+    bundle = write_random(tmp_path)
+
+    def raising(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(trial, "open_segmenter", raising)
+    with pytest.raises(BundleError, match=got) as caught:
+        trial._try_apart(bundle, on_cpu()["cpu"], "cpu", synthetic_tiles(bundle, 1, 160))
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_a_compiler_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = write_random(tmp_path)
+    monkeypatch.setenv("CXX", "/bin/false")
+    with pytest.raises(BundleError, match=r"compiled float32, batch 1, cannot be run here; got \w+: \w+"):
+        try_out(
+            bundle,
+            on_cpu(backend="compiled", precision="float32", batch=1)["cpu"],
+            "cpu",
+            synthetic_tiles(bundle, 1, 160),
+        )
 
 
 def test_what_is_written_is_the_numerics_and_nothing_else(tmp_path: Path) -> None:

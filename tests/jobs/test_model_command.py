@@ -233,6 +233,9 @@ def test_tiles_without_a_core_are_answered_with_the_halo_to_give(
     ("argv", "what"),
     [
         (["tune", "zoo:synthetic-bulk", "--tiles", "0"], "argument --tiles: 1 or more, not 0"),
+        (["tune", "net", "--min-agreement", "1.1"], "argument --min-agreement: 0 to 1, not 1.1"),
+        (["tune", "net", "--min-agreement", "nan"], "argument --min-agreement: 0 to 1, not nan"),
+        (["tune", "net", "--min-agreement", "most"], "argument --min-agreement: 0 to 1, not most"),
         (["import", "net.onnx", "out", *BANDS, *GSD, "--mean", "90,x"], "numbers like 90.5,100, not '90,x'"),
     ],
 )
