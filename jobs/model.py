@@ -21,7 +21,7 @@ from jobs.rasterargs import add_raster_arguments, at_least, recipe_of, share
 
 if TYPE_CHECKING:
     from batchseg.model.bundle import Bundle
-    from batchseg.model.contract import Numerics
+    from batchseg.model.contract import Contract, Numerics
     from batchseg.model.tune import Tried
 
 HELP = "show, check, import or tune a bundle"
@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     check.add_argument("bundle", metavar="BUNDLE", help="`zoo:NAME`, a folder or a URL")
     check.add_argument("--device", choices=DEVICES, default="auto", help="auto: a GPU where there is one")
     tune = _action(actions, "tune", "measure every way to run it here, and write the best into it")
-    tune.add_argument("bundle", metavar="BUNDLE", help="a folder; what is found is written into it")
+    tune.add_argument(
+        "bundle", metavar="BUNDLE", help="a folder; what is found is written into it (with --dry-run any)"
+    )
     tune.add_argument("--device", choices=DEVICES, default="auto", help="auto: a GPU where there is one")
     tune.add_argument("--on", metavar="RASTER", help="real tiles to compare labels on; by default synthetic ones")
     tune.add_argument("--tiles", type=at_least(1), default=4, metavar="N", help="tiles that are compared: 4")
@@ -97,8 +99,13 @@ def lines(bundle: Bundle) -> Iterator[str]:
     yield line("tile", f"{side}, of it {contract.halo_px} px of context on each side")
     yield line("network", ", ".join(f"{key} {value}" for key, value in contract.architecture.items()))
     for kind, numerics in sorted(contract.numerics.items()):
-        yield line(kind, told(numerics))
+        yield line(kind, told(numerics, contract))
     quality = plain(contract.quality)
+    if "agreement_with_original" in quality:
+        original = contract.lineage.get("quantized_from", "the original")
+        yield line(
+            "agreement", f"{quality['agreement_with_original']:.2%} of labels as {original} gives them in float32"
+        )
     if "miou" in quality:
         each = ", ".join(f"{name} {value:.3f}" for name, value in quality.get("iou", {}).items())
         yield line("mean IoU", f"{quality['miou']:.3f}: {each}")
@@ -106,14 +113,16 @@ def lines(bundle: Bundle) -> Iterator[str]:
     yield line("digest", bundle.digest)
 
 
-def told(numerics: Numerics) -> str:
+def told(numerics: Numerics, contract: Contract) -> str:
     parts = [str(numerics)]
     if numerics.seconds_per_tile is not None:
         parts.append(f"{1000 * numerics.seconds_per_tile:.1f} ms a tile")
     if numerics.memory_bytes is not None:
         parts.append(f"{numerics.memory_bytes / 2**30:.2f} GiB")
     if numerics.agreement is not None:
-        parts.append(f"{numerics.agreement:.2%} of labels as in float32")
+        quantised = "quantized" in contract.architecture or "quantized_from" in contract.lineage
+        exact = "its own quantised weights give them" if quantised else "in float32"
+        parts.append(f"{numerics.agreement:.2%} of labels as {exact}")
     return ", ".join(parts) + (f" ({numerics.measured_on})" if numerics.measured_on else ", not measured")
 
 
@@ -164,6 +173,8 @@ def _tune(args: argparse.Namespace) -> int:
     from batchseg.model.tune import best, try_all, write_numerics  # noqa: PLC0415
 
     bundle, device = _loaded(args.bundle), device_here(args.device)
+    if not args.dry_run:
+        _check_own(args.bundle, bundle)
     if args.on is None:
         print("compared on synthetic tiles; --on RASTER compares on real ones", file=sys.stderr)
         x_NBHW = synthetic_tiles(bundle, args.tiles, usual_tile_px(bundle.contract))
@@ -172,11 +183,28 @@ def _tune(args: argparse.Namespace) -> int:
     threads = args.threads or (len(os.sched_getaffinity(0)) if device == "cpu" else 1)
     tried = try_all(bundle, device, x_NBHW, threads=threads, show=_show_tried)
     chosen = best(tried, min_agreement=args.min_agreement)
-    print(f"best on {device}: {told(chosen)}")
+    print(f"best on {device}: {told(chosen, bundle.contract)}")
     if not args.dry_run:
         write_numerics(bundle, device, chosen)
         print(f"written into {bundle.folder / 'item.json'}; digest {load_bundle(args.bundle).digest}")
     return 0
+
+
+def _check_own(ref: str, bundle: Bundle) -> None:
+    """What is behind these names is the same on all machines: a change of this one's copy would be another bundle."""
+    import shlex  # noqa: PLC0415
+
+    from batchseg.errors import BundleError  # noqa: PLC0415
+    from batchseg.remote import is_remote  # noqa: PLC0415
+
+    if is_remote(ref) or ref.startswith("zoo:"):
+        folder, own = shlex.quote(str(bundle.folder)), shlex.quote(f"my-{bundle.folder.name}")
+        raise BundleError(
+            "what tuning finds is written into the bundle, and this one is not yours alone",
+            where=ref,
+            expected="a folder",
+            todo=f"copy it first: `cp -r {folder} {own}`, then tune {own}; --dry-run measures and changes nothing",
+        )
 
 
 def _show_tried(tried: Tried) -> None:

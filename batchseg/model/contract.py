@@ -49,7 +49,10 @@ class Numerics:
     memory_bytes: int | None = None
     """Of a process that runs the model, at its peak; measured and used like the seconds."""
     agreement: float | None = None
-    """Share of pixels with the label of float32, when this was chosen."""
+    """Share of pixels with the label that the same weights give in float32, when this was chosen.
+
+    What quantising these weights has changed is not in it: that is quality's `agreement_with_original`.
+    """
 
     def runs_alike(self) -> dict[str, Any]:
         """What of it decides output."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import pytest
 import torch
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
+from batchseg.model import bundle as bundle_module
 from batchseg.model import importing, trial, tune
 from batchseg.model.bundle import load_bundle
 from batchseg.model.segmenter import load_graph, open_segmenter
+from batchseg.model.tune import Tried
 from jobs.cli import main
 from jobs.modelimport import parse_classes
 from tests.batchseg.model_bundles import write_onnx, write_random
@@ -281,6 +284,34 @@ def test_weights_are_checked_where_a_converted_graph_would_run_without_them(
     monkeypatch.setattr(tune, "try_out", tried)
     assert main(["model", *action, str(tmp_path), "--device", "cpu"]) == 2
     assert "not those of the contract" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("remote", [True, False])
+def test_what_is_not_ones_own_is_copied_before_it_is_tuned(
+    remote: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_random(tmp_path / "some net").folder
+    ref = "https://models.example/some net" if remote else "zoo:some net"
+    monkeypatch.setattr(bundle_module, "fetched", lambda *_: folder)
+    monkeypatch.setattr(bundle_module, "ZOO", tmp_path)
+    found = Tried(replace(load_bundle(str(folder)).contract.numerics["cpu"], seconds_per_tile=1.0, agreement=1.0), None)
+    monkeypatch.setattr(tune, "try_all", lambda *_, **__: [found])
+    before = (folder / "item.json").read_bytes()
+    command = ["model", "tune", "--device", "cpu", "--tiles", "1"]
+    assert main([*command, ref]) == 2
+    assert f"`cp -r '{folder}' 'my-some net'`" in capsys.readouterr().err
+    assert main([*command, ref, "--dry-run"]) == 0
+    assert (folder / "item.json").read_bytes() == before
+    assert main([*command, str(folder)]) == 0
+    assert (folder / "item.json").read_bytes() != before
+
+
+def test_eight_bits_are_not_said_to_be_float32(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["model", "show", "zoo:aerial-bulk-int8"]) == 0
+    told = capsys.readouterr().out
+    assert "100.00% of labels as its own quantised weights give them" in told
+    assert "99.24% of labels as aerial-bulk gives them in float32" in told
+    assert "as in float32" not in told
 
 
 def test_an_unknown_network_is_refused_before_anything_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
