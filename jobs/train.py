@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -32,6 +33,7 @@ def main(args: argparse.Namespace) -> int:
     given = {name: getattr(args, name) for name in ("steps", "seed") if getattr(args, name) is not None}
     recipe = dataclasses.replace(recipe, **given)
     check_kind(recipe.teacher, args)
+    check_out(args.out)
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     device = device_here(args.device)
     with shown("step") as show:
@@ -50,6 +52,21 @@ def check_kind(teacher: str | None, args: argparse.Namespace) -> None:
             where=str(args.recipe),
             todo="add a line `teacher: …`, a bundle, or take `batchseg train`",
         )
+
+
+def check_out(out: Path) -> None:
+    """A place where no bundle can be written must not show after hours."""
+    from batchseg.errors import BundleError  # noqa: PLC0415
+
+    try:
+        there = next(path for path in (out, *out.absolute().parents) if path.exists())
+        got = None if there.is_dir() else f"{there}, a file"
+        if got is None and not os.access(there, os.W_OK | os.X_OK):
+            got = f"{there}, where you may not write"
+    except OSError as error:
+        got = str(error)
+    if got is not None:
+        raise BundleError("no bundle can be written there", where=str(out), got=got, todo="give another folder")
 
 
 def _commit() -> str | None:

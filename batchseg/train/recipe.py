@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from batchseg.errors import RecipeError
-from batchseg.model.architecture import is_known, known_kinds
-from batchseg.model.contract import ClassInfo, InputType, problems_of_classes
-from batchseg.recipe.build import build, setting
+from batchseg.model.architecture import stride_px
+from batchseg.model.contract import ClassInfo, InputType
+from batchseg.recipe.build import setting
+from batchseg.recipe.load import load_as
 from batchseg.synth import CLASSES
+from batchseg.train.contract import check_contract
 
 STEP_PX = 32
 """The coarsest cell of the networks that we build."""
@@ -37,10 +38,17 @@ class GroundSpec:
     def __post_init__(self) -> None:
         if (self.seeds is None) == (not self.rasters):
             raise RecipeError("ground is either synthetic or of rasters", where="ground", todo="give seeds or rasters")
-        if self.seeds is not None and self.seeds[0] >= self.seeds[1]:
+        if self.seeds is not None and not 0 <= self.seeds[0] < self.seeds[1]:
             raise RecipeError("there is no scene", where="seeds", got=str(list(self.seeds)))
         if self.window_px < 4 or self.window_px % 4:
             raise RecipeError("a window's side is a multiple of 4", where="window_px", got=str(self.window_px))
+        if self.seeds is not None and self.size_px < self.window_px:
+            raise RecipeError(
+                "a window fits its scene",
+                where="size_px",
+                expected=f"at least {self.window_px}",
+                got=str(self.size_px),
+            )
         if self.windows is not None and self.windows < 1:
             raise RecipeError("at least one window", where="windows", got=str(self.windows))
 
@@ -108,27 +116,46 @@ class TrainRecipe:
         real = any(spec.rasters for spec in self.grounds)
         if real != (self.classes is not None):
             raise RecipeError("rasters need `classes`, synthetic scenes have their own", where="classes")
-        self._check_output()
+        check_contract(self)
+        self._check_numbers()
+        self._check_shares()
+        self._check_crops()
+        self._check_pairs()
+        self._check_split()
+
+    def _check_numbers(self) -> None:
         for name in ("steps", "batch", "watch_every", "patience", "threads", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise RecipeError("at least 1", where=name, got=str(getattr(self, name)))
-        self._check_shares()
-        if self.crop_px % 4 or self.crop_px + self.shift_px > self.train.window_px:
+        for name, can_be, expected in (
+            ("learning_rate", 0 < self.learning_rate < inf, "above 0"),
+            ("weight_decay", 0 <= self.weight_decay < inf, "0 or more"),
+            ("adam_beta2", 0 <= self.adam_beta2 < 1, "0 or more, below 1"),
+            ("light", 0 <= self.light < inf, "0 or more"),
+            ("seed", 0 <= self.seed < 2**63, "0 or more"),
+        ):
+            if not can_be:
+                raise RecipeError("this value cannot be", where=name, expected=expected, got=str(getattr(self, name)))
+
+    def _check_crops(self) -> None:
+        stride, span_px = stride_px(self.architecture), self.crop_px + self.shift_px
+        if self.crop_px < stride or self.crop_px % stride or span_px > self.train.window_px:
             raise RecipeError(
-                f"a {'pair of crops' if self.agree else 'crop'} fits a window, and a crop's side is a multiple of 4",
+                f"a {'pair of crops' if self.agree else 'crop'} fits a window, "
+                f"and a crop's side is a multiple of the network's stride, {stride}",
                 where="crop_px",
                 expected=f"at most {self.train.window_px}",
-                got=str(self.crop_px + self.shift_px),
+                got=str(span_px),
             )
-        if not 0.25 <= self.zoom[0] <= self.zoom[1] <= 4 or (
-            (self.crop_px + self.shift_px) / self.zoom[0] > self.train.window_px
-        ):
+        if not 0.25 <= self.zoom[0] <= self.zoom[1] <= 4 or span_px / self.zoom[0] > self.train.window_px:
             raise RecipeError(
                 "a zoom is 0.25 to 4, and the ground that the smallest one shows fits a window",
                 where="zoom",
                 expected=f"crop_px / zoom at most {self.train.window_px}",
                 got=str(list(self.zoom)),
             )
+
+    def _check_pairs(self) -> None:
         if self.agree < 0 or (self.agree and self.batch % 2):
             raise RecipeError(
                 "agreement is 0 or more, and between the two crops of a pair",
@@ -142,18 +169,6 @@ class TrainRecipe:
                 where="crop_px",
                 expected=f"at least {4 * self.halo_px + STEP_PX}",
                 got=str(self.crop_px),
-            )
-        if self.light < 0:
-            raise RecipeError("the light's change is 0 or more", where="light", got=str(self.light))
-        self._check_split()
-
-    def _check_output(self) -> None:
-        """What would be refused of the bundle must not be found out after hours."""
-        for got in problems_of_classes(self.class_list):
-            raise RecipeError("these are no classes", where="classes", got=got)
-        if not is_known(self.architecture):
-            raise RecipeError(
-                "an unknown architecture", where="architecture", expected=known_kinds(), got=str(self.architecture)
             )
 
     def _check_shares(self) -> None:
@@ -201,8 +216,4 @@ class TrainRecipe:
 
 
 def load_train_recipe(path: Path) -> TrainRecipe:
-    try:
-        data = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise RecipeError("this training recipe cannot be read", where=str(path), got=str(error)) from error
-    return build(TrainRecipe, data, where=str(path))
+    return load_as(TrainRecipe, path, "training recipe")

@@ -1,0 +1,84 @@
+"""What is refused of a training recipe when it is read, so that it is not found out after hours."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchseg.errors import RecipeError
+from jobs.cli import main
+from tests.batchseg.small_trainings import RECIPE
+
+WHOLE = """\
+name: n
+tier: bulk
+architecture: {kind: bulknet}
+halo_px: 32
+train: {seeds: [1, 2]}
+validate: {seeds: [2, 3]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"gsd_m": (2.0, 0.5)}, "pixels of 2 to 0.5 m"),
+        ({"gsd_m": (-1.0, 0.5)}, "pixels of -1 to 0.5 m"),
+        ({"range": (255.0, 0.0)}, "a range of 255 to 0"),
+        ({"range": (0.0, 4000.0)}, "range: a range of values that the data type does not have"),
+        ({"scale": (100.0, 100.0)}, "scale: a scale is from low to high"),
+        ({"halo_px": -8}, "halo -8"),
+        ({"halo_px": 30}, r"halo_px: .*a multiple of 8, got 512 \+ 2 x 30 = 572\. Set halo_px: 32"),
+        ({"architecture": {"kind": "onnx"}}, "architecture: an unknown architecture; expected bulknet"),
+        ({"crop_px": 36}, "crop_px: .*a multiple of the network's stride, 8"),
+        ({"crop_px": 0}, "crop_px: "),
+        ({"adam_beta2": 1.5}, "adam_beta2: this value cannot be; expected 0 or more, below 1, got 1.5"),
+        ({"learning_rate": 0.0}, "learning_rate: .*above 0"),
+        ({"weight_decay": -0.1}, "weight_decay: .*0 or more"),
+        ({"seed": -1}, "seed: .*0 or more"),
+        ({"bands": ("red", "green", "blue", "nir")}, "synthetic scenes are bytes of red, green and blue"),
+        ({"dtype": "uint16", "range": (0.0, 10_000.0)}, "synthetic scenes are bytes"),
+    ],
+)
+def test_what_no_bundle_may_be_is_refused_with_the_recipe(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        replace(RECIPE, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seeds": (-2, 2)}, "there is no scene"),
+        ({"size_px": 64}, "size_px: a window fits its scene; expected at least 128"),
+    ],
+)
+def test_ground_that_cannot_be_made(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        replace(RECIPE.train, **change)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "out", "said"),
+    [
+        (WHOLE.encode(), "file", "no bundle can be written there; got .*file, a file"),
+        (WHOLE.encode(), "file/below", "no bundle can be written there; got .*file, a file"),
+        ("name: Zürich\n".encode("latin-1"), "out", "this training recipe cannot be read"),
+        (f"{WHOLE}name: twice\n".encode(), "out", "name"),
+        (f"{WHOLE}crop_px: 36\n".encode(), "out", "recipe.yaml: crop_px"),
+    ],
+)
+def test_what_training_cannot_begin_with_is_one_line(
+    recipe: bytes, out: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.yaml").write_bytes(recipe)
+    (tmp_path / "file").write_text("of somebody")
+    assert main(["train", str(tmp_path / "recipe.yaml"), str(tmp_path / out)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(said, error)
+    assert (tmp_path / "file").read_text() == "of somebody"
+    assert not (tmp_path / "out").exists()
