@@ -14,6 +14,7 @@ from batchseg.recipe.build import setting
 from batchseg.recipe.load import load_as
 from batchseg.synth import CLASSES
 from batchseg.train.contract import check_contract
+from batchseg.train.split import check_split
 
 STEP_PX = 32
 """The coarsest cell of the networks that we build."""
@@ -121,7 +122,7 @@ class TrainRecipe:
         self._check_shares()
         self._check_crops()
         self._check_pairs()
-        self._check_split()
+        check_split(self)
 
     def _check_numbers(self) -> None:
         for name in ("steps", "batch", "watch_every", "patience", "threads", "checkpoint_every"):
@@ -177,25 +178,6 @@ class TrainRecipe:
             raise RecipeError("shares are 0 to 1, a temperature is above 0", where="soft_share, balanced_share, mix")
         if self.mix and self.agree:
             raise RecipeError("crops of two places cannot be asked to agree", where="mix", todo="drop `mix` or `agree`")
-
-    def _check_split(self) -> None:
-        learnt = {raster.image for raster in self.train.rasters}
-        for spec in self.grounds[1:]:
-            again = learnt & {raster.image for raster in spec.rasters}
-            if again:
-                raise RecipeError(
-                    "a scene to measure on is trained on",
-                    where=", ".join(sorted(again)),
-                    todo="split by scene: give each scene to one of `train`, `watch` and `validate`",
-                )
-            if any(raster.labels is None for raster in spec.rasters):
-                raise RecipeError("ground to measure on needs labels", where="validate, watch")
-        if self.teacher is None and any(raster.labels is None for raster in self.train.rasters):
-            raise RecipeError(
-                "a raster without labels teaches nothing by itself",
-                where="train: rasters",
-                todo="give its `labels`, or a `teacher`",
-            )
 
     @property
     def shift_px(self) -> int:

@@ -144,16 +144,6 @@ def test_what_no_bundle_could_have_is_refused_with_the_recipe(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_scene_is_never_on_both_sides_of_a_split() -> None:
-    pair = LabelledRaster(image="a.tif", labels="b.tif")
-    with pytest.raises(RecipeError, match=r"a\.tif: a scene to measure on is trained on"):
-        recipe_of(pair, pair)
-    with pytest.raises(RecipeError, match="teaches nothing"):
-        recipe_of(LabelledRaster(image="c.tif"), pair)
-    with pytest.raises(RecipeError, match="needs labels"):
-        recipe_of(pair, LabelledRaster(image="c.tif"))
-
-
 @pytest.mark.parametrize(
     ("rasters", "said", "unsaid"),
     [

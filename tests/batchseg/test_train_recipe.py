@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from batchseg.errors import RecipeError
+from batchseg.train.recipe import GroundSpec, LabelledRaster, TrainRecipe
 from jobs.cli import main
 from tests.batchseg.small_trainings import RECIPE
 
@@ -82,3 +83,63 @@ def test_what_training_cannot_begin_with_is_one_line(
     assert re.search(said, error)
     assert (tmp_path / "file").read_text() == "of somebody"
     assert not (tmp_path / "out").exists()
+
+
+def rasters(*images: str, labels: str | None = "labels.tif") -> GroundSpec:
+    return GroundSpec(rasters=tuple(LabelledRaster(image=image, labels=labels) for image in images), window_px=128)
+
+
+def seeds(first: int, after: int) -> GroundSpec:
+    return replace(RECIPE.train, seeds=(first, after))
+
+
+def split(train: GroundSpec, validate: GroundSpec, watch: GroundSpec | None = None) -> TrainRecipe:
+    real = any(spec is not None and spec.rasters for spec in (train, validate, watch))
+    return replace(RECIPE, train=train, validate=validate, watch=watch, classes=RECIPE.class_list if real else None)
+
+
+SIGNED = "https://host/a.tif?X-Amz-Signature={}"
+
+
+@pytest.mark.parametrize(
+    ("grounds", "said"),
+    [
+        (
+            (rasters("a.tif"), rasters("a.tif")),
+            r"^a\.tif: a scene to measure on is trained on; .*`train` and in `validate`",
+        ),
+        ((rasters("a.tif"), rasters("b.tif", "./a.tif")), r"^\./a\.tif: a scene to measure on is trained on"),
+        ((rasters("a.tif"), rasters("link.tif")), r"^link\.tif: a scene to measure on is trained on"),
+        ((rasters("a.tif"), rasters("file://{here}/a.tif")), "a scene to measure on is trained on"),
+        ((rasters(SIGNED.format("1")), rasters(SIGNED.format("2"))), "a scene to measure on is trained on"),
+        ((seeds(1000, 1004), seeds(1002, 1003)), "^seeds 1002 to 1002: a scene to measure on is trained on"),
+        ((seeds(1002, 1003), seeds(1000, 1004)), "^seeds 1002 to 1002: a scene to measure on is trained on"),
+        ((seeds(1, 3), seeds(3, 4), seeds(2, 3)), "^seeds 2 to 2: a scene to watch is trained on"),
+        ((seeds(1, 2), seeds(3, 5), seeds(4, 6)), "^seeds 4 to 4: a scene to measure on is watched"),
+        ((rasters("a.tif"), rasters("b.tif"), rasters("b.tif")), r"^b\.tif: a scene to measure on is watched"),
+        ((rasters("a.tif", labels=None), rasters("b.tif")), "teaches nothing"),
+        ((rasters("a.tif"), rasters("b.tif", labels=None)), "^validate: ground to measure on needs labels"),
+        (
+            (rasters("a.tif"), rasters("b.tif"), rasters("c.tif", labels=None)),
+            "^watch: ground to measure on needs labels",
+        ),
+    ],
+)
+def test_a_scene_is_never_on_both_sides_of_a_split(
+    grounds: tuple[GroundSpec, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.tif").touch()
+    (tmp_path / "link.tif").symlink_to("a.tif")
+    here = [
+        replace(spec, rasters=tuple(replace(r, image=r.image.format(here=tmp_path)) for r in spec.rasters))
+        for spec in grounds
+    ]
+    with pytest.raises(RecipeError, match=said):
+        split(*here)
+
+
+def test_a_split_by_scene_is_one() -> None:
+    split(rasters("a/scene.tif"), rasters("b/scene.tif"), rasters("https://host/scene.tif?sig=1"))
+    assert split(seeds(1000, 1002), seeds(1002, 1003), seeds(1003, 1004)).watch == seeds(1003, 1004)
+    split(seeds(1000, 1002), rasters("a.tif"))
