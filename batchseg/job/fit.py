@@ -7,7 +7,7 @@ from batchseg.engine.tiers import Tier
 from batchseg.errors import BundleError
 from batchseg.model.bundle import Bundle
 from batchseg.recipe.recipe import Recipe
-from batchseg.scene.area import gsd_m
+from batchseg.scene.area import gsd_beyond
 from batchseg.scene.bands import choose_bands
 from batchseg.scene.header import SceneHeader
 
@@ -69,14 +69,13 @@ def check_fit(recipe: Recipe, header: SceneHeader, bundle: Bundle) -> None:
             todo=f"give `scale: [low, high]`, the raw values that stand for the model's "
             f"{contract.range[0]:g} to {contract.range[1]:g}, or `accept: [dtype]` to take values as they are",
         )
-    ground_m = gsd_m(header.georef)
-    low_m, high_m = contract.gsd_m
-    if ground_m is not None and not low_m <= ground_m <= high_m and "gsd" not in recipe.accept:
+    beyond_m, (low_m, high_m) = gsd_beyond(header.georef, contract.gsd_m), contract.gsd_m
+    if beyond_m is not None and "gsd" not in recipe.accept:
         raise BundleError(
             "the scene's pixels are not of the size that the model knows",
             where=header.url,
             expected=f"{low_m:g} to {high_m:g} m ({contract.name})",
-            got=f"{ground_m:.3g} m",
+            got=f"{beyond_m:.3g} m",
             todo="resample the scene, take another model, or `accept: [gsd]`",
         )
 

@@ -32,6 +32,7 @@ __all__ = [
     "class_area_km2",
     "class_ground",
     "gross_area_km2",
+    "gsd_beyond",
     "gsd_m",
     "pixel_area_range",
     "valid_area_km2",
@@ -148,6 +149,12 @@ def gsd_m(georef: Georef) -> float | None:
         return None
     side_m = _centre_gsd_m(georef)
     return side_m if math.isfinite(side_m) else None
+
+
+def gsd_beyond(georef: Georef, known_m: tuple[float, float]) -> float | None:
+    """The ground sample distance where it is none that a model knows; None where it is, and where nobody can tell."""
+    found_m, (low_m, high_m) = gsd_m(georef), known_m
+    return None if found_m is None or low_m <= found_m <= high_m else found_m
 
 
 def _centre_gsd_m(georef: Georef) -> float:

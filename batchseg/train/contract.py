@@ -14,8 +14,10 @@ from batchseg.scene.bands import BandWanted
 if TYPE_CHECKING:
     from batchseg.train.recipe import TrainRecipe
 
+BYTES_RANGE = (0.0, 255.0)
+"""What a recipe has that says nothing of its range. The same numbers in a recipe are another object, and meant."""
 _MOST = {"uint8": 255, "uint16": 65535}
-_SYNTHETIC = (("red", "green", "blue"), "uint8", (0.0, 255.0))
+_SYNTHETIC = (("red", "green", "blue"), "uint8", BYTES_RANGE)
 
 
 def contract_of(
@@ -69,6 +71,13 @@ def check_contract(recipe: TrainRecipe) -> None:
 
 
 def _check_values(recipe: TrainRecipe) -> None:
+    if recipe.dtype != "uint8" and recipe.range is BYTES_RANGE:
+        raise RecipeError(
+            f"values of {recipe.dtype} have no range of their own, and those beyond it are clipped",
+            where="range",
+            todo="add `range: [low, high]`, the raw values that the model is to know; or drop `dtype` and add "
+            "`scale: [low, high]`, which maps them into bytes",
+        )
     most = _MOST.get(recipe.dtype)
     if most is not None and not 0 <= recipe.range[0] < recipe.range[1] <= most:
         raise RecipeError(

@@ -30,8 +30,13 @@ classes:
   - {id: 1, name: building, rgb: [196, 64, 52]}
 train: {rasters: [{image: a.tif, labels: a_labels.tif}, {image: b.tif, labels: b_labels.tif}]}
 validate: {rasters: [{image: c.tif, labels: c_labels.tif}]}
+gsd_m: [0.3, 0.8]
 ```
 
+- `gsd_m` is the smallest and the largest pixel, in metres on the ground, that the bundle is for. All rasters lie in
+  between, and a run refuses a scene that does not.
+- These rasters hold bytes, in bands that are called red, green and blue. Other bands need `bands` or `take`; wider
+  types need `dtype` and `range`, or `scale`, which maps their values into bytes.
 - The same command goes on after an interruption, from the last checkpoint, with the crops that would have come.
 - Beside the bundle, in `training/`, are curves for a spreadsheet (CSV) and for TensorBoard. They may go once it is
   made.

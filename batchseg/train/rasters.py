@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from batchseg.engine.inputs import InputRule
 from batchseg.errors import BundleError, RecipeError
+from batchseg.scene.area import gsd_beyond
 from batchseg.scene.bands import BandWanted, choose_bands
 from batchseg.scene.header import SceneHeader, read_header
 from batchseg.scene.labels import LabelSource, read_labels_header
@@ -44,6 +45,13 @@ def raster_windows(
     return (np.stack(pixels), np.stack(labels), valid_WHW), inside
 
 
+def check_rasters(recipe: TrainRecipe) -> None:
+    """All headers of all grounds, before the first pixel of any is read."""
+    for spec in recipe.grounds:
+        for raster in spec.rasters:
+            _Reader(raster, recipe)
+
+
 def _windows(shape_px: tuple[int, int], side_px: int) -> Iterator[Window]:
     """Side by side; the last of a row or column reach beyond the raster."""
     for row in range(0, shape_px[0], side_px):
@@ -57,6 +65,7 @@ class _Reader:
     def __init__(self, raster: LabelledRaster, recipe: TrainRecipe) -> None:
         self.header = read_header(raster.image)
         _check_dtype(self.header, recipe)
+        _check_gsd(self.header, recipe)
         wanted = tuple(BandWanted(name=name, common=name) for name in recipe.bands)
         self._source = RasterSource(self.header, choose_bands(self.header, wanted, recipe.take), _AUTO)
         self._labels = raster.labels and LabelSource(read_labels_header(raster.labels, self.header))
@@ -106,4 +115,19 @@ def _check_dtype(header: SceneHeader, recipe: TrainRecipe) -> None:
             expected=recipe.dtype,
             got=header.dtype,
             todo=f"set `dtype`, or `scale: [low, high]`, the raw values that stand for {list(recipe.range)}",
+        )
+
+
+def _check_gsd(header: SceneHeader, recipe: TrainRecipe) -> None:
+    """The bundle would refuse the scene that it learnt from."""
+    beyond_m = gsd_beyond(header.georef, recipe.gsd_m)
+    if beyond_m is not None:
+        low_m, high_m = recipe.gsd_m
+        raise RecipeError(
+            "the raster's pixels are not of the size that the bundle is to know",
+            where=header.url,
+            expected=f"{low_m:g} to {high_m:g} m (`gsd_m`)",
+            got=f"{beyond_m:.3g} m",
+            todo="write `gsd_m: [low, high]` around the pixels of all rasters, "
+            f"[{beyond_m / 2:.3g}, {beyond_m * 2:.3g}] for this one",
         )

@@ -13,7 +13,7 @@ from batchseg.model.contract import ClassInfo, InputType
 from batchseg.recipe.build import setting
 from batchseg.recipe.load import load_as
 from batchseg.synth import CLASSES
-from batchseg.train.contract import check_contract
+from batchseg.train.contract import BYTES_RANGE, check_contract
 from batchseg.train.split import check_split
 
 STEP_PX = 32
@@ -77,9 +77,13 @@ class TrainRecipe:
         None, doc="bands of the rasters in the order of `bands`, by index or name; default: by name"
     )
     dtype: InputType = setting("uint8", doc="data type of the model's input")
-    range: tuple[float, float] = setting((0.0, 255.0), doc="raw values that the model knows")
+    range: tuple[float, float] = setting(
+        BYTES_RANGE, doc="raw values that the model knows, the rest is clipped; required where `dtype` is not uint8"
+    )
     scale: tuple[float, float] | None = setting(None, doc="raw range of the rasters that `range` stands for")
-    gsd_m: tuple[float, float] = setting((0.3, 0.8), doc="smallest and largest ground size of a pixel")
+    gsd_m: tuple[float, float] = setting(
+        (0.3, 0.8), doc="smallest and largest ground size of a pixel, of the rasters and of scenes to come"
+    )
     licence: str | None = setting(None, doc="of the weights, for the card")
     data: str | None = setting(None, doc="what it is for, and the licence of what it learnt from, for the card")
     limits: str | None = setting(None, doc="where it ends, for the card")

@@ -16,6 +16,7 @@ from batchseg.errors import BundleError
 from batchseg.model.bundle import ITEM, Bundle, load_bundle, read_weights
 from batchseg.train.checkpoint import deciding
 from batchseg.train.ground import Ground, open_ground
+from batchseg.train.rasters import check_rasters
 from batchseg.train.recipe import TrainRecipe
 
 
@@ -51,6 +52,7 @@ class Sources:
 
 def open_sources(recipe: TrainRecipe) -> Sources:
     start, teacher = open_start(recipe), open_teacher(recipe)
+    check_rasters(recipe)
     ground = open_ground(recipe.train, recipe, None if start is None else start.contract.mean)
     fill = _rounded(ground.mean) if start is None else start.contract.mean
     watched = None if recipe.watch is None else open_ground(recipe.watch, recipe, fill)

@@ -8,15 +8,20 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
 
 from batchseg.recipe import load_fleet, load_recipe
 from batchseg.recipe.document import document
 from batchseg.recipe.load import load_as
 from batchseg.runs.night import Night
 from batchseg.train import document as training
+from batchseg.train.ground import UNLABELLED, open_ground
+from batchseg.train.rasters import check_rasters
 from batchseg.train.recipe import load_train_recipe
 from jobs.cli import EPILOG, build_parser
+from tests.batchseg.scene_rasters import UTM, noise, write
 
 ROOT = Path(__file__).parents[2]
 README, ARCHITECTURE = ROOT / "README.md", ROOT / "ARCHITECTURE.md"
@@ -48,11 +53,20 @@ def test_the_page_of_recipes_is_made_from_the_code() -> None:
     assert (ROOT / "docs" / "training.md").read_text("utf-8") == training.document(), "run `make docs`"
 
 
-def test_the_training_recipe_of_the_page_can_be_read(tmp_path: Path) -> None:
-    (recipe,) = code((ROOT / "docs" / "training.md").read_text("utf-8"), "yaml")
-    path = tmp_path / "town.yaml"
-    path.write_text(recipe)
-    assert [c.name for c in load_train_recipe(path).class_list] == ["ground", "building"]
+def test_the_training_recipe_of_the_page_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can be read, and rasters as the page says are taken."""
+    (text,) = code((ROOT / "docs" / "training.md").read_text("utf-8"), "yaml")
+    monkeypatch.chdir(tmp_path)
+    Path("town.yaml").write_text(text)
+    recipe = load_train_recipe(Path("town.yaml"))
+    assert [c.name for c in recipe.class_list] == ["ground", "building"]
+    place = UTM | {"transform": rasterio.Affine(0.5, 0, 500_000, 0, -0.5, 5_000_000)}
+    for raster in (raster for spec in recipe.grounds for raster in spec.rasters):
+        write(Path(raster.image), noise(3, 80, 96), names=("red", "green", "blue"), **place)
+        write(Path(str(raster.labels)), noise(1, 80, 96, low=0) % 2, **place)
+    check_rasters(recipe)
+    ground = open_ground(recipe.train, recipe)
+    assert set(np.unique(ground.labels_WHW)) == {0, 1, UNLABELLED}
 
 
 def test_the_recipe_of_the_readme_can_be_read(tmp_path: Path) -> None:

@@ -55,7 +55,12 @@ def ways(
     image = write(folder / "scene.tif", raw_values(dtype, scale), names=BLUE_GREEN_RED, nodata=nodata, **UTM)
     labels = write(folder / "labels.tif", np.zeros((1, HEIGHT, WIDTH), np.uint8), **UTM)
     spec = GroundSpec(rasters=(LabelledRaster(image=str(image), labels=str(labels)),), window_px=SIDE_PX)
-    values: dict[str, Any] = {"classes": contract().classes[:1], "dtype": model_dtype, "range": model_range}
+    values: dict[str, Any] = {
+        "classes": contract().classes[:1],
+        "dtype": model_dtype,
+        "range": model_range,
+        "gsd_m": (5.0, 20.0),
+    }
     architecture = {"kind": "bulknet", "width": 8}
     recipe = TrainRecipe(
         name="n", tier="bulk", architecture=architecture, halo_px=0, train=spec, validate=spec_of_another(spec),
@@ -65,7 +70,7 @@ def ways(
     mean = tuple(float(np.float32(round(v, 3))) for v in first.mean)
     std = tuple(float(np.float32(round(v, 3))) for v in first.std)
     learnt = open_ground(spec, recipe, mean)
-    made = contract(mean=mean, std=std, halo_px=0, gsd_m=(5.0, 20.0), tile_px=SIDE_PX, **values)
+    made = contract(mean=mean, std=std, halo_px=0, tile_px=SIDE_PX, **values)
     write_bundle(folder / "bundle", made, b"weights are not asked for", made="2026-01-31T00:00:00Z")
     bundle = load_bundle(str(folder / "bundle"))
     run = Recipe(scenes=(str(image),), output="none", models=Models(bulk=str(bundle.folder)), scale=scale)

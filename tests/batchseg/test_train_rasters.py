@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from numpy.typing import NDArray
 
 from batchseg.errors import BundleError, RecipeError, SceneError
 from batchseg.model.bundle import load_bundle
 from batchseg.model.contract import ClassInfo
+from batchseg.scene.source import RasterSource
 from batchseg.train.card import adjusted_card, model_card
 from batchseg.train.ground import UNLABELLED, open_ground
 from batchseg.train.loop import train
@@ -115,7 +117,8 @@ def test_training_on_rasters_makes_a_bundle_of_its_own_classes(tmp_path: Path) -
     ("change", "said"),
     [
         ({"classes": CLASSES[:1]}, "labels hold what is no class"),
-        ({"dtype": "uint16"}, "data type"),
+        ({"dtype": "uint16", "range": (0.0, 255.0)}, "data type"),
+        ({"gsd_m": (0.3, 0.8)}, r"scene\.tif: .*size.*expected 0\.3 to 0\.8 m \(`gsd_m`\), got 10 m\. Write `gsd_m:"),
         ({"bands": ("red", "green", "nir")}, "nir"),
     ],
 )
@@ -123,6 +126,27 @@ def test_rasters_that_do_not_fit_are_refused(change: dict[str, Any], said: str, 
     recipe = recipe_of(write_pair(tmp_path, "scene"), write_pair(tmp_path, "other"), **change)
     with pytest.raises((BundleError, RecipeError, SceneError), match=said):
         train(recipe, tmp_path / "out", made=MADE, show=quietly)
+
+
+def test_a_raster_of_other_pixels_is_refused_before_any_pixel_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also one to measure on, which is opened after hours or at least after minutes."""
+    coarse = UTM | {"transform": rasterio.Affine(30, 0, 500_000, 0, -30, 5_000_000)}
+    image = write(tmp_path / "coarse.tif", np.full((3, 100, 90), 9, np.uint8), names=tuple(COLOURS), **coarse)
+    labels = write(tmp_path / "coarse_labels.tif", np.zeros((1, 100, 90), np.uint8), **coarse)
+    recipe = recipe_of(write_pair(tmp_path, "scene"), LabelledRaster(image=str(image), labels=str(labels)))
+    monkeypatch.setattr(RasterSource, "read", lambda *_: pytest.fail("a pixel was read"))
+    with pytest.raises(RecipeError, match=r"coarse\.tif: .*got 30 m"):
+        train(recipe, tmp_path / "out", made=MADE, show=quietly)
+
+
+def test_nobody_can_tell_the_size_of_pixels_without_a_place(tmp_path: Path) -> None:
+    image = write(tmp_path / "a.tif", np.full((3, 64, 64), 9, np.uint8), names=tuple(COLOURS))
+    labels = write(tmp_path / "b.tif", np.full((1, 64, 64), 2, np.uint8))
+    pair = LabelledRaster(image=str(image), labels=str(labels))
+    recipe = recipe_of(pair, LabelledRaster(image="another.tif", labels="c.tif"), gsd_m=(0.3, 0.8))
+    assert open_ground(recipe.train, recipe).pixels_WBHW.shape == (1, 3, 64, 64)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +157,8 @@ def test_rasters_that_do_not_fit_are_refused(change: dict[str, Any], said: str, 
             "classes: these are no classes; got.*names",
         ),
         ({"classes": (CLASSES[0], replace(CLASSES[1], id=CLASSES[0].id))}, "classes: these are no classes; got.*ids"),
+        ({"dtype": "uint16"}, r"range: values of uint16 have no range of their own.*Add `range: \[low, high\]`"),
+        ({"dtype": "float32", "scale": (0.0, 4000.0)}, "range: values of float32 have no range of their own"),
         ({"architecture": {"kind": "bulknett"}}, "^architecture: an unknown architecture; expected bulknet or unet"),
     ],
 )
@@ -211,3 +237,13 @@ def test_wider_types_are_scaled_as_in_a_run(tmp_path: Path) -> None:
     ground = open_ground(recipe.train, recipe)
     assert ground.pixels_WBHW.dtype == np.uint8
     np.testing.assert_array_equal(ground.pixels_WBHW[0, 0], np.rint(wide[0, :64, :64] * np.float32(255 / 4000)))
+
+
+def test_the_range_of_wider_types_is_kept(tmp_path: Path) -> None:
+    pair = write_pair(tmp_path, "scene")
+    wide = np.random.default_rng(0).integers(300, 4000, (3, 100, 90)).astype(np.uint16)
+    image = write(tmp_path / "wide.tif", wide, names=tuple(COLOURS), **UTM)
+    recipe = recipe_of(LabelledRaster(image=str(image), labels=pair.labels), pair, dtype="uint16", range=(0.0, 4000.0))
+    np.testing.assert_array_equal(open_ground(recipe.train, recipe).pixels_WBHW[0, 0], wide[0, :64, :64])
+    # Bytes in a wider type are asked for by name.
+    assert replace(recipe, range=(0.0, 255.0)).range == (0.0, 255.0)
