@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.errors import RecipeError
 from batchseg.synth import CLASSES, render
 from batchseg.train.rasters import raster_windows
 from batchseg.train.recipe import GroundSpec, TrainRecipe
 
 UNLABELLED = 255
 _PLACES_A_CLASS = 4096
+_EVERY_PX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +59,55 @@ def open_ground(spec: GroundSpec, recipe: TrainRecipe, fill: Sequence[float] | N
         pixels_WBHW, labels_WHW = _synth_windows(spec, spec.seeds, random)
         valid_WHW = (pixels_WBHW != 0).any(axis=1)
         inside = [(spec.window_px, spec.window_px)] * len(labels_WHW)
-    classes = recipe.class_list
+    inside_W2, classes = np.asarray(inside), recipe.class_list
+    own_WHW = valid_WHW & _within(inside_W2, spec.window_px)
+    _check_pixels(spec, recipe, own_WHW, labels_WHW)
     places = {number: _places(labels_WHW, number, random) for number in range(len(classes))}
-    sample = np.moveaxis(pixels_WBHW[::4], 1, -1)[valid_WHW[::4]]
-    mean, std = sample.mean(0, dtype=np.float64), np.maximum(sample.std(0, dtype=np.float64), 1e-3)
+    mean, std = _scaling(pixels_WBHW, own_WHW)
     filled = mean if fill is None else np.asarray(fill, np.float64)
     filled = np.rint(filled) if pixels_WBHW.dtype == np.uint8 else filled
     np.moveaxis(pixels_WBHW, 1, -1)[~valid_WHW] = filled
-    names = tuple(c.name for c in classes)
-    return Ground(pixels_WBHW, labels_WHW, places, mean, std, filled, np.asarray(inside), names)
+    return Ground(pixels_WBHW, labels_WHW, places, mean, std, filled, inside_W2, tuple(c.name for c in classes))
+
+
+def _within(inside_W2: NDArray[np.int64], side_px: int) -> NDArray[np.bool_]:
+    """Of each window, what is no repetition beyond its raster's edge."""
+    rows_WH, cols_WH = (np.arange(side_px) < inside_W2[:, axis, None] for axis in (0, 1))
+    return np.asarray(rows_WH[:, :, None] & cols_WH[:, None])
+
+
+def _check_pixels(
+    spec: GroundSpec, recipe: TrainRecipe, own_WHW: NDArray[np.bool_], labels_WHW: NDArray[np.uint8]
+) -> None:
+    name = next((name for name in ("train", "validate", "watch") if getattr(recipe, name) == spec), "ground")
+    where = f"{name}: {', '.join(raster.image for raster in spec.rasters) or f'seeds {spec.seeds}'}"
+    if not own_WHW.any():
+        raise RecipeError("no pixel of this ground is valid", where=where, todo="take other scenes, or more `windows`")
+    taught_alone = name == "train" and recipe.teacher is not None
+    if not taught_alone and (labels_WHW == UNLABELLED).all():
+        raise RecipeError(
+            "no pixel of this ground has a label",
+            where=where,
+            expected="ids of `classes` where the image is valid",
+            todo="give other labels, or more `windows`",
+        )
+
+
+def _scaling(pixels_WBHW: NDArray[Any], own_WHW: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation of the valid pixels on every fourth row and column of all windows, so that each scene counts;
+    of all, where those have none. A window at a time: in double precision the ground is eight times as large.
+    """
+    step = _EVERY_PX if own_WHW[:, ::_EVERY_PX, ::_EVERY_PX].any() else 1
+
+    def mean_of(change: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[np.float64]:
+        sums = np.zeros(pixels_WBHW.shape[1])
+        for pixels_BHW, own_HW in zip(pixels_WBHW[..., ::step, ::step], own_WHW[:, ::step, ::step], strict=True):
+            sums += change(pixels_BHW[:, own_HW]).sum(1, dtype=np.float64)
+        return sums / np.count_nonzero(own_WHW[:, ::step, ::step])
+
+    mean = mean_of(lambda values_BN: values_BN)
+    variance = mean_of(lambda values_BN: (values_BN - mean[:, None]) ** 2)
+    return mean, np.maximum(np.sqrt(variance), 1e-3)
 
 
 def _synth_windows(

@@ -38,11 +38,8 @@ def raster_windows(
         drawn = np.sort(random.choice(len(wanted), spec.windows, replace=False))
         wanted = [wanted[number] for number in drawn]
     pixels, labels, valid = zip(*(reader.read(window) for reader, window in wanted), strict=True)
-    valid_WHW = np.stack(valid)
-    if not valid_WHW.any():
-        raise RecipeError("no pixel of these rasters is valid", where=", ".join(r.image for r in spec.rasters))
     inside = [window.clip(reader.header.shape_px).shape for reader, window in wanted]
-    return (np.stack(pixels), np.stack(labels), valid_WHW), inside
+    return (np.stack(pixels), np.stack(labels), np.stack(valid)), inside
 
 
 def check_rasters(recipe: TrainRecipe) -> None:

@@ -26,11 +26,11 @@ BLUE_GREEN_RED = ("blue", "green", "red")
 
 # The scene's data type and raw range, the model's data type and range, and the digest of what the network is given.
 GOLDEN = [
-    ("uint8", None, "uint8", (0.0, 255.0), "3543bd2f17741436"),
-    ("uint16", (200.0, 3200.0), "uint8", (0.0, 255.0), "415a266a7f22122d"),
-    ("uint16", (0.0, 10000.0), "float32", (0.0, 1.0), "b8abe3d2f80199d1"),
-    ("int16", (-100.0, 3000.0), "float32", (-1.0, 1.0), "2d1d421cfc6b4c96"),
-    ("float32", (0.0, 0.4), "float32", (0.0, 1.0), "5463303816c0c772"),
+    ("uint8", None, "uint8", (0.0, 255.0), "cfbf7d178daf54b1"),
+    ("uint16", (200.0, 3200.0), "uint8", (0.0, 255.0), "5ee41f1d270c6af3"),
+    ("uint16", (0.0, 10000.0), "float32", (0.0, 1.0), "29470a86e04a16c2"),
+    ("int16", (-100.0, 3000.0), "float32", (-1.0, 1.0), "6534b8972c8f99ad"),
+    ("float32", (0.0, 0.4), "float32", (0.0, 1.0), "75f270ab8582dc1e"),
 ]
 
 

@@ -247,3 +247,74 @@ def test_the_range_of_wider_types_is_kept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(open_ground(recipe.train, recipe).pixels_WBHW[0, 0], wide[0, :64, :64])
     # Bytes in a wider type are asked for by name.
     assert replace(recipe, range=(0.0, 255.0)).range == (0.0, 255.0)
+
+
+def write_flat(
+    folder: Path, name: str, value: int, *, shape: tuple[int, int] = (64, 64), **facts: Any
+) -> LabelledRaster:
+    """One value in all bands, all of it of one class; 0 is nodata."""
+    image = write(folder / f"{name}.tif", np.full((3, *shape), value, np.uint8), names=tuple(COLOURS), nodata=0, **UTM)
+    labels = write(folder / f"{name}_labels.tif", np.full((1, *shape), facts.get("label", 2), np.uint8), **UTM)
+    return LabelledRaster(image=str(image), labels=str(labels))
+
+
+def test_all_windows_set_the_scaling(tmp_path: Path) -> None:
+    """Five scenes of one window each, of which the first is empty."""
+    scenes = tuple(write_flat(tmp_path, f"scene{value}", value) for value in (0, 40, 80, 120, 160))
+    recipe = recipe_of(scenes[0], LabelledRaster(image="another.tif", labels="b.tif"))
+    recipe = replace(recipe, train=GroundSpec(rasters=scenes, window_px=64))
+    ground = open_ground(recipe.train, recipe)
+    np.testing.assert_allclose(ground.mean, 100.0)
+    np.testing.assert_allclose(ground.std, np.std([40, 80, 120, 160]))
+    assert (ground.pixels_WBHW[0] == 100).all()
+
+
+def test_what_repeats_the_edge_of_a_raster_sets_no_scaling(tmp_path: Path) -> None:
+    """A window that holds one bright column of its raster and 63 repetitions of it."""
+    pixels_BHW = np.full((3, 64, 65), 40, np.uint8)
+    pixels_BHW[..., 64] = 240
+    image = write(tmp_path / "a.tif", pixels_BHW, names=tuple(COLOURS), **UTM)
+    labels = write(tmp_path / "a_labels.tif", np.full((1, 64, 65), 2, np.uint8), **UTM)
+    recipe = recipe_of(LabelledRaster(image=str(image), labels=str(labels)), write_flat(tmp_path, "other", 9))
+    assert (open_ground(recipe.train, recipe).mean < 60).all()
+
+
+def test_few_valid_pixels_between_the_sampled_ones_set_the_scaling(tmp_path: Path) -> None:
+    pixels_BHW = np.zeros((3, 64, 64), np.uint8)
+    pixels_BHW[:, 5, 6:8] = (10, 30)
+    image = write(tmp_path / "a.tif", pixels_BHW, names=tuple(COLOURS), nodata=0, **UTM)
+    labels = write(tmp_path / "a_labels.tif", np.full((1, 64, 64), 2, np.uint8), **UTM)
+    recipe = recipe_of(LabelledRaster(image=str(image), labels=str(labels)), write_flat(tmp_path, "other", 9))
+    ground = open_ground(recipe.train, recipe)
+    np.testing.assert_allclose((ground.mean, ground.std), ((20,) * 3, (10,) * 3))
+
+
+@pytest.mark.parametrize("role", ["train", "validate", "watch"])
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({"value": 0}, "no pixel of this ground is valid"),
+        ({"value": 9, "label": 255}, "no pixel of this ground has a label; expected ids of `classes`"),
+    ],
+)
+def test_ground_that_can_teach_or_tell_nothing_is_refused(
+    role: str, facts: dict[str, int], said: str, tmp_path: Path
+) -> None:
+    grounds = {
+        name: GroundSpec(
+            rasters=(write_flat(tmp_path, name, **({"value": 50} | (facts if name == role else {}))),), window_px=64
+        )
+        for name in ("train", "validate", "watch")
+    }
+    recipe = replace(recipe_of(*(grounds[name].rasters[0] for name in ("train", "validate"))), **grounds)
+    with pytest.raises(RecipeError, match=rf"^{role}: .*{role}\.tif: {said}"):
+        train(recipe, tmp_path / "out", made=MADE, show=quietly)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_alone_may_teach(tmp_path: Path) -> None:
+    bare, other = write_flat(tmp_path, "bare", 9, label=255), write_flat(tmp_path, "other", 9, label=255)
+    recipe = replace(recipe_of(bare, other), teacher="zoo:aerial-heavy")
+    assert not sum(map(len, open_ground(recipe.train, recipe).places.values()))
+    with pytest.raises(RecipeError, match=r"^validate: .*has a label"):
+        open_ground(recipe.validate, recipe)
