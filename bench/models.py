@@ -16,6 +16,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,9 +32,10 @@ from batchseg.model.trial import CORE_PX, Trial, synthetic_tiles, try_out, usual
 from batchseg.recipe.build import build
 from batchseg.train.ground import Ground, open_ground
 from batchseg.train.measure import mean_of, measure
-from batchseg.train.recipe import TrainRecipe
+from batchseg.train.recipe import TrainRecipe, load_train_recipe
 
 MATRIX_SIDE = 3072
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +112,12 @@ def unseen(contract: Contract) -> Ground | None:
     lineage = contract.lineage.get("original", contract.lineage)
     if "recipe" not in lineage:
         return None
-    recipe = build(TrainRecipe, lineage["recipe"], where=f"lineage of {contract.name}")
+    known = CONFIGS / f"{lineage['recipe']['name']}.yaml"
     try:
+        if lineage["recipe"]["validate"]["rasters"] and known.exists():
+            recipe = load_train_recipe(known)  # the lineage names rasters without their folders
+        else:
+            recipe = build(TrainRecipe, lineage["recipe"], where=f"lineage of {contract.name}")
         return open_ground(recipe.validate, recipe, contract.mean)
     except BatchsegError as error:
         print(f"{contract.name}: IoU is not measured: {error}", flush=True)

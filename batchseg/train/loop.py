@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -20,13 +19,13 @@ from batchseg.model.contract import Contract, DeviceKind, Numerics
 from batchseg.model.graph import WholeGraph
 from batchseg.model.networks import build_network
 from batchseg.model.segmenter import check_device
-from batchseg.recipe.build import plain
 from batchseg.scene.bands import BandWanted
 from batchseg.train.card import write_card
 from batchseg.train.checkpoint import Training, load_best, restore, save_best, save_checkpoint
 from batchseg.train.crops import Batch, Crops
 from batchseg.train.curves import Curve, open_curves
 from batchseg.train.ground import Ground
+from batchseg.train.lineage import public_ground, public_recipe
 from batchseg.train.loss import hard_loss, soft_loss, unlike
 from batchseg.train.measure import mean_of, measure
 from batchseg.train.recipe import TrainRecipe
@@ -46,7 +45,7 @@ def train(
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     sources = open_sources(recipe)
-    lineage: dict[str, Any] = {"recipe": _json(recipe), "data": sources.data, "commit": commit, **sources.parents}
+    lineage: dict[str, Any] = {"recipe": public_recipe(recipe), "data": sources.data, "commit": commit, **sources.parents}
     if is_made(folder, lineage):
         return folder
     training, beside = _begin(recipe, sources, device), folder / TRAINING
@@ -63,11 +62,6 @@ def train(
     lineage["steps"] = training.best_step or training.step
     _write(training, folder, measure(training.graph, sources.unseen, halo_px=recipe.halo_px), lineage, made)
     return folder
-
-
-def _json(content: object) -> Any:
-    """As it is read back from a bundle's item."""
-    return json.loads(json.dumps(plain(content)))
 
 
 def _crops(recipe: TrainRecipe, sources: Sources, kept: Path, device: DeviceKind, show: Show) -> Crops:
@@ -219,7 +213,7 @@ def _write(training: Training, folder: Path, iou: dict[str, float], lineage: dic
             "cpu": Numerics(backend="openvino", precision="bfloat16", batch=2, threads=2),
             "cuda": Numerics(backend="torch", precision="bfloat16", batch=16, threads=1),
         },
-        quality={"iou": iou, "miou": mean_of(iou), "on": plain(recipe.validate)},
+        quality={"iou": iou, "miou": mean_of(iou), "on": public_ground(recipe.validate)},
         lineage=lineage,
     )
     write_card(folder, contract)

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from batchseg.errors import BundleError, RecipeError, SceneError
 from batchseg.model.bundle import load_bundle
 from batchseg.model.contract import ClassInfo
+from batchseg.recipe.build import plain
 from batchseg.scene.source import RasterSource
 from batchseg.train.card import adjusted_card, model_card
 from batchseg.train.ground import UNLABELLED, open_ground
+from batchseg.train.lineage import public_recipe
 from batchseg.train.loop import train
 from batchseg.train.recipe import GroundSpec, LabelledRaster, TrainRecipe, load_train_recipe
 from tests.batchseg.scene_rasters import UTM, write
@@ -111,6 +113,41 @@ def test_training_on_rasters_makes_a_bundle_of_its_own_classes(tmp_path: Path) -
     card = (tmp_path / "out" / "README.md").read_text()
     assert "another.tif, never trained on" in card
     assert "Two shades." in card
+    # A bundle is given away.
+    assert contract.quality["on"]["rasters"] == [{"image": "another.tif", "labels": "another_labels.tif"}]
+    assert contract.lineage["recipe"]["train"]["rasters"][0]["image"] == "scene.tif"
+    assert str(tmp_path) not in (tmp_path / "out" / "item.json").read_text() + card
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        ("https://user:word@host/b/a.tif?X-Amz-Signature=SECRET", "https://host/b/a.tif"),
+        ("s3://bucket/key/a.tif", "s3://bucket/key/a.tif"),
+        ("/vsicurl/https://host/a.tif?sig=SECRET", "/vsicurl/https://host/a.tif"),
+        ("/home/alice/a.tif", "a.tif"),
+        ("../data/a.tif", "a.tif"),
+        ("file:///home/alice/a.tif", "a.tif"),
+        ("/vsizip//home/alice/scenes.zip/a.tif", "a.tif"),
+        ("models/town-heavy/", "town-heavy"),
+        ("zoo:aerial-heavy", "zoo:aerial-heavy"),
+    ],
+)
+def test_what_a_bundle_tells_of_where_things_lay(address: str, public: str) -> None:
+    other = LabelledRaster(image="other.tif", labels="other_labels.tif")
+    spec = GroundSpec(rasters=(LabelledRaster(image=address, labels=address),), window_px=64)
+    told = [
+        public_recipe(recipe_of(spec.rasters[0], other, start=address, teacher=address)),
+        public_recipe(recipe_of(other, spec.rasters[0])),
+        public_recipe(recipe_of(other, replace(other, image="third.tif"), watch=spec)),
+    ]
+    assert [recipe[name] for recipe, name in zip(told, ("train", "validate", "watch"), strict=True)] == [
+        plain(spec) | {"rasters": [{"image": public, "labels": public}]}
+    ] * 3
+    assert [(recipe["start"], recipe["teacher"]) for recipe in told] == [(public, public), (None, None), (None, None)]
+    assert told[0] | {"train": 0, "validate": 0} == plain(
+        recipe_of(other, replace(other, image="third.tif"), start=public, teacher=public)
+    ) | {"train": 0, "validate": 0}
 
 
 @pytest.mark.parametrize(
