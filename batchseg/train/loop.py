@@ -13,15 +13,14 @@ import torch
 from safetensors.torch import load, save
 
 from batchseg.errors import RecipeError
-from batchseg.model.architecture import stride_px
 from batchseg.model.bundle import read_weights, write_bundle
-from batchseg.model.contract import Contract, DeviceKind, Numerics
+from batchseg.model.contract import DeviceKind
 from batchseg.model.graph import WholeGraph
 from batchseg.model.networks import build_network
 from batchseg.model.segmenter import check_device
-from batchseg.scene.bands import BandWanted
 from batchseg.train.card import write_card
 from batchseg.train.checkpoint import Training, load_best, restore, save_best, save_checkpoint
+from batchseg.train.contract import contract_of
 from batchseg.train.crops import Batch, Crops
 from batchseg.train.curves import Curve, open_curves
 from batchseg.train.ground import Ground
@@ -196,23 +195,10 @@ def _write(training: Training, folder: Path, iou: dict[str, float], lineage: dic
         name: (tensor.half() if tensor.is_floating_point() and "running" not in name else tensor).cpu().contiguous()
         for name, tensor in graph.network.state_dict().items()
     }
-    contract = Contract(
-        name=recipe.name,
-        tier=recipe.tier,
-        bands=tuple(BandWanted(name=name, common=name) for name in recipe.bands),
-        dtype=recipe.dtype,
-        range=recipe.range,
+    contract = contract_of(
+        recipe,
         mean=tuple(graph.mean.flatten().tolist()),
         std=tuple(graph.std.flatten().tolist()),
-        gsd_m=recipe.gsd_m,
-        classes=recipe.class_list,
-        halo_px=recipe.halo_px,
-        stride_px=stride_px(recipe.architecture),
-        architecture=recipe.architecture,
-        numerics={
-            "cpu": Numerics(backend="openvino", precision="bfloat16", batch=2, threads=2),
-            "cuda": Numerics(backend="torch", precision="bfloat16", batch=16, threads=1),
-        },
         quality={"iou": iou, "miou": mean_of(iou), "on": public_ground(recipe.validate)},
         lineage=lineage,
     )
