@@ -17,10 +17,12 @@ from tests.batchseg.small_trainings import RECIPE
 WHOLE = """\
 name: n
 tier: bulk
-architecture: {kind: bulknet}
+architecture: {kind: bulknet, width: 8}
 halo_px: 32
-train: {seeds: [1, 2]}
-validate: {seeds: [2, 3]}
+train: {seeds: [1, 2], size_px: 256, window_px: 128}
+validate: {seeds: [2, 3], size_px: 256, window_px: 128}
+batch: 2
+steps: 1
 """
 
 
@@ -65,10 +67,10 @@ def test_ground_that_cannot_be_made(change: dict[str, Any], said: str) -> None:
 @pytest.mark.parametrize(
     ("recipe", "out", "said"),
     [
-        (WHOLE.encode(), "file", "no bundle can be written there; got .*file, a file"),
-        (WHOLE.encode(), "file/below", "no bundle can be written there; got .*file, a file"),
+        (f"{WHOLE}crop_px: 64\n".encode(), "file", "no bundle can be written there; got .*file, a file"),
+        (f"{WHOLE}crop_px: 64\n".encode(), "file/below", "no bundle can be written there; got .*file, a file"),
         ("name: Zürich\n".encode("latin-1"), "out", "this training recipe cannot be read"),
-        (f"{WHOLE}name: twice\n".encode(), "out", "name"),
+        (f"{WHOLE}name: twice\n".encode(), "out", "`name` is given twice"),
         (f"{WHOLE}crop_px: 36\n".encode(), "out", "recipe.yaml: crop_px"),
     ],
 )
