@@ -27,7 +27,7 @@ _LEAST_LENGTH = 6
 
 # Of any URL: user and password, and everything after a question mark. Which parameters sign a URL differs by server,
 # and none of them helps whoever reads a message.
-_USER = re.compile(r"(?<=://)[^/@\s?#'\"]+@")
+_USER = re.compile(r"(?<=://)[^/\s?#'\"]+@")
 _QUERY = re.compile(r"((?:[a-z][a-z0-9+.-]*://|/vsi[a-z0-9_]+/)[^\s?'\"<>|]*)\?[^\s'\"<>|]+", re.IGNORECASE)
 # The same without its URL, as in the message of an HTTP client, in an XML answer, or in a header.
 _SIGNED = re.compile(

@@ -36,7 +36,7 @@ def is_known(architecture: dict[str, Any]) -> bool:
     kind = architecture.get("kind")
     if kind == "onnx":
         return True
-    if kind not in _KEYS or set(architecture) - {"kind"} - _KEYS[kind]:
+    if not isinstance(kind, str) or kind not in _KEYS or set(architecture) - {"kind"} - _KEYS[kind]:
         return False
     if any(not isinstance(architecture.get(name, 1), int) or architecture.get(name, 1) < 1 for name in _WIDTHS):
         return False

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from batchseg.errors import RecipeError
 from batchseg.model.graph import WholeGraph
-from batchseg.recipe.build import plain
+from batchseg.train.lineage import public_recipe
 from batchseg.train.recipe import TrainRecipe
 
 _FREE = (
@@ -71,7 +71,10 @@ def _put(tensors: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -> No
 
 def _must_agree(training: Training) -> dict[str, Any]:
     """What may not change between a checkpoint and what goes on from it."""
-    return deciding(plain(training.recipe)) | {f"digest of {what}": value for what, value in training.sources.items()}
+    # As it is told: an address that was signed anew is the same, and no signature is kept.
+    return deciding(public_recipe(training.recipe)) | {
+        f"digest of {what}": value for what, value in training.sources.items()
+    }
 
 
 def deciding(recipe: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from batchseg.train.recipe import GroundSpec, TrainRecipe
 UNLABELLED = 255
 _PLACES_A_CLASS = 4096
 _EVERY_PX = 4
+_LEAST_STD = 4e-6
+"""Of the range: a band that says nothing is not divided by nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,8 @@ def open_ground(spec: GroundSpec, recipe: TrainRecipe, fill: Sequence[float] | N
     """Read the whole of it. What has no data gets the mean that the bundle has, as at inference: its own, where it
     makes one.
     """
-    random = np.random.default_rng(recipe.seed)
+    # What is measured on is the same for all seeds: else their spread would be that of ground.
+    random = np.random.default_rng(recipe.seed if spec == recipe.train else 0)
     if spec.seeds is None:
         (pixels_WBHW, labels_WHW, valid_WHW), inside = raster_windows(spec, recipe, random)
     else:
@@ -64,6 +67,7 @@ def open_ground(spec: GroundSpec, recipe: TrainRecipe, fill: Sequence[float] | N
     _check_pixels(spec, recipe, own_WHW, labels_WHW)
     places = {number: _places(labels_WHW, number, random) for number in range(len(classes))}
     mean, std = _scaling(pixels_WBHW, own_WHW)
+    std = np.maximum(std, _LEAST_STD * (recipe.range[1] - recipe.range[0]))
     filled = mean if fill is None else np.asarray(fill, np.float64)
     filled = np.rint(filled) if pixels_WBHW.dtype == np.uint8 else filled
     np.moveaxis(pixels_WBHW, 1, -1)[~valid_WHW] = filled
@@ -107,7 +111,7 @@ def _scaling(pixels_WBHW: NDArray[Any], own_WHW: NDArray[np.bool_]) -> tuple[NDA
 
     mean = mean_of(lambda values_BN: values_BN)
     variance = mean_of(lambda values_BN: (values_BN - mean[:, None]) ** 2)
-    return mean, np.maximum(np.sqrt(variance), 1e-3)
+    return mean, np.sqrt(variance)
 
 
 def _synth_windows(

@@ -44,7 +44,12 @@ def train(
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     sources = open_sources(recipe)
-    lineage: dict[str, Any] = {"recipe": public_recipe(recipe), "data": sources.data, "commit": commit, **sources.parents}
+    lineage: dict[str, Any] = {
+        "recipe": public_recipe(recipe),
+        "data": sources.data,
+        "commit": commit,
+        **sources.parents,
+    }
     if is_made(folder, lineage):
         return folder
     training, beside = _begin(recipe, sources, device), folder / TRAINING

@@ -60,7 +60,7 @@ def open_sources(recipe: TrainRecipe) -> Sources:
 
 
 def _rounded(values: NDArray[np.float64]) -> tuple[float, ...]:
-    return tuple(round(float(value), 3) for value in values)
+    return tuple(float(f"{value:.6g}") for value in values)
 
 
 def is_made(folder: Path, lineage: dict[str, Any]) -> bool:

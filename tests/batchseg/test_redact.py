@@ -20,6 +20,7 @@ SIGNED = f"https://host/b/scene.tif?X-Amz-Credential={KEY}%2F2026&X-Amz-Signatur
         SIGNED,
         f"/vsicurl/{SIGNED}: HTTP 403",
         f"s3://{KEY}:{SECRET}@bucket/scene.tif",
+        f"https://user:0123abcd@{SECRET}@host/scene.tif",
         f"<AWSAccessKeyId>{KEY}</AWSAccessKeyId><StringToSign>0123abcd</StringToSign>",
         f"tried X-Amz-Signature=0123abcd, AWSAccessKeyId={KEY}",
         "https://host/a.tif?sv=2026&sig=0123abcd%3D",

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from batchseg.errors import BundleError, RecipeError
 from batchseg.model.bundle import load_bundle, read_weights
+from batchseg.model.contract import ClassInfo
 from batchseg.model.graph import WholeGraph
 from batchseg.model.networks import BulkNet
 from batchseg.model.segmenter import load_graph
@@ -23,7 +24,7 @@ from batchseg.train.ground import UNLABELLED
 from batchseg.train.loop import train
 from batchseg.train.loss import hard_loss, unlike
 from batchseg.train.measure import measure
-from batchseg.train.recipe import load_train_recipe
+from batchseg.train.recipe import GroundSpec, LabelledRaster, load_train_recipe
 from tests.batchseg.small_trainings import MADE, RECIPE, quietly, square_ground
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
@@ -190,8 +191,17 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
     [({"bands": ("nir", "red", "green")}, "other bands"), ({"range": (0.0, 100.0)}, "other range")],
 )
 def test_a_start_of_other_inputs_is_refused(change: dict[str, Any], said: str) -> None:
+    scenes = [GroundSpec(rasters=(LabelledRaster(image=f"{name}.tif", labels="l.tif"),)) for name in "ab"]
+    classes = (ClassInfo(id=0, name="land", rgb=(1, 2, 3)),)
+    recipe = replace(RECIPE, train=scenes[0], validate=scenes[1], classes=classes, start="zoo:synthetic-bulk", **change)
     with pytest.raises(BundleError, match=f"the bundle to start from has {said}"):
-        sources.open_start(replace(RECIPE, start="zoo:synthetic-bulk", **change))
+        sources.open_start(recipe)
+
+
+def test_what_is_measured_on_is_the_same_for_all_seeds() -> None:
+    first, second = (sources.open_sources(replace(RECIPE, seed=seed)).data for seed in (0, 1))
+    assert first["validate"] == second["validate"]
+    assert first["train"] != second["train"]
 
 
 def test_ground_without_data_has_the_mean_of_the_weights_that_training_begins_with() -> None:

@@ -94,8 +94,8 @@ def test_what_is_invalid_is_filled_with_the_mean_that_the_bundle_has(tmp_path: P
 def test_a_draw_of_windows_is_seeded_and_bounded(tmp_path: Path) -> None:
     pair = write_pair(tmp_path, "scene", shape=(200, 200))
     recipe = recipe_of(pair, write_pair(tmp_path, "other"))
-    spec = replace(recipe.train, windows=3)
-    ground, again, other = (open_ground(spec, replace(recipe, seed=seed)) for seed in (0, 0, 5))
+    recipe = replace(recipe, train=replace(recipe.train, windows=3))
+    ground, again, other = (open_ground(recipe.train, replace(recipe, seed=seed)) for seed in (0, 0, 5))
     assert len(ground.pixels_WBHW) == 3
     assert ground.digest == again.digest != other.digest
 

@@ -37,6 +37,7 @@ steps: 1
         ({"halo_px": -8}, "halo -8"),
         ({"halo_px": 30}, r"halo_px: .*a multiple of 8, got 512 \+ 2 x 30 = 572\. Set halo_px: 32"),
         ({"architecture": {"kind": "onnx"}}, "architecture: an unknown architecture; expected bulknet"),
+        ({"architecture": {"kind": ["bulknet"]}}, "architecture: an unknown architecture; expected bulknet"),
         ({"crop_px": 36}, "crop_px: .*a multiple of the network's stride, 8"),
         ({"crop_px": 0}, "crop_px: "),
         ({"adam_beta2": 1.5}, "adam_beta2: this value cannot be; expected 0 or more, below 1, got 1.5"),
