@@ -37,14 +37,18 @@ gsd_m: [0.3, 0.8]
   between, and a run refuses a scene that does not.
 - These rasters hold bytes, in bands that are called red, green and blue. Other bands need `bands` or `take`; wider
   types need `dtype` and `range`, or `scale`, which maps their values into bytes.
-- The same command goes on after an interruption, from the last checkpoint, with the crops that would have come.
+- The same command goes on after an interruption, from the last checkpoint, as if there had been none. What is made is
+  not made again; a folder with the bundle of another recipe, or labels that were changed meanwhile, are refused.
+- A GPU is taken where there is one (`--device`). Everything that is measured in these pages was trained on CPUs; on a
+  GPU our own tests have not been run.
 - Beside the bundle, in `training/`, are curves for a spreadsheet (CSV) and for TensorBoard. They may go once it is
   made.
 - The bundle says what it was made of (recipe, digests of the data, commit) and how good it is by class, in `item.json`
   and in a model card.
 - `watch` names a third set of scenes for early stopping. Without it the last step is what you get.
 - A student is a recipe with a `teacher`: a bundle with the same classes, whose answers are computed once and kept. Its
-  ground may have rasters without labels.
+  ground may have rasters without labels, and that is where a teacher is of most use: where you have few labels and it
+  had many, a student gained six points ([models.md](models.md)).
 - Tiles of a model with wide attention may show where they meet. Crops as large as a run's tiles, and `agree`, make that
   less ([decision 53](decisions/0053-two-tiles-are-asked-to-agree.md)).
 
