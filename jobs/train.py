@@ -6,6 +6,8 @@ import argparse
 import os
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 HELP = "train a bundle"
@@ -36,7 +38,7 @@ def main(args: argparse.Namespace) -> int:
     check_out(args.out)
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     device = device_here(args.device)
-    with shown("step") as show:
+    with shown("step") as show, written(args.out):
         train(recipe, args.out, made=made, commit=_commit(), device=device, show=show)
     print(args.out / "item.json")
     return 0
@@ -67,6 +69,22 @@ def check_out(out: Path) -> None:
         got = str(error)
     if got is not None:
         raise BundleError("no bundle can be written there", where=str(out), got=got, todo="give another folder")
+
+
+@contextmanager
+def written(out: Path) -> Iterator[None]:
+    """A disk that is full is no loss: what was done by the last checkpoint is kept."""
+    from safetensors import SafetensorError  # noqa: PLC0415
+
+    from batchseg.errors import BundleError  # noqa: PLC0415
+
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # of the screen, not of the disk
+    except (OSError, SafetensorError) as error:
+        todo = "when there is room, the same command goes on from the last checkpoint"
+        raise BundleError("the training cannot be written", where=str(out), got=str(error), todo=todo) from error
 
 
 def _commit() -> str | None:

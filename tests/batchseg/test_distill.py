@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,11 @@ import google_crc32c
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from batchseg.errors import BundleError
 from batchseg.model.bundle import load_bundle
+from batchseg.recipe.build import plain
 from batchseg.train import loop, sources
 from batchseg.train.crops import Crops
 from batchseg.train.ground import UNLABELLED, open_ground
@@ -154,6 +157,24 @@ def test_tensorboard_can_read_the_curves(tmp_path: Path) -> None:
     assert messages[1][9:] == b"\x10\x01\x3a\x02\x08\x01", "what another try wrote from step 1 on is not shown"
     assert [message[9:11] for message in messages[2:]] == [b"\x10\x01", b"\x10\x02", b"\x10\x03"]
     assert all(b"learning_rate" in message for message in messages[2:])
+
+
+def test_a_full_disk_ends_a_training_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Files here may have no more than so many bytes, which is what a full disk looks like."""
+    path, out = tmp_path / "recipe.yaml", tmp_path / "out"
+    path.write_text(yaml.safe_dump(plain(RECIPE)))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        assert main(["train", str(path), str(out)]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    told = capsys.readouterr().err
+    assert f"{out}: the training cannot be written; got " in told
+    assert "File too large" in told
+    assert "the same command goes on from the last checkpoint" in told
+    assert main(["train", str(path), str(out)]) == 0
+    assert load_bundle(str(out)).contract.lineage["steps"] == RECIPE.steps
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
