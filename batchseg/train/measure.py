@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from batchseg.engine.inputs import cut_tile
+from batchseg.job.accuracy import labelled_iou
 from batchseg.model.graph import WholeGraph
 from batchseg.train.ground import UNLABELLED, Ground
 from tiling.grid import Grid, Tile, tiles_of
@@ -20,7 +21,7 @@ CORE_PX = 512
 
 
 def measure(graph: WholeGraph, ground: Ground, *, halo_px: int) -> dict[str, float]:
-    """IoU of each class that occurs, over whole windows cut into tiles as in a run."""
+    """IoU of each class that the labels have, over whole windows cut into tiles as in a run."""
     num = len(ground.names)
     confusion = np.zeros((num, num), np.int64)
     graph.eval()
@@ -29,11 +30,8 @@ def measure(graph: WholeGraph, ground: Ground, *, halo_px: int) -> dict[str, flo
         known = truth_HW != UNLABELLED
         pairs = truth_HW[known].astype(np.int64) * num + predicted_HW[known]
         confusion += np.bincount(pairs, minlength=num**2).reshape(confusion.shape)
-    hits = np.diag(confusion)
-    union = confusion.sum(0) + confusion.sum(1) - hits
-    return {
-        name: round(float(hit / all_), 4) for name, hit, all_ in zip(ground.names, hits, union, strict=True) if all_
-    }
+    found = zip(ground.names, labelled_iou(confusion), strict=True)
+    return {name: round(iou, 4) for name, iou in found if iou is not None}
 
 
 def mean_of(iou: dict[str, float]) -> float:
