@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from batchseg.engine.inputs import cut_tile
-from batchseg.job.accuracy import labelled_iou
 from batchseg.model.graph import WholeGraph
 from batchseg.train.ground import UNLABELLED, Ground
 from tiling.grid import Grid, Tile, tiles_of
@@ -30,8 +29,9 @@ def measure(graph: WholeGraph, ground: Ground, *, halo_px: int) -> dict[str, flo
         known = truth_HW != UNLABELLED
         pairs = truth_HW[known].astype(np.int64) * num + predicted_HW[known]
         confusion += np.bincount(pairs, minlength=num**2).reshape(confusion.shape)
-    found = zip(ground.names, labelled_iou(confusion), strict=True)
-    return {name: round(iou, 4) for name, iou in found if iou is not None}
+    hits, labelled = np.diag(confusion), confusion.sum(1)
+    found = zip(ground.names, hits, labelled + confusion.sum(0) - hits, labelled, strict=True)
+    return {name: round(float(hit / union), 4) for name, hit, union, has in found if has}
 
 
 def mean_of(iou: dict[str, float]) -> float:
