@@ -64,7 +64,8 @@ def train(
     if sources.watched is not None:
         load_best(training, beside / "checkpoint")
     lineage["steps"] = training.best_step or training.step
-    _write(training, folder, measure(training.graph, sources.unseen, halo_px=recipe.halo_px), lineage, made)
+    iou = measure(training.graph, sources.unseen, halo_px=recipe.halo_px, device=device)
+    _write(training, folder, iou, lineage, made)
     return folder
 
 
@@ -109,7 +110,8 @@ def _got_no_better(training: Training) -> bool:
 
 def _look(training: Training, watched: Ground, checkpoint: Path, looks: Curve) -> None:
     """Early stopping's eye: the best moment so far is kept."""
-    iou = measure(training.graph, watched, halo_px=training.recipe.halo_px)
+    device = training.graph.mean.device.type
+    iou = measure(training.graph, watched, halo_px=training.recipe.halo_px, device=device)
     miou = mean_of(iou)
     looks.add(training.step, {"miou": miou} | {name: iou.get(name, math.nan) for name in watched.names})
     if miou > training.best_miou:

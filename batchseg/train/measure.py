@@ -19,13 +19,13 @@ from tiling.span import Window
 CORE_PX = 512
 
 
-def measure(graph: WholeGraph, ground: Ground, *, halo_px: int) -> dict[str, float]:
+def measure(graph: WholeGraph, ground: Ground, *, halo_px: int, device: str = "cpu") -> dict[str, float]:
     """IoU of each class that the labels have, over whole windows cut into tiles as in a run."""
     num = len(ground.names)
     confusion = np.zeros((num, num), np.int64)
     graph.eval()
     for pixels_BHW, truth_HW in zip(ground.pixels_WBHW, ground.labels_WHW, strict=True):
-        predicted_HW = _predict(graph, pixels_BHW, halo_px)
+        predicted_HW = _predict(graph, pixels_BHW, halo_px, device)
         known = truth_HW != UNLABELLED
         pairs = truth_HW[known].astype(np.int64) * num + predicted_HW[known]
         confusion += np.bincount(pairs, minlength=num**2).reshape(confusion.shape)
@@ -38,11 +38,11 @@ def mean_of(iou: dict[str, float]) -> float:
     return round(sum(iou.values()) / max(1, len(iou)), 4)
 
 
-def _predict(graph: WholeGraph, pixels_BHW: NDArray[Any], halo_px: int) -> NDArray[np.uint8]:
+def _predict(graph: WholeGraph, pixels_BHW: NDArray[Any], halo_px: int, device: str) -> NDArray[np.uint8]:
     labels_HW = np.empty(pixels_BHW.shape[1:], np.uint8)
     for tile, x in tiles_in(pixels_BHW, halo_px):
-        with torch.inference_mode(), torch.autocast(graph.mean.device.type, torch.bfloat16):
-            index_NHW, _ = graph(x.to(graph.mean.device))
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
+            index_NHW, _ = graph(x.to(device))
         of = tile.owned.within(tile.read_window(halo_px))
         labels_HW[tile.owned.within(_whole(pixels_BHW))] = index_NHW[0].cpu().numpy()[of]
     return labels_HW

@@ -78,19 +78,8 @@ def prepare(ref: str, peers: list[Peer], backends: list[Backend], cache: Path) -
 def run_peer(peer: Peer, ref: str, backend: Backend, scene: Path, folder: Path) -> tuple[Measured, Path]:
     labels = folder / f"{peer.module}-{backend}.tif"
     python = peer.python(folder.parent / "environments")
-    asked: list[str | Path] = [
-        "--scene",
-        scene,
-        "--labels",
-        labels,
-        "--model",
-        ref,
-        "--backend",
-        backend,
-        "--cache",
-        folder / "cache",
-    ]
-    command = [python, "-m", f"bench.peers.{peer.module}", *asked]
+    files: list[str | Path] = ["--scene", scene, "--labels", labels, "--cache", folder / "cache"]
+    command = [python, "-m", f"bench.peers.{peer.module}", *files, "--model", ref, "--backend", backend]
     return measured(command, ROOT, labels.with_suffix(".log")), labels
 
 
