@@ -77,7 +77,7 @@ bench-peers: venv
 
 docs: venv
 	$(BIN)/python -m batchseg.recipe.document docs/recipe.md
-	$(BIN)/python -m batchseg.train.document docs/training.md
+	$(BIN)/python -m batchseg.training.document docs/training.md
 
 lint: venv
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ Listings are never cached, and nothing is assumed of other writers: Amazon, rado
 a write with what was written.
 
 Claims use a conditional put (If-None-Match: *). Servers that do not know it answer 501 or 400; then the claim is
-undecided and the driver goes by its second rule, who is read back after a while (`ledger/driver.py`). Some servers
+undecided and the driver goes by its second rule, who is read back after a while (`ledger/lease.py`). Some servers
 accept it without keeping it under pressure (OpenStack Swift), which is why that second rule is always kept.
 """
 

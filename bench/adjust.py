@@ -20,13 +20,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.job.adjusting import Answers, answers_of, crossed, fitted
-from batchseg.job.gate import mean_of
-from batchseg.job.samples import Sampling
+from batchseg.adapt.mixture import Answers, answers_of, crossed, fitted
+from batchseg.adapt.samples import Sampling
 from batchseg.model.bundle import load_bundle
 from batchseg.model.mixing import open_scores
 from batchseg.recipe.recipe import Models, Recipe
-from batchseg.train.recipe import TrainRecipe, load_train_recipe
+from batchseg.score.gate import mean_of
+from batchseg.training.train_recipe import TrainRecipe, load_train_recipe
 from bench.leave_one_out import folds
 
 DRAWS = 5

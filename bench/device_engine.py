@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from batchseg.model.bundle import Bundle
-from batchseg.model.contract import DeviceKind
 from batchseg.model.segmenter import load_graph
+from batchseg.tiers import DeviceKind
 
 How = Literal["eager", "compiled", "graph"]
 """`graph` is a CUDA graph of the eager kernels, recorded once and replayed."""

@@ -18,13 +18,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from batchseg.job.job import Job
-from batchseg.job.resolve import resolve
 from batchseg.ledger.keys import ChunkKey, TaskKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Attempt, Measured, Record, StoredObject, TileCounts
 from batchseg.ledger.segments import FOLDER, SEGMENT_RECORDS, write_segment
 from batchseg.recipe import Models, Recipe
+from batchseg.resolve.job import Job
+from batchseg.resolve.resolve import resolve
 from batchseg.runs.backlog import backlog
 from batchseg.runs.runstate import RunState
 from batchseg.store import LocalStore, digest_of
@@ -184,7 +184,7 @@ def bench_driver(num: int) -> dict[str, float]:
     """The whole loop on Ray: run state, pool, log, progress, ledger; eight actors."""
     import ray
 
-    import jobs.raypool
+    import jobs.cluster.pool
     from batchseg.ledger.ledger import Ledger
     from batchseg.recipe import Fleet, Patience, PoolSpec
     from batchseg.runs.drive import Drive, Stop
@@ -194,13 +194,13 @@ def bench_driver(num: int) -> dict[str, float]:
     from batchseg.store import LocalStore
 
     ray.init(address="local", num_cpus=8, include_dashboard=False, configure_logging=False, log_to_driver=False)
-    jobs.raypool.ChunkWorker = Nobody  # type: ignore[attr-defined, assignment]
+    jobs.cluster.pool.ChunkWorker = Nobody  # type: ignore[attr-defined, assignment]
     fleet, stop = Fleet(pools=(PoolSpec(workers=8, cpus=1),)), Stop()
     with tempfile.TemporaryDirectory() as folder:
         store = LocalStore(Path(folder))
         (Path(folder) / "run").mkdir()
         state = RunState.start(keys_of(num), {}, max_failures=3, max_preemptions=20, depth=2)
-        pool = jobs.raypool.RayPool(parcel=None, devices={"local": "cpu"}, fleet=fleet, owns_ray=True)  # type: ignore[arg-type]
+        pool = jobs.cluster.pool.RayPool(parcel=None, devices={"local": "cpu"}, fleet=fleet, owns_ray=True)  # type: ignore[arg-type]
         progress = Progress(
             num_chunks=num,
             num_before=0,

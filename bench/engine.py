@@ -20,14 +20,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from batchseg.job.resolve import Resolved, resolve
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.model.bundle import load_bundle
 from batchseg.model.segmenter import open_segmenter
-from batchseg.output.mask import read_chunk, write_chunk
 from batchseg.output.sheet import make_sheet
+from batchseg.output.stored import read_chunk, write_chunk
 from batchseg.recipe import Models, Recipe
+from batchseg.resolve.resolve import Resolved, resolve
 from batchseg.scene.source import RasterSource
 from batchseg.store import LocalStore
 from batchseg.synth import write_scene

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from sklearn.ensemble import RandomForestClassifier
 
-from batchseg.job.adjusting import PLACE_PX, Answers
-from batchseg.train.ground import UNLABELLED, Ground, open_ground
-from batchseg.train.recipe import TrainRecipe, load_train_recipe
+from batchseg.adapt.mixture import PLACE_PX, Answers
+from batchseg.training.ground import UNLABELLED, Ground, open_ground
+from batchseg.training.train_recipe import TrainRecipe, load_train_recipe
 from bench.adjust import add_label_arguments, miou, print_table
 from bench.leave_one_out import folds
 

@@ -30,17 +30,17 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from batchseg.engine.segment import ChunkWork, Model, segment_chunk
-from batchseg.job.job import Job, SceneJob
-from batchseg.job.resolve import resolve
 from batchseg.model.bundle import Bundle, load_bundle
-from batchseg.model.contract import DeviceKind
 from batchseg.model.segmenter import load_graph, open_segmenter
-from batchseg.output.mask import write_chunk
+from batchseg.output.stored import write_chunk
 from batchseg.recipe import Models, Recipe
+from batchseg.resolve.job import Job, SceneJob
+from batchseg.resolve.resolve import resolve
 from batchseg.scene.source import RasterSource
 from batchseg.store import LocalStore
 from batchseg.synth import write_scene
 from batchseg.synth.scene import PIXEL_M
+from batchseg.tiers import DeviceKind
 from bench.device_engine import DeviceEngine, How, Slot
 from tiling.grid import tiles_of
 from tiling.pad import replicate

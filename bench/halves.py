@@ -22,10 +22,10 @@ from safetensors.torch import load
 from batchseg.model.bundle import ITEM, load_bundle, read_weights
 from batchseg.model.graph import WholeGraph
 from batchseg.model.networks import build_network
-from batchseg.train.ground import open_ground
-from batchseg.train.loop import train
-from batchseg.train.measure import mean_of, measure
-from batchseg.train.recipe import LabelledRaster, TrainRecipe, load_train_recipe
+from batchseg.training.ground import open_ground
+from batchseg.training.loop import train
+from batchseg.training.train_recipe import LabelledRaster, TrainRecipe, load_train_recipe
+from batchseg.training.validation import mean_of, measure
 
 BETWEEN_PX = 128
 SIDES = ("left", "right")

@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 
 from batchseg.engine.segment import Model
-from batchseg.engine.tiers import Tier
-from batchseg.job.job import Job
 from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Fleet, Models, PoolSpec, Recipe
+from batchseg.resolve.job import Job
 from batchseg.runs.session import run
 from batchseg.store import LocalStore
+from batchseg.tiers import Tier
 from batchseg.workers.worker import WorkerSpec
 
 PATTERN_PX = 2048
@@ -71,7 +71,7 @@ def write_raster(path: Path, size_px: int) -> None:
 
 def measure_one(scene: Path, output: Path) -> None:
     """In a process of its own: run, and print both peaks."""
-    from jobs.raypool import open_ray_pool
+    from jobs.cluster.pool import open_ray_pool
 
     recipe = Recipe(scenes=(str(scene),), output=str(output), models=Models(bulk="zoo:synthetic-bulk"))
     fleet = Fleet(pools=(PoolSpec(cpus=1.0),))

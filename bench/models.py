@@ -23,16 +23,16 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from batchseg.adapt.trial import CORE_PX, Trial, synthetic_tiles, try_out, usual_tile_px
 from batchseg.errors import BatchsegError
 from batchseg.model.bundle import Bundle, load_bundle, zoo_names
 from batchseg.model.contract import Contract, Numerics
 from batchseg.model.networks import build_network
 from batchseg.model.segmenter import open_segmenter
-from batchseg.model.trial import CORE_PX, Trial, synthetic_tiles, try_out, usual_tile_px
-from batchseg.recipe.build import build
-from batchseg.train.ground import Ground, open_ground
-from batchseg.train.measure import mean_of, measure
-from batchseg.train.recipe import TrainRecipe, load_train_recipe
+from batchseg.schema import build
+from batchseg.training.ground import Ground, open_ground
+from batchseg.training.train_recipe import TrainRecipe, load_train_recipe
+from batchseg.training.validation import mean_of, measure
 
 MATRIX_SIDE = 3072
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "train"

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from batchseg.engine.fade import bulk_stays, fading_edges
 from batchseg.engine.route import NO_SCORE
-from batchseg.job.accuracy import class_index, iou_of
-from batchseg.job.planfile import PlanFile, read_plan
 from batchseg.ledger.ledger import Ledger
+from batchseg.resolve.plan_file import PlanFile, read_plan
+from batchseg.score.accuracy import class_index, iou_of
 from batchseg.store import LocalStore
 from tiling.grid import Grid, tiles_of
 from tiling.span import Window

@@ -26,10 +26,10 @@ import yaml
 from numpy.typing import NDArray
 
 from batchseg.engine.route import NO_SCORE, SCORE_TOP, tile_hash
-from batchseg.engine.tiers import HEAVY_BY_UNCERTAINTY
-from batchseg.job.accuracy import class_index
 from batchseg.recipe import Tiling
+from batchseg.score.accuracy import class_index
 from batchseg.synth import write_scene
+from batchseg.tiers import HEAVY_BY_UNCERTAINTY
 from bench.scale import mosaic
 from bench.tiermaps import Maps, change_rates, maps_of, read
 

@@ -12,19 +12,19 @@ from typing import NoReturn
 from batchseg.errors import BatchsegError
 
 VERBS = {
-    "synth": "jobs.synth",
-    "plan": "jobs.plan",
-    "run": "jobs.run",
-    "status": "jobs.status",
-    "inspect": "jobs.inspect",
-    "report": "jobs.report",
-    "evaluate": "jobs.evaluate",
-    "compare": "jobs.compare",
-    "train": "jobs.train",
-    "distill": "jobs.distill",
-    "model": "jobs.model",
-    "adjust": "jobs.adjust",
-    "quantize": "jobs.quantize",
+    "synth": "jobs.verbs.synth",
+    "plan": "jobs.verbs.plan",
+    "run": "jobs.verbs.run",
+    "status": "jobs.verbs.status",
+    "inspect": "jobs.verbs.inspect",
+    "report": "jobs.verbs.report",
+    "evaluate": "jobs.verbs.evaluate",
+    "compare": "jobs.verbs.compare",
+    "train": "jobs.verbs.train",
+    "distill": "jobs.verbs.distill",
+    "model": "jobs.verbs.model",
+    "adjust": "jobs.verbs.adjust",
+    "quantize": "jobs.verbs.quantize",
 }
 """Verb -> module with `HELP`, `add_arguments(parser)` and `main(args) -> exit status`."""
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from jobs.cli import main as batchseg
-from jobs.display import money
+from jobs.terminal.display import money
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = Path("out/demo")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 pytest.register_assert_rewrite(
-    "tests.batchseg.engine_oracle",
-    "tests.batchseg.hard_scenes",
-    "tests.batchseg.small_trainings",
+    "tests.batchseg.engine.engine_oracle",
+    "tests.batchseg.runs.hard_scenes",
+    "tests.batchseg.training.small_trainings",
     "tests.jobs.command_line",
 )

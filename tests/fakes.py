@@ -14,9 +14,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from batchseg.engine.tiers import Tier
 from batchseg.scene.pixels import Pixels
 from batchseg.store import LocalStore
+from batchseg.tiers import Tier
 from tiling.span import Window
 
 Answer = tuple[NDArray[np.uint8], NDArray[np.uint8]]

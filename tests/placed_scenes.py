@@ -12,10 +12,10 @@ from rasterio.crs import CRS
 from rasterio.transform import Affine
 
 from batchseg.engine.segment import Model
-from batchseg.engine.tiers import Tier
-from batchseg.job.job import Job
 from batchseg.recipe import Fleet
+from batchseg.resolve.job import Job
 from batchseg.store import LocalStore
+from batchseg.tiers import Tier
 from batchseg.workers.pool import DEPTH, LocalPool, Pool
 from batchseg.workers.worker import Worker, WorkerSpec
 

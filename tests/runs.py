@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from rasterio.transform import Affine
 
 from batchseg.engine.segment import Model
-from batchseg.engine.tiers import Tier
-from batchseg.job.job import Job
 from batchseg.model.bundle import write_bundle
 from batchseg.model.contract import ClassInfo, Contract, Numerics
 from batchseg.recipe import Fleet, Models, Recipe, Tiling
 from batchseg.recipe.recipe import Halo
+from batchseg.resolve.job import Job
 from batchseg.runs.session import Options, Outcome, run
 from batchseg.scene.bands import BandWanted
 from batchseg.store import LocalStore, Store
+from batchseg.tiers import Tier
 from batchseg.workers.pool import DEPTH, LocalPool, Pool
 from batchseg.workers.worker import Worker, WorkerSpec
 from tests.fakes import ContextSegmenter

@@ -49,7 +49,7 @@ def test_deciding_needs_no_model_and_no_raster() -> None:
         "batchseg.recipe",
         "batchseg.ledger",
         "batchseg.runs.runstate",
-        "batchseg.ledger.driver",
+        "batchseg.ledger.lease",
         "batchseg.engine.segment",
     )
     assert {"torch", "rasterio", "zarr", "ray", "geopandas", "transformers", "openvino"} & loaded == set()
@@ -58,7 +58,7 @@ def test_deciding_needs_no_model_and_no_raster() -> None:
 def test_a_run_ends_without_pandas() -> None:
     """It is a quarter of the memory of a small run; who needs it to read vector files still may import it."""
     found = loaded_by(
-        "batchseg.workers.worker", "batchseg.reports.reporting", "batchseg.reports.table", "batchseg.reports.stac"
+        "batchseg.workers.worker", "batchseg.reports.write", "batchseg.reports.table", "batchseg.reports.stac"
     )
     assert found.isdisjoint({"pandas", "geopandas", "zarr", "torch", "transformers"})
 
@@ -123,8 +123,8 @@ def test_errors_are_caught_wholesale_at_the_edge_of_a_process_only() -> None:
         if isinstance(node, ast.ExceptHandler) and caught(node) and not passes_on(node)
     ]
     assert sorted(wide) == [
-        "batchseg/model/trial.py: Exception",
-        "batchseg/workers/pulse.py: BaseException",
+        "batchseg/adapt/trial.py: Exception",
+        "batchseg/workers/heartbeat.py: BaseException",
         "batchseg/workers/worker.py: Exception",
     ]
 

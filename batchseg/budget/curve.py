@@ -9,8 +9,8 @@ import numpy as np
 
 from batchseg.budget.pilot import PilotTile, is_heavy, share_at, threshold_for
 from batchseg.budget.price import Forecast
-from batchseg.engine.tiers import Tier
-from batchseg.job.accuracy import iou_of
+from batchseg.score.accuracy import iou_of
+from batchseg.tiers import Tier
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0)
 

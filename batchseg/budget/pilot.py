@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 
 from batchseg.engine.route import NEVER, NO_SCORE, tile_hash
 from batchseg.engine.segment import ChunkWork, Model, Prediction, segment_chunk
-from batchseg.engine.tiers import BULK, HEAVY_BY_UNCERTAINTY, Tier
 from batchseg.errors import RecipeError
-from batchseg.job.job import Job
-from batchseg.job.routing import fade_of, is_heavy_alone
+from batchseg.resolve.job import Job
+from batchseg.resolve.routing import fade_of, is_heavy_alone
 from batchseg.scene.pixels import Pixels
 from batchseg.scene.source import RasterSource
+from batchseg.tiers import BULK, HEAVY_BY_UNCERTAINTY, Tier
 from batchseg.workers.measure import score
 from tiling.grid import Tile, tiles_of
 from tiling.span import Window

@@ -16,10 +16,10 @@ from batchseg.budget.pilot import Pilot, run_pilot
 from batchseg.budget.price import Forecast, Ground, Prices
 from batchseg.budget.rehearsal import Pace, rehearse
 from batchseg.errors import RecipeError
-from batchseg.job.job import Job
-from batchseg.job.resolve import Resolved
 from batchseg.ledger.records import Stint
 from batchseg.recipe import Fleet, PoolSpec
+from batchseg.resolve.job import Job
+from batchseg.resolve.resolve import Resolved
 from batchseg.scene.area import gross_area_km2
 from batchseg.workers.models import device_of
 from batchseg.workers.pool import DEPTH

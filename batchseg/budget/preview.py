@@ -11,9 +11,9 @@ from batchseg.budget.pilotrun import Found, Where, pilot_of
 from batchseg.budget.settle import known_threshold, share_of
 from batchseg.engine.route import NEVER, Doubt
 from batchseg.errors import RecipeError
-from batchseg.job.resolve import Resolved
 from batchseg.recipe import Fleet
 from batchseg.recipe.recipe import SAMPLE_TILES
+from batchseg.resolve.resolve import Resolved
 from batchseg.store import Store
 from batchseg.workers.models import open_models
 from batchseg.workers.worker import OpenModels

@@ -25,15 +25,15 @@ import numpy as np
 from batchseg.budget.pilot import read_wanted, work_of
 from batchseg.engine.route import tile_hash
 from batchseg.engine.segment import Model, segment_chunk
-from batchseg.engine.tiers import HEAVY_BY_UNCERTAINTY, Tier
 from batchseg.errors import RecipeError
-from batchseg.job.job import Job
 from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.records import Record
-from batchseg.output.mask import Mask
 from batchseg.output.sheet import make_sheet
+from batchseg.output.stored import Mask
+from batchseg.resolve.job import Job
 from batchseg.scene.polygons import touched_tiles
 from batchseg.store import LocalStore, Store
+from batchseg.tiers import HEAVY_BY_UNCERTAINTY, Tier
 from batchseg.workers.failure import Failure
 from batchseg.workers.worker import Worker, WorkerSpec
 from tiling.grid import tiles_of

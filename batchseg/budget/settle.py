@@ -14,10 +14,10 @@ from typing import Any
 from batchseg.budget.pilot import share_at, threshold_for
 from batchseg.budget.pilotrun import Found, Where, pilot_of
 from batchseg.errors import RecipeError
-from batchseg.job.resolve import Resolved, fingerprint_of
 from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Budget, Fleet
-from batchseg.recipe.build import plain
+from batchseg.resolve.resolve import Resolved, fingerprint_of
+from batchseg.schema import plain
 from batchseg.store import Store, get_json
 from batchseg.workers.models import open_models
 from batchseg.workers.worker import OpenModels

@@ -22,7 +22,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engine.tiers import BULK, HEAVY_BY_UNCERTAINTY
+from batchseg.tiers import BULK, HEAVY_BY_UNCERTAINTY
 
 Statistic = Literal["mean", "share"]
 

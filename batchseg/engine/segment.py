@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from batchseg.engine.fade import Fade
 from batchseg.engine.inputs import InputRule, tile_input
 from batchseg.engine.route import NO_SCORE, Doubt, TileAudit, compared
-from batchseg.engine.tiers import BULK, NODATA_CODE, Tier, tier_of
 from batchseg.scene.pixels import Pixels
+from batchseg.tiers import BULK, NODATA_CODE, Tier, tier_of
 from tiling.grid import Tile
 from tiling.span import Span, Window
 

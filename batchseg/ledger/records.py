@@ -9,7 +9,7 @@ from typing import Literal
 from batchseg.engine.route import TileAudit
 from batchseg.errors import DamagedError, RecipeError
 from batchseg.ledger.keys import ChunkKey, SheetKey
-from batchseg.recipe.build import build, plain
+from batchseg.schema import build, plain
 from batchseg.store import digest_of
 
 
@@ -123,7 +123,7 @@ class Seams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edges:
-    """The outermost rows and columns of a sheet, packed (`output/seams.py`)."""
+    """The outermost rows and columns of a sheet, packed (`output/sheet_seams.py`)."""
 
     top: str
     bottom: str

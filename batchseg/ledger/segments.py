@@ -31,7 +31,7 @@ from typing import Any, Union, get_args, get_origin
 from batchseg.errors import DamagedError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.records import Brief, Record
-from batchseg.recipe.build import plain, yaml_name
+from batchseg.schema import plain, yaml_name
 from batchseg.store import Store, digest_of
 
 SEGMENT_RECORDS = 1000

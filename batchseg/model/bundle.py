@@ -20,9 +20,9 @@ from typing import Any
 from batchseg.errors import BundleError, RecipeError
 from batchseg.model.contract import ClassInfo, Contract, Numerics
 from batchseg.model.fetch import cache_folder, fetched
-from batchseg.recipe.build import build, plain
 from batchseg.remote import is_remote
 from batchseg.scene.bands import BandWanted
+from batchseg.schema import build, plain
 
 ITEM, WEIGHTS, ONNX_WEIGHTS = "item.json", "weights.safetensors", "weights.onnx"
 ZOO = Path(__file__).resolve().parent.parent / "zoo"

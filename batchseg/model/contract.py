@@ -10,9 +10,8 @@ from typing import Any, Literal, get_args
 from batchseg.errors import BundleError
 from batchseg.model.architecture import is_known, known_kinds
 from batchseg.scene.bands import BandWanted
+from batchseg.tiers import DeviceKind, Tier
 
-DeviceKind = Literal["cpu", "cuda"]
-TierName = Literal["bulk", "heavy"]
 InputType = Literal["uint8", "uint16", "float32"]
 Backend = Literal["torch", "compiled", "openvino", "onnxruntime"]
 """`compiled` is torch.compile; it needs a C++ compiler on CPUs."""
@@ -78,7 +77,7 @@ def problems_of_classes(classes: Sequence[ClassInfo]) -> Iterator[str]:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
     name: str
-    tier: TierName
+    tier: Tier
     """The slot that it was made for; any slot may use it."""
     bands: tuple[BandWanted, ...]
     dtype: InputType
@@ -113,7 +112,7 @@ class Contract:
         elif not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
             yield f"means {self.mean}, deviations {self.std}; deviations are above 0"
         yield from problems_of_classes(self.classes)
-        if self.tier not in get_args(TierName) or self.dtype not in get_args(InputType):
+        if self.tier not in get_args(Tier) or self.dtype not in get_args(InputType):
             yield f"tier {self.tier!r}, data type {self.dtype!r}"
         if not -math.inf < self.range[0] < self.range[1] < math.inf:
             yield f"a range of {self.range[0]:g} to {self.range[1]:g}"

@@ -15,8 +15,9 @@ from typing import Any
 from batchseg.errors import BundleError
 from batchseg.model.architecture import SEGFORMER_KEYS, stride_px
 from batchseg.model.bundle import write_bundle
-from batchseg.model.contract import ClassInfo, Contract, InputType, Numerics, TierName
+from batchseg.model.contract import ClassInfo, Contract, InputType, Numerics
 from batchseg.scene.bands import BandWanted
+from batchseg.tiers import Tier
 
 PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"})
 
@@ -30,7 +31,7 @@ class Told:
     classes: tuple[ClassInfo, ...] | None
     """None: as the files say."""
     gsd_m: tuple[float, float]
-    tier: TierName
+    tier: Tier
     dtype: InputType
     range: tuple[float, float]
     mean: tuple[float, ...] | None
@@ -87,9 +88,9 @@ def _contract(told: Told, **found: Any) -> Contract:
 
 
 def _segformer(folder: Path, told: Told) -> tuple[Contract, bytes]:
-    from safetensors import SafetensorError  # noqa: PLC0415
-    from safetensors.torch import save  # noqa: PLC0415 - torch and transformers are slow to import
-    from transformers import SegformerForSemanticSegmentation  # noqa: PLC0415
+    from safetensors import SafetensorError
+    from safetensors.torch import save
+    from transformers import SegformerForSemanticSegmentation
 
     config = _json(folder / "config.json")
     if config.get("model_type") != "segformer":
@@ -204,7 +205,7 @@ def _onnx(path: Path, told: Told) -> tuple[Contract, bytes]:
 def _one_file(path: Path) -> bytes:
     """With the tensors that large exports keep in files beside it: a bundle's weights are one file with one digest."""
     try:
-        import onnx  # noqa: PLC0415 - an extra
+        import onnx
     except ImportError as error:
         todo = "run `pip install batchseg[onnx]`"
         raise BundleError("the package onnx is not installed", where=str(path), todo=todo) from error
@@ -220,7 +221,7 @@ def _one_file(path: Path) -> bytes:
 
 def _onnx_shapes(weights: bytes, path: Path) -> tuple[tuple[int, int | None], int | None]:
     """Bands, the fixed side if there is one, and the number of classes if it is known."""
-    import onnx  # noqa: PLC0415
+    import onnx
 
     graph = onnx.load_from_string(weights).graph
     stored = {one.name for one in graph.initializer}

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from batchseg.errors import BundleError
 from batchseg.model.bundle import Bundle, read_weights
-from batchseg.model.contract import DeviceKind, Numerics
+from batchseg.model.contract import Numerics
 from batchseg.model.segmenter import check_device, load_graph
+from batchseg.tiers import DeviceKind
 
 Scores = Callable[[NDArray[Any]], NDArray[np.float32]]
 """From one tile, bands first, to the scores of each class, classes first, at the tile's resolution."""
@@ -41,7 +42,7 @@ class Mixing:
 
 def open_scores(bundle: Bundle, device: DeviceKind) -> Scores:
     """In float32, whatever the bundle's numerics say."""
-    import torch  # noqa: PLC0415 - seconds to import
+    import torch
 
     check_device(device)
     graph, batch = _onnx_graph(bundle, device) if bundle.contract.is_onnx else (load_graph(bundle), 1)
@@ -60,8 +61,8 @@ def open_scores(bundle: Bundle, device: DeviceKind) -> Scores:
 
 def _onnx_graph(bundle: Bundle, device: DeviceKind) -> tuple[Any, int]:
     """With the batch that it was made for, if that is fixed."""
-    from batchseg.model.graph import WholeGraph  # noqa: PLC0415
-    from batchseg.model.onnx_graph import RuntimeNetwork  # noqa: PLC0415
+    from batchseg.model.graph import WholeGraph
+    from batchseg.model.onnx_graph import RuntimeNetwork
 
     _onnx()  # it will be needed in the end
     contract = bundle.contract
@@ -74,7 +75,7 @@ def _onnx_graph(bundle: Bundle, device: DeviceKind) -> tuple[Any, int]:
 
 def _onnx() -> Any:
     try:
-        import onnx  # noqa: PLC0415 - an extra
+        import onnx
     except ImportError as error:
         todo = "run `pip install batchseg[onnx]`"
         raise BundleError("the package onnx is not installed", where="an ONNX network", todo=todo) from error
@@ -87,8 +88,8 @@ def with_mixing(bundle: Bundle, mixing: Mixing) -> bytes:
 
 
 def _in_last_layers(bundle: Bundle, mixing: Mixing) -> bytes:
-    import torch  # noqa: PLC0415
-    from safetensors.torch import load, save  # noqa: PLC0415
+    import torch
+    from safetensors.torch import load, save
 
     tensors = load(read_weights(bundle))
     weights_KK, offsets_K = torch.from_numpy(mixing.weights_KK), torch.from_numpy(mixing.offsets_K)

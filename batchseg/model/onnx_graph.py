@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from batchseg.errors import BundleError
 from batchseg.model.bundle import Bundle, read_weights
-from batchseg.model.contract import DeviceKind, Numerics
+from batchseg.model.contract import Numerics
 from batchseg.model.graph import Entry, Head, WholeGraph
+from batchseg.tiers import DeviceKind
 
 OPSET = 17
 TILE, LOGITS = "tile", "logits"

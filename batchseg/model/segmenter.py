@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from batchseg.engine.segment import Segmenter
 from batchseg.errors import BundleError
 from batchseg.model.bundle import Bundle, read_weights
-from batchseg.model.contract import DeviceKind, Numerics
+from batchseg.model.contract import Numerics
 from batchseg.model.fetch import cache_folder
+from batchseg.tiers import DeviceKind
 
 Labels = NDArray[np.uint8]
 
@@ -47,7 +48,7 @@ def open_segmenter(bundle: Bundle, *, device: DeviceKind, tile_px: int, halo_px:
 
 def check_device(device: DeviceKind) -> None:
     """Before any work of torch that can be done on either kind."""
-    import torch  # noqa: PLC0415 - torch is slow to import and often not needed
+    import torch
 
     if device == "cuda" and not torch.cuda.is_available():
         todo = "install a torch with CUDA, or give --device cpu"
@@ -56,10 +57,10 @@ def check_device(device: DeviceKind) -> None:
 
 def load_graph(bundle: Bundle, *, halo_px: int = 0) -> Any:
     """The bundle's graph in torch, ready for inference in float32; it answers for all but a halo."""
-    from safetensors.torch import load  # noqa: PLC0415 - torch is slow to import and often not needed
+    from safetensors.torch import load
 
-    from batchseg.model.graph import WholeGraph  # noqa: PLC0415
-    from batchseg.model.networks import build_network, folded  # noqa: PLC0415
+    from batchseg.model.graph import WholeGraph
+    from batchseg.model.networks import build_network, folded
 
     contract = bundle.contract
     network = build_network(contract.architecture, num_bands=len(contract.bands), num_classes=len(contract.classes))
@@ -77,7 +78,7 @@ class TorchSegmenter:
     """Torch, channels last. Its threads are set for the calling thread each time: Ray sets them to one."""
 
     def __init__(self, bundle: Bundle, numerics: Numerics, tile_px: int, halo_px: int, device: DeviceKind) -> None:
-        import torch  # noqa: PLC0415 - seconds to import
+        import torch
 
         self._shape = (numerics.batch, len(bundle.contract.bands), tile_px, tile_px)
         self._torch, self._numerics, self._device = torch, numerics, device
@@ -114,10 +115,10 @@ class RuntimeSegmenter:
     """The network in onnxruntime, what is around it in torch."""
 
     def __init__(self, bundle: Bundle, numerics: Numerics, tile_px: int, halo_px: int, device: DeviceKind) -> None:
-        import torch  # noqa: PLC0415 - seconds to import
+        import torch
 
-        from batchseg.model.graph import WholeGraph  # noqa: PLC0415
-        from batchseg.model.onnx_graph import RuntimeNetwork, network_as_onnx  # noqa: PLC0415
+        from batchseg.model.graph import WholeGraph
+        from batchseg.model.onnx_graph import RuntimeNetwork, network_as_onnx
 
         contract = bundle.contract
         self._shape = (numerics.batch, len(contract.bands), tile_px, tile_px)
@@ -236,11 +237,11 @@ def _convert(bundle: Bundle, shape: tuple[int, ...], halo_px: int, dtype: str, f
 
 
 def _openvino_graph(bundle: Bundle, shape: tuple[int, ...], halo_px: int, dtype: str) -> Any:
-    import torch  # noqa: PLC0415
+    import torch
 
     openvino = openvino_module()
     if bundle.contract.is_onnx:
-        from batchseg.model.onnx_graph import joined  # noqa: PLC0415
+        from batchseg.model.onnx_graph import joined
 
         return joined(openvino, bundle, shape, halo_px, dtype)
     example = torch.zeros(shape, dtype=getattr(torch, dtype))
@@ -259,6 +260,6 @@ def openvino_module() -> Any:
     """
     modules: dict[str, Any] = sys.modules
     modules.setdefault("openvino_telemetry", None)
-    import openvino  # noqa: PLC0415 - half a second to import
+    import openvino
 
     return openvino

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from batchseg.ledger.records import StoredObject
 from batchseg.output.layer import Layer
 from batchseg.output.levels import ZarrLevel
-from batchseg.output.mask import Mask, put_stored
+from batchseg.output.stored import Mask, put_stored
 from batchseg.store import Store
 from tiling.span import Span, Window
 

@@ -66,8 +66,8 @@ def vrt_xml(mosaic: Mosaic) -> str:
 
 def write_index(mosaic: Mosaic, path: Path) -> None:
     """The footprints of the sheets, as a GeoPackage; GDAL takes everything else from the first sheet it finds."""
-    import geopandas  # noqa: PLC0415 - takes a second to import, and most scenes are one sheet
-    import pyogrio  # noqa: PLC0415
+    import geopandas
+    import pyogrio
     import shapely  # noqa: PLC0415
 
     assert mosaic.georef.transform is not None, "a scene without a place has no index"

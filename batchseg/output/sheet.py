@@ -25,17 +25,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engine.tiers import BULK
 from batchseg.errors import DamagedError
 from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.records import Brief, Edges, Record, Seams, StoredObject
 from batchseg.output.coarser import LevelWriter
 from batchseg.output.cog import CogFile, Form, Rows, write_cog
 from batchseg.output.layer import Layer
-from batchseg.output.mask import Mask, read_stored
-from batchseg.output.seams import Cut, SeamCounter
+from batchseg.output.sheet_seams import Cut, SeamCounter
+from batchseg.output.stored import Mask, read_stored
 from batchseg.output.style import Style, sidecars
 from batchseg.store import Store, digest_of
+from batchseg.tiers import BULK
 from tiling.span import Span, Window
 
 STORE_THREADS = 4

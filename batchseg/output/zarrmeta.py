@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.output.mask import Mask
+from batchseg.output.stored import Mask
 from batchseg.scene.georef import Georef
 from batchseg.store import Store
 
@@ -35,8 +35,8 @@ def create(store: Store, mask: Mask) -> None:
 def zarr_metadata(mask: Mask) -> dict[str, bytes]:
     """Every object of the Zarr but its stored chunks. zarr writes them into memory; only the bytes matter to us."""
     # Here, because a worker never comes here: a quarter of a second of its start, and memory.
-    import zarr  # noqa: PLC0415
-    from zarr.storage import MemoryStore  # noqa: PLC0415
+    import zarr
+    from zarr.storage import MemoryStore
 
     memory: dict[str, Any] = {}
     root = zarr.open_group(MemoryStore(memory), mode="w", zarr_format=2)

@@ -12,9 +12,9 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
-from batchseg.recipe.build import plain, yaml_name
 from batchseg.recipe.fleet import Fleet
 from batchseg.recipe.recipe import Recipe
+from batchseg.schema import plain, yaml_name
 
 HEAD = """# Recipe and fleet
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from batchseg.errors import RecipeError
-from batchseg.recipe.build import setting
+from batchseg.schema import setting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,9 @@ from typing import TypeVar
 import yaml
 
 from batchseg.errors import RecipeError
-from batchseg.recipe.build import build
 from batchseg.recipe.fleet import Fleet
 from batchseg.recipe.recipe import Recipe
+from batchseg.schema import build
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from batchseg.errors import RecipeError
-from batchseg.recipe.build import setting
+from batchseg.schema import setting
 
 OutputName = Literal["labels", "confidence", "tier"]
 Leave = Literal["gsd", "dtype"]

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.errors import InputError
-from batchseg.job.accuracy import Labels, class_index
-from batchseg.job.planfile import PlanFile, read_plan
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import StoredObject
-from batchseg.output.mask import Mask, read_stored
+from batchseg.output.stored import Mask, read_stored
 from batchseg.recipe import LabelPolygons
 from batchseg.reports.evaluate import labels_mask, open_labels
-from batchseg.reports.reporting import METRICS_KEY
+from batchseg.reports.write import METRICS_KEY
+from batchseg.resolve.plan_file import PlanFile, read_plan
+from batchseg.score.accuracy import Labels, class_index
 from batchseg.store import Store, get_json
 from tiling.grid import Grid
 from tiling.span import Window

@@ -14,17 +14,17 @@ from typing import Any
 from numpy.typing import NDArray
 
 from batchseg.errors import DamagedError, RecipeError
-from batchseg.job.accuracy import Labels, agree, class_index, spread
-from batchseg.job.planfile import PlanFile, read_plan
-from batchseg.job.priority import read_priority
-from batchseg.job.reference import open_reference, source_of
 from batchseg.ledger.ledger import Ledger, record_key
 from batchseg.ledger.records import Record
 from batchseg.output.layer import Layer
-from batchseg.output.mask import Mask, read_chunk
+from batchseg.output.stored import Mask, read_chunk
 from batchseg.recipe import LabelPolygons
-from batchseg.recipe.build import plain
-from batchseg.reports.report import accuracy_of
+from batchseg.reports.metrics import accuracy_of
+from batchseg.resolve.plan_file import PlanFile, read_plan
+from batchseg.resolve.priority_file import read_priority
+from batchseg.schema import plain
+from batchseg.score.accuracy import Labels, agree, class_index, spread
+from batchseg.score.reference import open_reference, source_of
 from batchseg.store import Store
 
 EVALUATION_KEY = "evaluation.json"

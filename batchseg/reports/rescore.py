@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from batchseg.errors import BatchsegError, DamagedError
-from batchseg.job.accuracy import spread
-from batchseg.job.job import Job
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record
-from batchseg.output.mask import read_chunk
+from batchseg.output.stored import read_chunk
+from batchseg.resolve.job import Job
+from batchseg.score.accuracy import spread
 from batchseg.store import Store
 from batchseg.workers.measure import score
 

@@ -13,11 +13,11 @@ import shapely
 from pyproj.exceptions import CRSError
 from shapely import affinity
 
-from batchseg.engine.tiers import TIER_COLOURS, TIER_NAMES
-from batchseg.job.planfile import PlanFile
 from batchseg.ledger.records import SheetRecord, StoredObject
-from batchseg.reports.table import outline
+from batchseg.resolve.plan_file import PlanFile
 from batchseg.scene.georef import Georef
+from batchseg.scene.outline import outline
+from batchseg.tiers import TIER_COLOURS, TIER_NAMES
 from tiling.span import Window
 
 _HOST = "https://stac-extensions.github.io"

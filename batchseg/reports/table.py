@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,17 @@ import pyproj
 import shapely
 from pyarrow import parquet
 
-from batchseg.job.planfile import PlanFile
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.records import Record
 from batchseg.ledger.stages import STAGES
 from batchseg.reports.money import usd_by_stage
-from batchseg.scene.georef import Georef
-from batchseg.scene.place import area_reason, corners_m
+from batchseg.resolve.plan_file import PlanFile
+from batchseg.scene.outline import outline
 from batchseg.store import Store
 from tiling.span import Window
 
 GEOMETRY = "geometry"
 BATCH_ROWS = 65_536
-OUTLINE_STEPS = 8
-"""Points on each side of a chunk's outline: straight in the scene's system need not be straight in degrees."""
 
 
 def write_table(
@@ -42,8 +38,8 @@ def write_table(
     rows = [_row(record) for record in records]
     rows += [_failed_row(task, story) for task, story in quarantined.items()]
     outlines = np.array([_outline_of(plan, row) for row in rows], dtype=object)
-    for row, outline in zip(rows, outlines, strict=True):
-        row[GEOMETRY] = None if outline is None else shapely.to_wkb(outline)
+    for row, polygon in zip(rows, outlines, strict=True):
+        row[GEOMETRY] = None if polygon is None else shapely.to_wkb(polygon)
     schema = pa.schema([*_types().items(), (GEOMETRY, pa.binary())], metadata={"geo": json.dumps(_geo(outlines))})
     with tempfile.TemporaryDirectory(dir=store.scratch()) as folder:
         path = Path(folder) / "ledger.parquet"
@@ -140,31 +136,3 @@ def _outline_of(plan: PlanFile, row: dict[str, Any]) -> Any:
     if row["kind"] == "failed sheet":
         return outline(georef, Window.of(0, georef.height_px, 0, georef.width_px))
     return outline(georef, plan.window(ChunkKey(row["scene"], row["row"], row["col"])))
-
-
-def outline(georef: Georef, window: Window) -> Any:
-    """A window as a polygon of longitudes and latitudes; None where the scene has no place on the Earth."""
-    if area_reason(georef) is not None:
-        return None
-    rows = np.linspace(window.rows.start, window.rows.stop, OUTLINE_STEPS + 1)
-    cols = np.linspace(window.cols.start, window.cols.stop, OUTLINE_STEPS + 1)
-    ring_m = _rim(corners_m(georef, rows, cols))
-    if not np.isfinite(ring_m).all():
-        return None
-    lon, lat, _ = _to_degrees().transform(*np.append(ring_m, ring_m[:1], axis=0).T)
-    # A ring across the antimeridian goes on beyond 180 degrees instead of around the Earth.
-    lon = np.unwrap(lon, period=360)
-    if abs(lon[-1] - lon[0]) > 180:
-        # A ring around a pole: the pole is an edge of the map.
-        lon, lat = np.append(lon, lon[[-1, 0]]), np.append(lat, np.copysign([90.0, 90.0], lat[0]))
-    return shapely.Polygon(np.column_stack([lon, lat]))
-
-
-def _rim(grid: Any) -> Any:
-    """The outer points of a grid of points, in order around it."""
-    return np.concatenate([grid[0, :-1], grid[:-1, -1], grid[-1, :0:-1], grid[:0:-1, 0]])
-
-
-@cache
-def _to_degrees() -> pyproj.Transformer:
-    return pyproj.Transformer.from_crs("EPSG:4978", "EPSG:4979", always_xy=True)

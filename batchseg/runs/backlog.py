@@ -10,17 +10,16 @@ by whoever reads it, since its digest is in the record.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
-from batchseg.errors import ForeignRunError, RecipeError
-from batchseg.job.job import Job
+from batchseg.errors import ForeignRunError
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Brief, Record, SheetRecord
 from batchseg.output.sheet import inputs_digest
+from batchseg.resolve.job import Job
 from batchseg.store import Store
 
 Wanted = Callable[[ChunkKey], bool]
@@ -88,15 +87,3 @@ def lost(job: Job, store: Store) -> list[TaskKey]:
     sizes = {key: size for scene in job.scenes for key, size in store.names(scene)}
     tasks: Iterable[Record | SheetRecord] = chain(ledger.records(), ledger.sheets())
     return [task.key for task in tasks if any(sizes.get(one.key) != one.size_bytes for one in task.objects)]
-
-
-def all_chunks(job: Job) -> frozenset[ChunkKey]:
-    return frozenset(ChunkKey(scene, row, col) for scene in job.scenes for row, col in job.chunk_grid(scene))
-
-
-def sample_of(chunks: Iterable[ChunkKey], num_chunks: int) -> frozenset[ChunkKey]:
-    """Some of these, chosen by the hash of their names: spread over the scenes, and the same ones each time."""
-    if num_chunks < 1:
-        raise RecipeError("a sample has at least one chunk", where="--sample", got=str(num_chunks))
-    ordered = sorted(chunks, key=lambda key: hashlib.blake2b(str(key).encode(), digest_size=8).digest())
-    return frozenset(ordered[:num_chunks])

@@ -13,25 +13,25 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from batchseg.adapt.trial import usual_tile_px
 from batchseg.budget.settle import known_pilot, known_threshold, with_threshold
-from batchseg.engine.tiers import Tier
 from batchseg.errors import RecipeError
-from batchseg.job.job import Job, SceneJob
-from batchseg.job.layout import layout_warnings
-from batchseg.job.resolve import Resolved
-from batchseg.job.routing import num_heavy_alone
-from batchseg.job.target import check_output
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
-from batchseg.model.contract import Contract, DeviceKind
-from batchseg.model.trial import usual_tile_px
+from batchseg.model.contract import Contract
 from batchseg.recipe import Fleet
 from batchseg.remote import is_remote
+from batchseg.resolve.destination import check_output
+from batchseg.resolve.file_layout import layout_warnings
+from batchseg.resolve.job import Job, SceneJob
+from batchseg.resolve.resolve import Resolved
+from batchseg.resolve.routing import num_heavy_alone
 from batchseg.runs.backlog import backlog
 from batchseg.scene.area import gross_area_km2
 from batchseg.scene.dataset import RAW_BLOCKS_BYTES
 from batchseg.scene.empty import EmptyIndex
 from batchseg.store import LocalStore, Store
+from batchseg.tiers import DeviceKind, Tier
 from batchseg.workers.models import device_of
 from batchseg.workers.pool import DEPTH
 from tiling.grid import cells

@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from batchseg.errors import BatchsegError, InputError, RecipeError
-from batchseg.job.resolve import Resolved, expand_scenes, resolve
 from batchseg.recipe import Recipe
-from batchseg.recipe.build import setting
+from batchseg.resolve.resolve import Resolved, expand_scenes, resolve
 from batchseg.runs.session import Outcome
+from batchseg.schema import setting
 from batchseg.store import LocalStore, get_json
 
 INDEX_KEY, BATCH_KEY, LATEST_KEY = "index.json", "batch.json", "latest.json"

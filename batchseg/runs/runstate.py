@@ -36,8 +36,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
-from batchseg.runs.lines import Lines, Need, needs_of
-from batchseg.runs.tally import History, Member
+from batchseg.runs.task_queue import History, TaskQueue, WorkerState, needs_of
+from batchseg.tiers import Need
 from batchseg.workers.events import (
     Assign,
     Dismiss,
@@ -62,7 +62,7 @@ SICK_FAILURES = 3
 class RunState:
     """See the module's head. `depth` tasks are handed to a worker at once, so that reads hide behind compute."""
 
-    pending: Lines
+    pending: TaskQueue
     waiting: dict[SheetKey, set[ChunkKey]]
     max_failures: int
     max_preemptions: int
@@ -73,7 +73,7 @@ class RunState:
     quarantined: set[TaskKey] = field(default_factory=set)
     stopped: str | None = None
     finished: bool = False
-    _members: dict[str, Member] = field(default_factory=dict)
+    _members: dict[str, WorkerState] = field(default_factory=dict)
     _hungry: set[str] = field(default_factory=set)
     """Workers that may be given a task; the only ones that a decision looks at."""
     _num_held: int = 0
@@ -101,7 +101,7 @@ class RunState:
             raise ValueError("a chunk is pending once, and one sheet at most waits for it")
         ready = [sheet for sheet, needed in waiting.items() if not needed]
         return cls(
-            pending=Lines.of([*chunks, *ready], need_of),
+            pending=TaskQueue.of([*chunks, *ready], need_of),
             waiting={sheet: needed for sheet, needed in waiting.items() if needed},
             max_failures=max_failures,
             max_preemptions=max_preemptions,
@@ -137,7 +137,7 @@ class RunState:
     def _welcome(self, event: WorkerReady) -> None:
         self._num_arrived += 1
         rank = (event.usd_per_hour, self._num_arrived)
-        self._members[event.worker] = Member(event.worker, rank, needs_of(event.only))
+        self._members[event.worker] = WorkerState(event.worker, rank, needs_of(event.only))
         self.held.setdefault(event.worker, [])
         self._feed_again(event.worker)
 
@@ -259,7 +259,7 @@ class RunState:
                     out += self._feed(member, held)
         return out
 
-    def _feed(self, member: Member, held: list[TaskKey]) -> list[Assign]:
+    def _feed(self, member: WorkerState, held: list[TaskKey]) -> list[Assign]:
         if held and any(self._is_suspect(task) for task in held):
             return []
         task = self.pending.take(member.needs, lambda task: self._may_take(member, held, task))
@@ -272,7 +272,7 @@ class RunState:
         history = self.histories.get(task)
         return [Assign(member.name, task, 1 + (history.attempts if history else 0))]
 
-    def _may_take(self, member: Member, held: list[TaskKey], task: TaskKey) -> bool:
+    def _may_take(self, member: WorkerState, held: list[TaskKey], task: TaskKey) -> bool:
         history = self.histories.get(task)
         if history is None:
             return True
@@ -280,7 +280,7 @@ class RunState:
             return False
         return history.failed_on != member.name or not self._another_can(member, task)
 
-    def _another_can(self, member: Member, task: TaskKey) -> bool:
+    def _another_can(self, member: WorkerState, task: TaskKey) -> bool:
         need = self.pending.need_of(task)
         return any(
             need in other.needs and other is not member and name not in self.draining

@@ -8,7 +8,7 @@ are folds over the ledger and can be made again at any time (`batchseg report`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -19,34 +19,34 @@ from typing import Any
 from batchseg.budget.pilotrun import DoPilot, Found, Where
 from batchseg.budget.settle import settled, write_pilot
 from batchseg.errors import BatchsegError, BusyError, RecipeError, RefusedError, StorageError
-from batchseg.job.job import Job
-from batchseg.job.layout import layout_warnings
-from batchseg.job.mosaics import publish_mosaics
-from batchseg.job.planfile import plan_file, write_plan
-from batchseg.job.priority import write_priority
-from batchseg.job.resolve import Resolved, resolve
-from batchseg.job.target import check_output
-from batchseg.ledger.driver import BEAT_S, Driver
 from batchseg.ledger.keys import ChunkKey
+from batchseg.ledger.lease import BEAT_S, Driver
 from batchseg.ledger.ledger import Ledger
 from batchseg.objectstore import open_store
-from batchseg.output.mask import clear
+from batchseg.output.stored import clear
 from batchseg.output.zarrmeta import create
 from batchseg.recipe import Fleet, Recipe
-from batchseg.reports.reporting import spent_usd, write_reports
 from batchseg.reports.rescore import rescore
+from batchseg.reports.write import spent_usd, write_reports
+from batchseg.resolve.destination import check_output
+from batchseg.resolve.file_layout import layout_warnings
+from batchseg.resolve.job import Job
+from batchseg.resolve.plan_file import plan_file, write_plan
+from batchseg.resolve.priority_file import write_priority
+from batchseg.resolve.resolve import Resolved, resolve
+from batchseg.resolve.routing import need_in
 from batchseg.runs.backlog import Backlog, backlog, lost
 from batchseg.runs.compaction import Compaction
 from batchseg.runs.drive import Drive, Stop, Watcher
 from batchseg.runs.log import EventLog
-from batchseg.runs.needs import need_in
+from batchseg.runs.mosaics import publish_mosaics
 from batchseg.runs.patience import Waits
 from batchseg.runs.progress import Progress, Snapshot, pool_of
 from batchseg.runs.runstate import RunState
 from batchseg.store import LocalStore, Store, refusals
+from batchseg.workers.heartbeat import Pulse
 from batchseg.workers.models import device_of, open_models
 from batchseg.workers.pool import DEPTH, LocalPool, Pool
-from batchseg.workers.pulse import Pulse
 from batchseg.workers.worker import OpenModels, Worker, WorkerSpec
 
 EXIT_OK, EXIT_QUARANTINED, EXIT_BUDGET = 0, 3, 4
@@ -114,7 +114,7 @@ def run(
 
 def _import_ahead() -> None:
     """What a run needs soon or at its end takes as long to import as a small scene: now, while the claim settles."""
-    for module in ("zarr", "batchseg.reports.table", "batchseg.reports.stac", "batchseg.page.report"):
+    for module in ("zarr", "batchseg.reports.table", "batchseg.reports.stac", "batchseg.reports.page.html"):
         import_module(module)
 
 
@@ -290,10 +290,3 @@ def _exit_status(
 
 def _write_exit(store: Store, status: int, why: str) -> None:
     store.put(EXIT_KEY, json.dumps({"exit_status": status, "why": why}, indent=1).encode())
-
-
-def chunks_of_bbox(job: Job, bbox: Sequence[float]) -> frozenset[ChunkKey]:
-    """Chunks that a box of longitudes and latitudes (west, south, east, north) touches."""
-    from batchseg.reports.place import chunks_in_box  # noqa: PLC0415 - geopandas is slow to import and seldom needed
-
-    return chunks_in_box(job, bbox)

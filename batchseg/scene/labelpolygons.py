@@ -84,7 +84,7 @@ def read_polygon_labels(
         georef: The scene's.
         classes: Id and name of the classes that there are.
     """
-    from batchseg.scene.vectors import open_layer  # noqa: PLC0415 - brings pandas, which workers never need
+    from batchseg.scene.vectors import open_layer
 
     beyond = None if outside is None else class_of(outside, classes, f"{url}: outside")
     read = marked_in if outside is None else polygons_in  # points have no outside: all but a few pixels would be it

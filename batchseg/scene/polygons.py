@@ -105,7 +105,7 @@ def read_polygons(url: str, *, where: str | None = None, georef: Georef) -> Poly
         georef: The scene's.
     """
     # Brings pandas, which costs a second: the planner pays it, a worker that only draws does not.
-    from batchseg.scene.vectors import open_layer  # noqa: PLC0415
+    from batchseg.scene.vectors import open_layer
 
     with open_layer(url) as layer:
         return polygons_in(layer, where=where, georef=georef)
@@ -113,7 +113,7 @@ def read_polygons(url: str, *, where: str | None = None, georef: Georef) -> Poly
 
 def polygons_in(layer: VectorLayer, *, where: str | None, georef: Georef) -> Polygons:
     """Those of an open file that pass the filter."""
-    from batchseg.scene.projected import to_pixels  # noqa: PLC0415 - as above
+    from batchseg.scene.projected import to_pixels
 
     drawn, crs = layer.polygons(where)
     return polygons_of(to_pixels(layer.url, drawn, crs, georef), (georef.height_px, georef.width_px))
@@ -121,7 +121,7 @@ def polygons_in(layer: VectorLayer, *, where: str | None, georef: Georef) -> Pol
 
 def marked_in(layer: VectorLayer, *, where: str | None, georef: Georef) -> Polygons:
     """As above, and points, which mark the pixel that they are in."""
-    from batchseg.scene.projected import pixels_at, to_pixels  # noqa: PLC0415 - as above
+    from batchseg.scene.projected import pixels_at, to_pixels
 
     drawn, points, crs = layer.polygons_and_points(where)
     parts = [to_pixels(layer.url, drawn, crs, georef)] if len(drawn) else []

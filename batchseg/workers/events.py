@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from batchseg.engine.tiers import Tier
 from batchseg.ledger.keys import ChunkKey, TaskKey
+from batchseg.tiers import Tier
 
 FailureKind = Literal["failure", "out_of_memory", "refused"]
 """`refused`: storage turns every worker away. The task waits for a resume, and the run stops."""

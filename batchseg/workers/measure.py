@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from batchseg.engine.segment import Prediction
 from batchseg.errors import BatchsegError
-from batchseg.job.accuracy import agree, class_index, nothing_scored
-from batchseg.job.job import Job, SceneJob
-from batchseg.job.reference import source_of
 from batchseg.ledger.records import Agreement, Measured, TileCounts
+from batchseg.resolve.job import Job, SceneJob
 from batchseg.scene.area import class_ground
+from batchseg.score.accuracy import agree, class_index, nothing_scored
+from batchseg.score.reference import source_of
 from tiling.span import Window
 
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from batchseg.engine.segment import Model
-from batchseg.engine.tiers import Tier
 from batchseg.errors import BundleError, RecipeError
-from batchseg.job.job import Job
 from batchseg.model.bundle import load_bundle
 from batchseg.model.contract import Backend
 from batchseg.model.segmenter import open_segmenter
 from batchseg.recipe import PoolSpec
+from batchseg.resolve.job import Job
+from batchseg.tiers import DeviceKind, Tier
 from batchseg.workers.worker import WorkerSpec
 
 LIBRARIES: dict[Backend, tuple[str, ...]] = {
@@ -55,7 +54,7 @@ def open_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str
     return models, environment
 
 
-def device_of(pool: PoolSpec, job: Job, *, in_process: bool) -> Literal["cpu", "cuda"]:
+def device_of(pool: PoolSpec, job: Job, *, in_process: bool) -> DeviceKind:
     """`auto` is CUDA where a worker gets a GPU and all models have numerics for it, else the CPU.
 
     On Ray a worker gets the GPUs that its pool asks for and sees no other, wherever it runs. In this process it sees
@@ -88,7 +87,7 @@ def _can_cuda(job: Job) -> bool:
 
 def _gpu() -> str:
     """Its name: another kind of GPU may round differently."""
-    import torch  # noqa: PLC0415 - seconds to import
+    import torch
 
     return torch.cuda.get_device_name()
 

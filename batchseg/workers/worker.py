@@ -22,26 +22,25 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from batchseg.engine.route import is_audited
 from batchseg.engine.segment import ChunkWork, Model, Prediction, Timer, blank, segment_chunk
-from batchseg.engine.tiers import Tier
 from batchseg.errors import RefusedError, StorageError
-from batchseg.job.job import Job, SceneJob
-from batchseg.job.routing import codes_of, fade_of
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Attempt, Record, SheetRecord, Stint
 from batchseg.ledger.stages import Stage, StageClock, paid_s
-from batchseg.output.mask import write_chunk
 from batchseg.output.sheet import make_sheet
+from batchseg.output.stored import write_chunk
+from batchseg.resolve.job import Job, SceneJob
+from batchseg.resolve.routing import codes_of, fade_of
 from batchseg.scene.pixels import Source
 from batchseg.scene.source import RasterSource
 from batchseg.store import Store, refusal_of
+from batchseg.tiers import DeviceKind, Tier
 from batchseg.workers.failure import Failure, failure_of, is_out_of_memory
+from batchseg.workers.heartbeat import Pulse
 from batchseg.workers.measure import measure
-from batchseg.workers.pulse import Pulse
 from tiling.grid import Tile, tiles_of
 from tiling.span import Window
 
@@ -52,11 +51,11 @@ BEAT_S = 30.0
 class WorkerSpec:
     name: str
     pool: str
-    device: Literal["cpu", "cuda"]
+    device: DeviceKind
     usd_per_hour: float
 
     @classmethod
-    def new(cls, *, pool: str, device: Literal["cpu", "cuda"], usd_per_hour: float) -> WorkerSpec:
+    def new(cls, *, pool: str, device: DeviceKind, usd_per_hour: float) -> WorkerSpec:
         """A name that no other worker ever had: it is also the name of the stint."""
         name = f"{pool}-{secrets.token_hex(4)}"
         return cls(name=name, pool=pool, device=device, usd_per_hour=usd_per_hour)

@@ -16,12 +16,12 @@ from batchseg.recipe import load_fleet, load_recipe
 from batchseg.recipe.document import document
 from batchseg.recipe.load import load_as
 from batchseg.runs.night import Night
-from batchseg.train import document as training
-from batchseg.train.ground import UNLABELLED, open_ground
-from batchseg.train.rasters import check_rasters
-from batchseg.train.recipe import load_train_recipe
+from batchseg.training import document as training
+from batchseg.training.ground import UNLABELLED, open_ground
+from batchseg.training.rasters import check_rasters
+from batchseg.training.train_recipe import load_train_recipe
 from jobs.cli import EPILOG, build_parser
-from tests.batchseg.scene_rasters import UTM, noise, write
+from tests.batchseg.scene.scene_rasters import UTM, noise, write
 
 ROOT = Path(__file__).parents[2]
 README, ARCHITECTURE = ROOT / "README.md", ROOT / "ARCHITECTURE.md"

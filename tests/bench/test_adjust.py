@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchseg.job.adjusting import Answers
+from batchseg.adapt.mixture import Answers
 from batchseg.model.bundle import load_bundle
 from batchseg.model.mixing import Mixing
-from batchseg.recipe.build import plain
-from batchseg.train.recipe import load_train_recipe
+from batchseg.schema import plain
+from batchseg.training.train_recipe import load_train_recipe
 from bench import adjust
 from bench.leave_one_out import folds
 from jobs.cli import main

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from batchseg.train.ground import UNLABELLED, Ground
+from batchseg.training.ground import UNLABELLED, Ground
 from bench import forest
 
 NAMES = ("dark", "never learnt", "bright")

@@ -18,7 +18,7 @@ from bench.gpu import (
     one_pass,
     ordinary,
 )
-from tests.batchseg.model_bundles import write_random
+from tests.batchseg.model.model_bundles import write_random
 from tests.runs import noise, write_scene
 
 CHUNK_PX, CORE_PX = 1024, 512

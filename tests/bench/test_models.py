@@ -7,9 +7,9 @@ import pytest
 from batchseg.model.bundle import load_bundle
 from batchseg.model.contract import Numerics
 from batchseg.model.segmenter import load_graph
-from batchseg.train.measure import mean_of, measure
+from batchseg.training.validation import mean_of, measure
 from bench.models import miou_of
-from tests.batchseg.small_trainings import square_ground
+from tests.batchseg.training.small_trainings import square_ground
 
 
 def test_a_bundle_as_it_is_run_scores_what_its_graph_does() -> None:

@@ -27,12 +27,12 @@ import psutil
 import yaml
 
 from batchseg.engine.segment import Model
-from batchseg.engine.tiers import Tier
-from batchseg.job.job import Job
 from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import load_fleet
+from batchseg.resolve.job import Job
 from batchseg.runs.session import run
 from batchseg.store import LocalStore
+from batchseg.tiers import Tier
 from batchseg.workers.worker import WorkerSpec
 from tests.jobs.ec2 import Ec2
 from tests.jobs.test_ray import place_of
@@ -93,8 +93,8 @@ def drive(folder: Path, output: Path) -> int:
     """What the driver process does."""
     from batchseg.runs.drive import Stop
     from batchseg.runs.session import Options
-    from jobs.raypool import open_ray_pool
-    from jobs.run import Signals
+    from jobs.cluster.pool import open_ray_pool
+    from jobs.verbs.run import Signals
 
     fleet, stop = load_fleet(folder / "fleet.yaml"), Stop()
     models = partial(evil_models, misdeeds=Misdeeds(str(folder)))

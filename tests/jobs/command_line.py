@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-import jobs.run
-from batchseg.ledger import driver
+import jobs.verbs.run
+from batchseg.ledger import lease as driver
 from batchseg.store import digest_of
 from batchseg.workers.pool import Pool
 from jobs.cli import main
@@ -57,7 +57,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, open_pool: Callable[..., Pool]) -> None:
-    monkeypatch.setattr(jobs.run, "pool_of", lambda *_: open_pool)
+    monkeypatch.setattr(jobs.verbs.run, "pool_of", lambda *_: open_pool)
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -10,13 +10,13 @@ import sys
 import time
 from typing import Any
 
-import jobs.run
+import jobs.verbs.run
 from batchseg.engine.segment import Model
-from batchseg.engine.tiers import Tier
-from batchseg.job.job import Job
 from batchseg.recipe import Fleet
+from batchseg.resolve.job import Job
 from batchseg.runs.session import OpenPool
 from batchseg.store import LocalStore
+from batchseg.tiers import Tier
 from batchseg.workers.pool import DEPTH, LocalPool, Pool
 from batchseg.workers.worker import Worker, WorkerSpec
 from jobs.cli import main
@@ -55,7 +55,7 @@ def use_pool(open_pool: OpenPool) -> None:
     def chosen(_: argparse.Namespace, __: Fleet) -> OpenPool:
         return open_pool
 
-    jobs.run.pool_of = chosen
+    jobs.verbs.run.pool_of = chosen
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ import shapely
 from batchseg.model.bundle import load_bundle, write_bundle
 from batchseg.model.mixing import Mixing, with_mixing
 from jobs.cli import main
-from jobs.newbundle import scene_name
-from tests.batchseg.model_bundles import MADE
+from jobs.terminal.new_bundle import scene_name
+from tests.batchseg.model.model_bundles import MADE
 from tests.stac import problems_of
 
 MIXED_UP = np.eye(6)

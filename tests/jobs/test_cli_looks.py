@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import rasterio
 
-from batchseg.job.resolve import resolve
 from batchseg.recipe import load_recipe
+from batchseg.resolve.resolve import resolve
 from jobs.cli import main
-from tests.batchseg.model_bundles import on_cpu, write_random
+from tests.batchseg.model.model_bundles import on_cpu, write_random
 from tests.jobs.command_line import FACTS_OF_EVERY_RUN, alone, contents, folder, prepare, quick, refused, write_recipe
 from tests.runs import product_bytes
 

@@ -18,7 +18,7 @@ import pytest
 import rasterio
 from rasterio.warp import transform_bounds
 
-import jobs.run
+import jobs.verbs.run
 from batchseg.recipe import Fleet
 from batchseg.runs.session import Options
 from batchseg.workers.pool import Pool
@@ -33,10 +33,10 @@ pytestmark = pytest.mark.timeout(120)
 
 @pytest.mark.parametrize("there", [False, True])
 def test_a_job_without_a_cluster_runs_where_it_is(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.cluster.join_ray", lambda address: there and address == "auto")
-    monkeypatch.setattr("jobs.cluster.ray.is_initialized", lambda: there)
+    monkeypatch.setattr("jobs.cluster.connection.join_ray", lambda address: there and address == "auto")
+    monkeypatch.setattr("jobs.cluster.connection.ray.is_initialized", lambda: there)
     args = argparse.Namespace(in_cluster=True, fleet=None)
-    open_pool, options = jobs.run.placed(Options(), args, Fleet())
+    open_pool, options = jobs.verbs.run.placed(Options(), args, Fleet())
     assert (open_pool is not None, options.send_pilot is not None, not options.one_machine) == (there,) * 3
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from batchseg.runs.drive import Stop
 from batchseg.runs.progress import NUM_HAPPENINGS, Progress
-from jobs.display import screen
+from jobs.terminal.display import screen
 
 
 def drawn(progress: Progress) -> str:

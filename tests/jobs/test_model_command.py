@@ -15,14 +15,15 @@ import pytest
 import torch
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
+from batchseg.adapt import trial, tune
+from batchseg.adapt.tune import Tried
 from batchseg.model import bundle as bundle_module
-from batchseg.model import importing, trial, tune
+from batchseg.model import importing
 from batchseg.model.bundle import load_bundle
 from batchseg.model.segmenter import load_graph, open_segmenter
-from batchseg.model.tune import Tried
 from jobs.cli import main
-from jobs.modelimport import parse_classes
-from tests.batchseg.model_bundles import write_onnx, write_random
+from jobs.verbs.model_import import parse_classes
+from tests.batchseg.model.model_bundles import write_onnx, write_random
 from tests.stac import problems_of
 
 GSD = ["--gsd", "0.3", "0.8"]

@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 import yaml
 
-import jobs.run
-from batchseg.ledger.driver import Driver
+import jobs.verbs.run
+from batchseg.ledger.lease import Driver
 from batchseg.runs import night as nights
 from batchseg.runs.night import SceneResult, Thresholds, passes
 from batchseg.store import LocalStore
-from batchseg.workers.pulse import Pulse
-from jobs.nightly import run_main
+from batchseg.workers.heartbeat import Pulse
+from jobs.verbs.nightly import run_main
 from tests.runs import fake_pool, noise, product_bytes, write_fake_bundle, write_scene
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two scenes, a recipe, a night; runs in this process with quick models, and nobody to wait for."""
-    monkeypatch.setattr(jobs.run, "pool_of", lambda *_: fake_pool)
-    monkeypatch.setattr("batchseg.ledger.driver.SETTLE_S", 0.0)
+    monkeypatch.setattr(jobs.verbs.run, "pool_of", lambda *_: fake_pool)
+    monkeypatch.setattr("batchseg.ledger.lease.SETTLE_S", 0.0)
     (tmp_path / "incoming").mkdir()
     for number in (1, 2):
         write_scene(tmp_path / "incoming" / f"s{number}.tif", noise(40, 40, seed=number))

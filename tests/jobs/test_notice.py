@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from jobs.notice import Ec2Metadata, parse_notice
+from jobs.cluster.notice import Ec2Metadata, parse_notice
 from tests.jobs.ec2 import Ec2
 
 

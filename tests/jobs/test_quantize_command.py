@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from batchseg.adapt import tune
 from batchseg.errors import BundleError
-from batchseg.job.gate import check_gate, compare
-from batchseg.model import tune
 from batchseg.model.bundle import load_bundle, write_bundle
 from batchseg.model.segmenter import open_segmenter
+from batchseg.score.gate import check_gate, compare
 from jobs.cli import main
-from tests.batchseg.model_bundles import contract, on_cpu
+from tests.batchseg.model.model_bundles import contract, on_cpu
 from tests.stac import problems_of
 
 NAMES = ("land", "water", "road")

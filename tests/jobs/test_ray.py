@@ -18,15 +18,15 @@ import pytest
 import rasterio
 
 from batchseg.engine.segment import Model
-from batchseg.engine.tiers import BULK, HEAVY_BY_POLYGONS, HEAVY_BY_UNCERTAINTY, Tier
 from batchseg.errors import RecipeError
-from batchseg.job.job import Job
 from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Budget, Fleet, Models, PoolSpec, Priority, Recipe, Route
+from batchseg.resolve.job import Job
 from batchseg.runs.session import Options, Outcome, run
 from batchseg.store import LocalStore
+from batchseg.tiers import BULK, HEAVY_BY_POLYGONS, HEAVY_BY_UNCERTAINTY, Tier
 from batchseg.workers.worker import WorkerSpec
-from tests.batchseg.test_route import uncertain
+from tests.batchseg.engine.test_route import uncertain
 from tests.runs import Workplace, fake_models, noise, product_bytes, write_fake_bundle
 
 pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("default")]
@@ -85,7 +85,7 @@ def _workplace(folder: Path) -> Workplace:
 
 
 def run_on_ray(recipe: Recipe, workers: int, open_models: Any, options: Options | None = None) -> Outcome:
-    from jobs.raypool import open_ray_pool
+    from jobs.cluster.pool import open_ray_pool
 
     fleet = Fleet(pools=(PoolSpec(workers=workers, cpus=0.5),))
     return run(recipe, fleet, open_pool=partial(open_ray_pool, open_models=open_models), options=options)
@@ -121,7 +121,7 @@ def test_routes_by_uncertainty_do_not_depend_on_the_number_of_workers(cluster, t
 
 def test_a_pilot_runs_where_the_workers_do_and_gives_the_same_route(cluster, tmp_path):
     """And is done again where its process dies; only what can be said in a line ends it."""
-    from jobs.raypilot import send_pilot
+    from jobs.cluster.pilot import send_pilot
 
     place = place_of(tmp_path)
     place.changes["route"] = Route(priority=(*place.changes["route"].priority, uncertain(None)))

@@ -1,0 +1,164 @@
+"""What report.html shows: figures from metrics.json, pictures from the Zarr. Needs the output folder; the scene if it
+is still there.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from rasterio.errors import NotGeoreferencedWarning
+
+from batchseg.ledger.records import Record
+from batchseg.ledger.stages import STAGES, paid_s
+from batchseg.output.layer import Layer
+from batchseg.output.stored import Mask
+from batchseg.reports.page.pictures import classes_png, confidence_png, level_for, read_level, scene_jpeg
+from batchseg.resolve.plan_file import PlanFile
+from batchseg.store import Store
+from batchseg.tiers import TIER_COLOURS, TIER_NAMES
+from tiling.span import Window
+
+MOST_MAPS = 24
+"""Scenes with pictures; the others are in the table."""
+_PAGE_PX = 1600
+_CROP_PX, _NUM_CROPS = 256, 8
+
+
+def report_html(plan: PlanFile, store: Store, records: Sequence[Record], metrics: dict[str, Any]) -> str:
+    names = list(plan.scenes)
+    shown = names[:MOST_MAPS]
+    # So that the page of many scenes is no heavier than that of a few.
+    longest_px = max(400, int(_PAGE_PX / max(1, len(shown)) ** 0.5))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        maps = {name: _map(plan, store, name, longest_px) for name in shown}
+    data = {
+        "metrics": metrics,
+        "classes": [{"name": one.name, "rgb": one.rgb} for one in plan.classes],
+        "tiers": [{"name": TIER_NAMES[code], "rgb": TIER_COLOURS[code]} for code in TIER_NAMES],
+        "seconds": _seconds(records),
+        "chunk_px": plan.chunk_px,
+        "models": {tier: model.name for tier, model in sorted(plan.models.items())},
+        "maps": maps,
+        "tiles": _tiles(records),
+        "made": _date(records),
+        "chunks": {name: [_chunk(record) for record in records if record.key.scene == name] for name in shown},
+    }
+    page = files("batchseg.reports.page")
+    text = page.joinpath("report.html").read_text("utf-8")
+    for mark, name in (("/*STYLE*/", "report.css"), ("/*SCRIPT*/", "report.js")):
+        text = text.replace(mark, page.joinpath(name).read_text("utf-8"))
+    # Names come from files and users: nothing in them may end the element.
+    content = json.dumps(data, ensure_ascii=False).replace("<", "\\u003c")
+    return text.replace("/*DATA*/", content)
+
+
+def _seconds(records: Sequence[Record]) -> dict[str, float]:
+    return {
+        stage: round(sum(r.attempt.seconds.get(stage, 0.0) for r in records), 3) for stage in STAGES if stage != "start"
+    }
+
+
+def _tiles(records: Sequence[Record]) -> dict[str, list[int]]:
+    """By scene, in the order of the tiers' names."""
+    counts: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    for record in records:
+        counts[record.key.scene].update(record.measured.tile_codes)
+    return {scene: [found[code] for code in TIER_NAMES] for scene, found in counts.items()}
+
+
+def _date(records: Sequence[Record]) -> str | None:
+    """Of the last chunk: a page that is made again says the same."""
+    last_unix_s = max((record.attempt.ended_unix_s for record in records), default=None)
+    return None if last_unix_s is None else datetime.fromtimestamp(last_unix_s, UTC).date().isoformat()
+
+
+def _chunk(record: Record) -> dict[str, Any]:
+    measured, attempt = record.measured, record.attempt
+    return {
+        "row": record.key.row,
+        "col": record.key.col,
+        "kind": record.kind,
+        "cost": paid_s(attempt.seconds) * attempt.usd_per_hour / 3600,
+        "confidence": measured.confidence_sum / 254 / measured.valid_px if measured.valid_px else None,
+        "attempts": attempt.number,
+    }
+
+
+def _map(plan: PlanFile, store: Store, name: str, longest_px: int) -> dict[str, Any]:
+    scene, mask = plan.scenes[name], _mask(plan, name)
+    level = level_for(mask, longest_px)
+    pictures: dict[str, str | None] = {}
+    codes = {layer.name: read_level(store, mask, layer, level) for layer in mask.layers}
+    for layer in mask.layers:
+        pictures[layer.name] = _picture(layer, codes[layer.name])
+    shape_px = codes["labels"].shape
+    return {
+        "width": scene.georef.width_px,
+        "height": scene.georef.height_px,
+        "layers": pictures,
+        "scene": scene_jpeg(scene.url, scene.bands, shape_px),
+        "crops": _crops(plan, store, name, mask, level, codes.get("confidence")),
+    }
+
+
+def _mask(plan: PlanFile, name: str) -> Mask:
+    palette = {one.id: one.rgb for one in plan.classes}
+    wide = plan.nodata > 255
+    layers = {
+        "labels": Layer(
+            name="labels", dtype="uint16" if wide else "uint8", nodata=plan.nodata, kind="classes", palette=palette
+        ),
+        "confidence": Layer(name="confidence", dtype="uint8", nodata=255, kind="measure"),
+        "tier": Layer(name="tier", dtype="uint8", nodata=255, kind="classes", palette=TIER_COLOURS),
+    }
+    scene = plan.scenes[name]
+    return Mask(
+        scene=name,
+        georef=scene.georef,
+        chunk_px=plan.chunk_px,
+        sheet_px=scene.sheet_px,
+        layers=tuple(layers[layer] for layer in scene.layers),
+        attributes={},
+    )
+
+
+def _picture(layer: Layer, codes_HW: Any) -> str:
+    return classes_png(codes_HW, layer.palette) if layer.kind == "classes" else confidence_png(codes_HW)
+
+
+def _crops(
+    plan: PlanFile, store: Store, name: str, mask: Mask, level: int, confidence_HW: Any | None
+) -> list[dict[str, Any]]:
+    """The squares of full resolution where the models were least certain."""
+    if confidence_HW is None:
+        return []
+    side_px = max(1, _CROP_PX >> level)
+    scores = []
+    for row in range(0, confidence_HW.shape[0], side_px):
+        for col in range(0, confidence_HW.shape[1], side_px):
+            square = confidence_HW[row : row + side_px, col : col + side_px]
+            valid = square[square != 255]
+            if valid.size and 2 * valid.size >= square.size:
+                scores.append((float(np.mean(valid)) / 254, row << level, col << level))
+    return [_crop(plan, store, name, mask, *lowest) for lowest in sorted(scores)[:_NUM_CROPS]]
+
+
+def _crop(plan: PlanFile, store: Store, name: str, mask: Mask, score: float, top: int, left: int) -> dict[str, Any]:
+    georef, scene = mask.georef, plan.scenes[name]
+    window = Window.of(top, top + _CROP_PX, left, left + _CROP_PX).clip((georef.height_px, georef.width_px))
+    pictures = {layer.name: _picture(layer, read_level(store, mask, layer, 0, window)) for layer in mask.layers[:2]}
+    return {
+        "confidence": score,
+        "row": top,
+        "col": left,
+        "pictures": pictures,
+        "scene": scene_jpeg(scene.url, scene.bands, window.shape, window),
+    }

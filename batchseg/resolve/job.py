@@ -1,0 +1,111 @@
+"""What a worker has to know of a run, resolved and picklable. No paths to be understood, no defaults to be guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from batchseg.engine.inputs import InputRule
+from batchseg.engine.route import Doubt
+from batchseg.ledger.keys import ChunkKey, SheetKey
+from batchseg.ledger.records import Record
+from batchseg.model.contract import ClassInfo
+from batchseg.output.sheet import SheetWork
+from batchseg.output.stored import Mask
+from batchseg.output.style import ClassStyle, Style
+from batchseg.scene.header import SceneHeader
+from batchseg.scene.nodata import NodataPolicy
+from batchseg.scene.polygons import Polygons
+from batchseg.score.reference import Reference
+from batchseg.tiers import TIER_COLOURS, TIER_NAMES, Tier
+from tiling.grid import Grid
+from tiling.span import Window
+from tiling.tileset import TileSet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelJob:
+    """One tier's bundle, as this run uses it."""
+
+    ref: str
+    digest: str
+    halo_px: int
+    devices: tuple[str, ...]
+    """That the bundle has numerics for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneJob:
+    header: SceneHeader
+    bands: tuple[int, ...]
+    policy: NodataPolicy
+    rules: dict[Tier, InputRule]
+    mask: Mask
+    priority: Polygons | None
+    """All priority ground of the scene, for scores inside and outside of it."""
+    priority_tiles: TileSet
+    aoi: Polygons | None
+    labels: Reference | None
+
+    @property
+    def shape_px(self) -> tuple[int, int]:
+        return self.header.georef.height_px, self.header.georef.width_px
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    fingerprint: str
+    core_px: int
+    chunk_px: int
+    models: dict[Tier, ModelJob]
+    classes: tuple[ClassInfo, ...]
+    nodata: int
+    scenes: dict[str, SceneJob]
+    doubt: Doubt | None = None
+    """When a tile of the bulk model goes to the heavy one after all."""
+    audit_share: float = 0.0
+    fade_px: int = 0
+    """How wide the edges are over which heavy tiles become bulk ones."""
+
+    def chunk_grid(self, scene: str) -> Grid:
+        return Grid(self.scenes[scene].shape_px, self.chunk_px)
+
+    def lattice(self, scene: str) -> Grid:
+        return Grid(self.scenes[scene].shape_px, self.core_px)
+
+    def window(self, key: ChunkKey) -> Window:
+        return self.chunk_grid(key.scene).window(key.row, key.col)
+
+    def chunks_of(self, sheet: SheetKey) -> list[ChunkKey]:
+        window = self.sheet_window(sheet)
+        return [ChunkKey(sheet.scene, row, col) for row, col in self.chunk_grid(sheet.scene).touching(window)]
+
+    def sheets_of(self, scene: str) -> list[SheetKey]:
+        return [SheetKey(scene, row, col) for row, col in self.scenes[scene].mask.sheets]
+
+    def sheet_window(self, sheet: SheetKey) -> Window:
+        return self.scenes[sheet.scene].mask.sheets.window(sheet.row, sheet.col)
+
+    def sheet_work(self, sheet: SheetKey, records: Iterable[Record]) -> SheetWork:
+        """How the GeoTIFFs of a sheet are made and shown."""
+        return SheetWork(
+            mask=self.scenes[sheet.scene].mask, key=sheet, core_px=self.core_px, styles=self.styles(records)
+        )
+
+    def styles(self, records: Iterable[Record]) -> dict[str, Style]:
+        """How each layer is shown, by its name; the areas of the classes over these chunks go into the legend."""
+        areas = [record.measured.class_area_km2 for record in records]
+        known = [area for area in areas if area is not None]
+        area_km2 = {c.id: sum(area[i] for area in known) for i, c in enumerate(self.classes)} if known else None
+        shown = tuple(ClassStyle(id=c.id, name=c.name, rgb=c.rgb) for c in self.classes)
+        tiers = tuple(ClassStyle(id=code, name=name, rgb=TIER_COLOURS[code]) for code, name in TIER_NAMES.items())
+        return {
+            "labels": Style(classes=shown, area_km2=area_km2),
+            "confidence": Style(),
+            "tier": Style(classes=tiers),
+        }
+
+    @property
+    def halo_px(self) -> int:
+        """The widest, which decides what is read around a chunk."""
+        return max(model.halo_px for model in self.models.values())

@@ -1,0 +1,118 @@
+"""run/plan.json: what reports need to know of a run beside its ledger, so that they need neither recipe nor scenes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from batchseg.engine.route import Doubt
+from batchseg.ledger.keys import ChunkKey
+from batchseg.model.contract import ClassInfo
+from batchseg.redact import public_url
+from batchseg.resolve.file_layout import layout_warnings
+from batchseg.resolve.job import Job
+from batchseg.scene.area import area_reason
+from batchseg.scene.georef import Georef
+from batchseg.schema import build, plain
+from batchseg.store import Store
+from tiling.grid import Grid
+from tiling.span import Window
+
+PLAN_KEY = "run/plan.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelPlan:
+    """One tier's bundle."""
+
+    name: str
+    ref: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScenePlan:
+    url: str
+    georef: Georef
+    labels_id: str | None
+    """Which reference the confusion must be of."""
+    area_note: str | None
+    """Why the ground area is unknown, where it is."""
+    layout_note: str | None = None
+    """What reading cost more than it had to, and how to repair it."""
+    sheet_px: int = 32768
+    layers: tuple[str, ...] = ("labels", "confidence", "tier")
+    bands: tuple[int, ...] = ()
+    """Of the scene, in the model's order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanFile:
+    fingerprint: str
+    class_names: tuple[str, ...]
+    core_px: int
+    chunk_px: int
+    head_usd_per_hour: float
+    scenes: dict[str, ScenePlan]
+    classes: tuple[ClassInfo, ...] = ()
+    """In the order of `class_names`."""
+    nodata: int = 255
+    models: dict[str, ModelPlan] = field(default_factory=dict)
+    """By tier."""
+    doubt: Doubt | None = None
+    """The threshold of uncertainty that all chunks are routed by."""
+
+    @property
+    def class_ids(self) -> tuple[int, ...]:
+        return tuple(c.id for c in self.classes)
+
+    @property
+    def class_colours(self) -> tuple[tuple[int, int, int], ...]:
+        return tuple(c.rgb for c in self.classes)
+
+    def grid(self, scene: str) -> Grid:
+        georef = self.scenes[scene].georef
+        return Grid((georef.height_px, georef.width_px), self.chunk_px)
+
+    def window(self, key: ChunkKey) -> Window:
+        return self.grid(key.scene).window(key.row, key.col)
+
+
+def plan_file(job: Job, *, head_usd_per_hour: float) -> PlanFile:
+    layout_notes = layout_warnings(job)
+    return PlanFile(
+        fingerprint=job.fingerprint,
+        class_names=tuple(c.name for c in job.classes),
+        core_px=job.core_px,
+        chunk_px=job.chunk_px,
+        head_usd_per_hour=head_usd_per_hour,
+        scenes={
+            name: ScenePlan(
+                url=public_url(scene.header.url),
+                georef=scene.header.georef,
+                labels_id=None if scene.labels is None else scene.labels.id,
+                area_note=area_reason(scene.header.georef),
+                layout_note=layout_notes.get(name),
+                sheet_px=scene.mask.sheet_px,
+                layers=tuple(layer.name for layer in scene.mask.layers),
+                bands=scene.bands,
+            )
+            for name, scene in job.scenes.items()
+        },
+        classes=job.classes,
+        nodata=job.nodata,
+        models={
+            tier: ModelPlan(name=Path(model.ref).name, ref=model.ref, digest=model.digest)
+            for tier, model in job.models.items()
+        },
+        doubt=job.doubt,
+    )
+
+
+def write_plan(store: Store, plan: PlanFile) -> None:
+    store.put(PLAN_KEY, json.dumps(plain(plan), indent=1).encode())
+
+
+def read_plan(store: Store) -> PlanFile:
+    return build(PlanFile, json.loads(store.get(PLAN_KEY)), where=PLAN_KEY)

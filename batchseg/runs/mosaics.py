@@ -1,0 +1,83 @@
+"""Publishing the mosaics of scenes that have several sheets, once their sheets are there.
+
+A mosaic's files are replaced one by one, each whole, and each names only sheets that are whole; the sheets that nothing
+names any more go last. So whoever opens a mosaic at any moment sees the scene before or after, never a part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from batchseg.ledger.keys import SheetKey
+from batchseg.ledger.ledger import Ledger
+from batchseg.ledger.records import Record, SheetRecord
+from batchseg.output.layer import Layer
+from batchseg.output.mosaic import Mosaic, Part, vrt_xml, write_index
+from batchseg.output.sheet import sheets_folder
+from batchseg.output.style import layer_qml
+from batchseg.resolve.job import Job
+from batchseg.store import Store
+
+
+def publish_mosaics(job: Job, store: Store) -> None:
+    """Call it when no sheet is being made."""
+    scenes = [scene for scene, scene_job in job.scenes.items() if not scene_job.mask.is_one_sheet]
+    if not scenes:
+        return
+    ledger = Ledger(store)
+    records, sheets = list(ledger.records()), {sheet.key: sheet for sheet in ledger.sheets()}
+    for scene in scenes:
+        made = [sheets[key] for key in job.sheets_of(scene) if key in sheets]
+        if made:
+            _publish(job, store, scene, [record for record in records if record.key.scene == scene], made)
+
+
+def _publish(job: Job, store: Store, scene: str, records: Sequence[Record], sheets: Sequence[SheetRecord]) -> None:
+    mask, styles = job.scenes[scene].mask, job.styles(records)
+    for layer in mask.layers:
+        mosaic = Mosaic(
+            georef=mask.georef,
+            layer=layer,
+            style=styles[layer.name],
+            counts=_counts(job, layer, records) if layer.name == "labels" else None,
+            num_levels=len(mask.levels),
+            parts=tuple(Part(_file(sheet, layer, scene), job.sheet_window(sheet.key)) for sheet in sheets),
+        )
+        store.put(f"{scene}/{layer.name}.qml", layer_qml(layer, mosaic.style).encode())
+        if mosaic.has_index:
+            with TemporaryDirectory(dir=store.scratch()) as folder:
+                path = Path(folder) / "index.gpkg"
+                write_index(mosaic, path)
+                store.put_file(f"{scene}/{layer.name}.gti.gpkg", path)
+        store.put(f"{scene}/{layer.name}.vrt", vrt_xml(mosaic).encode())
+    _sweep(store, scene, sheets)
+
+
+def _counts(job: Job, layer: Layer, records: Sequence[Record]) -> tuple[int, ...]:
+    counts = np.zeros(layer.highest + 1, np.int64)
+    for record in records:
+        counts[[one.id for one in job.classes]] += record.measured.class_px
+    return tuple(counts.tolist())
+
+
+def _file(sheet: SheetRecord, layer: Layer, scene: str) -> str:
+    """Of a sheet's files the GeoTIFF of this layer, relative to the scene's folder."""
+    begin = f"{sheets_folder(scene)}/{layer.name}_{_cell(sheet.key)}-"
+    (found,) = (one.key for one in sheet.objects if one.key.startswith(begin) and one.key.endswith(".tif"))
+    return found.removeprefix(f"{scene}/")
+
+
+def _cell(key: SheetKey) -> str:
+    return f"{key.row}_{key.col}"
+
+
+def _sweep(store: Store, scene: str, sheets: Sequence[SheetRecord]) -> None:
+    """Files of sheets that were made again since."""
+    named = {one.key for sheet in sheets for one in sheet.objects}
+    for key in [key for key, _ in store.names(sheets_folder(scene))]:
+        if key not in named:
+            store.delete(key)

@@ -1,0 +1,49 @@
+"""The chunks that a run is asked for: all of them, a sample, or those in a box of longitudes and latitudes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import shapely
+
+from batchseg.errors import RecipeError
+from batchseg.ledger.keys import ChunkKey
+from batchseg.resolve.job import Job
+from batchseg.scene.outline import outline
+
+
+def all_chunks(job: Job) -> frozenset[ChunkKey]:
+    return frozenset(ChunkKey(scene, row, col) for scene in job.scenes for row, col in job.chunk_grid(scene))
+
+
+def sample_of(chunks: Iterable[ChunkKey], num_chunks: int) -> frozenset[ChunkKey]:
+    """Some of these, chosen by the hash of their names: spread over the scenes, and the same ones each time."""
+    if num_chunks < 1:
+        raise RecipeError("a sample has at least one chunk", where="--sample", got=str(num_chunks))
+    ordered = sorted(chunks, key=lambda key: hashlib.blake2b(str(key).encode(), digest_size=8).digest())
+    return frozenset(ordered[:num_chunks])
+
+
+def chunks_in_box(job: Job, bbox: Sequence[float]) -> frozenset[ChunkKey]:
+    """Chunks that a box of longitudes and latitudes (west, south, east, north) touches."""
+    west, south, east, north = bbox
+    if not (west < east and south < north):
+        raise RecipeError(
+            "the box is empty",
+            where="--bbox",
+            expected="west south east north",
+            got=" ".join(f"{degrees:g}" for degrees in bbox),
+            todo="across the antimeridian let east go on beyond 180",
+        )
+    # Outlines may go on beyond 180 degrees too.
+    box = shapely.MultiPolygon([shapely.box(west + turn, south, east + turn, north) for turn in (-360, 0, 360)])
+    found = frozenset(
+        key
+        for scene in job.scenes
+        for key in (ChunkKey(scene, row, col) for row, col in job.chunk_grid(scene))
+        if (shape := outline(job.scenes[scene].header.georef, job.window(key))) is not None and shape.intersects(box)
+    )
+    if not found:
+        raise RecipeError("no chunk touches this box", where="--bbox", todo="give longitudes and latitudes in degrees")
+    return found

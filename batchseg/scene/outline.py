@@ -1,0 +1,45 @@
+"""The outline of a window of a scene in longitudes and latitudes."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyproj
+import shapely
+
+from batchseg.scene.georef import Georef
+from batchseg.scene.place import area_reason, corners_m
+from tiling.span import Window
+
+STEPS = 8
+"""Points on each side of an outline: what is straight in the scene's system need not be straight in degrees."""
+
+
+def outline(georef: Georef, window: Window) -> Any:
+    """A window as a polygon of longitudes and latitudes; None where the scene has no place on the Earth."""
+    if area_reason(georef) is not None:
+        return None
+    rows = np.linspace(window.rows.start, window.rows.stop, STEPS + 1)
+    cols = np.linspace(window.cols.start, window.cols.stop, STEPS + 1)
+    ring_m = _rim(corners_m(georef, rows, cols))
+    if not np.isfinite(ring_m).all():
+        return None
+    lon, lat, _ = _to_degrees().transform(*np.append(ring_m, ring_m[:1], axis=0).T)
+    # A ring across the antimeridian goes on beyond 180 degrees instead of around the Earth.
+    lon = np.unwrap(lon, period=360)
+    if abs(lon[-1] - lon[0]) > 180:
+        # A ring around a pole: the pole is an edge of the map.
+        lon, lat = np.append(lon, lon[[-1, 0]]), np.append(lat, np.copysign([90.0, 90.0], lat[0]))
+    return shapely.Polygon(np.column_stack([lon, lat]))
+
+
+def _rim(grid: Any) -> Any:
+    """The outer points of a grid of points, in order around it."""
+    return np.concatenate([grid[0, :-1], grid[:-1, -1], grid[-1, :0:-1], grid[:0:-1, 0]])
+
+
+@cache
+def _to_degrees() -> pyproj.Transformer:
+    return pyproj.Transformer.from_crs("EPSG:4978", "EPSG:4979", always_xy=True)

@@ -1,0 +1,114 @@
+"""The contract of the bundle that a training recipe asks for, made before there is one."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from batchseg.errors import BundleError, RecipeError
+from batchseg.model.architecture import is_known, known_kinds, stride_px
+from batchseg.model.contract import ONNX, Contract, Numerics, problems_of_classes
+from batchseg.recipe.recipe import Tiling
+from batchseg.scene.bands import BandWanted
+
+if TYPE_CHECKING:
+    from batchseg.training.train_recipe import TrainRecipe
+
+BYTES_RANGE = (0.0, 255.0)
+"""What a recipe has that says nothing of its range. The same numbers in a recipe are another object, and meant."""
+_MOST = {"uint8": 255, "uint16": 65535}
+_SYNTHETIC = (("red", "green", "blue"), "uint8", BYTES_RANGE)
+
+
+def contract_of(
+    recipe: TrainRecipe,
+    *,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    quality: dict[str, Any],
+    lineage: dict[str, Any],
+) -> Contract:
+    return Contract(
+        name=recipe.name,
+        tier=recipe.tier,
+        bands=tuple(BandWanted(name=name, common=name) for name in recipe.bands),
+        dtype=recipe.dtype,
+        range=recipe.range,
+        mean=mean,
+        std=std,
+        gsd_m=recipe.gsd_m,
+        classes=recipe.class_list,
+        halo_px=recipe.halo_px,
+        stride_px=stride_px(recipe.architecture),
+        architecture=recipe.architecture,
+        numerics={
+            "cpu": Numerics(backend="openvino", precision="bfloat16", batch=2, threads=2),
+            "cuda": Numerics(backend="torch", precision="bfloat16", batch=16, threads=1),
+        },
+        quality=quality,
+        lineage=lineage,
+    )
+
+
+def check_contract(recipe: TrainRecipe) -> None:
+    """What would be refused of the bundle must not be found out after hours."""
+    for got in problems_of_classes(recipe.class_list):
+        raise RecipeError("these are no classes", where="classes", got=got)
+    if not is_known(recipe.architecture) or recipe.architecture["kind"] == ONNX:
+        raise RecipeError(
+            "an unknown architecture",
+            where="architecture",
+            expected=known_kinds().removesuffix(", or onnx"),  # which others have trained
+            got=str(recipe.architecture),
+        )
+    num_bands = len(recipe.bands)
+    try:
+        contract_of(recipe, mean=(0.0,) * num_bands, std=(1.0,) * num_bands, quality={}, lineage={})
+    except BundleError as error:
+        raise RecipeError("no bundle could promise this", where=recipe.name, got=error.got) from error
+    _check_values(recipe)
+    _check_tile(recipe)
+
+
+def _check_values(recipe: TrainRecipe) -> None:
+    if recipe.dtype != "uint8" and recipe.range is BYTES_RANGE:
+        raise RecipeError(
+            f"values of {recipe.dtype} have no range of their own, and those beyond it are clipped",
+            where="range",
+            todo="add `range: [low, high]`, the raw values that the model is to know; or drop `dtype` and add "
+            "`scale: [low, high]`, which maps them into bytes",
+        )
+    most = _MOST.get(recipe.dtype)
+    if most is not None and not 0 <= recipe.range[0] < recipe.range[1] <= most:
+        raise RecipeError(
+            "a range of values that the data type does not have",
+            where="range",
+            expected=f"0 to {most} ({recipe.dtype})",
+            got=str(list(recipe.range)),
+        )
+    if recipe.scale is not None and not -inf < recipe.scale[0] < recipe.scale[1] < inf:
+        raise RecipeError("a scale is from low to high", where="scale", got=str(list(recipe.scale)))
+    asked = (recipe.bands, recipe.dtype, recipe.range)
+    if any(spec.seeds is not None for spec in recipe.grounds) and asked != _SYNTHETIC:
+        raise RecipeError(
+            "synthetic scenes are bytes of red, green and blue",
+            where="bands, dtype, range",
+            got=f"{', '.join(recipe.bands)}, {recipe.dtype}, {list(recipe.range)}",
+            todo="drop these lines, or train on rasters",
+        )
+
+
+def _check_tile(recipe: TrainRecipe) -> None:
+    """As a run cuts them, and as the ground is measured at the end."""
+    core_px, stride = Tiling().core, stride_px(recipe.architecture)
+    if (core_px + 2 * recipe.halo_px) % stride:
+        fits = next(
+            halo for halo in range(recipe.halo_px, recipe.halo_px + stride) if not (core_px + 2 * halo) % stride
+        )
+        raise RecipeError(
+            "the tile does not fit the network",
+            where="halo_px",
+            expected=f"core + 2 x halo, a multiple of {stride}",
+            got=f"{core_px} + 2 x {recipe.halo_px} = {core_px + 2 * recipe.halo_px}",
+            todo=f"set halo_px: {fits}",
+        )

@@ -1,0 +1,70 @@
+"""What a teacher says of ground: asked once for every window, kept on disk, read back by every step.
+
+A heavy teacher costs more than a step of its student, so it is not asked again for each crop. It sees the ground as it
+is, in tiles with its own halo as in a run; what the student sees is relit and turned.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from batchseg.model.bundle import Bundle
+from batchseg.model.graph import WholeGraph
+from batchseg.model.segmenter import load_graph
+from batchseg.tiers import DeviceKind
+from batchseg.training.crops import SOFT_PX, SoftLabels
+from batchseg.training.ground import Ground
+from batchseg.training.validation import tiles_in
+
+Told = Callable[[int, int], None]
+
+
+def soft_labels(bundle: Bundle, ground: Ground, folder: Path, device: DeviceKind = "cpu", *, told: Told) -> SoftLabels:
+    """Logits of each window at a quarter of its resolution."""
+    kept = folder / f"{bundle.graph_digest[:16]}-{ground.digest[:16]}"
+    kept.mkdir(parents=True, exist_ok=True)
+    num_windows = len(ground.pixels_WBHW)
+    missing = [number for number in range(num_windows) if not _path(kept, number).exists()]
+    if missing:
+        graph = load_graph(bundle).eval().to(device, memory_format=torch.channels_last)
+    for done, number in enumerate(missing, start=1):
+        _put(_path(kept, number), _ask(graph, ground.pixels_WBHW[number], bundle.contract.halo_px))
+        told(done, len(missing))
+    return lambda window: np.load(_path(kept, window), mmap_mode="r", allow_pickle=False)
+
+
+def _path(kept: Path, number: int) -> Path:
+    return kept / f"{number:06}.npy"
+
+
+def _put(path: Path, soft_KHW: NDArray[np.float16]) -> None:
+    """Whole or not at all: a distillation may be killed at any moment."""
+    unfinished = path.with_name(f"unfinished-{secrets.token_hex(4)}")
+    with unfinished.open("wb") as file:
+        np.save(file, soft_KHW, allow_pickle=False)
+    unfinished.replace(path)
+
+
+def _ask(graph: WholeGraph, pixels_BHW: NDArray[Any], halo_px: int) -> NDArray[np.float16]:
+    rows, cols = (side // SOFT_PX for side in pixels_BHW.shape[1:])
+    soft_KHW: NDArray[np.float16] | None = None
+    for tile, x in tiles_in(pixels_BHW, halo_px):
+        with torch.inference_mode(), torch.autocast(graph.mean.device.type, torch.bfloat16):
+            scores = graph.scores(x.to(graph.mean.device)).float()
+        own_rows, own_cols = tile.owned.within(tile.read_window(halo_px))
+        # A core at the window's end is cut short; windows and cores are multiples of SOFT_PX.
+        said = functional.avg_pool2d(scores[:, :, own_rows, own_cols], SOFT_PX)[0].half().cpu().numpy()
+        if soft_KHW is None:
+            soft_KHW = np.empty((said.shape[0], rows, cols), np.float16)
+        down, right = tile.owned.rows.start // SOFT_PX, tile.owned.cols.start // SOFT_PX
+        soft_KHW[:, down : down + said.shape[1], right : right + said.shape[2]] = said
+    assert soft_KHW is not None
+    return soft_KHW

@@ -1,0 +1,67 @@
+"""One actor of a pool as its pool knows it, and the words for what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import OutOfMemoryError, RayError
+
+from batchseg.recipe import PoolSpec
+from batchseg.workers.events import LossKind
+from batchseg.workers.pool import Note, Report
+from batchseg.workers.worker import WorkerSpec
+from jobs.cluster.connection import could_be_placed, in_words, wants_of
+
+
+@dataclass(slots=True)
+class Member:
+    """One actor of the pool, as its pool knows it."""
+
+    handle: Any
+    spec: WorkerSpec
+    pool: PoolSpec
+    asked_s: float
+    node: str | None = None
+    placed_s: float = 0.0
+    is_ready: bool = False
+    is_draining: bool = False
+    num_held: int = 0
+    idle_since_s: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+
+def unplaced(nowhere: Iterable[Member]) -> list[str]:
+    pools = {actor.pool.name: actor.pool for actor in nowhere}
+    names = [actor.pool.name for actor in nowhere]
+    texts = []
+    for name, pool in pools.items():
+        wants = wants_of(pool)
+        where = "is full" if could_be_placed(wants) else "has no node for it"
+        texts.append(f"{names.count(name)} of pool {name} wait for {in_words(wants)}, and the cluster {where}")
+    return texts
+
+
+def noting(node: str) -> Callable[[Any], list[Report | Note]]:
+    def take(ref: Any) -> list[Report | Note]:
+        try:
+            return [Note("spot_notice", {"node": node, "why": ray.get(ref)})]
+        except RayError as error:
+            return [Note("watcher_lost", {"node": node, "why": loss_of(error)})]
+
+    return take
+
+
+def loss_of(error: RayError) -> str:
+    return str(getattr(error, "cause", None) or error).splitlines()[0]
+
+
+def loss_kind(error: RayError) -> LossKind:
+    """Ray's memory monitor kills the actor of the most memory when its node is nearly full."""
+    short_of_memory = isinstance(error, OutOfMemoryError) or "low on memory" in str(error)
+    return "out_of_memory" if short_of_memory else "preemption"

@@ -1,0 +1,59 @@
+"""A pilot in the cluster: on a node where a worker of the pool could be, so that what it times is what will be paid."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import ray
+from ray.exceptions import RayError
+
+from batchseg.budget.pilotrun import PilotDone, PilotWork, do_pilot
+from batchseg.errors import BatchsegError, FleetError
+from batchseg.recipe import PoolSpec
+from batchseg.workers.worker import OpenModels
+from jobs.cluster.actor import Boxes, at_home, boxes_of
+from jobs.cluster.connection import enter_cluster, free_resources, in_words, wants_of
+from jobs.cluster.member import loss_of
+
+MAX_RETRIES = 3
+"""Of a pilot whose node was lost: nothing that it did counts, so it is done again from its start."""
+TELL_EVERY_S = 60.0
+
+
+def send_pilot(work: PilotWork, pool: PoolSpec, models: OpenModels) -> PilotDone:
+    """Ray places it, as it would a worker; a node that is not there yet is what tells an autoscaler to start one."""
+    enter_cluster()
+    task = ray.remote(_pilot).options(
+        num_cpus=pool.cpus, num_gpus=pool.gpus, resources=pool.resources or None, max_retries=MAX_RETRIES
+    )
+    answer = task.remote(work, boxes_of(work.job), models)
+    while not ray.wait([answer], timeout=TELL_EVERY_S)[0]:
+        print(
+            f"batchseg: the pilot is under way, or waits for {in_words(wants_of(pool))} of pool {pool.name}; "
+            f"free in the cluster: {free_resources()}",
+            file=sys.stderr,
+        )
+    try:
+        done: PilotDone | BatchsegError = ray.get(answer)
+    except RayError as error:
+        raise FleetError(
+            "the pilot was lost with its node, or with its process",
+            where=f"pools: {pool.name}",
+            got=loss_of(error),
+            todo="give the same command again",
+        ) from error
+    if isinstance(done, BatchsegError):
+        raise done
+    return done
+
+
+def _pilot(work: PilotWork, boxes: Boxes, models: OpenModels) -> PilotDone | BatchsegError:
+    """What can be said in a line travels as a value: Ray would wrap it in its own words."""
+    try:
+        return do_pilot(replace(work, job=at_home(work.job, boxes)), models)
+    except BatchsegError as error:
+        return error

@@ -1,0 +1,12 @@
+"""Train a student from a teacher's soft labels, on rasters with labels and without. Resumes like `train`.
+
+The training recipe names the `teacher`, the `temperature` and the `soft_share`; on rasters whose `labels` are null the
+teacher alone is learnt from. What it says is kept beside the bundle, so it is asked once.
+"""
+
+from __future__ import annotations
+
+from jobs.verbs.train import add_arguments, main
+
+__all__ = ["HELP", "add_arguments", "main"]
+HELP = "train a bundle from a teacher"

@@ -1,0 +1,282 @@
+"""Budgets in dollars: what a pilot times, what it buys, and whether the run then costs what was said."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batchseg.budget.curve import curve
+from batchseg.budget.pilot import PilotTile, share_at
+from batchseg.budget.pilotrun import Where
+from batchseg.budget.preview import preview
+from batchseg.budget.price import Forecast, Ground, Prices, expected_batches
+from batchseg.budget.rehearsal import Pace
+from batchseg.budget.settle import PILOT_KEY
+from batchseg.engine.route import NEVER
+from batchseg.engine.segment import Model
+from batchseg.errors import ForeignRunError, RecipeError
+from batchseg.ledger.ledger import Ledger
+from batchseg.recipe import Budget, Fleet, Models, PoolSpec, Route
+from batchseg.resolve.job import Job
+from batchseg.resolve.plan_file import read_plan
+from batchseg.resolve.resolve import resolve
+from batchseg.runs.session import Options, Outcome, run
+from batchseg.store import LocalStore
+from batchseg.tiers import Tier
+from batchseg.workers.pool import DEPTH, LocalPool
+from batchseg.workers.worker import Worker, WorkerSpec
+from tests.batchseg.engine.test_route import polygons
+from tests.runs import Workplace, fake_models, noise, product_bytes, write_fake_bundle, write_scene
+from tests.strategies import quick
+
+UNCERTAIN = Route(priority=("uncertain",))
+SECONDS: dict[Tier, float] = {"bulk": 0.01, "heavy": 0.05}
+"""Of a batch: much longer than everything else that a chunk of these scenes needs."""
+FLEET = Fleet(pools=(PoolSpec(usd_per_hour=3600.0),))
+"""A dollar a second."""
+
+
+@dataclass
+class Slow:
+    """As long a batch as it is told."""
+
+    inner: Any
+    seconds: float
+
+    @property
+    def batch(self) -> int:
+        return int(self.inner.batch)
+
+    def __call__(self, x_NBHW: Any, /) -> Any:
+        time.sleep(self.seconds)
+        return self.inner(x_NBHW)
+
+
+def slow_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str, str]]:
+    models, environment = fake_models(job, spec)
+    return {tier: replace(m, segmenter=Slow(m.segmenter, SECONDS[tier])) for tier, m in models.items()}, environment
+
+
+def slow_pool(job: Job, store: Any, fleet: Fleet) -> LocalPool:
+    spec = WorkerSpec.new(pool="local", device="cpu", usd_per_hour=fleet.pools[0].usd_per_hour)
+    return LocalPool(lambda: Worker(spec, job, store, slow_models).open(), depth=DEPTH)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workplace:
+    workplace = Workplace.of(tmp_path, noise(160, 208), noise(64, 64, seed=5))
+    bundles = [write_fake_bundle(tmp_path / tier, halo_px=halo) for tier, halo in (("bulk", 8), ("heavy", 13))]
+    workplace.changes["models"] = Models(bulk=bundles[0], heavy=bundles[1])
+    return workplace
+
+
+def run_slowly(place: Workplace, *, models: Any = slow_models, **changes: Any) -> Outcome:
+    store = LocalStore(Path(place.recipe(**changes).output), durable=False)
+    options = Options(open_models=models)
+    return run(place.recipe(**changes), FLEET, open_pool=slow_pool, options=options, store=store)
+
+
+def told(output: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((output / PILOT_KEY).read_text())
+    return content
+
+
+def least_usd(place: Workplace, sample_tiles: int, **changes: Any) -> float:
+    with pytest.raises(RecipeError, match="this run costs more; expected at least") as refused:
+        run_slowly(place, budget=Budget(usd=1e-6, sample_tiles=sample_tiles), **changes)
+    assert refused.value.expected is not None
+    assert not place.output.exists(), "a refused run writes nothing"
+    return float(refused.value.expected.split()[2].rstrip(","))
+
+
+@pytest.mark.timeout(120)
+def test_a_run_costs_what_its_pilot_said(place: Workplace) -> None:
+    least = least_usd(place, 512, route=UNCERTAIN)
+    # 41 chunks of four tiles: two batches of the bulk model each take 0.8 s, and all of them heavy 4.1 s more.
+    outcome = run_slowly(place, route=UNCERTAIN, budget=Budget(usd=least + 2.0))
+    expected = told(place.output)["expected"]
+    spent = expected["pilot_usd"]
+    assert least <= expected["usd"] <= least + 2.2
+    assert 0.2 < expected["heavy_share"] < 0.7
+    assert outcome.metrics["cost_usd"] - spent == pytest.approx(expected["usd"] - spent, rel=0.15)
+    assert outcome.metrics["heavy_share"] == pytest.approx(expected["heavy_share"], abs=0.03)
+    assert outcome.metrics["cost"]["start"] >= spent
+    assert outcome.metrics["cost_usd"] == pytest.approx(outcome.metrics["paid_usd"], rel=0.02)
+
+
+@pytest.mark.timeout(120)
+def test_dollars_a_km2_are_dollars_over_the_ground(place: Workplace) -> None:
+    area_km2 = (160 * 208 + 64 * 64) / 1e6
+    route = Route(priority=("uncertain", polygons(place.folder)))
+    amount = (least_usd(place, 40, route=route) + 2.0) / area_km2
+    run_slowly(place, route=route, budget=Budget(usd_per_km2=amount, sample_tiles=40))
+    before, found = product_bytes(place.output), told(place.output)
+    assert found["expected"]["usd_per_km2"] == pytest.approx(amount, rel=0.1)
+    assert found["expected"]["usd_per_km2"] * area_km2 == pytest.approx(found["expected"]["usd"], rel=0.01)
+    assert found["expected_heavy_share"] > found["priority_share"] > 0
+    store = LocalStore(place.output, durable=False)
+    plan = read_plan(store)
+    assert plan.doubt is not None
+    assert plan.doubt.threshold == found["threshold"]
+    # A resume asks no clock, even where everything has become dearer.
+    (place.output / "run/records/scene0/0_0.json").unlink()
+    pilots = [stint for stint in Ledger(store).stints() if stint.pool == "pilot"]
+    run_slowly(place, route=route, budget=Budget(usd_per_km2=amount, sample_tiles=40), models=no_models)
+    assert product_bytes(place.output) == before
+    assert [stint for stint in Ledger(store).stints() if stint.pool == "pilot"] == pilots
+    assert len(pilots) == 1
+    with pytest.raises(ForeignRunError, match=r"route\.budget\.usd_per_km2"):
+        run_slowly(place, route=route, budget=Budget(usd_per_km2=2 * amount, sample_tiles=40), models=no_models)
+
+
+def no_models(*_: Any) -> Any:
+    raise AssertionError("a resume runs no pilot")
+
+
+def test_ground_without_a_place_has_no_km2(place: Workplace) -> None:
+    scene = write_scene(place.folder / "nowhere.tif", noise(64, 64), crs=None)
+    with pytest.raises(RecipeError, match="budget: usd_per_km2: ground without a place on the Earth has no km²"):
+        run_slowly(place, scenes=(scene,), route=UNCERTAIN, budget=Budget(usd_per_km2=1e9, sample_tiles=8))
+    assert (
+        run_slowly(place, scenes=(scene,), route=UNCERTAIN, budget=Budget(usd=1e9, sample_tiles=8)).metrics[
+            "heavy_share"
+        ]
+        == 1
+    )
+
+
+def test_workers_on_another_device_cannot_be_timed_here(place: Workplace) -> None:
+    from batchseg.model.contract import Numerics
+    from jobs.cluster.pool import open_ray_pool
+
+    on = Numerics(backend="torch", precision="float32", batch=3, threads=1)
+    models = [write_fake_bundle(place.folder / f"{t}2", numerics={"cpu": on, "cuda": on}) for t in ("bulk", "heavy")]
+    fleet = Fleet(pools=(PoolSpec(gpus=1.0),))
+    recipe = place.recipe(route=UNCERTAIN, budget=Budget(usd=5), models=Models(bulk=models[0], heavy=models[1]))
+    store = LocalStore(place.output, durable=False)
+    with pytest.raises(RecipeError, match="another device than the workers; expected cuda, got cpu"):
+        run(recipe, fleet, open_pool=open_ray_pool, options=Options(open_models=no_models), store=store)
+
+
+@quick
+@given(st.integers(1, 40), st.floats(0, 1), st.integers(1, 9))
+def test_expected_batches_are_those_of_a_thousand_throws(tiles: int, share: float, batch: int) -> None:
+    thrown = np.random.default_rng(0).binomial(tiles, share, 4000)
+    expected = (-(-thrown // batch)).mean()
+    assert expected_batches(tiles, share, batch) == pytest.approx(expected, abs=0.05 + 0.03 * expected)
+
+
+def forecast_of(**changes: Any) -> Forecast:
+    pace = Pace(
+        start_s=2, tile_s=0.03, bulk_tile_s=0.02, heavy_batch_s=0.4, heavy_batch=2, sheet_s=1, sheet_s_per_mpx=0.1
+    )
+    ground = Ground(
+        num_tiles=1000, tiles_a_chunk=64, priority_share=0.1, bulk_share=0.9, mpx=262, num_sheets=1, area_km2=65
+    )
+    prices = Prices(num_workers=4, workers_usd_per_hour=4, head_usd_per_hour=1, spent_usd=0.01)
+    parts = {"pace": pace, "ground": ground, "prices": prices}
+    for key, value in changes.items():
+        name = next(name for name, part in parts.items() if hasattr(part, key))
+        parts[name] = replace(parts[name], **{key: value})
+    return Forecast(**parts)
+
+
+@quick
+@given(st.floats(0.0, 3.0), st.integers(1, 16), st.floats(0, 0.9))
+def test_a_share_is_the_largest_that_the_money_buys(usd: float, batch: int, priority_share: float) -> None:
+    forecast = forecast_of(heavy_batch=batch, priority_share=priority_share)
+    share = forecast.share_for(usd)
+    if share is None:
+        assert usd < forecast.least_usd
+        return
+    assert priority_share <= share <= 1
+    assert forecast.usd(share) <= usd + 1e-9
+    assert share == 1 or forecast.usd(min(1.0, share + 1e-3)) > usd
+
+
+def test_the_parts_of_a_forecast() -> None:
+    """900 bulk tiles, all heavy: 500 batches; four workers share them, and wait for the one that makes the GeoTIFFs."""
+    found = forecast_of(tiles_a_chunk=1000)
+    assert found.seconds(1.0) == pytest.approx(
+        {"start": 2, "compute_bulk": 18, "compute_heavy": 200, "read_write": 10, "sheets": 27.2}
+    )
+    assert found.wall_s(1.0) == pytest.approx(2 + (18 + 200 + 10) / 4 + 27.2)
+    assert found.usd(1.0) == pytest.approx(0.01 + found.wall_s(1.0) * 5 / 3600)
+    assert forecast_of(num_sheets=5).seconds(0)["sheets"] == pytest.approx(2 * (1 + 26.2 / 5))
+    crowded = forecast_of(crowding=2.0).seconds(0.5)
+    assert all(
+        crowded[part] == pytest.approx(2 * s) for part, s in forecast_of().seconds(0.5).items() if part != "sheets"
+    )
+
+
+def test_the_curve_goes_from_the_bulk_model_to_the_heavy_one() -> None:
+    tiles = [
+        PilotTile(
+            scene="s",
+            row=0,
+            col=i,
+            is_priority=i == 0,
+            runs_bulk=i > 0,
+            num_px=10,
+            score=i,
+            agreeing_px={"bulk": 10 - i, "heavy": 10},
+            confusion={"bulk": np.array([[10 - i, i], [0, 0]]), "heavy": np.array([[10, 0], [0, 0]])},
+        )
+        for i in range(10)
+    ]
+    points = curve(tiles, forecast_of(), more=(5,))
+    shares = [point["heavy_share"] for point in points]
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.1, 1.0)
+    assert points[0]["threshold"] == NEVER
+    for point in points:
+        bulk = [tile for tile in tiles if not (tile.is_priority or tile.score >= point["threshold"])]
+        assert point["agreement"] == pytest.approx(1 - sum(t.score for t in bulk) / 100)
+        assert point["heavy_share"] == share_at(point["threshold"], tiles)
+    assert points[-1]["miou"] == 1.0
+    costs = [point["usd"] for point in points]
+    assert costs == sorted(costs)
+    assert any(point["threshold"] == 5 for point in points)
+
+
+def test_a_preview_shows_what_a_run_then_gives(place: Workplace) -> None:
+    """The sample is all tiles, so the curve at the recipe's own threshold is the run's score."""
+    values = np.random.default_rng(3).integers(0, 5, (160, 208))
+    labels = (write_scene(place.folder / "labels.tif", values[None].astype("uint8")), None)
+    route = Route(priority=("uncertain", polygons(place.folder)))
+    recipe = place.recipe(route=route, budget=Budget(heavy_share=0.4), labels=labels)
+    store = LocalStore(place.output, durable=False)
+    found = preview(resolve(recipe), Fleet(), store, Where(), models=fake_models)
+    assert not place.output.exists()
+    assert found["measure"] == "miou"
+    outcome = place.run(route=route, budget=Budget(heavy_share=0.4), labels=labels)
+    (point,) = [point for point in found["curve"] if point["threshold"] == found["threshold"]]
+    assert point["miou"] == outcome.metrics["miou"]
+    assert point["heavy_share"] == outcome.metrics["heavy_share"]
+    place.run(models=Models(heavy=place.changes["models"].heavy), output=str(place.folder / "alone"))
+    same = []
+    for scene in ("scene0", "scene1"):
+        maps = []
+        for output in (place.output, place.folder / "alone"):
+            with rasterio.open(output / scene / "labels.tif") as file:
+                maps.append(file.read(1))
+        same.append((maps[0] == maps[1])[maps[1] != 255])
+    assert point["agreement"] == pytest.approx(np.concatenate(same).mean(), abs=1e-5)
+    again = preview(resolve(recipe), Fleet(), store, Where(), models=partial(fake_models))
+    assert again["threshold"] == found["threshold"]
+
+
+def test_a_preview_needs_two_models(place: Workplace) -> None:
+    recipe = place.recipe(models=Models(bulk=place.changes["models"].bulk))
+    with pytest.raises(RecipeError, match="a pilot compares two models"):
+        preview(resolve(recipe), Fleet(), LocalStore(place.output), Where(), models=no_models)

@@ -1,0 +1,133 @@
+"""An empty stored chunk is no object, costs no request, and nothing that was ever put there shows in its place."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+
+from batchseg.ledger.keys import ChunkKey
+from batchseg.ledger.ledger import Ledger
+from batchseg.output.sheet import make_sheet
+from batchseg.output.stored import read_chunk, write_chunk
+from batchseg.recipe import Tiling
+from batchseg.recipe.recipe import Halo
+from batchseg.resolve.resolve import resolve
+from batchseg.store import LocalStore
+from tests.fakes import CountingStore
+from tests.runs import Workplace, noise, product_bytes
+
+EMPTY = ChunkKey("scene0", 0, 1)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workplace:
+    """Of six chunks, the second is empty, and the last holds pixels in its last tile only."""
+    pixels_BHW = noise(64, 96)
+    pixels_BHW[:, :32, 32:64] = 0
+    pixels_BHW[:, 32:48, 64:] = 0
+    place = Workplace.of(tmp_path, pixels_BHW)
+    with rasterio.open(place.scenes[0], "r+") as file:
+        file.nodata = 0
+    return place
+
+
+def counting(output: Path) -> CountingStore:
+    return CountingStore(LocalStore(output, durable=False))
+
+
+def deleted(store: CountingStore) -> list[str]:
+    asked = (operation.partition(" ") for operation in store.operations)
+    return [key for name, _, key in asked if name == "delete" and "mask.zarr" in key]
+
+
+def test_nothing_is_deleted_where_nothing_can_be(place: Workplace) -> None:
+    store = counting(place.output)
+    assert place.run(store=store).exit_status == 0  # type: ignore[arg-type]  # it does what a local store does
+    assert {record.kind for record in Ledger(store).records()} == {"done", "empty"}
+    assert deleted(store) == []
+    again = counting(place.output)
+    assert place.run(store=again).exit_status == 0  # type: ignore[arg-type]
+    assert deleted(again) == []
+
+
+def test_what_another_recipe_left_behind_does_not_show(place: Workplace) -> None:
+    """Its records are gone, so nothing says that the folder is not new."""
+    place.run()
+    clean = product_bytes(place.output)
+    shutil.rmtree(place.output)
+    (place.folder / "full").mkdir()
+    Workplace.of(place.folder / "full", noise(64, 96)).run(output=str(place.output))
+    assert (place.output / "scene0" / "mask.zarr" / "labels" / "0.1").exists()
+    shutil.rmtree(place.output / "run")
+    assert place.run().exit_status == 0
+    assert product_bytes(place.output) == clean
+
+
+def chunk_layers(place: Workplace, code: int) -> dict[str, NDArray[np.uint8]]:
+    (scene,) = resolve(place.recipe()).job.scenes.values()
+    return {layer.name: np.full((32, 32), code, np.uint8) for layer in scene.mask.layers}
+
+
+def test_a_second_attempt_that_finds_nothing_leaves_nothing(place: Workplace) -> None:
+    job = resolve(place.recipe()).job
+    mask, window, store = job.scenes["scene0"].mask, job.window(EMPTY), counting(place.output)
+    first = write_chunk(store, mask, window, chunk_layers(place, 1))
+    assert [one.key for one in first] == [mask.object_key(layer.name, 0, 1) for layer in mask.layers]
+    assert write_chunk(store, mask, window, chunk_layers(place, 255), again=True) == ()
+    assert deleted(store) == [one.key for one in first]
+    assert not any((place.output / one.key).exists() for one in first)
+
+
+def test_the_worker_says_which_attempt_it_is(place: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first attempt at the chunk that will be empty dies after its objects were put, before its record was."""
+    commit, struck = Ledger.commit, []
+
+    def commit_late(ledger: Ledger, record: object) -> None:
+        if getattr(record, "key", None) == EMPTY and not struck:
+            struck.append(record)
+            mask = resolve(place.recipe()).job.scenes["scene0"].mask
+            for layer in mask.layers:
+                ledger.store.put(mask.object_key(layer.name, 0, 1), b"of a file that has changed since")
+            raise OSError("the disk was gone for a moment")
+        commit(ledger, record)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Ledger, "commit", commit_late)
+    store = counting(place.output)
+    assert place.run(store=store).exit_status == 0  # type: ignore[arg-type]
+    assert struck
+    assert deleted(store) == [f"scene0/mask.zarr/{layer}/0.1" for layer in ("labels", "confidence", "tier")]
+    assert not (place.output / "scene0" / "mask.zarr" / "labels" / "0.1").exists()
+
+
+def test_levels_over_a_chunk_that_was_given_up_lose_it(tmp_path: Path) -> None:
+    place = Workplace.of(tmp_path, noise(40, 600), tiling=Tiling(core=64, chunk=128, halo=Halo()))
+    place.run()
+    job, store = resolve(place.recipe()).job, counting(place.output)
+    records = {record.key: record for record in Ledger(store).records()}
+    work = job.sheet_work(job.sheets_of("scene0")[0], records.values())
+    whole = make_sheet(store, work, records)
+    levels = {one.key for one in whole.objects if "mask.zarr" in one.key}
+    assert levels
+    assert deleted(store) == []
+    less = make_sheet(store, work, dict.fromkeys(records))
+    assert not any("mask.zarr" in one.key for one in less.objects)
+    assert levels <= set(deleted(store))
+    assert not any((place.output / key).exists() for key in levels)
+
+
+def test_a_stored_chunk_with_one_pixel_is_put(place: Workplace) -> None:
+    """Wherever it lies: corners are looked at first."""
+    job = resolve(place.recipe()).job
+    mask, window, store = job.scenes["scene0"].mask, job.window(EMPTY), LocalStore(place.output, durable=False)
+    for row, col, code in ((0, 0, 0), (31, 31, 3), (5, 17, 254), (16, 0, 0)):
+        layers = chunk_layers(place, 255)
+        layers["labels"][row, col] = code
+        objects = write_chunk(store, mask, window, layers)
+        assert [one.key for one in objects] == ["scene0/mask.zarr/labels/0.1"]
+        labels_HW = read_chunk(store, mask, mask.layer("labels"), window, objects)
+        np.testing.assert_array_equal(labels_HW, layers["labels"])

@@ -1,0 +1,108 @@
+"""Two runs side by side: numbers that others compute, ranges that cover, and a verdict for a script."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning
+from sklearn.metrics import jaccard_score
+
+from batchseg.recipe import Models
+from batchseg.reports.compare import BLOCK_PX, Block, compare, statistics
+from jobs.cli import main as batchseg
+from tests.batchseg.engine.test_route import layer, tiling
+from tests.batchseg.reports.test_evaluate import place, reference, store_of  # noqa: F401 - a fixture
+from tests.runs import Workplace
+from tiling.span import Window
+
+CLASSES = ("soil", "water", "roof")
+
+
+def two_runs(place: Workplace) -> tuple[Path, Path]:  # noqa: F811
+    """Bulk alone, in other chunks, and heavy alone."""
+    models = place.changes["models"]
+    plain = {"route": type(place.changes["route"])()}
+    outputs = place.folder / "a", place.folder / "b"
+    place.run(models=Models(bulk=models.bulk), tiling=tiling(48), output=str(outputs[0]), **plain)
+    place.run(models=Models(heavy=models.heavy), tiling=tiling(64), output=str(outputs[1]), **plain)
+    return outputs
+
+
+def test_the_numbers_are_those_of_the_files(place: Workplace) -> None:  # noqa: F811
+    a, b = two_runs(place)
+    labels = reference(place)
+    found, blocks = compare(store_of(a), store_of(b), {"scene0": labels})
+    with rasterio.open(labels) as file:
+        truth_HW = file.read(1)
+    first_HW, second_HW = layer(a, "labels"), layer(b, "labels")
+    assert found["agreement"]["value"] == pytest.approx((first_HW == second_HW).mean(), abs=1e-5)
+    known_HW = truth_HW < 5
+    for side, labels_HW in (("a", first_HW), ("b", second_HW)):
+        iou = jaccard_score(truth_HW[known_HW], labels_HW[known_HW], labels=range(5), average=None)
+        assert [sides[side]["value"] for sides in found["iou"].values()] == pytest.approx(iou, abs=1e-5)
+        assert found["miou"][side]["value"] == pytest.approx(iou.mean(), abs=1e-5)
+    assert sum(block.both_px for block in blocks) == 100 * 130
+
+
+def test_without_labels_quality_is_unknown(place: Workplace) -> None:  # noqa: F811
+    a, b = two_runs(place)
+    found, _ = compare(store_of(a), store_of(b), {})
+    assert found["miou"] is None
+    assert found["verdict"].endswith("quality=unknown")
+    same, _ = compare(store_of(a), store_of(a), {})
+    assert same["agreement"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+
+
+def drawn_blocks(quality_a: float, quality_b: float, num: int, seed: int) -> list[Block]:
+    """Blocks whose hits vary from one to the next by more than they differ between the runs."""
+    random = np.random.default_rng(seed)
+    blocks = []
+    for index in range(num):
+        shift = random.normal(0, 0.1)
+        truth = random.integers(0, 3, 900)
+        sides = []
+        for quality in (quality_a, quality_b):
+            right = random.random(900) < np.clip(quality + shift, 0, 1)
+            answer = np.where(right, truth, (truth + 1) % 3)
+            hits = np.bincount(truth[right], minlength=3)
+            sides.append([hits, np.bincount(truth, minlength=3), np.bincount(answer, minlength=3)])
+        window = Window.of(index * BLOCK_PX, (index + 1) * BLOCK_PX, 0, BLOCK_PX)
+        blocks.append(Block("s", window, 900, 800, np.array(sides)))
+    return blocks
+
+
+def test_the_range_of_a_difference_covers_it_and_is_narrower_than_that_of_the_sides() -> None:
+    covered = 0
+    for seed in range(40):
+        miou = statistics(drawn_blocks(0.7, 0.72, 30, seed), CLASSES)["miou"]
+        # Right with 0.7 and 0.72 in three equal classes: an IoU of p / (2 - p).
+        true = 0.72 / 1.28 - 0.7 / 1.3
+        covered += miou["difference"]["low"] <= true <= miou["difference"]["high"]
+        width = miou["a"]["high"] - miou["a"]["low"]
+        assert miou["difference"]["high"] - miou["difference"]["low"] < width / 2
+    assert covered >= 34
+
+
+def test_the_command(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+    a, b = two_runs(place)
+    assert batchseg(["compare", str(a), str(b), "--labels", reference(place), "--to", str(place.folder / "c")]) == 0
+    told = capsys.readouterr().out.splitlines()
+    word, *pairs = told[-1].split()
+    facts = dict(pair.split("=") for pair in pairs)
+    assert word == "verdict"
+    assert set(facts) == {"cost_ratio", "agreement", "miou_difference", "low", "high", "quality"}
+    assert json.loads((place.folder / "c/compare.json").read_text())["verdict"] == told[-1].removeprefix("verdict ")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        file = rasterio.open(place.folder / "c/crop_1.png")
+    with file:
+        assert (file.height, file.width) == (100, 3 * 130 + 16)
+        red_HW = (file.read()[:, :, -130:].transpose(1, 2, 0) == (203, 24, 29)).all(2)
+    assert np.array_equal(red_HW, layer(a, "labels") != layer(b, "labels"))
+    assert batchseg(["compare", str(a), str(place.folder)]) == 2
+    assert "this is not the output of a run" in capsys.readouterr().err

@@ -1,0 +1,140 @@
+"""Scores after the fact are those of the run; a reference that cannot be read costs the score, not the map."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import rasterio
+from sklearn.metrics import confusion_matrix
+
+from batchseg.errors import DamagedError
+from batchseg.recipe import Models, Route
+from batchseg.reports.evaluate import evaluate
+from batchseg.store import LocalStore
+from jobs.cli import main as batchseg
+from tests.batchseg.engine.test_route import layer, polygons, tiling, uncertain
+from tests.runs import Workplace, noise, product_bytes, write_fake_bundle, write_scene
+
+ACCURACY = ("iou", "recall", "precision", "f1", "miou", "fwiou", "accuracy", "confusion", "by_tier", "by_priority")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workplace:
+    workplace = Workplace.of(tmp_path, noise(100, 130))
+    bundles = [write_fake_bundle(tmp_path / tier, halo_px=halo) for tier, halo in (("bulk", 8), ("heavy", 13))]
+    workplace.changes["models"] = Models(bulk=bundles[0], heavy=bundles[1])
+    workplace.changes["route"] = Route(priority=(uncertain(), polygons(tmp_path)))
+    return workplace
+
+
+def reference(place: Workplace, dtype: str = "uint8", **changes: Any) -> str:
+    values_HW = np.random.default_rng(3).integers(0, 7, (100, 130))  # 5 and 6 are no classes
+    values_HW[:10] = 255
+    for at, value in changes.pop("at", {}).items():
+        values_HW[at] = value
+    return write_scene(place.folder / "labels.tif", values_HW[None].astype(dtype), **changes)
+
+
+def store_of(output: Path) -> LocalStore:
+    return LocalStore(output, durable=False)
+
+
+@pytest.mark.parametrize("chunk", [16, 48, 144])
+def test_the_numbers_after_the_fact_are_those_of_the_run(place: Workplace, chunk: int) -> None:
+    labels = reference(place)
+    during = place.run(labels=(labels,), tiling=tiling(chunk), output=str(place.folder / "during")).metrics
+    place.run(tiling=tiling(chunk))
+    after = evaluate(store_of(place.output), {"scene0": labels})
+    assert {key: after[key] for key in ACCURACY} == {key: during[key] for key in ACCURACY}
+    assert after["unknown_label_px"] == during["unknown_label_px"] > 0
+    assert json.loads((place.output / "evaluation.json").read_text()) == after
+
+
+def test_the_parts_are_those_that_the_layers_show(place: Workplace) -> None:
+    labels = reference(place)
+    metrics = place.run(labels=(labels,)).metrics
+    with rasterio.open(labels) as file:
+        truth_HW = file.read(1)
+    predicted_HW, tier_HW = layer(place.output, "labels"), layer(place.output, "tier")
+    inside_HW = np.zeros(truth_HW.shape, bool)
+    inside_HW[:46, :61] = True
+    parts = {
+        ("by_tier", "bulk"): tier_HW == 0,
+        ("by_tier", "heavy"): tier_HW != 0,
+        ("by_priority", "inside"): inside_HW,
+        ("by_priority", "outside"): ~inside_HW,
+    }
+    for (group, name), part_HW in parts.items():
+        known_HW = part_HW & (truth_HW < 5)
+        matrix = confusion_matrix(truth_HW[known_HW], predicted_HW[known_HW], labels=range(5))
+        iou = np.diag(matrix) / (matrix.sum(0) + matrix.sum(1) - np.diag(matrix))
+        assert list(metrics[group][name]["iou"].values()) == pytest.approx(iou, abs=1e-5)
+        assert metrics[group][name]["scored_px"] == known_HW.sum()
+
+
+def test_a_bad_reference_costs_the_score_and_not_the_map(place: Workplace) -> None:
+    place.run(output=str(place.folder / "without"))
+    bad = reference(place, "int32", at={(50, 60): 70_000})
+    outcome = place.run(labels=(bad,))
+    assert outcome.exit_status == 3
+    assert "the prediction is whole, but its score is not" in outcome.why
+    assert "a reference label is no class id; expected 0 to 65535, got 70000" in outcome.why
+    assert outcome.metrics["quarantined"] == {}
+    assert product_bytes(place.output) == product_bytes(place.folder / "without")
+    (place.folder / "labels.tif").unlink()
+    again = place.run(labels=(reference(place),))
+    assert again.exit_status == 0
+    assert again.metrics["scored_px"] + again.metrics["unknown_label_px"] == 90 * 130
+
+
+def _damage(output: Path) -> Path:
+    path = output / "scene0/mask.zarr/labels/1.0"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    return path
+
+
+def test_a_damaged_object_is_named_with_what_to_do(place: Workplace) -> None:
+    place.run()
+    _damage(place.output)
+    with pytest.raises(DamagedError, match=r"labels/1\.0: .* Delete run/records/scene0/1_0\.json and run the recipe"):
+        evaluate(store_of(place.output), {"scene0": reference(place)})
+
+
+def test_a_report_over_a_damaged_object_says_which(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    place.run()
+    _damage(place.output)
+    assert batchseg(["report", str(place.output)]) == 1
+    assert "mask.zarr/labels/1.0: a stream does not decode" in capsys.readouterr().err
+
+
+def test_a_damaged_object_found_while_scoring_is_made_again_by_the_next_run(place: Workplace) -> None:
+    place.run()
+    before = product_bytes(place.output)
+    _damage(place.output)
+    labels = reference(place)
+    outcome = place.run(labels=(labels,))
+    assert outcome.exit_status == 3
+    assert "The same command makes chunk scene0/1_0 again" in outcome.why
+    assert place.run(labels=(labels,)).exit_status == 0
+    assert product_bytes(place.output) == before
+
+
+def test_the_command(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = reference(place)
+    place.run()
+    assert batchseg(["evaluate", str(place.output), "--labels", labels]) == 0
+    table = capsys.readouterr().out
+    assert "recall" in table
+    assert "inside priority: mIoU" in table
+    assert batchseg(["evaluate", str(place.output), "--labels", f"scene1={labels}"]) == 2
+    assert "the run has no such scene; expected scene0, got scene1" in capsys.readouterr().err
+    assert batchseg(["evaluate", str(place.output), "--labels", f"scene0={labels}"]) == 0
+    other = write_scene(place.folder / "other.tif", np.zeros((1, 50, 50), np.uint8))
+    assert batchseg(["evaluate", str(place.output), "--labels", other]) == 2
+    assert "have to lie on the scene's grid" in capsys.readouterr().err
+    assert batchseg(["evaluate", str(place.output), "--labels", labels, "--all", "water"]) == 2
+    assert "--all: this is for polygons, and the reference is a raster" in capsys.readouterr().err

@@ -1,0 +1,148 @@
+"""What is refused of a training recipe when it is read, so that it is not found out after hours."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchseg.errors import RecipeError
+from batchseg.training.train_recipe import GroundSpec, LabelledRaster, TrainRecipe
+from jobs.cli import main
+from tests.batchseg.training.small_trainings import RECIPE
+
+WHOLE = """\
+name: n
+tier: bulk
+architecture: {kind: bulknet, width: 8}
+halo_px: 32
+train: {seeds: [1, 2], size_px: 256, window_px: 128}
+validate: {seeds: [2, 3], size_px: 256, window_px: 128}
+batch: 2
+steps: 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"gsd_m": (2.0, 0.5)}, "pixels of 2 to 0.5 m"),
+        ({"gsd_m": (-1.0, 0.5)}, "pixels of -1 to 0.5 m"),
+        ({"range": (255.0, 0.0)}, "a range of 255 to 0"),
+        ({"range": (0.0, 4000.0)}, "range: a range of values that the data type does not have"),
+        ({"scale": (100.0, 100.0)}, "scale: a scale is from low to high"),
+        ({"halo_px": -8}, "halo -8"),
+        ({"halo_px": 30}, r"halo_px: .*a multiple of 8, got 512 \+ 2 x 30 = 572\. Set halo_px: 32"),
+        ({"architecture": {"kind": "onnx"}}, "architecture: an unknown architecture; expected bulknet"),
+        ({"architecture": {"kind": ["bulknet"]}}, "architecture: an unknown architecture; expected bulknet"),
+        ({"crop_px": 36}, "crop_px: .*a multiple of the network's stride, 8"),
+        ({"crop_px": 0}, "crop_px: "),
+        ({"adam_beta2": 1.5}, "adam_beta2: this value cannot be; expected 0 or more, below 1, got 1.5"),
+        ({"learning_rate": 0.0}, "learning_rate: .*above 0"),
+        ({"weight_decay": -0.1}, "weight_decay: .*0 or more"),
+        ({"seed": -1}, "seed: .*0 or more"),
+        ({"bands": ("red", "green", "blue", "nir")}, "synthetic scenes are bytes of red, green and blue"),
+        ({"dtype": "uint16", "range": (0.0, 10_000.0)}, "synthetic scenes are bytes"),
+    ],
+)
+def test_what_no_bundle_may_be_is_refused_with_the_recipe(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        replace(RECIPE, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"seeds": (-2, 2)}, "there is no scene"),
+        ({"size_px": 64}, "size_px: a window fits its scene; expected at least 128"),
+    ],
+)
+def test_ground_that_cannot_be_made(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError, match=said):
+        replace(RECIPE.train, **change)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "out", "said"),
+    [
+        (f"{WHOLE}crop_px: 64\n".encode(), "file", "no bundle can be written there; got .*file, a file"),
+        (f"{WHOLE}crop_px: 64\n".encode(), "file/below", "no bundle can be written there; got .*file, a file"),
+        ("name: Zürich\n".encode("latin-1"), "out", "this training recipe cannot be read"),
+        (f"{WHOLE}name: twice\n".encode(), "out", "`name` is given twice"),
+        (f"{WHOLE}crop_px: 36\n".encode(), "out", "recipe.yaml: crop_px"),
+    ],
+)
+def test_what_training_cannot_begin_with_is_one_line(
+    recipe: bytes, out: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "recipe.yaml").write_bytes(recipe)
+    (tmp_path / "file").write_text("of somebody")
+    assert main(["train", str(tmp_path / "recipe.yaml"), str(tmp_path / out)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(said, error)
+    assert (tmp_path / "file").read_text() == "of somebody"
+    assert not (tmp_path / "out").exists()
+
+
+def rasters(*images: str, labels: str | None = "labels.tif") -> GroundSpec:
+    return GroundSpec(rasters=tuple(LabelledRaster(image=image, labels=labels) for image in images), window_px=128)
+
+
+def seeds(first: int, after: int) -> GroundSpec:
+    return replace(RECIPE.train, seeds=(first, after))
+
+
+def split(train: GroundSpec, validate: GroundSpec, watch: GroundSpec | None = None) -> TrainRecipe:
+    real = any(spec is not None and spec.rasters for spec in (train, validate, watch))
+    return replace(RECIPE, train=train, validate=validate, watch=watch, classes=RECIPE.class_list if real else None)
+
+
+SIGNED = "https://host/a.tif?X-Amz-Signature={}"
+
+
+@pytest.mark.parametrize(
+    ("grounds", "said"),
+    [
+        (
+            (rasters("a.tif"), rasters("a.tif")),
+            r"^a\.tif: a scene to measure on is trained on; .*`train` and in `validate`",
+        ),
+        ((rasters("a.tif"), rasters("b.tif", "./a.tif")), r"^\./a\.tif: a scene to measure on is trained on"),
+        ((rasters("a.tif"), rasters("link.tif")), r"^link\.tif: a scene to measure on is trained on"),
+        ((rasters("a.tif"), rasters("file://{here}/a.tif")), "a scene to measure on is trained on"),
+        ((rasters(SIGNED.format("1")), rasters(SIGNED.format("2"))), "a scene to measure on is trained on"),
+        ((seeds(1000, 1004), seeds(1002, 1003)), "^seeds 1002 to 1002: a scene to measure on is trained on"),
+        ((seeds(1002, 1003), seeds(1000, 1004)), "^seeds 1002 to 1002: a scene to measure on is trained on"),
+        ((seeds(1, 3), seeds(3, 4), seeds(2, 3)), "^seeds 2 to 2: a scene to watch is trained on"),
+        ((seeds(1, 2), seeds(3, 5), seeds(4, 6)), "^seeds 4 to 4: a scene to measure on is watched"),
+        ((rasters("a.tif"), rasters("b.tif"), rasters("b.tif")), r"^b\.tif: a scene to measure on is watched"),
+        ((rasters("a.tif", labels=None), rasters("b.tif")), "teaches nothing"),
+        ((rasters("a.tif"), rasters("b.tif", labels=None)), "^validate: ground to measure on needs labels"),
+        (
+            (rasters("a.tif"), rasters("b.tif"), rasters("c.tif", labels=None)),
+            "^watch: ground to measure on needs labels",
+        ),
+    ],
+)
+def test_a_scene_is_never_on_both_sides_of_a_split(
+    grounds: tuple[GroundSpec, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.tif").touch()
+    (tmp_path / "link.tif").symlink_to("a.tif")
+    here = [
+        replace(spec, rasters=tuple(replace(r, image=r.image.format(here=tmp_path)) for r in spec.rasters))
+        for spec in grounds
+    ]
+    with pytest.raises(RecipeError, match=said):
+        split(*here)
+
+
+def test_a_split_by_scene_is_one() -> None:
+    split(rasters("a/scene.tif"), rasters("b/scene.tif"), rasters("https://host/scene.tif?sig=1"))
+    assert split(seeds(1000, 1002), seeds(1002, 1003), seeds(1003, 1004)).watch == seeds(1003, 1004)
+    split(seeds(1000, 1002), rasters("a.tif"))
