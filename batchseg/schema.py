@@ -9,14 +9,18 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields, is_dataclass
 from functools import cache
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 from batchseg.errors import RecipeError
 
 T = TypeVar("T")
+
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+"""What a JSON file can hold. Read-only, so that a list of text is one too."""
+JsonObject: TypeAlias = Mapping[str, Json]
 
 
 def setting(default: Any = MISSING, *, doc: str, key: str | None = None) -> Any:
