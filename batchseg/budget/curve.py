@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from batchseg.budget.pilot import PilotTile, is_heavy, share_at, threshold_for
-from batchseg.budget.price import Forecast
+from batchseg.budget.forecast import Forecast
+from batchseg.budget.sample import PilotTile, is_heavy, share_at_threshold, threshold_for_share
 from batchseg.score.accuracy import iou_of
 from batchseg.tiers import Tier
 
@@ -21,14 +21,14 @@ def curve(tiles: Sequence[PilotTile], forecast: Forecast, *, more: Sequence[int]
     A point has the mIoU of the sample's labels if it has a reference, and always their agreement with those of the
     heavy model alone, which is 1 at a share of 1 but for edges that fade, and says nothing of which tier is right.
     """
-    thresholds = {threshold_for(share, tiles) for share in SHARES} | set(more)
+    thresholds = {threshold_for_share(share, tiles) for share in SHARES} | set(more)
     points = [_point(threshold, tiles, forecast) for threshold in sorted(thresholds, reverse=True)]
     # Two thresholds may send the same tiles.
     return list({(point["heavy_share"], point["threshold"] in more): point for point in points}.values())
 
 
 def _point(threshold: int, tiles: Sequence[PilotTile], forecast: Forecast) -> dict[str, Any]:
-    share = share_at(threshold, tiles)
+    share = share_at_threshold(threshold, tiles)
     per_km2 = forecast.usd_per_km2(share)
     return {
         "heavy_share": round(share, 5),
@@ -41,7 +41,7 @@ def _point(threshold: int, tiles: Sequence[PilotTile], forecast: Forecast) -> di
 
 
 def _pilot_per_km2(forecast: Forecast) -> float:
-    return forecast.prices.spent_usd / (forecast.ground.area_km2 or 1.0)
+    return forecast.prices.spent_usd / (forecast.workload.area_km2 or 1.0)
 
 
 def _miou(threshold: int, tiles: Sequence[PilotTile]) -> float | None:

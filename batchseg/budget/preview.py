@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from batchseg.budget.curve import curve
-from batchseg.budget.pilot import threshold_for
-from batchseg.budget.pilotrun import Found, Where, pilot_of
-from batchseg.budget.settle import known_threshold, share_of
+from batchseg.budget.pilot import PilotResult, Placement, run_pilot
+from batchseg.budget.sample import threshold_for_share
+from batchseg.budget.threshold import find_heavy_share, read_threshold
 from batchseg.engine.route import NEVER, Doubt
 from batchseg.errors import RecipeError
 from batchseg.recipe import Fleet
@@ -23,7 +23,7 @@ def preview(
     resolved: Resolved,
     fleet: Fleet,
     store: Store,
-    where: Where,
+    where: Placement,
     *,
     models: OpenModels = open_models,
 ) -> dict[str, Any]:
@@ -34,9 +34,9 @@ def preview(
     doubt = job.doubt or Doubt(statistic="mean", sure_code=0, threshold=NEVER)
     asked = replace(resolved, job=replace(job, doubt=doubt))
     num_tiles = SAMPLE_TILES if budget is None else budget.sample_tiles
-    found = pilot_of(asked, fleet, where, models=models, num_tiles=num_tiles, timed=True, both=True)
+    found = run_pilot(asked, fleet, where, models=models, num_tiles=num_tiles, timed=True, both=True)
     assert found.forecast is not None, "this pilot is timed"
-    chosen = _chosen(resolved, found, known_threshold(store))
+    chosen = _chosen(resolved, found, read_threshold(store))
     points = curve(found.pilot.tiles, found.forecast, more=() if chosen is None else (chosen,))
     return {
         "num_tiles": len(found.pilot.tiles),
@@ -48,10 +48,10 @@ def preview(
     }
 
 
-def _chosen(resolved: Resolved, found: Found, known: int | None) -> int | None:
+def _chosen(resolved: Resolved, found: PilotResult, known: int | None) -> int | None:
     """The threshold that a run would take: its own if it has begun, else what its budget buys, else its recipe's."""
     if resolved.budget is None:
         return None if resolved.job.doubt is None else resolved.job.doubt.threshold
     if known is not None:
         return known
-    return threshold_for(share_of(resolved.budget, found), found.pilot.tiles)
+    return threshold_for_share(find_heavy_share(resolved.budget, found), found.pilot.tiles)

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from batchseg.budget.pilot import read_wanted, work_of
+from batchseg.budget.sample import make_work, read_wanted
 from batchseg.engine.route import tile_hash
 from batchseg.engine.segment import Model, segment_chunk
 from batchseg.errors import RecipeError
@@ -188,7 +188,7 @@ def _run_heavy(job: Job, models: dict[Tier, Model], key: ChunkKey, most: int, wa
     few_HW = np.zeros_like(wanted_HW)
     for at in live:
         few_HW[at] = wanted_HW[at]
-    work = work_of(job, key.scene, tiles, [HEAVY_BY_UNCERTAINTY] * len(tiles), pixels, few_HW)
+    work = make_work(job, key.scene, tiles, [HEAVY_BY_UNCERTAINTY] * len(tiles), pixels, few_HW)
     segment_chunk(work, models, nodata=job.nodata, timed=watch)
     return len(live)
 

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 
 from batchseg.adapt.trial import usual_tile_px
-from batchseg.budget.settle import known_pilot, known_threshold, with_threshold
+from batchseg.budget.threshold import read_pilot, read_threshold, with_threshold
 from batchseg.errors import RecipeError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
@@ -86,7 +86,7 @@ class Estimate:
 def estimate(resolved: Resolved, fleet: Fleet, store: Store) -> Estimate:
     job = resolved.job
     check_output(store)
-    known = known_threshold(store)
+    known = read_threshold(store)
     if resolved.budget is not None and known is not None:
         resolved = with_threshold(resolved, known)
         job = resolved.job
@@ -197,7 +197,7 @@ def _refuse_full_disk(output_bytes: int, output: Path) -> None:
 
 def _heavy_share(resolved: Resolved, store: Store) -> tuple[float, list[str]]:
     """As far as it is known before a tile is seen, and what to say of it."""
-    pilot = known_pilot(store)
+    pilot = read_pilot(store)
     if pilot is not None:
         expected = pilot["expected"]
         told = "" if expected is None else f"; the run was planned to cost ${expected['usd']:.3g}"

@@ -16,8 +16,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from batchseg.budget.pilotrun import DoPilot, Found, Where
-from batchseg.budget.settle import settled, write_pilot
+from batchseg.budget.pilot import PilotResult, PilotRunner, Placement
+from batchseg.budget.threshold import find_threshold, write_pilot
 from batchseg.errors import BatchsegError, BusyError, RecipeError, RefusedError, StorageError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.lease import BEAT_S, Driver
@@ -80,7 +80,7 @@ class Options:
     """Of a pilot."""
     one_machine: bool = True
     """All workers share the cores of this machine."""
-    send_pilot: DoPilot | None = None
+    send_pilot: PilotRunner | None = None
     """Does a pilot where the workers are; None does it in this process."""
 
 
@@ -99,8 +99,8 @@ def run(
     store = store or open_store(recipe.output)
     check_output(store)
     check_fleet(fleet, resolved.job, in_process=open_pool is None)
-    where = Where(in_process=open_pool is None, one_machine=options.one_machine, send=options.send_pilot)
-    resolved, found = settled(resolved, fleet, store, where=where, models=options.open_models)
+    where = Placement(in_process=open_pool is None, one_machine=options.one_machine, send_pilot=options.send_pilot)
+    resolved, found = find_threshold(resolved, fleet, store, where=where, models=options.open_models)
     Ledger(store).check(resolved.fingerprint, resolved.content)
     Thread(target=_import_ahead, daemon=True).start()
     driver = Driver(store)
@@ -155,7 +155,7 @@ class _Session:
     driver: Driver
     check: Callable[[], None]
     """Raises when another driver has taken the folder over."""
-    found: Found | None
+    found: PilotResult | None
     """What the threshold of this run was found by, if it was just found."""
 
     def run(self) -> Outcome:

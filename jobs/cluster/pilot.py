@@ -11,7 +11,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import ray
 from ray.exceptions import RayError
 
-from batchseg.budget.pilotrun import PilotDone, PilotWork, do_pilot
+from batchseg.budget.pilot import PilotMeasurement, PilotWork, measure_pilot
 from batchseg.errors import BatchsegError, FleetError
 from batchseg.recipe import PoolSpec
 from batchseg.workers.worker import OpenModels
@@ -24,7 +24,7 @@ MAX_RETRIES = 3
 TELL_EVERY_S = 60.0
 
 
-def send_pilot(work: PilotWork, pool: PoolSpec, models: OpenModels) -> PilotDone:
+def send_pilot(work: PilotWork, pool: PoolSpec, models: OpenModels) -> PilotMeasurement:
     """Ray places it, as it would a worker; a node that is not there yet is what tells an autoscaler to start one."""
     enter_cluster()
     task = ray.remote(_pilot).options(
@@ -38,7 +38,7 @@ def send_pilot(work: PilotWork, pool: PoolSpec, models: OpenModels) -> PilotDone
             file=sys.stderr,
         )
     try:
-        done: PilotDone | BatchsegError = ray.get(answer)
+        done: PilotMeasurement | BatchsegError = ray.get(answer)
     except RayError as error:
         raise FleetError(
             "the pilot was lost with its node, or with its process",
@@ -51,9 +51,9 @@ def send_pilot(work: PilotWork, pool: PoolSpec, models: OpenModels) -> PilotDone
     return done
 
 
-def _pilot(work: PilotWork, boxes: Boxes, models: OpenModels) -> PilotDone | BatchsegError:
+def _pilot(work: PilotWork, boxes: Boxes, models: OpenModels) -> PilotMeasurement | BatchsegError:
     """What can be said in a line travels as a value: Ray would wrap it in its own words."""
     try:
-        return do_pilot(replace(work, job=at_home(work.job, boxes)), models)
+        return measure_pilot(replace(work, job=at_home(work.job, boxes)), models)
     except BatchsegError as error:
         return error

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchseg.budget.pilotrun import Where
+    from batchseg.budget.pilot import Placement
     from batchseg.recipe import Fleet
     from batchseg.runs.estimate import Estimate, SceneEstimate
 
@@ -46,14 +46,16 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _where(args: argparse.Namespace, fleet: Fleet) -> Where:
+def _where(args: argparse.Namespace, fleet: Fleet) -> Placement:
     """As `run` would decide with the same arguments."""
-    from batchseg.budget.pilotrun import Where
+    from batchseg.budget.pilot import Placement
     from jobs.verbs.run import pilot_sender
 
     alone = args.fleet is None and sum(pool.workers for pool in fleet.pools) == 1
     one_machine = "RAY_ADDRESS" not in os.environ
-    return Where(in_process=alone and one_machine, one_machine=one_machine, send=pilot_sender(one_machine=one_machine))
+    return Placement(
+        in_process=alone and one_machine, one_machine=one_machine, send_pilot=pilot_sender(one_machine=one_machine)
+    )
 
 
 def pilot_lines(pilot: dict[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from batchseg.budget.pilotrun import DoPilot
+    from batchseg.budget.pilot import PilotRunner
     from batchseg.recipe import Fleet
     from batchseg.resolve.job import Job
     from batchseg.runs.drive import Stop
@@ -106,7 +106,7 @@ def pool_of(args: argparse.Namespace, fleet: Fleet) -> OpenPool | None:
     return open_ray_pool
 
 
-def pilot_sender(*, one_machine: bool) -> DoPilot | None:
+def pilot_sender(*, one_machine: bool) -> PilotRunner | None:
     """On a cluster a pilot runs where the workers do."""
     if one_machine:
         return None

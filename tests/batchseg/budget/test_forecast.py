@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchseg.budget.curve import curve
-from batchseg.budget.pilot import PilotTile, share_at
-from batchseg.budget.pilotrun import Where
+from batchseg.budget.forecast import Forecast, Prices, Workload, expect_batches
+from batchseg.budget.pilot import Placement
 from batchseg.budget.preview import preview
-from batchseg.budget.price import Forecast, Ground, Prices, expected_batches
 from batchseg.budget.rehearsal import Pace
-from batchseg.budget.settle import PILOT_KEY
+from batchseg.budget.sample import PilotTile, share_at_threshold
+from batchseg.budget.threshold import PILOT_KEY
 from batchseg.engine.route import NEVER
 from batchseg.engine.segment import Model
 from batchseg.errors import ForeignRunError, RecipeError
@@ -173,18 +173,18 @@ def test_workers_on_another_device_cannot_be_timed_here(place: Workplace) -> Non
 def test_expected_batches_are_those_of_a_thousand_throws(tiles: int, share: float, batch: int) -> None:
     thrown = np.random.default_rng(0).binomial(tiles, share, 4000)
     expected = (-(-thrown // batch)).mean()
-    assert expected_batches(tiles, share, batch) == pytest.approx(expected, abs=0.05 + 0.03 * expected)
+    assert expect_batches(tiles, share, batch) == pytest.approx(expected, abs=0.05 + 0.03 * expected)
 
 
 def forecast_of(**changes: Any) -> Forecast:
     pace = Pace(
         start_s=2, tile_s=0.03, bulk_tile_s=0.02, heavy_batch_s=0.4, heavy_batch=2, sheet_s=1, sheet_s_per_mpx=0.1
     )
-    ground = Ground(
+    workload = Workload(
         num_tiles=1000, tiles_a_chunk=64, priority_share=0.1, bulk_share=0.9, mpx=262, num_sheets=1, area_km2=65
     )
     prices = Prices(num_workers=4, workers_usd_per_hour=4, head_usd_per_hour=1, spent_usd=0.01)
-    parts = {"pace": pace, "ground": ground, "prices": prices}
+    parts = {"pace": pace, "workload": workload, "prices": prices}
     for key, value in changes.items():
         name = next(name for name, part in parts.items() if hasattr(part, key))
         parts[name] = replace(parts[name], **{key: value})
@@ -242,7 +242,7 @@ def test_the_curve_goes_from_the_bulk_model_to_the_heavy_one() -> None:
     for point in points:
         bulk = [tile for tile in tiles if not (tile.is_priority or tile.score >= point["threshold"])]
         assert point["agreement"] == pytest.approx(1 - sum(t.score for t in bulk) / 100)
-        assert point["heavy_share"] == share_at(point["threshold"], tiles)
+        assert point["heavy_share"] == share_at_threshold(point["threshold"], tiles)
     assert points[-1]["miou"] == 1.0
     costs = [point["usd"] for point in points]
     assert costs == sorted(costs)
@@ -256,7 +256,7 @@ def test_a_preview_shows_what_a_run_then_gives(place: Workplace) -> None:
     route = Route(priority=("uncertain", polygons(place.folder)))
     recipe = place.recipe(route=route, budget=Budget(heavy_share=0.4), labels=labels)
     store = LocalStore(place.output, durable=False)
-    found = preview(resolve(recipe), Fleet(), store, Where(), models=fake_models)
+    found = preview(resolve(recipe), Fleet(), store, Placement(), models=fake_models)
     assert not place.output.exists()
     assert found["measure"] == "miou"
     outcome = place.run(route=route, budget=Budget(heavy_share=0.4), labels=labels)
@@ -272,11 +272,11 @@ def test_a_preview_shows_what_a_run_then_gives(place: Workplace) -> None:
                 maps.append(file.read(1))
         same.append((maps[0] == maps[1])[maps[1] != 255])
     assert point["agreement"] == pytest.approx(np.concatenate(same).mean(), abs=1e-5)
-    again = preview(resolve(recipe), Fleet(), store, Where(), models=partial(fake_models))
+    again = preview(resolve(recipe), Fleet(), store, Placement(), models=partial(fake_models))
     assert again["threshold"] == found["threshold"]
 
 
 def test_a_preview_needs_two_models(place: Workplace) -> None:
     recipe = place.recipe(models=Models(bulk=place.changes["models"].bulk))
     with pytest.raises(RecipeError, match="a pilot compares two models"):
-        preview(resolve(recipe), Fleet(), LocalStore(place.output), Where(), models=no_models)
+        preview(resolve(recipe), Fleet(), LocalStore(place.output), Placement(), models=no_models)

@@ -11,8 +11,8 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from batchseg.budget.pilot import share_at, threshold_for
-from batchseg.budget.pilotrun import Found, Where, pilot_of
+from batchseg.budget.pilot import PilotResult, Placement, run_pilot
+from batchseg.budget.sample import share_at_threshold, threshold_for_share
 from batchseg.errors import RecipeError
 from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Budget, Fleet
@@ -25,27 +25,27 @@ from batchseg.workers.worker import OpenModels
 PILOT_KEY = "run/pilot.json"
 
 
-def settled(
-    resolved: Resolved, fleet: Fleet, store: Store, *, where: Where, models: OpenModels = open_models
-) -> tuple[Resolved, Found | None]:
+def find_threshold(
+    resolved: Resolved, fleet: Fleet, store: Store, *, where: Placement, models: OpenModels = open_models
+) -> tuple[Resolved, PilotResult | None]:
     """A route without a budget as it is; any other with its threshold, and the pilot where one was run for it."""
     budget = resolved.budget
     if budget is None:
         return resolved, None
-    known = known_threshold(store)
+    known = read_threshold(store)
     if known is not None:
         return with_threshold(resolved, known), None
     timed = budget.heavy_share is None
-    found = pilot_of(resolved, fleet, where, models=models, num_tiles=budget.sample_tiles, timed=timed)
-    return with_threshold(resolved, threshold_for(share_of(budget, found), found.pilot.tiles)), found
+    found = run_pilot(resolved, fleet, where, models=models, num_tiles=budget.sample_tiles, timed=timed)
+    return with_threshold(resolved, threshold_for_share(find_heavy_share(budget, found), found.pilot.tiles)), found
 
 
-def share_of(budget: Budget, found: Found) -> float:
+def find_heavy_share(budget: Budget, found: PilotResult) -> float:
     """The share of heavy tiles that a budget buys."""
     if budget.heavy_share is not None:
         return budget.heavy_share
     assert found.forecast is not None, "dollars are timed"
-    forecast, area_km2 = found.forecast, found.forecast.ground.area_km2
+    forecast, area_km2 = found.forecast, found.forecast.workload.area_km2
     key, amount = ("usd", budget.usd) if budget.usd_per_km2 is None else ("usd_per_km2", budget.usd_per_km2)
     assert amount is not None
     unit = 1.0 if key == "usd" else area_km2
@@ -58,20 +58,20 @@ def share_of(budget: Budget, found: Found) -> float:
         raise RecipeError(
             "even with no more heavy tiles than priority polygons ask for, this run costs more",
             where=f"budget: {key}",
-            expected=f"at least {_rounded_up(forecast.least_usd / unit)}, at the prices of this fleet",
+            expected=f"at least {_round_up(forecast.least_usd / unit)}, at the prices of this fleet",
             got=f"{amount:g}",
             todo="give more, drop the budget, or take a cheaper fleet; `batchseg plan --pilot` shows what shares cost",
         )
     return share
 
 
-def _rounded_up(usd: float) -> str:
+def _round_up(usd: float) -> str:
     """To three digits, so that what is said is enough."""
     digit = 10.0 ** (math.floor(math.log10(usd)) - 2)
     return f"{math.ceil(usd / digit) * digit:.3g}"
 
 
-def known_threshold(store: Store) -> int | None:
+def read_threshold(store: Store) -> int | None:
     """Of the run that began in this folder."""
     earlier = Ledger(store).resolved()
     route = {} if earlier is None else earlier["resolved"].get("route", {})
@@ -89,10 +89,10 @@ def with_threshold(resolved: Resolved, threshold: int) -> Resolved:
     )
 
 
-def write_pilot(store: Store, found: Found, threshold: int) -> None:
+def write_pilot(store: Store, found: PilotResult, threshold: int) -> None:
     """How the threshold was found, and what the run should cost."""
     tiles, forecast = found.pilot.tiles, found.forecast
-    share = share_at(threshold, tiles)
+    share = share_at_threshold(threshold, tiles)
     content = {
         "threshold": threshold,
         "num_tiles": len(tiles),
@@ -107,7 +107,7 @@ def write_pilot(store: Store, found: Found, threshold: int) -> None:
     Ledger(store).beat(found.stint)
 
 
-def known_pilot(store: Store) -> dict[str, Any] | None:
+def read_pilot(store: Store) -> dict[str, Any] | None:
     """What the pilot of the run that began in this folder found."""
     try:
         found: dict[str, Any] = get_json(store, PILOT_KEY)

@@ -14,7 +14,7 @@ SOLVE_STEPS = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
+class Workload:
     """What a run has to do, as far as a sample tells."""
 
     num_tiles: float
@@ -50,23 +50,23 @@ class Forecast:
     """What a run costs, by its share of heavy tiles."""
 
     pace: Pace
-    ground: Ground
+    workload: Workload
     prices: Prices
 
     def seconds(self, heavy_share: float) -> dict[str, float]:
         """Of all workers together, but for `start` and `sheets`, in which each of them lives through all of it."""
-        ground, pace = self.ground, self.pace
-        bulk_tiles = ground.num_tiles * ground.bulk_share
-        chunks = ground.num_tiles / ground.tiles_a_chunk
-        batches = chunks * expected_batches(ground.tiles_a_chunk, heavy_share, pace.heavy_batch)
-        sheet_s = pace.sheet_s + ground.mpx / ground.num_sheets * pace.sheet_s_per_mpx
+        workload, pace = self.workload, self.pace
+        bulk_tiles = workload.num_tiles * workload.bulk_share
+        chunks = workload.num_tiles / workload.tiles_a_chunk
+        batches = chunks * expect_batches(workload.tiles_a_chunk, heavy_share, pace.heavy_batch)
+        sheet_s = pace.sheet_s + workload.mpx / workload.num_sheets * pace.sheet_s_per_mpx
         crowding = self.prices.crowding
         return {
             "start": pace.start_s * crowding,
             "compute_bulk": bulk_tiles * pace.bulk_tile_s * crowding,
             "compute_heavy": batches * pace.heavy_batch_s * crowding,
-            "read_write": ground.num_tiles * (pace.tile_s - pace.bulk_tile_s) * crowding,
-            "sheets": math.ceil(ground.num_sheets / self.prices.num_workers) * sheet_s,
+            "read_write": workload.num_tiles * (pace.tile_s - pace.bulk_tile_s) * crowding,
+            "sheets": math.ceil(workload.num_sheets / self.prices.num_workers) * sheet_s,
         }
 
     def wall_s(self, heavy_share: float) -> float:
@@ -79,16 +79,16 @@ class Forecast:
         return self.prices.spent_usd + self.wall_s(heavy_share) * per_hour / 3600
 
     def usd_per_km2(self, heavy_share: float) -> float | None:
-        return self.usd(heavy_share) / self.ground.area_km2 if self.ground.area_km2 else None
+        return self.usd(heavy_share) / self.workload.area_km2 if self.workload.area_km2 else None
 
     @property
     def least_usd(self) -> float:
         """With no tile heavy that need not be."""
-        return self.usd(self.ground.priority_share)
+        return self.usd(self.workload.priority_share)
 
     def share_for(self, usd: float) -> float | None:
         """The largest share of heavy tiles that costs no more; None where even the least does."""
-        low, high = self.ground.priority_share, 1.0
+        low, high = self.workload.priority_share, 1.0
         if self.usd(low) > usd:
             return None
         if self.usd(high) <= usd:
@@ -111,7 +111,7 @@ class Forecast:
         }
 
 
-def expected_batches(tiles: float, heavy_share: float, batch: int) -> float:
+def expect_batches(tiles: float, heavy_share: float, batch: int) -> float:
     """Batches that a chunk's heavy tiles fill, the last one padded, if each tile is heavy by a throw of dice."""
     whole = max(1, round(tiles))
     if heavy_share <= 0:

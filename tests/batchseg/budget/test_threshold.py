@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchseg.budget.pilot import PilotTile, share_at, threshold_for
-from batchseg.budget.settle import PILOT_KEY
+from batchseg.budget.sample import PilotTile, share_at_threshold, threshold_for_share
+from batchseg.budget.threshold import PILOT_KEY
 from batchseg.engine.route import NEVER
 from batchseg.errors import ForeignRunError
 from batchseg.recipe import Budget, Fleet, Models, Route
@@ -46,11 +46,11 @@ def samples(draw: st.DrawFn) -> list[PilotTile]:
 @quick
 @given(samples(), st.floats(0, 1))
 def test_the_threshold_is_the_lowest_that_the_share_allows(tiles: list[PilotTile], share: float) -> None:
-    threshold = threshold_for(share, tiles)
+    threshold = threshold_for_share(share, tiles)
     allowed = max(round(share * len(tiles)), sum(tile.is_priority for tile in tiles))
-    assert share_at(threshold, tiles) * len(tiles) <= allowed + 1e-9
+    assert share_at_threshold(threshold, tiles) * len(tiles) <= allowed + 1e-9
     if threshold not in (0, NEVER):
-        assert share_at(threshold - 1, tiles) * len(tiles) > allowed
+        assert share_at_threshold(threshold - 1, tiles) * len(tiles) > allowed
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
