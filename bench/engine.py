@@ -3,7 +3,7 @@
     python bench/engine.py [--size 12288] [--models zoo:synthetic-heavy zoo:synthetic-bulk] [--folder DIR]
 
 In one run, on one scene: the bare forward over as many tiles as the scene has, decoding alone, encoding alone (the
-stored mask and the GeoTIFFs), and the whole command in a process of its own, start-up and reports included. The last
+Zarr and the GeoTIFFs), and the whole command in a process of its own, start-up and reports included. The last
 columns say what share of the bare forward's pace is left: of the whole command, and without its start-up.
 """
 
@@ -66,7 +66,7 @@ def decode_s(resolved: Resolved) -> float:
 
 
 def encode_s(resolved: Resolved, output: Path, scratch: Path) -> float:
-    """Write again what the run wrote: the stored mask, then the GeoTIFFs."""
+    """Write again what the run wrote: the Zarr, then the GeoTIFFs."""
     job = resolved.job
     name, scene = next(iter(job.scenes.items()))
     there, again = LocalStore(output), LocalStore(scratch)
@@ -74,9 +74,9 @@ def encode_s(resolved: Resolved, output: Path, scratch: Path) -> float:
     spent_s = 0.0
     for key, record in records.items():
         window = job.window(key)
-        layers = {one.name: read_chunk(there, scene.mask, one, window, record.objects) for one in scene.mask.layers}
+        layers = {one.name: read_chunk(there, scene.zarr, one, window, record.objects) for one in scene.zarr.layers}
         begun_s = time.perf_counter()
-        write_chunk(again, scene.mask, window, layers)
+        write_chunk(again, scene.zarr, window, layers)
         spent_s += time.perf_counter() - begun_s
     begun_s = time.perf_counter()
     make_sheet(again, job.sheet_work(job.sheets_of(name)[0], records.values()), records)

@@ -4,7 +4,7 @@
                         [--how eager graph compiled] [--usd-per-hour 2.5] [--peak-tflops 989] [--folder DIR]
 
 For each model and way of running it: a scene is decoded on host threads, segmented by `bench/device_engine.py`, and
-the stored mask is encoded on host threads. Printed are Mpx/s, the share of the bare forward's pace (full batches that
+the Zarr is encoded on host threads. Printed are Mpx/s, the share of the bare forward's pace (full batches that
 never leave the device), the share of time that the device computed, the share of the matrix peak (measured here, or as
 the data sheet says), bytes over the bus, dollars a km², and whether the same bytes come out of a second pass and of a
 tile alone in its batch. `--device cpu` runs the same path as a check of what it computes, not of its speed: there the
@@ -109,7 +109,7 @@ def layers_of(ground: Ground, chunk: Window, slot: Slot, valid_HW: NDArray[np.bo
     """What came back, as the stored layers want it."""
     height, width = chunk.shape
     index_HW, confidence_HW = slot.host_out_LHW.numpy()[:, :height, :width]
-    ids = np.array([c.id for c in ground.job.classes], ground.scene.mask.layer("labels").dtype)
+    ids = np.array([c.id for c in ground.job.classes], ground.scene.zarr.layer("labels").dtype)
     labels_HW, confidence_HW = ids[index_HW], confidence_HW.copy()
     labels_HW[~valid_HW], confidence_HW[~valid_HW] = ground.job.nodata, 255
     return {"labels": labels_HW, "confidence": confidence_HW}
@@ -124,8 +124,8 @@ def one_pass(ground: Ground, engine: DeviceEngine, slots: list[Slot], store: Loc
         compute_s.append(slot.compute_s())
         layers = layers_of(ground, chunk, slot, valid_HW)
         if store is not None:
-            mask = replace(ground.scene.mask, layers=tuple(ground.scene.mask.layer(name) for name in layers))
-            write_chunk(store, mask, chunk, layers)
+            layout = replace(ground.scene.zarr, layers=tuple(ground.scene.zarr.layer(name) for name in layers))
+            write_chunk(store, layout, chunk, layers)
         return b"".join(hashlib.blake2b(np.ascontiguousarray(layer).data).digest() for layer in layers.values())
 
     windows, digest = ground.windows, hashlib.blake2b(digest_size=8)
@@ -152,7 +152,7 @@ def ordinary(ground: Ground, ref: str, device: DeviceKind) -> Iterator[tuple[Win
     job, scene = ground.job, ground.scene
     halo_px = job.models["bulk"].halo_px
     segmenter = open_segmenter(in_torch(load_bundle(ref)), device=device, tile_px=job.core_px + 2 * halo_px)
-    ids = np.array([c.id for c in job.classes], scene.mask.layer("labels").dtype)
+    ids = np.array([c.id for c in job.classes], scene.zarr.layer("labels").dtype)
     for chunk in ground.windows:
         have = chunk.grow(job.halo_px).clip(scene.shape_px)
         pixels = RasterSource(scene.header, scene.bands, scene.policy).read(have)

@@ -76,7 +76,7 @@ def noise(height: int, width: int, *, seed: int = 0, bands: int = 3) -> NDArray[
 
 def fake_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str, str]]:
     """Another segmenter for each tier, so that a wrong route cannot pass."""
-    dtype = next(iter(job.scenes.values())).mask.layer("labels").dtype
+    dtype = next(iter(job.scenes.values())).zarr.layer("labels").dtype
     ids = np.array([c.id for c in job.classes], dtype)
     batches: dict[Tier, int] = {"bulk": 3, "heavy": 2}
     models = {tier: Model(ContextSegmenter(batch=batches[tier]), m.halo_px, ids) for tier, m in job.models.items()}

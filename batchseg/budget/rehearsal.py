@@ -29,7 +29,7 @@ from batchseg.errors import RecipeError
 from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.records import Record
 from batchseg.output.sheet import make_sheet
-from batchseg.output.stored import Mask
+from batchseg.output.stored import ZarrLayout
 from batchseg.resolve.job import Job
 from batchseg.scene.polygons import touched_tiles
 from batchseg.store import LocalStore, Store
@@ -129,42 +129,42 @@ def _record_of(outcome: object) -> Record:
 def _sheet_pass(job: Job, worker: Worker, records: Sequence[Record]) -> tuple[float, float]:
     """Seconds of any sheet, and of a megapixel: the largest rehearsed chunk becomes a scene of its own."""
     record = max(records, key=lambda record: job.window(record.key).num_px)
-    window, mask = job.window(record.key), job.scenes[record.key.scene].mask
+    window, layout = job.window(record.key), job.scenes[record.key.scene].zarr
     corner = Window.of(window.rows.start, window.rows.start + 1, window.cols.start, window.cols.start + 1)
     for _ in range(2):  # the first one only warms up
-        least_s = _sheet_s(job, worker.store, _cropped(mask, corner), None)
-    small = _cropped(mask, window)
-    chunk_s = _sheet_s(job, worker.store, small, _moved(worker.store, record, mask, small, window))
+        least_s = _sheet_s(job, worker.store, _cropped(layout, corner), None)
+    small = _cropped(layout, window)
+    chunk_s = _sheet_s(job, worker.store, small, _moved(worker.store, record, layout, small, window))
     if window.num_px < LEAST_SHEET_PX:
         return chunk_s, 0.0
     return least_s, max(0.0, chunk_s - least_s) / (window.num_px / 1e6)
 
 
-def _cropped(mask: Mask, window: Window) -> Mask:
-    return replace(mask, georef=mask.georef.part(window), sheet_px=max(window.shape))
+def _cropped(layout: ZarrLayout, window: Window) -> ZarrLayout:
+    return replace(layout, georef=layout.georef.part(window), sheet_px=max(window.shape))
 
 
-def _sheet_s(job: Job, store: Store, mask: Mask, record: Record | None) -> float:
+def _sheet_s(job: Job, store: Store, layout: ZarrLayout, record: Record | None) -> float:
     """Of one chunk, or of none."""
-    chunk = ChunkKey(mask.scene, 0, 0)
-    work = replace(job.sheet_work(SheetKey(mask.scene, 0, 0), [] if record is None else [record]), mask=mask)
+    chunk = ChunkKey(layout.scene, 0, 0)
+    work = replace(job.sheet_work(SheetKey(layout.scene, 0, 0), [] if record is None else [record]), layout=layout)
     begun_s = time.perf_counter()
     make_sheet(store, work, {chunk: record})
     return time.perf_counter() - begun_s
 
 
-def _moved(store: Store, record: Record, mask: Mask, small: Mask, window: Window) -> Record:
+def _moved(store: Store, record: Record, layout: ZarrLayout, small: ZarrLayout, window: Window) -> Record:
     """What a chunk stored, put again under the first rows and columns."""
-    top, left = window.rows.start // mask.stored_px, window.cols.start // mask.stored_px
+    top, left = window.rows.start // layout.stored_px, window.cols.start // layout.stored_px
     cells = {
-        mask.object_key(layer.name, row, col): small.object_key(layer.name, row - top, col - left)
-        for layer in mask.layers
-        for row, col in mask.stored_grid.touching(window)
+        layout.object_key(layer.name, row, col): small.object_key(layer.name, row - top, col - left)
+        for layer in layout.layers
+        for row, col in layout.stored_grid.touching(window)
     }
     for stored in record.objects:
         store.put(cells[stored.key], store.get(stored.key))
     objects = tuple(replace(stored, key=cells[stored.key]) for stored in record.objects)
-    return replace(record, key=ChunkKey(mask.scene, 0, 0), objects=objects)
+    return replace(record, key=ChunkKey(layout.scene, 0, 0), objects=objects)
 
 
 def _heavy_pass(job: Job, models: dict[Tier, Model], chunks: Sequence[ChunkKey]) -> float:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from batchseg.ledger.records import StoredObject
 from batchseg.output.layer import Layer
 from batchseg.output.levels import ZarrLevel
-from batchseg.output.stored import Mask, put_stored
+from batchseg.output.stored import ZarrLayout, put_stored
 from batchseg.store import Store
 from tiling.span import Span, Window
 
@@ -27,7 +27,7 @@ class LevelWriter:
     """Give it rows of overviews as `pyramid.OverviewRows`, then `finish` it."""
 
     store: Store
-    mask: Mask
+    layout: ZarrLayout
     layer: Layer
     window: Window
     """Of the sheet, at full resolution."""
@@ -39,9 +39,9 @@ class LevelWriter:
     _puts: list[Future[StoredObject | None]] = field(default_factory=list)
 
     def __call__(self, number: int, rows_HW: NDArray[Any], /) -> None:
-        if number > len(self.mask.levels):
+        if number > len(self.layout.levels):
             return
-        level = self.mask.levels[number - 1]
+        level = self.layout.levels[number - 1]
         gathered = self._bands.setdefault(number, _Gathered())
         # Rows come in blocks of 512, stored chunks may be lower than that.
         while len(rows_HW):
@@ -55,7 +55,7 @@ class LevelWriter:
         """What was put, of all levels."""
         for number, gathered in self._bands.items():
             if gathered.parts:
-                self._put_row(self.mask.levels[number - 1], gathered)
+                self._put_row(self.layout.levels[number - 1], gathered)
         return tuple(stored for put in self._puts if (stored := put.result()) is not None)
 
     def _put_row(self, level: ZarrLevel, gathered: _Gathered) -> None:
@@ -69,7 +69,7 @@ class LevelWriter:
         puts = []
         for row, col in level.stored_grid.touching(whole):
             part_HW = rows_HW[level.stored_grid.window(row, col).within(whole)]
-            key = self.mask.object_key(self.layer.name, row, col, level=level.number)
+            key = self.layout.object_key(self.layer.name, row, col, level=level.number)
             put = partial(put_stored, self.store, key, part_HW, self.layer, level.stored_px, again=self.again)
             puts.append(self.threads.submit(put))
         gathered.under_way = puts

@@ -1,6 +1,6 @@
-"""A sheet: the GeoTIFFs over a block of chunks of a scene, and the Zarr's coarser levels there, from the stored mask.
+"""A sheet: the GeoTIFFs over a block of chunks of a scene, and the Zarr's coarser levels there, from the stored layers.
 
-Rows are pulled from the mask a stripe at a time, so memory is a few stripes however high the scene is. Each stored
+Rows are pulled from the Zarr a stripe at a time, so memory is a few stripes however high the scene is. Each stored
 chunk is checked against the digest in its chunk's record while it is read; what does not match is named, so that its
 chunk can be made again, and no sheet is written (invariant I3). Ground whose chunk was given up is nodata in the files,
 and listed in the sheet's record (invariant I7). Seams are counted on the way (`seams.py`), since here all pixels pass
@@ -32,7 +32,7 @@ from batchseg.output.coarser import LevelWriter
 from batchseg.output.cog import CogFile, Form, Rows, write_cog
 from batchseg.output.layer import Layer
 from batchseg.output.sheet_seams import Cut, SeamCounter
-from batchseg.output.stored import Mask, read_stored
+from batchseg.output.stored import ZarrLayout, read_stored
 from batchseg.output.style import Style, sidecars
 from batchseg.store import Store, digest_of
 from batchseg.tiers import BULK
@@ -60,7 +60,7 @@ class DamagedChunksError(DamagedError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SheetWork:
-    mask: Mask
+    layout: ZarrLayout
     key: SheetKey
     core_px: int
     styles: dict[str, Style]
@@ -68,13 +68,13 @@ class SheetWork:
 
     @property
     def window(self) -> Window:
-        return self.mask.sheets.window(self.key.row, self.key.col)
+        return self.layout.sheets.window(self.key.row, self.key.col)
 
     def file_stem(self, layer: Layer, digest: str) -> str:
         """The key of a layer's files, without what tells them apart."""
-        if self.mask.is_one_sheet:
-            return f"{self.mask.scene}/{layer.name}"
-        return f"{sheets_folder(self.mask.scene)}/{layer.name}_{self.key.row}_{self.key.col}-{digest[:12]}"
+        if self.layout.is_one_sheet:
+            return f"{self.layout.scene}/{layer.name}"
+        return f"{sheets_folder(self.layout.scene)}/{layer.name}_{self.key.row}_{self.key.col}-{digest[:12]}"
 
 
 def sheets_folder(scene: str) -> str:
@@ -99,19 +99,19 @@ def inputs_digest(chunks: Mapping[ChunkKey, Brief | None]) -> str:
 
 
 def make_sheet(store: Store, work: SheetWork, records: Mapping[ChunkKey, Record | None]) -> Sheet:
-    mask = work.mask
+    layout = work.layout
     digest = inputs_digest({key: None if record is None else Brief.of(record) for key, record in records.items()})
-    cut = Cut(core_px=work.core_px, chunk_px=mask.chunk_px, nodata=mask.layer("labels").nodata)
+    cut = Cut(core_px=work.core_px, chunk_px=layout.chunk_px, nodata=layout.layer("labels").nodata)
     seams = SeamCounter(cut, work.window)
-    georef = mask.georef.part(work.window)
+    georef = layout.georef.part(work.window)
     top_px = work.window.rows.start
     missing = tuple(key for key, record in sorted(records.items()) if record is None)
     objects: list[StoredObject] = []
     with TemporaryDirectory(dir=store.scratch()) as folder, ThreadPoolExecutor(STORE_THREADS) as threads:
-        reader = _Rows(store, mask, work.window.cols, _index(records), threads)
-        for layer in mask.layers:
+        reader = _Rows(store, layout, work.window.cols, _index(records), threads)
+        for layer in layout.layers:
             rows = _CountedRows(seams, reader) if layer.name == "labels" else reader.of(layer)
-            coarser = LevelWriter(store, mask, layer, work.window, threads, again=bool(missing))
+            coarser = LevelWriter(store, layout, layer, work.window, threads, again=bool(missing))
             path = Path(folder) / f"{layer.name}.tif"
             made = write_cog(
                 path,
@@ -120,7 +120,7 @@ def make_sheet(store: Store, work: SheetWork, records: Mapping[ChunkKey, Record 
                 partial(_moved, rows, top_px),
                 scratch=Path(folder),
                 stripe_px=stripe_px(work.window, layer),
-                form=Form(num_overviews=0 if mask.is_one_sheet else len(mask.levels), overview_rows=coarser),
+                form=Form(num_overviews=0 if layout.is_one_sheet else len(layout.levels), overview_rows=coarser),
             )
             objects += coarser.finish()
             objects += _publish(store, work.file_stem(layer, digest), layer, path, made, work.styles[layer.name])
@@ -129,7 +129,7 @@ def make_sheet(store: Store, work: SheetWork, records: Mapping[ChunkKey, Record 
         missing=missing,
         objects=tuple(objects),
         seams=seams.counts.plain(),
-        edges=None if mask.is_one_sheet else seams.edges(),
+        edges=None if layout.is_one_sheet else seams.edges(),
     )
 
 
@@ -168,10 +168,10 @@ def _index(records: Mapping[ChunkKey, Record | None]) -> dict[str, tuple[StoredO
 
 @dataclass(slots=True)
 class _Rows:
-    """Rows of any layer of a mask between two columns, put together from its stored chunks."""
+    """Rows of any layer of a Zarr between two columns, put together from its stored chunks."""
 
     store: Store
-    mask: Mask
+    layout: ZarrLayout
     cols: Span
     index: dict[str, tuple[StoredObject, ChunkKey]]
     threads: Executor
@@ -183,8 +183,8 @@ class _Rows:
         wanted = Window(Span(start, stop), self.cols)
         places = [
             place
-            for place in self.mask.stored_grid.touching(wanted)
-            if self.mask.object_key(layer.name, *place) in self.index
+            for place in self.layout.stored_grid.touching(wanted)
+            if self.layout.object_key(layer.name, *place) in self.index
         ]
         if not places:
             # One row, repeated: ground without pixels takes no memory and is known at a glance.
@@ -200,12 +200,12 @@ class _Rows:
         self, layer: Layer, rows_HW: NDArray[Any], wanted: Window, place: tuple[int, int]
     ) -> tuple[ChunkKey, str] | None:
         """Put one stored chunk where it belongs; the chunk to make again and why, if it is damaged."""
-        stored, chunk = self.index[self.mask.object_key(layer.name, *place)]
+        stored, chunk = self.index[self.layout.object_key(layer.name, *place)]
         try:
-            stored_HW = read_stored(self.store, self.mask, layer, stored)
+            stored_HW = read_stored(self.store, self.layout, layer, stored)
         except DamagedError as error:
             return chunk, str(error)
-        window = self.mask.stored_grid.window(*place)
+        window = self.layout.stored_grid.window(*place)
         shared = window.meet(wanted)
         rows_HW[shared.within(wanted)] = stored_HW[shared.within(window)]
         return None
@@ -213,12 +213,12 @@ class _Rows:
     def _all_damaged(self, known: dict[ChunkKey, str]) -> DamagedChunksError:
         """Where something is damaged everything is checked, so that one repair is enough."""
         damaged = dict(known)
-        for layer in self.mask.layers:
-            prefix = f"{self.mask.root}/{layer.name}/"
+        for layer in self.layout.layers:
+            prefix = f"{self.layout.root}/{layer.name}/"
             for key, (stored, chunk) in self.index.items():
                 if key.startswith(prefix) and chunk not in damaged:
                     try:
-                        read_stored(self.store, self.mask, layer, stored)
+                        read_stored(self.store, self.layout, layer, stored)
                     except DamagedError as error:
                         damaged[chunk] = str(error)
         return DamagedChunksError("; ".join(damaged.values()), tuple(damaged))
@@ -241,10 +241,10 @@ class _CountedRows:
     reader: _Rows
 
     def __call__(self, start: int, stop: int) -> NDArray[Any]:
-        mask = self.reader.mask
-        labels_HW = self.reader.read(mask.layer("labels"), start, stop)
-        if any(layer.name == "tier" for layer in mask.layers):
-            tiers_HW = _bulk_or_heavy(self.reader.read(mask.layer("tier"), start, stop))
+        layout = self.reader.layout
+        labels_HW = self.reader.read(layout.layer("labels"), start, stop)
+        if any(layer.name == "tier" for layer in layout.layers):
+            tiers_HW = _bulk_or_heavy(self.reader.read(layout.layer("tier"), start, stop))
         else:
             tiers_HW = np.full(labels_HW.shape, BULK, np.uint8)
         self.counter.add(labels_HW, tiers_HW, Span(start, stop))

@@ -40,7 +40,7 @@ DELETES_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Mask:
+class ZarrLayout:
     """Where the arrays of one scene are and how they are cut."""
 
     scene: str
@@ -84,9 +84,9 @@ class Mask:
         return f"{self.root}/{group}{layer}/{row}.{col}"
 
 
-def clear(store: Store, mask: Mask) -> int:
-    """Delete all of a mask: of an output that holds no recipe yet, so that nobody else's chunks show."""
-    keys = [key for key, _ in store.names(mask.root)]
+def clear(store: Store, layout: ZarrLayout) -> int:
+    """Delete all of a Zarr: of an output that holds no recipe yet, so that nobody else's chunks show."""
+    keys = [key for key, _ in store.names(layout.root)]
     with ThreadPoolExecutor(DELETES_AT_ONCE) as threads:
         for _ in threads.map(store.delete, keys):
             pass
@@ -94,24 +94,26 @@ def clear(store: Store, mask: Mask) -> int:
 
 
 def write_chunk(
-    store: Store, mask: Mask, window: Window, arrays: dict[str, NDArray[Any]], *, again: bool = False
+    store: Store, layout: ZarrLayout, window: Window, arrays: dict[str, NDArray[Any]], *, again: bool = False
 ) -> tuple[StoredObject, ...]:
     """Put the stored chunks of one chunk of the run, whole; wholly invalid ones are left out.
 
     `again`: an earlier attempt may have put some of them.
     """
-    if any(start % mask.stored_px for start in (window.rows.start, window.cols.start)):
-        raise ValueError(f"{window} does not begin on a stored chunk of {mask.stored_px} px")
-    return tuple(_put_all(store, mask, window, arrays, again=again))
+    if any(start % layout.stored_px for start in (window.rows.start, window.cols.start)):
+        raise ValueError(f"{window} does not begin on a stored chunk of {layout.stored_px} px")
+    return tuple(_put_all(store, layout, window, arrays, again=again))
 
 
 def _put_all(
-    store: Store, mask: Mask, window: Window, arrays: dict[str, NDArray[Any]], *, again: bool
+    store: Store, layout: ZarrLayout, window: Window, arrays: dict[str, NDArray[Any]], *, again: bool
 ) -> Iterator[StoredObject]:
-    for layer in mask.layers:
-        for row, col in mask.stored_grid.touching(window):
-            part = arrays[layer.name][mask.stored_grid.window(row, col).within(window)]
-            stored = put_stored(store, mask.object_key(layer.name, row, col), part, layer, mask.stored_px, again=again)
+    for layer in layout.layers:
+        for row, col in layout.stored_grid.touching(window):
+            part = arrays[layer.name][layout.stored_grid.window(row, col).within(window)]
+            stored = put_stored(
+                store, layout.object_key(layer.name, row, col), part, layer, layout.stored_px, again=again
+            )
             if stored is not None:
                 yield stored
 
@@ -146,7 +148,7 @@ def _is_empty(part: NDArray[Any], nodata: int) -> bool:
     return bool(part[0, 0] == nodata == part[-1, -1] and part.min() == nodata == part.max())
 
 
-def read_stored(store: Store, mask: Mask, layer: Layer, stored: StoredObject) -> NDArray[Any]:
+def read_stored(store: Store, layout: ZarrLayout, layer: Layer, stored: StoredObject) -> NDArray[Any]:
     """A stored chunk, checked against the digest in its record."""
     try:
         content = store.get(stored.key)
@@ -154,20 +156,20 @@ def read_stored(store: Store, mask: Mask, layer: Layer, stored: StoredObject) ->
         raise DamagedError("a committed object cannot be read", where=stored.key, got=str(error)) from error
     if digest_of(content) != stored.digest:
         raise DamagedError("a committed object has changed", where=stored.key, expected=stored.digest)
-    size_bytes = mask.stored_px**2 * np.dtype(layer.dtype).itemsize
-    return np.frombuffer(inflate(content, size_bytes), layer.dtype).reshape(mask.stored_px, mask.stored_px)
+    size_bytes = layout.stored_px**2 * np.dtype(layer.dtype).itemsize
+    return np.frombuffer(inflate(content, size_bytes), layer.dtype).reshape(layout.stored_px, layout.stored_px)
 
 
 def read_chunk(
-    store: Store, mask: Mask, layer: Layer, window: Window, objects: tuple[StoredObject, ...]
+    store: Store, layout: ZarrLayout, layer: Layer, window: Window, objects: tuple[StoredObject, ...]
 ) -> NDArray[Any]:
     """One layer of one committed chunk, put together from its stored chunks."""
     of_key = {stored.key: stored for stored in objects}
     whole_HW = np.full(window.shape, layer.nodata, layer.dtype)
-    for row, col in mask.stored_grid.touching(window):
-        stored = of_key.get(mask.object_key(layer.name, row, col))
+    for row, col in layout.stored_grid.touching(window):
+        stored = of_key.get(layout.object_key(layer.name, row, col))
         if stored is not None:
-            part = mask.stored_grid.window(row, col)
-            stored_HW = read_stored(store, mask, layer, stored)
+            part = layout.stored_grid.window(row, col)
+            stored_HW = read_stored(store, layout, layer, stored)
             whole_HW[part.within(window)] = stored_HW[: len(part.rows), : len(part.cols)]
     return whole_HW

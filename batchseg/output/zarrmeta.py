@@ -1,4 +1,4 @@
-"""The metadata of a mask's Zarr: what analysts' programs need to find its place, its classes and its levels.
+"""The metadata of a scene's Zarr: what analysts' programs need to find its place, its classes and its levels.
 
     mask.zarr/                     level 0: labels, confidence, tier, y, x, spatial_ref
     mask.zarr/1/, mask.zarr/2/ …   each level halves the one before, with the same names
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.output.stored import Mask
+from batchseg.output.stored import ZarrLayout
 from batchseg.scene.georef import Georef
 from batchseg.store import Store
 
@@ -26,13 +26,13 @@ ZLIB_LEVEL = 1
 _GEOGRAPHIC = ("GEOGCS", "GEOGCRS", "GEODCRS")
 
 
-def create(store: Store, mask: Mask) -> None:
+def create(store: Store, layout: ZarrLayout) -> None:
     """Put the metadata of all arrays and the coordinates; the same bytes each time, so a resume may repeat it."""
-    for key, content in sorted(zarr_metadata(mask).items()):
-        store.put(f"{mask.root}/{key}", content)
+    for key, content in sorted(zarr_metadata(layout).items()):
+        store.put(f"{layout.root}/{key}", content)
 
 
-def zarr_metadata(mask: Mask) -> dict[str, bytes]:
+def zarr_metadata(layout: ZarrLayout) -> dict[str, bytes]:
     """Every object of the Zarr but its stored chunks. zarr writes them into memory; only the bytes matter to us."""
     # Here, because a worker never comes here: a quarter of a second of its start, and memory.
     import zarr
@@ -40,18 +40,18 @@ def zarr_metadata(mask: Mask) -> dict[str, bytes]:
 
     memory: dict[str, Any] = {}
     root = zarr.open_group(MemoryStore(memory), mode="w", zarr_format=2)
-    _fill(root, mask, (mask.georef.height_px, mask.georef.width_px), mask.stored_px, scale=1)
-    root.attrs.update({"Conventions": "CF-1.10", "multiscales": _multiscales(mask)})
-    for level in mask.levels:
+    _fill(root, layout, (layout.georef.height_px, layout.georef.width_px), layout.stored_px, scale=1)
+    root.attrs.update({"Conventions": "CF-1.10", "multiscales": _multiscales(layout)})
+    for level in layout.levels:
         group = root.create_group(str(level.number))
-        _fill(group, mask, level.shape_px, level.stored_px, scale=2**level.number)
+        _fill(group, layout, level.shape_px, level.stored_px, scale=2**level.number)
         zarr.consolidate_metadata(group.store, path=group.path, zarr_format=2)
     zarr.consolidate_metadata(root.store, zarr_format=2)
     return {key: buffer.to_bytes() for key, buffer in memory.items()}
 
 
-def _fill(group: Any, mask: Mask, shape_px: tuple[int, int], stored_px: int, *, scale: int) -> None:
-    for layer in mask.layers:
+def _fill(group: Any, layout: ZarrLayout, shape_px: tuple[int, int], stored_px: int, *, scale: int) -> None:
+    for layer in layout.layers:
         array = group.create_array(
             layer.name,
             shape=shape_px,
@@ -63,17 +63,17 @@ def _fill(group: Any, mask: Mask, shape_px: tuple[int, int], stored_px: int, *, 
         array.attrs.update(
             {
                 "_ARRAY_DIMENSIONS": ["y", "x"],
-                **_gdal_place(mask.georef),
+                **_gdal_place(layout.georef),
                 "grid_mapping": "spatial_ref",
                 "coordinates": "spatial_ref",
-                **mask.attributes.get(layer.name, {}),
+                **layout.attributes.get(layer.name, {}),
             }
         )
-    for axis, values in _coordinates(mask.georef, shape_px, scale).items():
+    for axis, values in _coordinates(layout.georef, shape_px, scale).items():
         array = group.create_array(axis, data=values, chunks=values.shape, compressors=_compressor())
-        array.attrs.update({"_ARRAY_DIMENSIONS": [axis], **_axis_attributes(axis, mask.georef)})
+        array.attrs.update({"_ARRAY_DIMENSIONS": [axis], **_axis_attributes(axis, layout.georef)})
     array = group.create_array("spatial_ref", data=np.array(0, np.int32), compressors=None)
-    array.attrs.update({"_ARRAY_DIMENSIONS": [], **_grid_mapping(mask.georef, scale)})
+    array.attrs.update({"_ARRAY_DIMENSIONS": [], **_grid_mapping(layout.georef, scale)})
 
 
 def _compressor() -> dict[str, Any]:
@@ -117,13 +117,13 @@ def _axis_attributes(axis: str, georef: Georef) -> dict[str, Any]:
     return {"standard_name": f"projection_{axis}_coordinate", "axis": axis.upper()}
 
 
-def _multiscales(mask: Mask) -> dict[str, Any]:
+def _multiscales(layout: ZarrLayout) -> dict[str, Any]:
     """GeoZarr's convention: each level with the one it comes from."""
-    layout: list[dict[str, Any]] = [{"asset": "."}]
-    for level in mask.levels:
-        coarser = {"asset": str(level.number), "derived_from": layout[-1]["asset"]}
-        layout.append(coarser | {"transform": {"scale": [2.0, 2.0], "translation": [0.0, 0.0]}})
-    return {"layout": layout, "resampling_method": "mode"}
+    entries: list[dict[str, Any]] = [{"asset": "."}]
+    for level in layout.levels:
+        coarser = {"asset": str(level.number), "derived_from": entries[-1]["asset"]}
+        entries.append(coarser | {"transform": {"scale": [2.0, 2.0], "translation": [0.0, 0.0]}})
+    return {"layout": entries, "resampling_method": "mode"}
 
 
 def flag_attributes(ids: tuple[int, ...], names: tuple[str, ...], title: str) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from batchseg.errors import InputError
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import StoredObject
-from batchseg.output.stored import Mask, read_stored
+from batchseg.output.stored import ZarrLayout, read_stored
 from batchseg.recipe import LabelPolygons
-from batchseg.reports.evaluate import labels_mask, open_labels
+from batchseg.reports.evaluate import labels_layout, open_labels
 from batchseg.reports.write import METRICS_KEY
 from batchseg.resolve.plan_file import PlanFile, read_plan
 from batchseg.score.accuracy import Labels, class_index
@@ -54,25 +54,25 @@ class StoredLabels:
     store: Store
     plan: PlanFile
     scene: str
-    mask: Mask
+    layout: ZarrLayout
     index: dict[str, StoredObject]
     _kept: list[Any] = field(default_factory=list)
 
     @staticmethod
     def of(store: Store, plan: PlanFile, scene: str) -> StoredLabels:
-        mask = labels_mask(plan, scene)
-        prefix = mask.object_key("labels", 0, 0).removesuffix("0.0")
+        layout = labels_layout(plan, scene)
+        prefix = layout.object_key("labels", 0, 0).removesuffix("0.0")
         records = (record for record in Ledger(store).records() if record.key.scene == scene)
         index = {o.key: o for record in records for o in record.objects if o.key.startswith(prefix)}
-        return StoredLabels(store, plan, scene, mask, index)
+        return StoredLabels(store, plan, scene, layout, index)
 
     def read(self, window: Window) -> NDArray[Any]:
-        layer = self.mask.layers[0]
+        layer = self.layout.layers[0]
         labels_HW = np.full(window.shape, layer.nodata, layer.dtype)
-        for row, col in self.mask.stored_grid.touching(window):
-            stored = self.index.get(self.mask.object_key("labels", row, col))
+        for row, col in self.layout.stored_grid.touching(window):
+            stored = self.index.get(self.layout.object_key("labels", row, col))
             if stored is not None:
-                part = self.mask.stored_grid.window(row, col)
+                part = self.layout.stored_grid.window(row, col)
                 shared = part.meet(window)
                 labels_HW[shared.within(window)] = self._stored(stored)[shared.within(part)]
         return class_index(labels_HW, self.plan.class_ids, self.plan.nodata)
@@ -80,9 +80,9 @@ class StoredLabels:
     def _stored(self, stored: StoredObject) -> NDArray[Any]:
         """Blocks go row by row, so the last few stored chunks are asked for again."""
         if not self._kept:
-            width = self.mask.stored_grid.shape[1]
+            width = self.layout.stored_grid.shape[1]
             self._kept.append(
-                lru_cache(maxsize=width + 1)(lambda o: read_stored(self.store, self.mask, self.mask.layers[0], o))
+                lru_cache(maxsize=width + 1)(lambda o: read_stored(self.store, self.layout, self.layout.layers[0], o))
             )
         found: NDArray[Any] = self._kept[0](stored)
         return found
@@ -137,7 +137,7 @@ def common_scenes(first: PlanFile, second: PlanFile) -> list[str]:
 
 
 def _blocks(first: StoredLabels, second: StoredLabels, labels: Labels | None) -> Iterator[Block]:
-    plan, georef = first.plan, first.mask.georef
+    plan, georef = first.plan, first.layout.georef
     num = len(plan.class_ids)
     grid = Grid((georef.height_px, georef.width_px), BLOCK_PX)
     for row, col in grid:

@@ -43,6 +43,6 @@ def _is_stale(job: Job, record: Record) -> bool:
 
 def _rescored(job: Job, store: Store, record: Record) -> Record:
     scene, window = job.scenes[record.key.scene], job.window(record.key)
-    labels_HW = read_chunk(store, scene.mask, scene.mask.layer("labels"), window, record.objects)
+    labels_HW = read_chunk(store, scene.zarr, scene.zarr.layer("labels"), window, record.objects)
     codes_HW = spread(record.measured.tile_codes, window, job.core_px)
     return replace(record, measured=replace(record.measured, agreement=score(job, scene, window, labels_HW, codes_HW)))

@@ -11,7 +11,7 @@ from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.records import Record
 from batchseg.model.contract import ClassInfo
 from batchseg.output.sheet import SheetWork
-from batchseg.output.stored import Mask
+from batchseg.output.stored import ZarrLayout
 from batchseg.output.style import ClassStyle, Style
 from batchseg.scene.header import SceneHeader
 from batchseg.scene.nodata import NodataPolicy
@@ -40,7 +40,7 @@ class SceneJob:
     bands: tuple[int, ...]
     policy: NodataPolicy
     rules: dict[Tier, InputRule]
-    mask: Mask
+    zarr: ZarrLayout
     priority: Polygons | None
     """All priority ground of the scene, for scores inside and outside of it."""
     priority_tiles: TileSet
@@ -81,15 +81,15 @@ class Job:
         return [ChunkKey(sheet.scene, row, col) for row, col in self.chunk_grid(sheet.scene).touching(window)]
 
     def sheets_of(self, scene: str) -> list[SheetKey]:
-        return [SheetKey(scene, row, col) for row, col in self.scenes[scene].mask.sheets]
+        return [SheetKey(scene, row, col) for row, col in self.scenes[scene].zarr.sheets]
 
     def sheet_window(self, sheet: SheetKey) -> Window:
-        return self.scenes[sheet.scene].mask.sheets.window(sheet.row, sheet.col)
+        return self.scenes[sheet.scene].zarr.sheets.window(sheet.row, sheet.col)
 
     def sheet_work(self, sheet: SheetKey, records: Iterable[Record]) -> SheetWork:
         """How the GeoTIFFs of a sheet are made and shown."""
         return SheetWork(
-            mask=self.scenes[sheet.scene].mask, key=sheet, core_px=self.core_px, styles=self.styles(records)
+            layout=self.scenes[sheet.scene].zarr, key=sheet, core_px=self.core_px, styles=self.styles(records)
         )
 
     def styles(self, records: Iterable[Record]) -> dict[str, Style]:

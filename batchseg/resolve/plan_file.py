@@ -94,8 +94,8 @@ def plan_file(job: Job, *, head_usd_per_hour: float) -> PlanFile:
                 labels_id=None if scene.labels is None else scene.labels.id,
                 area_note=area_reason(scene.header.georef),
                 layout_note=layout_notes.get(name),
-                sheet_px=scene.mask.sheet_px,
-                layers=tuple(layer.name for layer in scene.mask.layers),
+                sheet_px=scene.zarr.sheet_px,
+                layers=tuple(layer.name for layer in scene.zarr.layers),
                 bands=scene.bands,
             )
             for name, scene in job.scenes.items()

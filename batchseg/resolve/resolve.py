@@ -21,7 +21,7 @@ from batchseg.model.contract import ClassInfo
 from batchseg.model.fit import check_fit, common_bands, halo_of, input_rule
 from batchseg.output.layer import Layer
 from batchseg.output.levels import sheet_side_px
-from batchseg.output.stored import Mask
+from batchseg.output.stored import ZarrLayout
 from batchseg.output.zarrmeta import flag_attributes
 from batchseg.recipe.recipe import DEFAULT_ABOVE, Budget, Recipe
 from batchseg.remote import expand, is_remote
@@ -220,7 +220,7 @@ def _resolve_scene(
         bands=bands,
         policy=policy,
         rules={tier: input_rule(recipe, header, bundle) for tier, bundle in bundles.items()},
-        mask=_mask(recipe, header, next(iter(bundles.values()))),
+        zarr=_zarr_layout(recipe, header, next(iter(bundles.values()))),
         priority=joined(ground) if ground else None,
         priority_tiles=touched_tiles(ground, lattice),
         aoi=aoi,
@@ -249,7 +249,7 @@ def _labels_type(bundle: Bundle) -> tuple[str, int]:
     return ("uint8", 255) if max(ids) < 255 else ("uint16", 65535)
 
 
-def _mask(recipe: Recipe, header: SceneHeader, bundle: Bundle) -> Mask:
+def _zarr_layout(recipe: Recipe, header: SceneHeader, bundle: Bundle) -> ZarrLayout:
     classes = bundle.contract.classes
     dtype, nodata = _labels_type(bundle)
     ids, names = tuple(c.id for c in classes), tuple(c.name for c in classes)
@@ -279,7 +279,7 @@ def _mask(recipe: Recipe, header: SceneHeader, bundle: Bundle) -> Mask:
         "confidence": {"long_name": "confidence", "scale_factor": 1 / 254, "units": "1"},
         "tier": flag_attributes(tuple(TIER_NAMES), tuple(TIER_NAMES.values()), "model and reason"),
     }
-    return Mask(
+    return ZarrLayout(
         scene=header.name,
         georef=header.georef,
         chunk_px=recipe.tiling.chunk,

@@ -107,7 +107,7 @@ def estimate(resolved: Resolved, fleet: Fleet, store: Store) -> Estimate:
     seconds = None if all_seconds is None else all_seconds * share
     notes += note
     workers_usd_per_hour = sum(p.workers * p.usd_per_hour for p in fleet.pools) + fleet.head_usd_per_hour
-    stored = sum(len(scene.mask.stored_grid) * len(scene.mask.layers) for scene in job.scenes.values())
+    stored = sum(len(scene.zarr.stored_grid) * len(scene.zarr.layers) for scene in job.scenes.values())
     num_reads, num_writes = _requests(job, todo.chunks)
     return Estimate(
         scenes=scenes,
@@ -165,7 +165,7 @@ def worker_memory_bytes(job: Job) -> int:
         if is_remote(scene.header.url):
             read += min(RAW_BLOCKS_BYTES, read_px * len(scene.bands) * item_bytes)
         # Layers, class indexes, confusion pairs and the encoded objects.
-        made = chunk_px * (len(scene.mask.layers) + 12)
+        made = chunk_px * (len(scene.zarr.layers) + 12)
         most = max(most, read + made)
     return LIBRARIES_BYTES + DEPTH * most
 
@@ -248,7 +248,7 @@ def _requests(job: Job, chunks: Sequence[ChunkKey]) -> tuple[int, int]:
     for key in chunks:
         rows, cols = shares[key.scene]
         reads += rows[key.row][0] * cols[key.col][0]
-        writes += rows[key.row][1] * cols[key.col][1] * len(job.scenes[key.scene].mask.layers) + 2
+        writes += rows[key.row][1] * cols[key.col][1] * len(job.scenes[key.scene].zarr.layers) + 2
     return reads, writes
 
 
@@ -258,7 +258,7 @@ def _shares(job: Job, name: str) -> tuple[list[tuple[int, int]], list[tuple[int,
     block_rows, block_cols = scene.header.block_px
     windows = [grid.window(row, 0) for row in range(grid.shape[0])], [grid.window(0, c) for c in range(grid.shape[1])]
     wide = [[window.grow(job.halo_px).clip(scene.shape_px) for window in side] for side in windows]
-    stored_px = scene.mask.stored_px
+    stored_px = scene.zarr.stored_px
     rows = [
         (-(-len(read.rows) // block_rows) + 1, len(cells(window.rows, stored_px)))
         for read, window in zip(wide[0], windows[0], strict=True)

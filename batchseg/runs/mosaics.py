@@ -25,7 +25,7 @@ from batchseg.store import Store
 
 def publish_mosaics(job: Job, store: Store) -> None:
     """Call it when no sheet is being made."""
-    scenes = [scene for scene, scene_job in job.scenes.items() if not scene_job.mask.is_one_sheet]
+    scenes = [scene for scene, scene_job in job.scenes.items() if not scene_job.zarr.is_one_sheet]
     if not scenes:
         return
     ledger = Ledger(store)
@@ -37,14 +37,14 @@ def publish_mosaics(job: Job, store: Store) -> None:
 
 
 def _publish(job: Job, store: Store, scene: str, records: Sequence[Record], sheets: Sequence[SheetRecord]) -> None:
-    mask, styles = job.scenes[scene].mask, job.styles(records)
-    for layer in mask.layers:
+    layout, styles = job.scenes[scene].zarr, job.styles(records)
+    for layer in layout.layers:
         mosaic = Mosaic(
-            georef=mask.georef,
+            georef=layout.georef,
             layer=layer,
             style=styles[layer.name],
             counts=_counts(job, layer, records) if layer.name == "labels" else None,
-            num_levels=len(mask.levels),
+            num_levels=len(layout.levels),
             parts=tuple(Part(_file(sheet, layer, scene), job.sheet_window(sheet.key)) for sheet in sheets),
         )
         store.put(f"{scene}/{layer.name}.qml", layer_qml(layer, mosaic.style).encode())

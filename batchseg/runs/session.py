@@ -177,7 +177,7 @@ class _Session:
         job, store, ledger = self.resolved.job, self.store, Ledger(self.store)
         if ledger.resolved() is None:
             for scene in job.scenes.values():
-                clear(store, scene.mask)
+                clear(store, scene.zarr)
         ledger.claim(job.fingerprint, self.resolved.content)
         if self.found is not None and job.doubt is not None:
             write_pilot(store, self.found, job.doubt.threshold)
@@ -245,7 +245,7 @@ class _Session:
         try:
             # Workers open their models meanwhile; nobody has a task before the loop begins.
             for scene in sorted({key.scene for key in todo.chunks}):
-                create(store, job.scenes[scene].mask)
+                create(store, job.scenes[scene].zarr)
             finish = Drive(state, pool, Ledger(store), watchers, waits, stop, check=self.check).run()
         finally:
             pool.close()

@@ -49,7 +49,7 @@ def open_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str
         numerics = bundle.contract.numerics_on(spec.device)
         environment[tier] = str(numerics)
         environment |= {name: version(name) for name in LIBRARIES[numerics.backend]}
-        ids = np.array([c.id for c in job.classes], scene.mask.layer("labels").dtype)
+        ids = np.array([c.id for c in job.classes], scene.zarr.layer("labels").dtype)
         models[tier] = Model(segmenter, wanted.halo_px, ids, pads=numerics.streams == 1)
     return models, environment
 

@@ -147,7 +147,7 @@ class Worker:
         prediction = self._predict(scene, key.scene, window, name)
         with self.clock.stage("write", name):
             measured = measure(self.job, scene, prediction)
-            objects = write_chunk(self.store, scene.mask, window, prediction.layers(), again=number > 1)
+            objects = write_chunk(self.store, scene.zarr, window, prediction.layers(), again=number > 1)
         record = Record(
             key=key,
             fingerprint=self.job.fingerprint,

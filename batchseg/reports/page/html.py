@@ -18,7 +18,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from batchseg.ledger.records import Record
 from batchseg.ledger.stages import STAGES, paid_s
 from batchseg.output.layer import Layer
-from batchseg.output.stored import Mask
+from batchseg.output.stored import ZarrLayout
 from batchseg.reports.page.pictures import classes_png, confidence_png, level_for, read_level, scene_jpeg
 from batchseg.resolve.plan_file import PlanFile
 from batchseg.store import Store
@@ -93,11 +93,11 @@ def _chunk(record: Record) -> dict[str, Any]:
 
 
 def _map(plan: PlanFile, store: Store, name: str, longest_px: int) -> dict[str, Any]:
-    scene, mask = plan.scenes[name], _mask(plan, name)
-    level = level_for(mask, longest_px)
+    scene, layout = plan.scenes[name], _layout(plan, name)
+    level = level_for(layout, longest_px)
     pictures: dict[str, str | None] = {}
-    codes = {layer.name: read_level(store, mask, layer, level) for layer in mask.layers}
-    for layer in mask.layers:
+    codes = {layer.name: read_level(store, layout, layer, level) for layer in layout.layers}
+    for layer in layout.layers:
         pictures[layer.name] = _picture(layer, codes[layer.name])
     shape_px = codes["labels"].shape
     return {
@@ -105,11 +105,11 @@ def _map(plan: PlanFile, store: Store, name: str, longest_px: int) -> dict[str, 
         "height": scene.georef.height_px,
         "layers": pictures,
         "scene": scene_jpeg(scene.url, scene.bands, shape_px),
-        "crops": _crops(plan, store, name, mask, level, codes.get("confidence")),
+        "crops": _crops(plan, store, name, layout, level, codes.get("confidence")),
     }
 
 
-def _mask(plan: PlanFile, name: str) -> Mask:
+def _layout(plan: PlanFile, name: str) -> ZarrLayout:
     palette = {one.id: one.rgb for one in plan.classes}
     wide = plan.nodata > 255
     layers = {
@@ -120,7 +120,7 @@ def _mask(plan: PlanFile, name: str) -> Mask:
         "tier": Layer(name="tier", dtype="uint8", nodata=255, kind="classes", palette=TIER_COLOURS),
     }
     scene = plan.scenes[name]
-    return Mask(
+    return ZarrLayout(
         scene=name,
         georef=scene.georef,
         chunk_px=plan.chunk_px,
@@ -135,7 +135,7 @@ def _picture(layer: Layer, codes_HW: Any) -> str:
 
 
 def _crops(
-    plan: PlanFile, store: Store, name: str, mask: Mask, level: int, confidence_HW: Any | None
+    plan: PlanFile, store: Store, name: str, layout: ZarrLayout, level: int, confidence_HW: Any | None
 ) -> list[dict[str, Any]]:
     """The squares of full resolution where the models were least certain."""
     if confidence_HW is None:
@@ -148,13 +148,15 @@ def _crops(
             valid = square[square != 255]
             if valid.size and 2 * valid.size >= square.size:
                 scores.append((float(np.mean(valid)) / 254, row << level, col << level))
-    return [_crop(plan, store, name, mask, *lowest) for lowest in sorted(scores)[:_NUM_CROPS]]
+    return [_crop(plan, store, name, layout, *lowest) for lowest in sorted(scores)[:_NUM_CROPS]]
 
 
-def _crop(plan: PlanFile, store: Store, name: str, mask: Mask, score: float, top: int, left: int) -> dict[str, Any]:
-    georef, scene = mask.georef, plan.scenes[name]
+def _crop(
+    plan: PlanFile, store: Store, name: str, layout: ZarrLayout, score: float, top: int, left: int
+) -> dict[str, Any]:
+    georef, scene = layout.georef, plan.scenes[name]
     window = Window.of(top, top + _CROP_PX, left, left + _CROP_PX).clip((georef.height_px, georef.width_px))
-    pictures = {layer.name: _picture(layer, read_level(store, mask, layer, 0, window)) for layer in mask.layers[:2]}
+    pictures = {layer.name: _picture(layer, read_level(store, layout, layer, 0, window)) for layer in layout.layers[:2]}
     return {
         "confidence": score,
         "row": top,

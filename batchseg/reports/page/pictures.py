@@ -15,7 +15,7 @@ from rasterio.windows import Window as GdalWindow
 from batchseg.errors import DamagedError
 from batchseg.output.deflate import inflate
 from batchseg.output.layer import Layer
-from batchseg.output.stored import Mask
+from batchseg.output.stored import ZarrLayout
 from batchseg.scene.dataset import GDAL_ERRORS, gdal, open_raster
 from batchseg.store import Store
 from tiling.grid import Grid
@@ -31,19 +31,21 @@ _STRIPE_PX = 4_000_000
 """Read at once, so that GDAL's cache keeps a block until each band has been taken from it."""
 
 
-def level_for(mask: Mask, longest_px: int) -> int:
+def level_for(layout: ZarrLayout, longest_px: int) -> int:
     """The finest level of the Zarr that is no longer than this; the coarsest, where all are."""
-    sizes = [(mask.georef.height_px, mask.georef.width_px), *(level.shape_px for level in mask.levels)]
+    sizes = [(layout.georef.height_px, layout.georef.width_px), *(level.shape_px for level in layout.levels)]
     return next((number for number, size in enumerate(sizes) if max(size) <= longest_px), len(sizes) - 1)
 
 
-def read_level(store: Store, mask: Mask, layer: Layer, level: int, window: Window | None = None) -> NDArray[Any]:
+def read_level(
+    store: Store, layout: ZarrLayout, layer: Layer, level: int, window: Window | None = None
+) -> NDArray[Any]:
     """A window of one level; what was never put is nodata."""
-    grid = mask.levels[level - 1].stored_grid if level else mask.stored_grid
+    grid = layout.levels[level - 1].stored_grid if level else layout.stored_grid
     window = window or Window.of(0, grid.shape_px[0], 0, grid.shape_px[1])
     whole_HW = np.full(window.shape, layer.nodata, layer.dtype)
     for row, col in grid.touching(window):
-        stored_HW = _stored(store, mask.object_key(layer.name, row, col, level=level), layer, grid)
+        stored_HW = _stored(store, layout.object_key(layer.name, row, col, level=level), layer, grid)
         if stored_HW is not None:
             shared = grid.window(row, col).meet(window)
             whole_HW[shared.within(window)] = stored_HW[shared.within(grid.full_window(row, col))]

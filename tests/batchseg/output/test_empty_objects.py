@@ -70,15 +70,15 @@ def test_what_another_recipe_left_behind_does_not_show(place: Workplace) -> None
 
 def chunk_layers(place: Workplace, code: int) -> dict[str, NDArray[np.uint8]]:
     (scene,) = resolve(place.recipe()).job.scenes.values()
-    return {layer.name: np.full((32, 32), code, np.uint8) for layer in scene.mask.layers}
+    return {layer.name: np.full((32, 32), code, np.uint8) for layer in scene.zarr.layers}
 
 
 def test_a_second_attempt_that_finds_nothing_leaves_nothing(place: Workplace) -> None:
     job = resolve(place.recipe()).job
-    mask, window, store = job.scenes["scene0"].mask, job.window(EMPTY), counting(place.output)
-    first = write_chunk(store, mask, window, chunk_layers(place, 1))
-    assert [one.key for one in first] == [mask.object_key(layer.name, 0, 1) for layer in mask.layers]
-    assert write_chunk(store, mask, window, chunk_layers(place, 255), again=True) == ()
+    layout, window, store = job.scenes["scene0"].zarr, job.window(EMPTY), counting(place.output)
+    first = write_chunk(store, layout, window, chunk_layers(place, 1))
+    assert [one.key for one in first] == [layout.object_key(layer.name, 0, 1) for layer in layout.layers]
+    assert write_chunk(store, layout, window, chunk_layers(place, 255), again=True) == ()
     assert deleted(store) == [one.key for one in first]
     assert not any((place.output / one.key).exists() for one in first)
 
@@ -90,9 +90,9 @@ def test_the_worker_says_which_attempt_it_is(place: Workplace, monkeypatch: pyte
     def commit_late(ledger: Ledger, record: object) -> None:
         if getattr(record, "key", None) == EMPTY and not struck:
             struck.append(record)
-            mask = resolve(place.recipe()).job.scenes["scene0"].mask
-            for layer in mask.layers:
-                ledger.store.put(mask.object_key(layer.name, 0, 1), b"of a file that has changed since")
+            layout = resolve(place.recipe()).job.scenes["scene0"].zarr
+            for layer in layout.layers:
+                ledger.store.put(layout.object_key(layer.name, 0, 1), b"of a file that has changed since")
             raise OSError("the disk was gone for a moment")
         commit(ledger, record)  # type: ignore[arg-type]
 
@@ -123,11 +123,11 @@ def test_levels_over_a_chunk_that_was_given_up_lose_it(tmp_path: Path) -> None:
 def test_a_stored_chunk_with_one_pixel_is_put(place: Workplace) -> None:
     """Wherever it lies: corners are looked at first."""
     job = resolve(place.recipe()).job
-    mask, window, store = job.scenes["scene0"].mask, job.window(EMPTY), LocalStore(place.output, durable=False)
+    layout, window, store = job.scenes["scene0"].zarr, job.window(EMPTY), LocalStore(place.output, durable=False)
     for row, col, code in ((0, 0, 0), (31, 31, 3), (5, 17, 254), (16, 0, 0)):
         layers = chunk_layers(place, 255)
         layers["labels"][row, col] = code
-        objects = write_chunk(store, mask, window, layers)
+        objects = write_chunk(store, layout, window, layers)
         assert [one.key for one in objects] == ["scene0/mask.zarr/labels/0.1"]
-        labels_HW = read_chunk(store, mask, mask.layer("labels"), window, objects)
+        labels_HW = read_chunk(store, layout, layout.layer("labels"), window, objects)
         np.testing.assert_array_equal(labels_HW, layers["labels"])

@@ -49,7 +49,7 @@ def pool_of(segmenter: Callable[[], Segmenter]) -> Callable[[Job, LocalStore, Fl
     """One worker whose tiers all use this model."""
 
     def models(job: Job, _: WorkerSpec) -> tuple[dict[Tier, Model], dict[str, str]]:
-        dtype = next(iter(job.scenes.values())).mask.layer("labels").dtype
+        dtype = next(iter(job.scenes.values())).zarr.layer("labels").dtype
         ids = np.array([c.id for c in job.classes], dtype)
         return {tier: Model(segmenter(), m.halo_px, ids) for tier, m in job.models.items()}, {"model": "fake"}
 
