@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from jobs.cli import main as batchseg
-from jobs.terminal.display import money
+from jobs.terminal.formats import format_usd
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = Path("out/demo")
@@ -36,7 +36,7 @@ def _reconciled(path: Path) -> int:
     metrics = json.loads(path.read_text("utf-8"))
     parts_usd, paid_usd = sum(metrics["cost"].values()), metrics["paid_usd"]
     off = abs(parts_usd - paid_usd) / paid_usd
-    print(f"    money  the parts add up to {money(parts_usd)}, {money(paid_usd)} were paid: {off:.2%} apart")
+    print(f"    money  the parts add up to {format_usd(parts_usd)}, {format_usd(paid_usd)} were paid: {off:.2%} apart")
     return 0 if off <= TOLERANCE else 1
 
 

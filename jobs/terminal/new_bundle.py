@@ -48,7 +48,7 @@ def scene_name(url: str) -> str:
 
 def show_comparison(found: Comparison, names: tuple[str, ...]) -> None:
     from batchseg.score.gate import mean_of  # noqa: PLC0415
-    from jobs.terminal.display import line  # noqa: PLC0415
+    from jobs.terminal.formats import line  # noqa: PLC0415
 
     print(line("agreement", f"{found.agreement:.3%} of labels"))
     if found.before is None or found.after is None:

@@ -10,7 +10,7 @@ PLAIN_EVERY = 20
 
 
 @contextmanager
-def shown(word: str) -> Iterator[Callable[[int, int, dict[str, float]], None]]:
+def show_progress(word: str) -> Iterator[Callable[[int, int, dict[str, float]], None]]:
     """What is yielded is told how many are done, of how many, and facts."""
     if not sys.stderr.isatty():
 

@@ -69,7 +69,7 @@ def _make(args: argparse.Namespace, folder: Path) -> None:
     from batchseg.model.bundle import load_bundle, write_bundle
     from batchseg.model.card import write_card
     from batchseg.model.mixing import with_mixing
-    from jobs.terminal.display import line
+    from jobs.terminal.formats import line
 
     bundle = load_bundle(args.bundle)
     names = tuple(c.name for c in bundle.contract.classes)
@@ -93,7 +93,7 @@ def _asked(bundle: Bundle, args: argparse.Namespace) -> tuple[Answers, int]:
     from batchseg.adapt.mixture import answers_of
     from batchseg.adapt.samples import Sampling
     from batchseg.model.mixing import open_scores
-    from jobs.terminal.progress_bar import shown
+    from jobs.terminal.progress_bar import show_progress
     from jobs.verbs.model import device_here
 
     labels = drawn_as(args, {args.on: args.labels})[args.on]
@@ -101,7 +101,7 @@ def _asked(bundle: Bundle, args: argparse.Namespace) -> tuple[Answers, int]:
     scores = open_scores(bundle, device_here(args.device))
     tiles = _tiles(sampling, args)
     unknown_px: list[int] = []
-    with shown("tile") as show:
+    with show_progress("tile") as show:
 
         def samples() -> Iterator[Sample]:
             for done, tile in enumerate(tiles, start=1):
@@ -120,9 +120,9 @@ def _tiles(sampling: Sampling, args: argparse.Namespace) -> list[Tile]:
     """Those with labels, or as many of them as are wanted."""
     from batchseg.adapt.samples import spread_evenly
     from batchseg.errors import RecipeError
-    from jobs.terminal.progress_bar import shown
+    from jobs.terminal.progress_bar import show_progress
 
-    with shown("looked for labels in tile") as show:
+    with show_progress("looked for labels in tile") as show:
         labelled = sampling.labelled_tiles(told=lambda done, all_: show(done, all_, {}))
     if not labelled:
         todo = "check that they lie on the scene"
@@ -134,7 +134,7 @@ def _tiles(sampling: Sampling, args: argparse.Namespace) -> list[Tile]:
 
 
 def _told(answers: Answers, names: tuple[str, ...]) -> Iterator[str]:
-    from jobs.terminal.display import line
+    from jobs.terminal.formats import line
 
     counts = dict(zip(names, answers.counts.tolist(), strict=True))
     known = ", ".join(f"{name} {count}" for name, count in counts.items() if count)

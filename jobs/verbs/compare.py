@@ -60,13 +60,13 @@ def _beside(output: str) -> Path:
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    from jobs.terminal.display import duration, money
+    from jobs.terminal.formats import format_duration, format_usd
 
     rows = []
     for name in ("a", "b"):
         cost = found["cost"][name]
-        per_km2 = "" if cost["cost_usd_per_km2"] is None else f", {money(cost['cost_usd_per_km2'])} per km²"
-        rows.append(f"{name.upper()}  {money(cost['cost_usd'])}{per_km2}, {duration(cost['wall_s'])}")
+        per_km2 = "" if cost["cost_usd_per_km2"] is None else f", {format_usd(cost['cost_usd_per_km2'])} per km²"
+        rows.append(f"{name.upper()}  {format_usd(cost['cost_usd'])}{per_km2}, {format_duration(cost['wall_s'])}")
     rows.append(f"agreement  {_ranged(found['agreement'])} over {found['blocks']} blocks")
     if found["iou"] is not None:
         rows.append(f"{'IoU':<16}{'A':>26}{'B':>26}{'B - A':>26}")

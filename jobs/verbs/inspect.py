@@ -32,7 +32,7 @@ def main(args: argparse.Namespace) -> int:
     from batchseg.ledger.ledger import Ledger
     from batchseg.resolve.plan_file import read_plan
     from batchseg.runs.log import log_lines
-    from jobs.terminal.display import line
+    from jobs.terminal.formats import line
     from jobs.terminal.output_folder import opened
 
     store, _ = opened(args.output)
@@ -67,7 +67,7 @@ def _check(key: ChunkKey, plan: PlanFile) -> None:
 
 def _lines(record: Record, plan: PlanFile) -> Iterator[str]:
     from batchseg.ledger.stages import STAGES, paid_s
-    from jobs.terminal.display import line, money, stages
+    from jobs.terminal.formats import format_shares, format_usd, line
 
     measured, attempt = record.measured, record.attempt
     tiles, area_km2 = measured.tiles, measured.area_km2
@@ -79,7 +79,7 @@ def _lines(record: Record, plan: PlanFile) -> Iterator[str]:
     yield line("classes", ", ".join(f"{name} {px}" for name, px in classes if px) or "none")
     seconds = {str(stage): s for stage, s in attempt.seconds.items() if stage in STAGES}
     usd = paid_s(seconds) * attempt.usd_per_hour / 3600
-    yield line("cost", f"{money(usd)}, {paid_s(seconds):.2f} s  ({stages(seconds)})")
+    yield line("cost", f"{format_usd(usd)}, {paid_s(seconds):.2f} s  ({format_shares(seconds)})")
     yield line("worker", f"{attempt.worker}, attempt {attempt.number}; {_flat(attempt.environment)}")
     for stored in record.objects:
         yield line("stored", f"{stored.key}, {stored.size_bytes} bytes, {stored.digest}")

@@ -84,7 +84,7 @@ def _loaded(ref: str) -> Bundle:
 
 def lines(bundle: Bundle) -> Iterator[str]:
     from batchseg.schema import plain
-    from jobs.terminal.display import line
+    from jobs.terminal.formats import line
 
     contract = bundle.contract
     low_m, high_m = contract.gsd_m
@@ -134,7 +134,7 @@ def _check(args: argparse.Namespace) -> int:
 def check(bundle: Bundle, device: DeviceKind) -> int:
     """Run it once as a run would, and say what came out."""
     from batchseg.adapt.trial import synthetic_tiles, try_out, usual_tile_px
-    from jobs.terminal.display import line
+    from jobs.terminal.formats import line
 
     contract = bundle.contract
     numerics, side_px = contract.numerics_on(device), usual_tile_px(contract)

@@ -79,11 +79,11 @@ class _Runner:
     def __call__(self, recipe: Recipe, resolved: Resolved) -> Outcome:
         from batchseg.runs.drive import Stop
         from batchseg.runs.session import Options, run
-        from jobs.terminal.display import shown
+        from jobs.terminal.live import show_run
         from jobs.verbs.run import Signals, placed
 
         stop = Stop()
-        with Signals(stop), shown(quiet=self._args.quiet) as show:
+        with Signals(stop), show_run(quiet=self._args.quiet) as show:
             open_pool, options = placed(Options(stop=stop, show=show), self._args, self._fleet)
             return run(recipe, self._fleet, open_pool=open_pool, options=options, resolved=resolved)
 

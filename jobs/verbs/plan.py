@@ -60,36 +60,36 @@ def _where(args: argparse.Namespace, fleet: Fleet) -> Placement:
 
 def pilot_lines(pilot: dict[str, Any]) -> list[str]:
     """A table; the point that the recipe takes has a mark."""
-    from jobs.terminal.display import money
+    from jobs.terminal.formats import format_usd
 
     measure = "mIoU" if pilot["measure"] == "miou" else "agrees"
     rows = [f"pilot      {pilot['num_tiles']} tiles, {pilot['priority_share']:.1%} of them priority"]
     rows.append(f"  {'heavy':>8}{'uncertain from':>16}{'$ a km²':>14}{'$ in all':>14}{measure:>10}")
     for point in pilot["curve"]:
-        per_km2 = "unknown" if point["usd_per_km2"] is None else money(point["usd_per_km2"])
+        per_km2 = "unknown" if point["usd_per_km2"] is None else format_usd(point["usd_per_km2"])
         above = "never" if point["threshold"] > 10_000 else f"{point['threshold'] / 10_000:.4f}"
         mark = "  <- this recipe" if point["threshold"] == pilot["threshold"] else ""
         rows.append(
-            f"  {point['heavy_share']:>8.1%}{above:>16}{per_km2:>14}{money(point['usd']):>14}"
+            f"  {point['heavy_share']:>8.1%}{above:>16}{per_km2:>14}{format_usd(point['usd']):>14}"
             f"{point[pilot['measure']]:>10.4f}{mark}"
         )
     if pilot["measure"] == "agreement":
         rows.append("  agrees: with the heavy model alone; it does not say which one is right, labels do")
-    rows.append(f"  without pilots; this one cost {money(pilot['pilot_usd'])}")
+    rows.append(f"  without pilots; this one cost {format_usd(pilot['pilot_usd'])}")
     return rows
 
 
 def lines(e: Estimate, fingerprint: str) -> list[str]:
-    from jobs.terminal.display import counted, duration, money
+    from jobs.terminal.formats import format_count, format_duration, format_usd
 
     return [
         *(_scene_line(scene) for scene in e.scenes),
-        f"to do      {counted(e.num_to_do, 'chunk')}",
+        f"to do      {format_count(e.num_to_do, 'chunk')}",
         f"memory     {e.worker_bytes / 2**30:.2f} GiB a worker",
         f"output     {e.output_bytes / 1e9:.3f} GB in {e.num_objects} objects",
-        f"requests   about {e.num_reads} reads and {e.num_writes} writes; {money(e.requests_usd)} on top on S3",
-        f"time       {'unknown' if e.seconds is None else duration(e.seconds)}",
-        f"cost       {'unknown' if e.usd is None else money(e.usd)}",
+        f"requests   about {e.num_reads} reads and {e.num_writes} writes; {format_usd(e.requests_usd)} on top on S3",
+        f"time       {'unknown' if e.seconds is None else format_duration(e.seconds)}",
+        f"cost       {'unknown' if e.usd is None else format_usd(e.usd)}",
         *(f"  assumed  {text}" for text in e.assumptions),
         *(f"warning    {text}" for text in e.warnings),
         f"recipe     {fingerprint}",
@@ -97,10 +97,10 @@ def lines(e: Estimate, fingerprint: str) -> list[str]:
 
 
 def _scene_line(s: SceneEstimate) -> str:
-    from jobs.terminal.display import counted
+    from jobs.terminal.formats import format_count
 
     area = "km² unknown" if s.area_km2 is None else f"{s.area_km2:.4f} km²"
     rows, cols = s.shape_px
-    chunks = f"{counted(s.num_chunks, 'chunk')} ({s.num_committed} committed, {s.num_empty} surely empty)"
-    tiles = f"{counted(s.num_tiles, 'tile')}, {s.num_priority_tiles} of them priority"
+    chunks = f"{format_count(s.num_chunks, 'chunk')} ({s.num_committed} committed, {s.num_empty} surely empty)"
+    tiles = f"{format_count(s.num_tiles, 'tile')}, {s.num_priority_tiles} of them priority"
     return f"scene      {s.name}: {cols} x {rows} px, {area}; {chunks}; {tiles}"

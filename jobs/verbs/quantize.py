@@ -82,7 +82,7 @@ def _judged(bundle: Bundle, made: Bundle, x_NBHW: Any, samples: Samples) -> tupl
     from batchseg.adapt.quantize import even_and_odd, exact
     from batchseg.adapt.trial import try_out
     from batchseg.score.gate import compare
-    from jobs.terminal.display import line
+    from jobs.terminal.formats import line
     from jobs.verbs.model import device_here
 
     before = try_out(bundle, exact(bundle.contract), "cpu", x_NBHW)

@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from batchseg.reports.write import write_reports
-    from jobs.terminal.display import summary_lines
     from jobs.terminal.output_folder import opened
+    from jobs.terminal.summary import summary_lines
 
     store, _ = opened(args.output)
     for line in summary_lines(write_reports(store), args.output):

@@ -51,14 +51,15 @@ def main(args: argparse.Namespace) -> int:
     from batchseg.resolve.resolve import resolve
     from batchseg.runs.drive import Stop
     from batchseg.runs.session import run
-    from jobs.terminal.display import print_summary, shown
+    from jobs.terminal.live import show_run
+    from jobs.terminal.summary import print_summary
 
     recipe = load_recipe(args.recipe)
     fleet = fleet_of(load_fleet(args.fleet), args.workers)
     resolved = resolve(recipe)
     stop = Stop()
     options = _options(args, resolved.job, stop)
-    with Signals(stop), shown(quiet=args.quiet) as show:
+    with Signals(stop), show_run(quiet=args.quiet) as show:
         open_pool, options = placed(dataclasses.replace(options, show=show), args, fleet)
         outcome = run(recipe, fleet, open_pool=open_pool, options=options, resolved=resolved)
     print_summary(outcome)

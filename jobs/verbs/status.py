@@ -18,7 +18,7 @@ def main(args: argparse.Namespace) -> int:
     from batchseg.ledger.ledger import Ledger
     from batchseg.reports.write import spent_usd
     from batchseg.resolve.plan_file import read_plan
-    from jobs.terminal.display import counted, money
+    from jobs.terminal.formats import format_count, format_usd
     from jobs.terminal.output_folder import opened
 
     store, _ = opened(args.output)
@@ -26,10 +26,10 @@ def main(args: argparse.Namespace) -> int:
     done, given_up = Counter(key.scene for key in ledger.briefs()), ledger.quarantined()
     sheets = Counter(record.key.scene for record in ledger.sheets())
     for scene in plan.scenes:
-        made = f", {counted(sheets[scene], 'sheet')} of GeoTIFFs made" if sheets[scene] else ""
-        print(f"{scene}: {done[scene]} of {counted(len(plan.grid(scene)), 'chunk')} committed{made}")
+        made = f", {format_count(sheets[scene], 'sheet')} of GeoTIFFs made" if sheets[scene] else ""
+        print(f"{scene}: {done[scene]} of {format_count(len(plan.grid(scene)), 'chunk')} committed{made}")
     print(f"given up: {len(given_up)}" + "".join(f"\n  {task}: {story[-1]}" for task, story in given_up.items()))
-    print(f"cost so far: {money(spent_usd(store, head_usd_per_hour=plan.head_usd_per_hour))}")
+    print(f"cost so far: {format_usd(spent_usd(store, head_usd_per_hour=plan.head_usd_per_hour))}")
     print(_driver(json.loads(store.get("run/driver.json"))))
     return 0
 

@@ -28,7 +28,7 @@ def main(args: argparse.Namespace) -> int:
 
     from batchseg.training.loop import train
     from batchseg.training.train_recipe import load_train_recipe
-    from jobs.terminal.progress_bar import shown
+    from jobs.terminal.progress_bar import show_progress
     from jobs.verbs.model import device_here
 
     recipe = load_train_recipe(args.recipe)
@@ -38,7 +38,7 @@ def main(args: argparse.Namespace) -> int:
     check_out(args.out)
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     device = device_here(args.device)
-    with shown("step") as show, written(args.out):
+    with show_progress("step") as show, written(args.out):
         train(recipe, args.out, made=made, commit=_commit(), device=device, show=show)
     print(args.out / "item.json")
     return 0

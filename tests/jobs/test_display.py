@@ -8,13 +8,13 @@ from rich.console import Console
 
 from batchseg.runs.drive import Stop
 from batchseg.runs.progress import NUM_HAPPENINGS, Progress
-from jobs.terminal.display import screen
+from jobs.terminal.live import render_screen
 
 
 def drawn(progress: Progress) -> str:
     console = Console(width=140, force_terminal=False)
     with console.capture() as capture:
-        console.print(screen(progress.snapshot()))
+        console.print(render_screen(progress.snapshot()))
     return capture.get()
 
 

@@ -16,7 +16,7 @@ from batchseg.runs.log import log_lines
 from batchseg.runs.session import Options, run
 from batchseg.scene.header import read_header
 from batchseg.store import LocalStore
-from jobs.terminal.display import shown
+from jobs.terminal.live import show_run
 from tests.runs import Workplace, fake_pool, noise, write_scene
 from tiling.span import Window
 
@@ -63,7 +63,7 @@ def test_a_run_says_so_in_its_log_on_the_screen_and_in_its_reports(tmp_path, cap
         write_scene(tmp_path / "tiles.tif", tiles, blockxsize=16, blockysize=16, tiled=True),
     )
     place = Workplace(tmp_path, scenes)
-    with shown(quiet=False) as show:
+    with show_run(quiet=False) as show:
         outcome = run(place.recipe(), open_pool=fake_pool, options=Options(show=show))
     notes = {name: scene["layout_note"] for name, scene in outcome.metrics["scenes"].items()}
     assert notes["tiles"] is None
