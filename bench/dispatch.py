@@ -149,7 +149,7 @@ def bench_resume(num: int) -> dict[str, float]:
         found = {"resume_s": time.perf_counter() - begun_s, "resume_gb": peak_gb()}
         del todo
         begun_s = time.perf_counter()
-        assert sum(1 for _ in Ledger(store).records()) == num
+        assert sum(1 for _ in Ledger(store).read_records()) == num
         size = sum(size for _, size in store.names("run/segments"))
         return found | {
             "records_s": time.perf_counter() - begun_s,

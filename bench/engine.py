@@ -70,7 +70,7 @@ def encode_s(resolved: Resolved, output: Path, scratch: Path) -> float:
     job = resolved.job
     name, scene = next(iter(job.scenes.items()))
     there, again = LocalStore(output), LocalStore(scratch)
-    records = {record.key: record for record in Ledger(there).records()}
+    records = {record.key: record for record in Ledger(there).read_records()}
     spent_s = 0.0
     for key, record in records.items():
         window = job.window(key)
@@ -99,7 +99,7 @@ def measure(model: str, scene: Path, folder: Path) -> None:
     read_s = decode_s(resolved)
     write_s = encode_s(resolved, output, folder / "again")
     metrics = json.loads((output / "metrics.json").read_text())
-    stint = next(Ledger(LocalStore(output)).stints())
+    stint = next(Ledger(LocalStore(output)).read_stints())
     print(f"{model}: bare forward before {before_s:.1f} s, after {after_s:.1f} s")
     show(model, num_tiles, metrics["valid_px"] / 1e6, forward_s, read_s, write_s, whole_s, stint.start_s)
     price = metrics["cost_usd"] / (stint.beat_unix_s - stint.begun_unix_s)

@@ -76,7 +76,7 @@ def measure_one(scene: Path, output: Path) -> None:
     recipe = Recipe(scenes=(str(scene),), output=str(output), models=Models(bulk="zoo:synthetic-bulk"))
     fleet = Fleet(pools=(PoolSpec(cpus=1.0),))
     outcome = run(recipe, fleet, open_pool=partial(open_ray_pool, open_models=cheap_models))
-    stints = list(Ledger(LocalStore(output)).stints())
+    stints = list(Ledger(LocalStore(output)).read_stints())
     print(json.dumps({
         "exit_status": outcome.exit_status,
         "worker_mb": max(stint.peak_rss_bytes for stint in stints) / 1e6,

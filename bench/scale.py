@@ -68,7 +68,7 @@ def spent(scene: Path, model: str, output: Path) -> Spent:
     ended_unix_s = time.time()
     cpu_s = _children_cpu_s() - cpu_before_s
     metrics = json.loads((output / "metrics.json").read_text())
-    (stint,) = Ledger(LocalStore(output)).stints()
+    (stint,) = Ledger(LocalStore(output)).read_stints()
     return Spent(
         wall_s=ended_unix_s - begun_unix_s,
         start_s=stint.begun_unix_s + stint.start_s - begun_unix_s,

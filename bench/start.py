@@ -73,7 +73,9 @@ def until_first_chunk(recipe: Path, output: Path) -> float:
     """From the command to the first record; without what the models took of that chunk."""
     begun_unix_s = time.time()
     seconds_of(["run", recipe, "--quiet"])
-    first = min((record.attempt for record in Ledger(LocalStore(output)).records()), key=lambda one: one.ended_unix_s)
+    first = min(
+        (record.attempt for record in Ledger(LocalStore(output)).read_records()), key=lambda one: one.ended_unix_s
+    )
     return first.ended_unix_s - begun_unix_s - first.seconds["compute_bulk"]
 
 

@@ -72,7 +72,7 @@ def maps_of(bulk: Path, heavy: Path, labels: str, *, fade_px: int) -> Maps:
     ((scene, known),) = plan.scenes.items()
     grid = Grid((known.georef.height_px, known.georef.width_px), plan.core_px)
     scores = np.full(grid.shape, NO_SCORE, np.int64)
-    for record in Ledger(store).records():
+    for record in Ledger(store).read_records():
         for tile, score in zip(tiles_of(grid, plan.window(record.key)), record.measured.tile_scores, strict=True):
             scores[tile.row, tile.col] = score
     bulk_HW, heavy_HW, truth_HW = (

@@ -73,7 +73,7 @@ def _round_up(usd: float) -> str:
 
 def read_threshold(store: Store) -> int | None:
     """Of the run that began in this folder."""
-    earlier = Ledger(store).resolved()
+    earlier = Ledger(store).read_recipe()
     route = {} if earlier is None else earlier["resolved"].get("route", {})
     threshold: int | None = route.get("uncertain", {}).get("threshold")
     return threshold
@@ -104,7 +104,7 @@ def write_pilot(store: Store, found: PilotResult, threshold: int) -> None:
         "scores": [tile.score for tile in tiles],
     }
     store.put(PILOT_KEY, json.dumps(content, indent=1).encode())
-    Ledger(store).beat(found.stint)
+    Ledger(store).write_stint(found.stint)
 
 
 def read_pilot(store: Store) -> dict[str, Any] | None:

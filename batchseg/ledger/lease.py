@@ -33,7 +33,7 @@ SETTLE_S = 0.3
 
 
 @dataclass(slots=True)
-class Driver:
+class Lease:
     """A process as the holder of one output folder."""
 
     store: Store
@@ -42,7 +42,7 @@ class Driver:
     took_over: str | None = None
     _counted: bool = False
 
-    def claim(self, *, sleep: Callable[[float], None] = time.sleep, patience_s: float = PATIENCE_S) -> None:
+    def acquire(self, *, sleep: Callable[[float], None] = time.sleep, patience_s: float = PATIENCE_S) -> None:
         """Become the holder, or raise BusyError."""
         found = self._read()
         if found is not None and not found["ended"] and (_is_dead(found) or self._is_still(found, sleep, patience_s)):
@@ -52,17 +52,17 @@ class Driver:
             self._give_way(found, sleep, patience_s)
         self._write(ended=False)
         sleep(SETTLE_S)
-        self.beat()
+        self.renew()
 
-    def beat(self) -> None:
+    def renew(self) -> None:
         found = self._read()
         if found is None or found["name"] != self.name:
             raise BusyError("another driver has taken this run over", where="output")
         self._write(ended=False)
 
-    def count(self) -> None:
+    def count_time(self) -> None:
         """A last beat for the books: what comes after, the reports themselves, is not counted as the run's time."""
-        self.beat()
+        self.renew()
         self._counted = True
 
     def release(self) -> None:

@@ -59,10 +59,10 @@ class Ledger:
         """The last thing that is put for a task."""
         self.store.put(record_key(record.key), to_json(record))
 
-    def record(self, key: ChunkKey) -> Record | None:
-        return self.records_of([key]).get(key)
+    def read_record(self, key: ChunkKey) -> Record | None:
+        return self.find_records([key]).get(key)
 
-    def fresh(self, key: ChunkKey) -> Record | None:
+    def read_single_record(self, key: ChunkKey) -> Record | None:
         """A record that the driver may not have heard of; what it has seen may be in a segment by now."""
         try:
             content = self.store.get(record_key(key))
@@ -70,14 +70,14 @@ class Ledger:
             return None
         return cast("Record", from_json(Record, content, where=record_key(key)))
 
-    def records_of(self, keys: Iterable[ChunkKey]) -> dict[ChunkKey, Record]:
+    def find_records(self, keys: Iterable[ChunkKey]) -> dict[ChunkKey, Record]:
         """Those of these chunks that are committed."""
-        single = {key: self.fresh(key) for key in keys}
+        single = {key: self.read_single_record(key) for key in keys}
         missing = {key for key, record in single.items() if record is None}
         found = self._in_segments(missing) if missing else {}
         return found | {key: record for key, record in single.items() if record is not None}
 
-    def records(self) -> Iterator[Record]:
+    def read_records(self) -> Iterator[Record]:
         """Single ones are listed first and count most: see ledger/segments.py."""
         single = {record.key: record for record in self._all(Record, "run/records")}
         segments = segment_keys(self.store)
@@ -90,7 +90,7 @@ class Ledger:
         found.update(single)
         return iter([found[key] for key in sorted(found)])
 
-    def briefs(self) -> dict[ChunkKey, Brief]:
+    def read_briefs(self) -> dict[ChunkKey, Brief]:
         """What a resume needs of all records, read by several threads: on an object store each read waits."""
         single = {record.key: Brief.of(record) for record in self._all(Record, "run/records")}
         found: dict[ChunkKey, Brief] = {}
@@ -118,10 +118,10 @@ class Ledger:
         for record in records:
             self.store.delete(record_key(record.key))
 
-    def sheets(self) -> Iterator[SheetRecord]:
+    def read_sheets(self) -> Iterator[SheetRecord]:
         return self._all(SheetRecord, "run/sheets")
 
-    def stints(self) -> Iterator[Stint]:
+    def read_stints(self) -> Iterator[Stint]:
         return self._all(Stint, "run/stints")
 
     def _all(self, kind: type[K], prefix: str) -> Iterator[K]:
@@ -141,44 +141,44 @@ class Ledger:
             if any(brief.key in chunks for brief in read_briefs(self.store, key)):
                 without(self.store, key, chunks)
 
-    def beat(self, stint: Stint) -> None:
+    def write_stint(self, stint: Stint) -> None:
         self.store.put(f"run/stints/{stint.worker}.json", to_json(stint))
 
     def quarantine(self, task: TaskKey, story: tuple[str, ...]) -> None:
         content = {"task": str(task), "story": list(story)}
         self.store.put(quarantine_key(task), json.dumps(content, indent=1).encode())
 
-    def release(self, task: TaskKey) -> None:
+    def unquarantine(self, task: TaskKey) -> None:
         self.store.delete(quarantine_key(task))
 
-    def release_all(self) -> None:
+    def unquarantine_all(self) -> None:
         """Give everything another chance."""
         for key, _ in sorted(self.store.names("run/quarantine")):
             self.store.delete(key)
 
-    def story(self, task: TaskKey) -> tuple[str, ...] | None:
+    def read_story(self, task: TaskKey) -> tuple[str, ...] | None:
         try:
             return tuple(get_json(self.store, quarantine_key(task))["story"])
         except FileNotFoundError:
             return None
 
-    def quarantined(self) -> dict[str, tuple[str, ...]]:
+    def read_quarantine(self) -> dict[str, tuple[str, ...]]:
         found = {}
         for key, _ in sorted(self.store.names("run/quarantine")):
             content = get_json(self.store, key)
             found[content["task"]] = tuple(content["story"])
         return found
 
-    def resolved(self) -> dict[str, Any] | None:
+    def read_recipe(self) -> dict[str, Any] | None:
         """What an earlier run in this folder wrote down as its recipe."""
         try:
             return cast("dict[str, Any]", get_json(self.store, RECIPE_KEY))
         except FileNotFoundError:
             return None
 
-    def check(self, fingerprint: str, resolved: dict[str, Any]) -> None:
+    def check_recipe(self, fingerprint: str, resolved: dict[str, Any]) -> None:
         """Stop when this folder belongs to another recipe; writes nothing (invariant I4)."""
-        earlier = self.resolved()
+        earlier = self.read_recipe()
         if earlier is not None and earlier["fingerprint"] != fingerprint:
             fields = ", ".join(differing(earlier["resolved"], resolved)) or "the way it is computed"
             raise ForeignRunError(
@@ -187,10 +187,10 @@ class Ledger:
                 todo="give another output folder, or the recipe that began this one",
             )
 
-    def claim(self, fingerprint: str, resolved: dict[str, Any]) -> None:
+    def write_recipe(self, fingerprint: str, resolved: dict[str, Any]) -> None:
         """Write the resolved recipe down, or find it written."""
-        self.check(fingerprint, resolved)
-        if self.resolved() is None:
+        self.check_recipe(fingerprint, resolved)
+        if self.read_recipe() is None:
             content = {"fingerprint": fingerprint, "resolved": resolved}
             self.store.put(RECIPE_KEY, json.dumps(content, indent=1, sort_keys=True).encode())
 

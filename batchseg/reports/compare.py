@@ -62,7 +62,7 @@ class StoredLabels:
     def of(store: Store, plan: PlanFile, scene: str) -> StoredLabels:
         layout = labels_layout(plan, scene)
         prefix = layout.object_key("labels", 0, 0).removesuffix("0.0")
-        records = (record for record in Ledger(store).records() if record.key.scene == scene)
+        records = (record for record in Ledger(store).read_records() if record.key.scene == scene)
         index = {o.key: o for record in records for o in record.objects if o.key.startswith(prefix)}
         return StoredLabels(store, plan, scene, layout, index)
 

@@ -34,7 +34,7 @@ def evaluate(store: Store, labels_of: Mapping[str, str | LabelPolygons]) -> dict
     """Accuracy of each scene with a reference, and of all of them together; also put into evaluation.json."""
     plan = read_plan(store)
     sources = open_labels(plan, labels_of)
-    wanted = (record for record in Ledger(store).records() if record.key.scene in sources)
+    wanted = (record for record in Ledger(store).read_records() if record.key.scene in sources)
     scored = [_scored(store, plan, record, sources[record.key.scene]) for record in wanted]
     labelled = {name: replace(scene, labels_id=None) for name, scene in plan.scenes.items()}
     labelled |= {name: replace(plan.scenes[name], labels_id=source.id) for name, source in sources.items()}

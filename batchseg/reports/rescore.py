@@ -20,7 +20,7 @@ def rescore(job: Job, store: Store) -> list[str]:
     A chunk whose stored labels are damaged loses its record and its objects, so that the next run makes it again.
     """
     ledger, errors = Ledger(store), []
-    for record in [record for record in ledger.records() if _is_stale(job, record)]:
+    for record in [record for record in ledger.read_records() if _is_stale(job, record)]:
         try:
             ledger.commit(_rescored(job, store, record))
         except DamagedError as error:

@@ -26,17 +26,17 @@ def write_reports(store: Store) -> dict[str, Any]:
     from batchseg.reports.table import write_table  # noqa: PLC0415
 
     plan, ledger = read_plan(store), Ledger(store)
-    records, quarantined = list(ledger.records()), ledger.quarantined()
+    records, quarantined = list(ledger.read_records()), ledger.read_quarantine()
     content = metrics(
         plan,
         records,
-        list(ledger.sheets()),
-        list(ledger.stints()),
+        list(ledger.read_sheets()),
+        list(ledger.read_stints()),
         quarantined=quarantined,
         wall_s=wall_s(store),
     )
     content["versions"] = {name: found for name in VERSIONED if (found := _version(name))}
-    sheets = list(ledger.sheets())
+    sheets = list(ledger.read_sheets())
     for scene in plan.scenes:
         made = [sheet for sheet in sheets if sheet.key.scene == scene]
         if made:
@@ -67,4 +67,4 @@ def _version(package: str) -> str | None:
 
 def spent_usd(store: Store, *, head_usd_per_hour: float) -> float:
     """What the run has cost so far, to one beat; known without reading what the money was spent on."""
-    return paid_usd([], list(Ledger(store).stints()), wall_s(store), head_usd_per_hour)
+    return paid_usd([], list(Ledger(store).read_stints()), wall_s(store), head_usd_per_hour)

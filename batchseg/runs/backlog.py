@@ -41,11 +41,11 @@ class Backlog:
 
 def backlog(job: Job, store: Store, *, wanted: Wanted, retry_quarantined: bool) -> Backlog:
     ledger = Ledger(store)
-    committed = ledger.briefs()
-    given_up = set() if retry_quarantined else set(ledger.quarantined())
+    committed = ledger.read_briefs()
+    given_up = set() if retry_quarantined else set(ledger.read_quarantine())
     pending: list[ChunkKey] = []
     sheets: dict[SheetKey, set[ChunkKey]] = {}
-    made = {record.key: record for record in ledger.sheets()}
+    made = {record.key: record for record in ledger.read_sheets()}
     _check_recipe(job, [*committed.values(), *made.values()])
     num_total = 0
     for scene in job.scenes:
@@ -85,5 +85,5 @@ def lost(job: Job, store: Store) -> list[TaskKey]:
     """Tasks whose records name objects that are not there any more, or have another size."""
     ledger = Ledger(store)
     sizes = {key: size for scene in job.scenes for key, size in store.names(scene)}
-    tasks: Iterable[Record | SheetRecord] = chain(ledger.records(), ledger.sheets())
+    tasks: Iterable[Record | SheetRecord] = chain(ledger.read_records(), ledger.read_sheets())
     return [task.key for task in tasks if any(sizes.get(one.key) != one.size_bytes for one in task.objects)]

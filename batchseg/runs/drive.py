@@ -91,7 +91,7 @@ class Drive:
             return None
         event = report.event
         if report.record is not None:
-            self.ledger.release(report.record.key)
+            self.ledger.unquarantine(report.record.key)
             for watcher in self.watchers:
                 watcher.committed(report.record)
         elif isinstance(event, TaskFailed):

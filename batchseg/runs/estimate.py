@@ -90,7 +90,7 @@ def estimate(resolved: Resolved, fleet: Fleet, store: Store) -> Estimate:
     if resolved.budget is not None and known is not None:
         resolved = with_threshold(resolved, known)
         job = resolved.job
-    Ledger(store).check(resolved.fingerprint, resolved.content)
+    Ledger(store).check_recipe(resolved.fingerprint, resolved.content)
     todo = backlog(job, store, wanted=lambda _: True, retry_quarantined=True)
     scenes = tuple(_scene(job, name, todo.committed) for name in job.scenes)
     worker_bytes = worker_memory_bytes(job)

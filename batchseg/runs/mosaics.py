@@ -29,7 +29,7 @@ def publish_mosaics(job: Job, store: Store) -> None:
     if not scenes:
         return
     ledger = Ledger(store)
-    records, sheets = list(ledger.records()), {sheet.key: sheet for sheet in ledger.sheets()}
+    records, sheets = list(ledger.read_records()), {sheet.key: sheet for sheet in ledger.read_sheets()}
     for scene in scenes:
         made = [sheets[key] for key in job.sheets_of(scene) if key in sheets]
         if made:

@@ -20,7 +20,7 @@ from batchseg.budget.pilot import PilotResult, PilotRunner, Placement
 from batchseg.budget.threshold import find_threshold, write_pilot
 from batchseg.errors import BatchsegError, BusyError, RecipeError, RefusedError, StorageError
 from batchseg.ledger.keys import ChunkKey
-from batchseg.ledger.lease import BEAT_S, Driver
+from batchseg.ledger.lease import BEAT_S, Lease
 from batchseg.ledger.ledger import Ledger
 from batchseg.objectstore import open_store
 from batchseg.output.stored import clear
@@ -44,7 +44,7 @@ from batchseg.runs.patience import Waits
 from batchseg.runs.progress import Progress, Snapshot, pool_of
 from batchseg.runs.runstate import RunState
 from batchseg.store import LocalStore, Store, refusals
-from batchseg.workers.heartbeat import Pulse
+from batchseg.workers.heartbeat import Heartbeat
 from batchseg.workers.models import device_of, open_models
 from batchseg.workers.pool import DEPTH, LocalPool, Pool
 from batchseg.workers.worker import OpenModels, Worker, WorkerSpec
@@ -101,14 +101,14 @@ def run(
     check_fleet(fleet, resolved.job, in_process=open_pool is None)
     where = Placement(in_process=open_pool is None, one_machine=options.one_machine, send_pilot=options.send_pilot)
     resolved, found = find_threshold(resolved, fleet, store, where=where, models=options.open_models)
-    Ledger(store).check(resolved.fingerprint, resolved.content)
+    Ledger(store).check_recipe(resolved.fingerprint, resolved.content)
     Thread(target=_import_ahead, daemon=True).start()
-    driver = Driver(store)
+    lease = Lease(store)
     with refusals(store), ExitStack() as stack:
-        driver.claim()
-        stack.callback(_release, driver)
-        pulse = stack.enter_context(Pulse(driver.beat, every_s=BEAT_S))
-        session = _Session(resolved, store, fleet, open_pool or local_pool, options, driver, pulse.check, found)
+        lease.acquire()
+        stack.callback(_release, lease)
+        heartbeat = stack.enter_context(Heartbeat(lease.renew, every_s=BEAT_S))
+        session = _Session(resolved, store, fleet, open_pool or local_pool, options, lease, heartbeat.check, found)
         return session.run()
 
 
@@ -137,10 +137,10 @@ def check_fleet(fleet: Fleet, job: Job, *, in_process: bool) -> None:
         )
 
 
-def _release(driver: Driver) -> None:
+def _release(lease: Lease) -> None:
     """A file that nobody may write now is replaced in time, like that of a dead driver."""
     with suppress(OSError, RefusedError, StorageError):
-        driver.release()
+        lease.release()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class _Session:
     fleet: Fleet
     open_pool: OpenPool
     options: Options
-    driver: Driver
+    lease: Lease
     check: Callable[[], None]
     """Raises when another driver has taken the folder over."""
     found: PilotResult | None
@@ -175,10 +175,10 @@ class _Session:
 
     def _run(self) -> Outcome:
         job, store, ledger = self.resolved.job, self.store, Ledger(self.store)
-        if ledger.resolved() is None:
+        if ledger.read_recipe() is None:
             for scene in job.scenes.values():
                 clear(store, scene.zarr)
-        ledger.claim(job.fingerprint, self.resolved.content)
+        ledger.write_recipe(job.fingerprint, self.resolved.content)
         if self.found is not None and job.doubt is not None:
             write_pilot(store, self.found, job.doubt.threshold)
         for name, scene in job.scenes.items():
@@ -186,11 +186,11 @@ class _Session:
                 write_priority(store, name, scene.priority)
         write_plan(store, plan_file(job, head_usd_per_hour=self.fleet.head_usd_per_hour))
         store.sweep(deep=False)
-        log = EventLog.of(store, self.driver.name)
-        log.event("begun", driver=self.driver.name, took_over=self.driver.took_over, fingerprint=job.fingerprint)
+        log = EventLog.of(store, self.lease.name)
+        log.event("begun", driver=self.lease.name, took_over=self.lease.took_over, fingerprint=job.fingerprint)
         todo = self._todo(retry_quarantined=self.options.retry_quarantined)
         if self.options.retry_quarantined:
-            ledger.release_all()
+            ledger.unquarantine_all()
         stopped = None if todo.is_empty else self._work(todo, log)
         gone = lost(job, store) if stopped is None else []
         if gone:
@@ -202,7 +202,7 @@ class _Session:
         if stopped is None:
             unscored = rescore(job, store)
             publish_mosaics(job, store)
-        self.driver.count()
+        self.lease.count_time()
         metrics = write_reports(store)
         status, why = _exit_status(metrics, stopped, unscored, asked_for_all=self.options.wanted is None)
         _write_exit(store, status, why)

@@ -10,7 +10,7 @@ from typing import Self
 from batchseg.errors import StorageError
 
 
-class Pulse:
+class Heartbeat:
     """Calls `beat` every `every_s` seconds from entry to exit; what it raised is raised at exit or at `check`.
 
     A beat that cannot be written is left out; a holder that misses many is replaced, which the next good beat tells it.
@@ -20,7 +20,7 @@ class Pulse:
         self._beat, self._every_s = beat, every_s
         self._stop = threading.Event()
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="pulse", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

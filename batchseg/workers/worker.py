@@ -39,7 +39,7 @@ from batchseg.scene.source import RasterSource
 from batchseg.store import Store, refusal_of
 from batchseg.tiers import DeviceKind, Tier
 from batchseg.workers.failure import Failure, failure_of, is_out_of_memory
-from batchseg.workers.heartbeat import Pulse
+from batchseg.workers.heartbeat import Heartbeat
 from batchseg.workers.measure import measure
 from tiling.grid import Tile, tiles_of
 from tiling.span import Window
@@ -83,7 +83,7 @@ class Worker:
     _sources: dict[str, Source] = field(default_factory=dict)
     _device: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="device"))
     _opening: Future[None] | None = None
-    _pulse: Pulse | None = None
+    _heartbeat: Heartbeat | None = None
     _last_tier: Tier | None = None
     """That the device computed last; only the device's one thread sets it."""
 
@@ -102,16 +102,16 @@ class Worker:
 
     def close(self) -> None:
         self._device.shutdown()
-        if self._pulse is None:
+        if self._heartbeat is None:
             return  # it was never open
-        self._pulse.__exit__(None, None, None)
+        self._heartbeat.__exit__(None, None, None)
         self._beat(ended=True)
 
     def _open(self) -> None:
         """It is paid for from the first moment, so it beats from the first moment, ready or not."""
         self._beat(ended=False)
         with ExitStack() as failing:
-            self._pulse = failing.enter_context(Pulse(lambda: self._beat(ended=False), every_s=self.beat_s))
+            self._heartbeat = failing.enter_context(Heartbeat(lambda: self._beat(ended=False), every_s=self.beat_s))
             with self.clock.stage("start", "start"):
                 self._models, self._environment = self.open_models(self.job, self.spec)
             self._start_s = self.clock.take("start").get("start", 0.0)
@@ -136,7 +136,7 @@ class Worker:
             return self._make_sheet(task, number)
         if number > 1:
             # The one who had it before may have died between its record and its report.
-            committed = self._ledger.fresh(task)
+            committed = self._ledger.read_single_record(task)
             if committed is not None:
                 return committed
         return self._segment(task, number)
@@ -215,7 +215,7 @@ class Worker:
         begun_unix_s, name = time.time(), str(key)
         with self.clock.stage("write", name):
             chunks = self.job.chunks_of(key)
-            committed = self._ledger.records_of(chunks)
+            committed = self._ledger.find_records(chunks)
             records, present = {chunk: committed.get(chunk) for chunk in chunks}, list(committed.values())
             sheet = make_sheet(self.store, self.job.sheet_work(key, present), records)
         record = SheetRecord(
@@ -270,7 +270,7 @@ class Worker:
             self._write_beat(ended=ended)
 
     def _write_beat(self, *, ended: bool) -> None:
-        self._ledger.beat(
+        self._ledger.write_stint(
             Stint(
                 worker=self.spec.name,
                 pool=self.spec.pool,

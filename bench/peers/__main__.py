@@ -89,7 +89,7 @@ def run_ours(tier: str, ref: str, scene: Path, folder: Path) -> tuple[Measured, 
     shutil.rmtree(output, ignore_errors=True)
     recipe.write_text(f"scenes: [{scene}]\noutput: {output}\nmodels: {{{tier}: '{ref}'}}\n")
     found = measured([sys.executable, "-m", "jobs", "run", recipe, "--quiet"], ROOT, folder / "ours.log")
-    stint = next(Ledger(LocalStore(output)).stints())
+    stint = next(Ledger(LocalStore(output)).read_stints())
     begun_unix_s = recipe.stat().st_mtime  # the command came right after it
     return (
         Measured(found.wall_s, stint.begun_unix_s + stint.start_s - begun_unix_s, found.peak_bytes),

@@ -69,7 +69,7 @@ class ChunkWorker:
     def open(self) -> str:
         parcel = self._parcel
         job: Job = ray.get(parcel.job)
-        found = Ledger(parcel.store).resolved()
+        found = Ledger(parcel.store).read_recipe()
         if found is None or found["fingerprint"] != job.fingerprint:
             raise FleetError(
                 "a worker does not see the output folder of the driver",

@@ -15,7 +15,7 @@ def opened(output: str) -> tuple[Store, dict[str, Any]]:
     """The store and the resolved recipe that the run wrote down."""
     store = open_store(output)
     # The plan is written last: without it there is nothing to look at yet.
-    run = Ledger(store).resolved() if _has_plan(store) else None
+    run = Ledger(store).read_recipe() if _has_plan(store) else None
     if run is None:
         raise InputError(
             "this is not the output of a run",

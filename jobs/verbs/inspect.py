@@ -38,12 +38,12 @@ def main(args: argparse.Namespace) -> int:
     store, _ = opened(args.output)
     key, plan, ledger = parse_chunk_key(args.chunk), read_plan(store), Ledger(store)
     _check(key, plan)
-    record, window = ledger.record(key), plan.window(key)
+    record, window = ledger.read_record(key), plan.window(key)
     rows, cols = window.rows, window.cols
     print(line("chunk", f"{key}: rows {rows.start} to {rows.stop}, columns {cols.start} to {cols.stop}"))
     for text in _lines(record, plan) if record else [line("kind", "not committed")]:
         print(text)
-    for told in ledger.story(key) or ():
+    for told in ledger.read_story(key) or ():
         print(line("given up", told))
     for event in _events(log_lines(store), str(key)):
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.pop("unix_s")))

@@ -37,13 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from batchseg.ledger.lease import BEAT_S, Driver
+    from batchseg.ledger.lease import BEAT_S, Lease
     from batchseg.recipe import load_fleet
     from batchseg.recipe.load import load_as, load_recipe
     from batchseg.resolve.destination import check_folder
     from batchseg.runs.night import Night, batch_of, look, passes, publish, run_batch, settle
     from batchseg.store import LocalStore
-    from batchseg.workers.heartbeat import Pulse
+    from batchseg.workers.heartbeat import Heartbeat
     from jobs.verbs.run import fleet_of
 
     night = load_as(Night, args.night, "night")
@@ -51,10 +51,10 @@ def main(args: argparse.Namespace) -> int:
     check_folder(Path(night.output))
     store, began = LocalStore(Path(night.output)), datetime.now(UTC)
     with ExitStack() as stack:
-        driver = Driver(store)
-        driver.claim()
-        stack.callback(driver.release)
-        stack.enter_context(Pulse(driver.beat, every_s=BEAT_S))
+        lease = Lease(store)
+        lease.acquire()
+        stack.callback(lease.release)
+        stack.enter_context(Heartbeat(lease.renew, every_s=BEAT_S))
         found = look(night, recipe)
         batch = batch_of(store, found, began.strftime("%Y-%m-%d"))
         runner = _Runner(args, fleet)

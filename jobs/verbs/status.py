@@ -23,8 +23,8 @@ def main(args: argparse.Namespace) -> int:
 
     store, _ = opened(args.output)
     plan, ledger = read_plan(store), Ledger(store)
-    done, given_up = Counter(key.scene for key in ledger.briefs()), ledger.quarantined()
-    sheets = Counter(record.key.scene for record in ledger.sheets())
+    done, given_up = Counter(key.scene for key in ledger.read_briefs()), ledger.read_quarantine()
+    sheets = Counter(record.key.scene for record in ledger.read_sheets())
     for scene in plan.scenes:
         made = f", {format_count(sheets[scene], 'sheet')} of GeoTIFFs made" if sheets[scene] else ""
         print(f"{scene}: {done[scene]} of {format_count(len(plan.grid(scene)), 'chunk')} committed{made}")

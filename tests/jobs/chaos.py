@@ -225,7 +225,7 @@ class Trial:
     def check(self, clean: Workplace, *, given_up: int = 0) -> None:
         """The bytes of a clean run, every chunk once, and nobody left."""
         assert product_bytes(self.output) == product_bytes(clean.output)
-        records = [str(record.key) for record in Ledger(LocalStore(self.output)).records()]
+        records = [str(record.key) for record in Ledger(LocalStore(self.output)).read_records()]
         assert len(records) == len(set(records)) == NUM_CHUNKS - given_up
         committed = Counter(event["task"] for event in self.events("chunk_committed"))
         assert set(committed) <= set(records)

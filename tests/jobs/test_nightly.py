@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 import jobs.verbs.run
-from batchseg.ledger.lease import Driver
+from batchseg.ledger.lease import Lease
 from batchseg.runs import night as nights
 from batchseg.runs.night import SceneResult, Thresholds, passes
 from batchseg.store import LocalStore
-from batchseg.workers.heartbeat import Pulse
+from batchseg.workers.heartbeat import Heartbeat
 from jobs.verbs.nightly import run_main
 from tests.runs import fake_pool, noise, product_bytes, write_fake_bundle, write_scene
 
@@ -166,9 +166,9 @@ def test_a_second_night_beside_a_living_one_stops_and_touches_nothing(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = LocalStore(place / "out")
-    other = Driver(store)
-    other.claim()
-    with Pulse(other.beat, every_s=0.2):
+    other = Lease(store)
+    other.acquire()
+    with Heartbeat(other.renew, every_s=0.2):
         assert run_night(place) == 2
     assert "is running" in capsys.readouterr().err
     assert [path.name for path in (place / "out").iterdir()] == ["run"]

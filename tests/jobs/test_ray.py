@@ -107,7 +107,7 @@ def test_routes_by_uncertainty_do_not_depend_on_the_number_of_workers(cluster, t
     place = place_of(tmp_path)
     place.changes["route"] = Route(priority=(*place.changes["route"].priority, uncertain()), audit=0.2)
     outcome = place.run()
-    codes = {code for r in Ledger(LocalStore(place.output)).records() for code in r.measured.tile_codes}
+    codes = {code for r in Ledger(LocalStore(place.output)).read_records() for code in r.measured.tile_codes}
     assert {BULK, HEAVY_BY_POLYGONS, HEAVY_BY_UNCERTAINTY} <= codes
     assert outcome.metrics["audit"]["tiles"] > 0
     clean = product_bytes(place.output)
@@ -182,7 +182,7 @@ def test_killed_workers_cost_only_the_chunks_in_hand(cluster, tmp_path):
     log = (output / "run" / "log.jsonl").read_text()
     assert log.count('"worker_lost"') == 2
     committed = [json.loads(line)["task"] for line in log.splitlines() if '"chunk_committed"' in line]
-    assert len(committed) == len(set(committed)) == sum(1 for _ in Ledger(LocalStore(output)).records())
+    assert len(committed) == len(set(committed)) == sum(1 for _ in Ledger(LocalStore(output)).read_records())
     assert outcome.metrics["cost"]["waste"] >= 0
 
 

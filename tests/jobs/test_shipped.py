@@ -99,7 +99,7 @@ def test_chunk_sizes_give_the_same_geotiffs(scene, clean, tmp_path):
 
 def test_output_is_that_of_the_golden_file(clean):
     """Bytes are promised within one numeric environment; in another, accuracy has to be the golden one's."""
-    record = next(Ledger(LocalStore(clean[0])).records())
+    record = next(Ledger(LocalStore(clean[0])).read_records())
     environment = ", ".join(f"{k} {v}" for k, v in sorted(record.attempt.environment.items()))
     metrics = json.loads((clean[0] / "metrics.json").read_text())
     tifs = {name: digest for name, digest in clean[1].items() if name.endswith(".tif")}

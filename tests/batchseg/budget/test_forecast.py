@@ -130,10 +130,10 @@ def test_dollars_a_km2_are_dollars_over_the_ground(place: Workplace) -> None:
     assert plan.doubt.threshold == found["threshold"]
     # A resume asks no clock, even where everything has become dearer.
     (place.output / "run/records/scene0/0_0.json").unlink()
-    pilots = [stint for stint in Ledger(store).stints() if stint.pool == "pilot"]
+    pilots = [stint for stint in Ledger(store).read_stints() if stint.pool == "pilot"]
     run_slowly(place, route=route, budget=Budget(usd_per_km2=amount, sample_tiles=40), models=no_models)
     assert product_bytes(place.output) == before
-    assert [stint for stint in Ledger(store).stints() if stint.pool == "pilot"] == pilots
+    assert [stint for stint in Ledger(store).read_stints() if stint.pool == "pilot"] == pilots
     assert len(pilots) == 1
     with pytest.raises(ForeignRunError, match=r"route\.budget\.usd_per_km2"):
         run_slowly(place, route=route, budget=Budget(usd_per_km2=2 * amount, sample_tiles=40), models=no_models)

@@ -58,7 +58,7 @@ def layer(output: Path, name: str) -> np.ndarray:
 
 
 def codes_of(output: Path) -> list[int]:
-    return [code for record in Ledger(LocalStore(output)).records() for code in record.measured.tile_codes]
+    return [code for record in Ledger(LocalStore(output)).read_records() for code in record.measured.tile_codes]
 
 
 def tiling(chunk: int) -> Tiling:
@@ -113,7 +113,7 @@ def test_a_tile_is_heavy_exactly_where_bulk_alone_is_uncertain(place: Workplace)
 
 def test_each_tile_is_recorded_with_its_reason_and_score(place: Workplace) -> None:
     outcome = place.run(route=Route(priority=(uncertain(), polygons(place.folder))))
-    measured = [record.measured for record in Ledger(LocalStore(place.output)).records()]
+    measured = [record.measured for record in Ledger(LocalStore(place.output)).read_records()]
     pairs = [pair for m in measured for pair in zip(m.tile_codes, m.tile_scores, strict=True)]
     assert len(pairs) == 10 * 13
     for code, score in pairs:
@@ -135,7 +135,7 @@ def test_an_audit_compares_and_changes_nothing(place: Workplace, share: float) -
     audited = place.folder / "audited"
     place.run(route=Route(priority=priority, audit=share), output=str(audited))
     assert product_bytes(audited) == product_bytes(place.output)
-    records = list(Ledger(LocalStore(audited)).records())
+    records = list(Ledger(LocalStore(audited)).read_records())
     tiles = {(audit.row, audit.col): audit for r in records for audit in r.measured.audits}
     valid = int(np.sum([[code != NODATA_CODE for code in r.measured.tile_codes].count(True) for r in records]))
     assert all(is_audited("scene0", row, col, share) for row, col in tiles)
@@ -154,7 +154,7 @@ def test_an_audit_compares_and_changes_nothing(place: Workplace, share: float) -
 def test_what_an_audit_costs_stands_apart_from_what_routes_cost(place: Workplace) -> None:
     outcome = place.run(route=Route(priority=(polygons(place.folder),), audit=0.5, fade=0))
     table = geopandas.read_parquet(place.output / "ledger.parquet")
-    records = {record.key: record for record in Ledger(LocalStore(place.output)).records()}
+    records = {record.key: record for record in Ledger(LocalStore(place.output)).read_records()}
     audited = [bool(records[ChunkKey(r.scene, r.row, r.col)].measured.audits) for r in table.itertuples()]
     assert 0 < sum(audited) < len(audited)
     assert ((table.audit_s > 0) == audited).all()

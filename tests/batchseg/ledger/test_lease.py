@@ -19,9 +19,9 @@ import psutil
 import pytest
 
 from batchseg.errors import BusyError, DamagedError
-from batchseg.ledger.lease import DRIVER_KEY, PATIENCE_S, SETTLE_S, Driver, wall_s
+from batchseg.ledger.lease import DRIVER_KEY, PATIENCE_S, SETTLE_S, Lease, wall_s
 from batchseg.store import LocalStore
-from batchseg.workers.heartbeat import Pulse
+from batchseg.workers.heartbeat import Heartbeat
 
 
 @pytest.fixture
@@ -52,16 +52,16 @@ def rewrite(store: LocalStore, **facts: object) -> None:
     store.put(DRIVER_KEY, json.dumps({**holder(store), **facts}).encode())
 
 
-def claimed(store: LocalStore, name: str, sleep: Sleep | None = None) -> Driver:
-    driver = Driver(store, name=name)
-    driver.claim(sleep=sleep or Sleep())
-    return driver
+def claimed(store: LocalStore, name: str, sleep: Sleep | None = None) -> Lease:
+    lease = Lease(store, name=name)
+    lease.acquire(sleep=sleep or Sleep())
+    return lease
 
 
 def test_the_first_one_holds_at_once(store: LocalStore) -> None:
     sleep = Sleep()
-    driver = claimed(store, "one", sleep)
-    assert (driver.took_over, sleep.calls) == (None, [SETTLE_S])
+    lease = claimed(store, "one", sleep)
+    assert (lease.took_over, sleep.calls) == (None, [SETTLE_S])
     found = holder(store)
     assert (found["name"], found["pid"], found["host"], found["ended"]) == ("one", os.getpid(), platform.node(), False)
 
@@ -79,13 +79,13 @@ def test_of_many_newcomers_at_once_one_holds(store: LocalStore) -> None:
     start = threading.Barrier(8)
 
     def come(number: int) -> str | None:
-        driver = Driver(store, name=f"newcomer {number}")
+        lease = Lease(store, name=f"newcomer {number}")
         start.wait()
         try:
-            driver.claim()
+            lease.acquire()
         except BusyError:
             return None
-        return driver.name
+        return lease.name
 
     with ThreadPoolExecutor(8) as threads:
         held = [name for name in threads.map(come, range(8)) if name is not None]
@@ -140,8 +140,8 @@ def test_a_holder_that_stands_still_is_replaced_after_the_patience(store: LocalS
     host = platform.node() if where == "this host" else "far-away"
     rewrite(store, host=host, pid=os.getpid() if where == "this host" else 999_999_999)
     sleep = Sleep()
-    driver = claimed(store, "two", sleep)
-    assert driver.took_over == f"process {holder(store)['pid'] if where == 'this host' else 999_999_999} on {host}"
+    lease = claimed(store, "two", sleep)
+    assert lease.took_over == f"process {holder(store)['pid'] if where == 'this host' else 999_999_999} on {host}"
     assert sleep.slept_s == pytest.approx(12.0 + SETTLE_S)
 
 
@@ -151,11 +151,11 @@ def test_a_holder_that_beats_is_left_alone(store: LocalStore, host: str) -> None
     rewrite(store, host=host)
     sleep = Sleep(happens=lambda: rewrite(store, beat_unix_s=holder(store)["beat_unix_s"] + 5))
     with pytest.raises(BusyError, match=f"process {os.getpid()} on {host} is running") as caught:
-        Driver(store, name="two").claim(sleep=sleep)
+        Lease(store, name="two").acquire(sleep=sleep)
     assert caught.value.exit_status == 2
     assert sleep.slept_s <= 1.0
     assert holder(store)["name"] == "one"
-    first.beat()
+    first.renew()
 
 
 def test_a_holder_that_ends_while_it_is_watched_is_not_taken_over(store: LocalStore) -> None:
@@ -168,19 +168,19 @@ def test_another_newcomer_who_takes_over_first_is_left_alone(store: LocalStore) 
     claimed(store, "one")
     sleep = Sleep(happens=lambda: rewrite(store, name="three", beat_unix_s=time.time()))
     with pytest.raises(BusyError):
-        Driver(store, name="two").claim(sleep=sleep)
+        Lease(store, name="two").acquire(sleep=sleep)
 
 
 def test_of_two_who_claim_at_the_same_moment_one_stays(store: LocalStore) -> None:
     """Two nightly jobs that begin in the same second: both find no holder, and the second writes over the first."""
-    second = Driver(store, name="two")
+    second = Lease(store, name="two")
 
     def claims_too() -> None:
         second._write(ended=False)
 
     with pytest.raises(BusyError, match="another driver has taken this run over"):
-        Driver(store, name="one").claim(sleep=Sleep(happens=claims_too))
-    second.beat()
+        Lease(store, name="one").acquire(sleep=Sleep(happens=claims_too))
+    second.renew()
 
 
 def test_a_holder_that_was_replaced_while_it_stood_still_stops_and_leaves_the_new_one_alone(store: LocalStore) -> None:
@@ -188,18 +188,18 @@ def test_a_holder_that_was_replaced_while_it_stood_still_stops_and_leaves_the_ne
     rewrite(store, host="far-away")
     second = claimed(store, "two")
     with pytest.raises(BusyError, match="another driver has taken this run over"):
-        first.beat()
+        first.renew()
     first.release()
     assert (holder(store)["name"], holder(store)["ended"]) == ("two", False)
-    second.beat()
+    second.renew()
 
 
 def test_a_folder_that_is_gone_has_no_holder(store: LocalStore) -> None:
-    driver = claimed(store, "one")
+    lease = claimed(store, "one")
     store.delete(DRIVER_KEY)
     with pytest.raises(BusyError):
-        driver.beat()
-    driver.release()
+        lease.renew()
+    lease.release()
     with pytest.raises(FileNotFoundError):
         store.get(DRIVER_KEY)
 
@@ -207,7 +207,7 @@ def test_a_folder_that_is_gone_has_no_holder(store: LocalStore) -> None:
 def test_a_torn_file_is_no_free_folder(store: LocalStore) -> None:
     store.put(DRIVER_KEY, b"")
     with pytest.raises(DamagedError, match=r"run/driver\.json"):
-        Driver(store).claim(sleep=Sleep())
+        Lease(store).acquire(sleep=Sleep())
 
 
 def test_the_wall_time_of_a_run_is_that_of_all_its_drivers(store: LocalStore) -> None:
@@ -219,24 +219,24 @@ def test_the_wall_time_of_a_run_is_that_of_all_its_drivers(store: LocalStore) ->
 
 
 def test_a_beat_moves_the_wall_time_on(store: LocalStore) -> None:
-    driver = claimed(store, "one")
-    driver.begun_unix_s -= 1000
-    driver.beat()
+    lease = claimed(store, "one")
+    lease.begun_unix_s -= 1000
+    lease.renew()
     assert wall_s(store) == pytest.approx(1000, abs=5)
 
 
-def test_a_pulse_beats_until_its_end() -> None:
+def test_a_heartbeat_beats_until_its_end() -> None:
     beats: list[float] = []
-    with Pulse(lambda: beats.append(time.monotonic()), every_s=0.01) as pulse:
+    with Heartbeat(lambda: beats.append(time.monotonic()), every_s=0.01) as heartbeat:
         while len(beats) < 3:
             time.sleep(0.005)
-        pulse.check()
+        heartbeat.check()
     num_beats = len(beats)
     time.sleep(0.05)
     assert len(beats) == num_beats
 
 
-def test_a_beat_that_has_begun_ends_before_its_pulse_does() -> None:
+def test_a_beat_that_has_begun_ends_before_its_heartbeat_does() -> None:
     begun, ended = threading.Event(), threading.Event()
 
     def beat() -> None:
@@ -244,7 +244,7 @@ def test_a_beat_that_has_begun_ends_before_its_pulse_does() -> None:
         time.sleep(0.05)
         ended.set()
 
-    with Pulse(beat, every_s=0.001):
+    with Heartbeat(beat, every_s=0.001):
         assert begun.wait(10)
     assert ended.is_set()
 
@@ -256,17 +256,17 @@ def test_what_a_beat_raises_comes_out_in_the_thread_that_asked_for_it() -> None:
         failed.set()
         raise BusyError("replaced")
 
-    with pytest.raises(BusyError), Pulse(beat, every_s=0.001):
+    with pytest.raises(BusyError), Heartbeat(beat, every_s=0.001):
         assert failed.wait(10)
     failed.clear()
-    with pytest.raises(BusyError), Pulse(beat, every_s=0.001) as pulse:
-        check_often(pulse)
+    with pytest.raises(BusyError), Heartbeat(beat, every_s=0.001) as heartbeat:
+        check_often(heartbeat)
     failed.clear()
-    with pytest.raises(ZeroDivisionError), Pulse(beat, every_s=0.001):
+    with pytest.raises(ZeroDivisionError), Heartbeat(beat, every_s=0.001):
         assert 1 / (not failed.wait(10))  # the error of the work itself goes first
 
 
-def check_often(pulse: Pulse) -> None:
+def check_often(heartbeat: Heartbeat) -> None:
     for _ in range(5000):
-        pulse.check()
+        heartbeat.check()
         time.sleep(0.001)

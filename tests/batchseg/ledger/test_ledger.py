@@ -149,27 +149,27 @@ def test_what_is_written_down_is_read_back(record: Record | SheetRecord | Stint)
 def test_a_committed_record_is_found(ledger: Ledger) -> None:
     keys = [ChunkKey("a", 0, 10), ChunkKey("a", 0, 9), ChunkKey("b", 0, 0)]
     for key in keys:
-        assert ledger.record(key) is None
+        assert ledger.read_record(key) is None
         ledger.commit(record_of(key))
-        assert ledger.record(key) == record_of(key)
-    assert {record.key for record in ledger.records()} == set(keys)
-    assert list(ledger.sheets()) == list(ledger.stints()) == []
+        assert ledger.read_record(key) == record_of(key)
+    assert {record.key for record in ledger.read_records()} == set(keys)
+    assert list(ledger.read_sheets()) == list(ledger.read_stints()) == []
     ledger.forget(keys[0])
-    assert {record.key for record in ledger.records()} == set(keys[1:])
+    assert {record.key for record in ledger.read_records()} == set(keys[1:])
 
 
 def test_a_later_commit_replaces_an_earlier_one(ledger: Ledger) -> None:
     ledger.commit(record_of(ChunkKey("a", 0, 0), "first"))
     ledger.commit(record_of(ChunkKey("a", 0, 0), "second"))
-    assert [record.attempt.worker for record in ledger.records()] == ["second"]
+    assert [record.attempt.worker for record in ledger.read_records()] == ["second"]
 
 
 @pytest.mark.parametrize("torn", [False, True])
 def test_i3_a_record_is_there_whole_or_not_at_all(store: LocalStore, torn: bool) -> None:
     with pytest.raises(Crash):
         Ledger(CrashingStore(store, at=0, torn=torn)).commit(record_of(ChunkKey("a", 0, 0)))
-    assert list(Ledger(store).records()) == []
-    assert Ledger(store).record(ChunkKey("a", 0, 0)) is None
+    assert list(Ledger(store).read_records()) == []
+    assert Ledger(store).read_record(ChunkKey("a", 0, 0)) is None
 
 
 @given(st.data())
@@ -197,19 +197,19 @@ def test_what_is_no_name_of_a_chunk_is_refused(text: str) -> None:
 
 def test_quarantine_keeps_the_story_until_it_is_done_after_all(ledger: Ledger) -> None:
     chunk, sheet = ChunkKey("a", 0, 0), SheetKey("a", 0, 0)
-    assert ledger.story(chunk) is None
+    assert ledger.read_story(chunk) is None
     ledger.quarantine(chunk, ("w1: broke", "w2 was lost: spot"))
     ledger.quarantine(sheet, ("w3: digests differ",))
-    assert ledger.story(chunk) == ("w1: broke", "w2 was lost: spot")
-    assert ledger.quarantined() == {
+    assert ledger.read_story(chunk) == ("w1: broke", "w2 was lost: spot")
+    assert ledger.read_quarantine() == {
         "a/0_0": ("w1: broke", "w2 was lost: spot"),
         "a/sheet_0_0": ("w3: digests differ",),
     }
-    ledger.release(chunk)
-    ledger.release(chunk)
-    assert ledger.quarantined() == {"a/sheet_0_0": ("w3: digests differ",)}
-    ledger.release_all()
-    assert ledger.quarantined() == {}
+    ledger.unquarantine(chunk)
+    ledger.unquarantine(chunk)
+    assert ledger.read_quarantine() == {"a/sheet_0_0": ("w3: digests differ",)}
+    ledger.unquarantine_all()
+    assert ledger.read_quarantine() == {}
 
 
 def test_a_stint_is_rewritten(ledger: Ledger) -> None:
@@ -227,8 +227,8 @@ def test_a_stint_is_rewritten(ledger: Ledger) -> None:
         waste_s=0.0,
         in_hand_s={"a/0_0": 1.5},
     )
-    ledger.beat(begun)
-    assert list(ledger.stints()) == [begun]
+    ledger.write_stint(begun)
+    assert list(ledger.read_stints()) == [begun]
 
 
 OLD = {"tiling": {"core": 512, "chunk": 4096}, "scale": None, "scenes": {"a": {"bands": [1, 2, 3]}}}
@@ -236,26 +236,26 @@ NEW = {"tiling": {"core": 256, "chunk": 4096}, "scale": [0, 1], "scenes": {"a": 
 
 
 def test_i4_the_folder_of_another_recipe_is_refused_by_the_fields_that_differ(ledger: Ledger) -> None:
-    ledger.claim("old", OLD)
-    ledger.claim("old", OLD)
-    assert ledger.resolved() == {"fingerprint": "old", "resolved": OLD}
-    for refuse in (ledger.check, ledger.claim):
+    ledger.write_recipe("old", OLD)
+    ledger.write_recipe("old", OLD)
+    assert ledger.read_recipe() == {"fingerprint": "old", "resolved": OLD}
+    for refuse in (ledger.check_recipe, ledger.write_recipe):
         with pytest.raises(ForeignRunError) as caught:
             refuse("new", NEW)
         assert "different: scale (null -> [0, 1]), tiling.core (512 -> 256)." in f"{caught.value.what}."
         assert caught.value.exit_status == 2
-    assert ledger.resolved() == {"fingerprint": "old", "resolved": OLD}, "nothing is written over it"
+    assert ledger.read_recipe() == {"fingerprint": "old", "resolved": OLD}, "nothing is written over it"
 
 
 def test_i4_another_way_to_compute_the_same_recipe_is_refused_too(ledger: Ledger) -> None:
-    ledger.claim("old", OLD)
+    ledger.write_recipe("old", OLD)
     with pytest.raises(ForeignRunError, match="different: the way it is computed"):
-        ledger.check("new", OLD)
+        ledger.check_recipe("new", OLD)
 
 
 def test_an_empty_folder_belongs_to_nobody(ledger: Ledger) -> None:
-    ledger.check("new", NEW)
-    assert ledger.resolved() is None
+    ledger.check_recipe("new", NEW)
+    assert ledger.read_recipe() is None
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_a_record_that_cannot_be_read_is_damage_and_not_nothing(
 ) -> None:
     key = ChunkKey("a", 0, 0)
     store.put(record_key(key), content)
-    for read in (lambda: ledger.record(key), lambda: list(ledger.records())):
+    for read in (lambda: ledger.read_record(key), lambda: list(ledger.read_records())):
         with pytest.raises(DamagedError, match=r"run/records/a/0_0\.json: this is not a record"):
             read()
 
@@ -304,6 +304,6 @@ def test_a_record_that_cannot_be_read_is_damage_and_not_nothing(
 def test_facts_that_cannot_be_read_are_damage(store: LocalStore, ledger: Ledger) -> None:
     store.put("run/recipe.json", b"{")
     store.put(quarantine_key(ChunkKey("a", 0, 0)), b"")
-    for read in (ledger.resolved, ledger.quarantined, lambda: ledger.story(ChunkKey("a", 0, 0))):
+    for read in (ledger.read_recipe, ledger.read_quarantine, lambda: ledger.read_story(ChunkKey("a", 0, 0))):
         with pytest.raises(DamagedError, match="this is not JSON"):
             read()

@@ -40,10 +40,10 @@ def test_compaction_changes_nothing_that_can_be_read(ledger: Ledger) -> None:
     records = committed(ledger, 7)
     ledger.compact(records[:3])
     ledger.compact(records[3:5])
-    assert list(ledger.records()) == records
-    assert ledger.record(records[0].key) == records[0]
-    assert ledger.fresh(records[0].key) is None
-    assert ledger.records_of([records[1].key, records[6].key, ChunkKey("z", 0, 0)]) == {
+    assert list(ledger.read_records()) == records
+    assert ledger.read_record(records[0].key) == records[0]
+    assert ledger.read_single_record(records[0].key) is None
+    assert ledger.find_records([records[1].key, records[6].key, ChunkKey("z", 0, 0)]) == {
         records[1].key: records[1],
         records[6].key: records[6],
     }
@@ -53,7 +53,7 @@ def test_compaction_changes_nothing_that_can_be_read(ledger: Ledger) -> None:
 def test_a_driver_that_dies_between_segment_and_removal_leaves_no_record_twice(ledger: Ledger) -> None:
     records = committed(ledger, 4)
     write_segment(ledger.store, 0, records)
-    assert list(ledger.records()) == records
+    assert list(ledger.read_records()) == records
 
 
 def test_a_record_alone_and_a_later_segment_count_more(ledger: Ledger) -> None:
@@ -61,16 +61,16 @@ def test_a_record_alone_and_a_later_segment_count_more(ledger: Ledger) -> None:
     ledger.compact([record])
     second = record_of(record.key, 2)
     ledger.commit(second)
-    assert list(ledger.records()) == [second]
+    assert list(ledger.read_records()) == [second]
     ledger.compact([second])
-    assert list(ledger.records()) == [second]
+    assert list(ledger.read_records()) == [second]
 
 
 def test_a_forgotten_record_is_gone_from_its_segment_too(ledger: Ledger) -> None:
     records = committed(ledger, 3)
     ledger.compact(records)
     ledger.forget(records[1].key)
-    assert list(ledger.records()) == [records[0], records[2]]
+    assert list(ledger.read_records()) == [records[0], records[2]]
 
 
 def test_briefs_say_of_every_record_what_a_resume_needs(ledger: Ledger) -> None:
@@ -79,7 +79,7 @@ def test_briefs_say_of_every_record_what_a_resume_needs(ledger: Ledger) -> None:
     ledger.compact(records[2:4])
     again = record_of(records[0].key, 2)
     ledger.commit(again)
-    assert ledger.briefs() == {record.key: Brief.of(record) for record in [again, *records[1:]]}
+    assert ledger.read_briefs() == {record.key: Brief.of(record) for record in [again, *records[1:]]}
 
 
 def test_records_are_found_in_whatever_segment_they_are(ledger: Ledger) -> None:
@@ -87,8 +87,8 @@ def test_records_are_found_in_whatever_segment_they_are(ledger: Ledger) -> None:
     ledger.compact(records[:2])
     ledger.compact([record_of(records[1].key, 2), *records[2:4]])
     wanted = [record.key for record in records]
-    assert ledger.records_of(wanted) == {record.key: record for record in ledger.records()}
-    assert ledger.records_of(wanted)[records[1].key].attempt.number == 2
+    assert ledger.find_records(wanted) == {record.key: record for record in ledger.read_records()}
+    assert ledger.find_records(wanted)[records[1].key].attempt.number == 2
 
 
 def test_many_are_forgotten_at_once(ledger: Ledger) -> None:
@@ -96,7 +96,7 @@ def test_many_are_forgotten_at_once(ledger: Ledger) -> None:
     ledger.compact(records[:2])
     ledger.compact(records[2:4])
     ledger.forget(*(record.key for record in records[1:5]))
-    assert list(ledger.records()) == [records[0], records[5]]
+    assert list(ledger.read_records()) == [records[0], records[5]]
 
 
 def test_a_damaged_segment_is_told_of(ledger: Ledger) -> None:
@@ -105,7 +105,7 @@ def test_a_damaged_segment_is_told_of(ledger: Ledger) -> None:
     path = ledger.store.root / "run" / "segments" / "00000000.jsonl"  # type: ignore[attr-defined]
     path.write_bytes(path.read_bytes().replace(b"1.5", b"1.6"))
     with pytest.raises(DamagedError, match="not what was written"):
-        list(ledger.records())
+        list(ledger.read_records())
 
 
 def test_the_driver_compacts_what_has_settled_and_nothing_that_was_forgotten(ledger: Ledger) -> None:
@@ -122,4 +122,4 @@ def test_the_driver_compacts_what_has_settled_and_nothing_that_was_forgotten(led
     compaction.tick()
     assert list(read_segment(ledger.store, "run/segments/00000000.jsonl")) == records[1:4]
     assert not (ledger.store.root / record_key(records[1].key)).exists()  # type: ignore[attr-defined]
-    assert list(ledger.records()) == records[1:]
+    assert list(ledger.read_records()) == records[1:]

@@ -48,7 +48,7 @@ def deleted(store: CountingStore) -> list[str]:
 def test_nothing_is_deleted_where_nothing_can_be(place: Workplace) -> None:
     store = counting(place.output)
     assert place.run(store=store).exit_status == 0  # type: ignore[arg-type]  # it does what a local store does
-    assert {record.kind for record in Ledger(store).records()} == {"done", "empty"}
+    assert {record.kind for record in Ledger(store).read_records()} == {"done", "empty"}
     assert deleted(store) == []
     again = counting(place.output)
     assert place.run(store=again).exit_status == 0  # type: ignore[arg-type]
@@ -108,7 +108,7 @@ def test_levels_over_a_chunk_that_was_given_up_lose_it(tmp_path: Path) -> None:
     place = Workplace.of(tmp_path, noise(40, 600), tiling=Tiling(core=64, chunk=128, halo=Halo()))
     place.run()
     job, store = resolve(place.recipe()).job, counting(place.output)
-    records = {record.key: record for record in Ledger(store).records()}
+    records = {record.key: record for record in Ledger(store).read_records()}
     work = job.sheet_work(job.sheets_of("scene0")[0], records.values())
     whole = make_sheet(store, work, records)
     levels = {one.key for one in whole.objects if "mask.zarr" in one.key}

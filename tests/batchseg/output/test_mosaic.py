@@ -116,7 +116,7 @@ def test_a_sheet_made_again_gets_a_new_name_and_the_old_one_goes(tmp_path):
     output = tmp_path / "out"
     before = {path.name for path in (output / "utm" / "sheets").iterdir()}
     ledger = Ledger(LocalStore(output))
-    sheet = next(found for found in ledger.sheets() if found.key == SheetKey("utm", 0, 1))
+    sheet = next(found for found in ledger.read_sheets() if found.key == SheetKey("utm", 0, 1))
     # As if it had been made while a chunk was missing.
     ledger.commit(replace(sheet, inputs_digest="0" * 32))
     stale = output / "utm" / "sheets" / "labels_0_1-000000000000.tif"

@@ -155,7 +155,7 @@ def check_books(outcome: Outcome, valid_HW: NDArray[np.bool_], lost: set[str]) -
     assert set(metrics["quarantined"]) == lost
     assert metrics["chunks"]["failed"] == len(lost)
     assert metrics["chunks"]["not_run"] == 0
-    sheets = list(Ledger(LocalStore(outcome.output)).sheets())
+    sheets = list(Ledger(LocalStore(outcome.output)).read_sheets())
     assert sheets
     assert {str(key) for sheet in sheets for key in sheet.missing} == lost
     told = json.loads((outcome.output / "run" / "exit.json").read_text())

@@ -183,5 +183,5 @@ def test_a_driver_that_was_replaced_stops_in_the_middle(tmp_path: Path, monkeypa
 
     with pytest.raises(BusyError, match="another driver has taken this run over"):
         run(place.recipe(), open_pool=VALUES, options=Options(watchers=(Watch(replace_driver),)))
-    assert len(list(Ledger(LocalStore(place.output)).records())) < 13 * 13
+    assert len(list(Ledger(LocalStore(place.output)).read_records())) < 13 * 13
     assert json.loads(key.read_text())["name"] == "x"

@@ -207,7 +207,7 @@ def test_records_of_a_scene_with_holes_tell_what_its_pixels_tell(tmp_path: Path)
             layers[name] = file.read(1)
     np.testing.assert_array_equal(layers["labels"] != 255, (pixels_BHW != 0).any(0))
     header, kinds = read_header(place.scenes[0]), []
-    for record in Ledger(LocalStore(place.output)).records():
+    for record in Ledger(LocalStore(place.output)).read_records():
         row, col = record.key.row * 32, record.key.col * 32
         window = Window.of(row, min(row + 32, 100), col, min(col + 32, 130))
         of = window.within(Window.of(0, 100, 0, 130))

@@ -28,7 +28,7 @@ def test_i6_a_scene_without_a_valid_pixel(tmp_path: Path) -> None:
     scene = write(tmp_path / "scene.tif", np.zeros((3, 70, 50), np.uint8), nodata=0, **UTM)
     place = place_of(tmp_path, scene)
     outcome = run(place.recipe(), open_pool=CONSTANT)
-    records = list(Ledger(LocalStore(place.output)).records())
+    records = list(Ledger(LocalStore(place.output)).read_records())
     assert [(record.kind, record.objects, record.measured.area_km2) for record in records] == [("empty", (), 0.0)] * 6
     assert outcome.metrics["chunks"] == {"done": 0, "empty": 6, "failed": 0, "not_run": 0}
     assert (outcome.metrics["area_km2"], outcome.metrics["cost_usd_per_km2"]) == (0.0, None)

@@ -24,7 +24,7 @@ from tests.runs import Workplace, noise, product_bytes, write_fake_bundle
 
 def comparable_records(output: Path) -> dict[str, object]:
     """Records without who made them and when."""
-    return {str(r.key): replace(r, attempt=None) for r in Ledger(LocalStore(output)).records()}  # type: ignore[arg-type]
+    return {str(r.key): replace(r, attempt=None) for r in Ledger(LocalStore(output)).read_records()}  # type: ignore[arg-type]
 
 
 def test_a_run_writes_what_it_says(tmp_path):
@@ -46,7 +46,7 @@ def test_a_run_writes_what_it_says(tmp_path):
 def test_costs_add_up_to_what_was_paid(tmp_path):
     place = Workplace.of(tmp_path, noise(70, 45))
     metrics = place.run(fleet=Fleet(pools=(PoolSpec(usd_per_hour=3600.0),))).metrics
-    stint = next(Ledger(LocalStore(place.output)).stints())
+    stint = next(Ledger(LocalStore(place.output)).read_stints())
     paid_usd = stint.beat_unix_s - stint.begun_unix_s
     assert metrics["cost_usd"] == pytest.approx(paid_usd, rel=0.02)
     assert sum(metrics["cost"].values()) == pytest.approx(metrics["cost_usd"], rel=1e-6)

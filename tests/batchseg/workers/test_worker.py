@@ -64,7 +64,9 @@ def test_the_first_chunks_are_read_while_models_open(tmp_path: Path) -> None:
     pool = partial(begun_pool, open_models=models, open_source=telling_source(has_read))
     outcome = run(place.recipe(), open_pool=pool)
     assert outcome.exit_status == 0
-    assert all(record.attempt.environment["model"] == "fake" for record in Ledger(LocalStore(place.output)).records())
+    assert all(
+        record.attempt.environment["model"] == "fake" for record in Ledger(LocalStore(place.output)).read_records()
+    )
     begun = product_bytes(place.output)
     place.run(output=str(tmp_path / "opened"))
     assert product_bytes(tmp_path / "opened") == begun
@@ -78,8 +80,8 @@ def test_models_that_cannot_be_opened_end_the_run(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="not whole"):
         run(place.recipe(), open_pool=partial(begun_pool, open_models=models))
     ledger = Ledger(LocalStore(place.output))
-    assert not list(ledger.records())
-    assert not ledger.quarantined()
+    assert not list(ledger.read_records())
+    assert not ledger.read_quarantine()
     assert json.loads((place.output / "run" / "exit.json").read_text())["exit_status"] == 2
 
 
@@ -100,14 +102,14 @@ def test_a_worker_is_paid_for_before_its_models_are_open(tmp_path: Path) -> None
         assert begun.wait(PATIENCE_S)
         while spent_usd(store, head_usd_per_hour=0.0) < 0.05:  # a dollar a second
             sleep(0.01)
-        (stint,) = Ledger(store).stints()
+        (stint,) = Ledger(store).read_stints()
         assert (stint.ended, stint.start_s) == (False, 0.0)
         assert stint.in_hand_s["start"] > 0.0, "if it died now, all of this would be waste"
     finally:
         opened.set()
         worker.check(wait=True)
         worker.close()
-    (stint,) = Ledger(store).stints()
+    (stint,) = Ledger(store).read_stints()
     assert stint.ended
     assert stint.start_s >= 0.05
     assert stint.in_hand_s == {}
@@ -122,9 +124,9 @@ def test_a_worker_whose_models_cannot_be_opened_stops_beating(tmp_path: Path) ->
     worker = Worker(WorkerSpec.new(pool="p", device="cpu", usd_per_hour=1.0), job, store, models, beat_s=0.01)
     with pytest.raises(BundleError):
         worker.open()
-    (before,) = Ledger(store).stints()
+    (before,) = Ledger(store).read_stints()
     sleep(0.1)
-    (after,) = Ledger(store).stints()
+    (after,) = Ledger(store).read_stints()
     assert after == before
 
 
@@ -166,4 +168,6 @@ def test_chunks_that_turn_out_empty_wait_for_models_too(tmp_path: Path) -> None:
     pool = partial(begun_pool, open_models=models, open_source=telling_source(has_read))
     outcome = run(place.recipe(), open_pool=pool)
     assert outcome.metrics["chunks"] == {"done": 0, "empty": 6, "failed": 0, "not_run": 0}
-    assert all(record.attempt.environment["model"] == "fake" for record in Ledger(LocalStore(place.output)).records())
+    assert all(
+        record.attempt.environment["model"] == "fake" for record in Ledger(LocalStore(place.output)).read_records()
+    )
