@@ -26,7 +26,8 @@ from batchseg.model.bundle import load_bundle
 from batchseg.model.mixing import open_scores
 from batchseg.recipe.recipe import Models, Recipe
 from batchseg.score.gate import mean_of
-from batchseg.training.train_recipe import TrainRecipe, load_train_recipe
+from batchseg.training.checks import load_train_recipe
+from batchseg.training.train_recipe import TrainRecipe
 from bench.leave_one_out import folds
 
 DRAWS = 5

@@ -22,8 +22,9 @@ from scipy.ndimage import uniform_filter
 from sklearn.ensemble import RandomForestClassifier
 
 from batchseg.adapt.mixture import PLACE_PX, Answers
+from batchseg.training.checks import load_train_recipe
 from batchseg.training.ground import UNLABELLED, Ground, open_ground
-from batchseg.training.train_recipe import TrainRecipe, load_train_recipe
+from batchseg.training.train_recipe import TrainRecipe
 from bench.adjust import add_label_arguments, miou, print_table
 from bench.leave_one_out import folds
 

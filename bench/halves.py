@@ -22,9 +22,10 @@ from safetensors.torch import load
 from batchseg.model.bundle import ITEM, load_bundle, read_weights
 from batchseg.model.graph import WholeGraph
 from batchseg.model.networks import build_network
+from batchseg.training.checks import load_train_recipe
 from batchseg.training.ground import open_ground
 from batchseg.training.loop import train
-from batchseg.training.train_recipe import LabelledRaster, TrainRecipe, load_train_recipe
+from batchseg.training.train_recipe import LabelledRaster, TrainRecipe
 from batchseg.training.validation import mean_of, measure
 
 BETWEEN_PX = 128

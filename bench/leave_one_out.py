@@ -17,8 +17,9 @@ from pathlib import Path
 
 from batchseg.errors import RecipeError
 from batchseg.model.bundle import ITEM, load_bundle
+from batchseg.training.checks import load_train_recipe
 from batchseg.training.loop import train
-from batchseg.training.train_recipe import LabelledRaster, TrainRecipe, load_train_recipe
+from batchseg.training.train_recipe import LabelledRaster, TrainRecipe
 
 
 def folds(recipe: TrainRecipe) -> dict[str, TrainRecipe]:

@@ -30,8 +30,9 @@ from batchseg.model.contract import Contract, Numerics
 from batchseg.model.networks import build_network
 from batchseg.model.segmenter import open_segmenter
 from batchseg.schema import build
+from batchseg.training.checks import load_train_recipe
 from batchseg.training.ground import Ground, open_ground
-from batchseg.training.train_recipe import TrainRecipe, load_train_recipe
+from batchseg.training.train_recipe import TrainRecipe
 from batchseg.training.validation import mean_of, measure
 
 MATRIX_SIDE = 3072

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -44,12 +45,12 @@ def load_fleet(path: str | Path | None) -> Fleet:
     return Fleet() if path is None else _load(Fleet, path, "fleet")
 
 
-def load_as(kind: type[T], path: str | Path, what: str) -> T:
-    """Read any other settings file in the same strict way."""
-    return _load(kind, path, what)
+def load_as(kind: type[T], path: str | Path, what: str, check: Callable[[T], None] | None = None) -> T:
+    """Read any other settings file in the same strict way; `check` may raise a RecipeError of its own."""
+    return _load(kind, path, what, check)
 
 
-def _load(kind: type[T], path: str | Path, what: str) -> T:
+def _load(kind: type[T], path: str | Path, what: str, check: Callable[[T], None] | None = None) -> T:
     try:
         text = Path(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -63,7 +64,9 @@ def _load(kind: type[T], path: str | Path, what: str) -> T:
     except RecipeError as error:
         raise RecipeError(error.what, where=f"{path}: {error.where}") from error
     try:
-        return build(kind, {} if data is None else data, where=str(path))
+        settings = build(kind, {} if data is None else data, where=str(path))
+        if check is not None:
+            check(settings)
     except RecipeError as error:
         # What a dataclass checks itself knows its key but not the file.
         if error.where is not None and f"{error.where}: ".startswith(f"{path}: "):
@@ -75,3 +78,4 @@ def _load(kind: type[T], path: str | Path, what: str) -> T:
             got=error.got,
             todo=error.todo,
         ) from error
+    return settings

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from batchseg.errors import BundleError, RecipeError
 from batchseg.model.architecture import is_known, known_kinds, stride_px
 from batchseg.model.contract import ONNX, Contract, Numerics, problems_of_classes
 from batchseg.recipe.recipe import Tiling
 from batchseg.scene.bands import BandWanted
+from batchseg.training.train_recipe import BYTES_RANGE, TrainRecipe
 
-if TYPE_CHECKING:
-    from batchseg.training.train_recipe import TrainRecipe
-
-BYTES_RANGE = (0.0, 255.0)
-"""What a recipe has that says nothing of its range. The same numbers in a recipe are another object, and meant."""
 _MOST = {"uint8": 255, "uint16": 65535}
 _SYNTHETIC = (("red", "green", "blue"), "uint8", BYTES_RANGE)
 
 
-def contract_of(
+def make_contract(
     recipe: TrainRecipe,
     *,
     mean: tuple[float, ...],
@@ -33,7 +29,7 @@ def contract_of(
         tier=recipe.tier,
         bands=tuple(BandWanted(name=name, common=name) for name in recipe.bands),
         dtype=recipe.dtype,
-        range=recipe.range,
+        range=recipe.input_range,
         mean=mean,
         std=std,
         gsd_m=recipe.gsd_m,
@@ -63,7 +59,7 @@ def check_contract(recipe: TrainRecipe) -> None:
         )
     num_bands = len(recipe.bands)
     try:
-        contract_of(recipe, mean=(0.0,) * num_bands, std=(1.0,) * num_bands, quality={}, lineage={})
+        make_contract(recipe, mean=(0.0,) * num_bands, std=(1.0,) * num_bands, quality={}, lineage={})
     except BundleError as error:
         raise RecipeError("no bundle could promise this", where=recipe.name, got=error.got) from error
     _check_values(recipe)
@@ -71,7 +67,7 @@ def check_contract(recipe: TrainRecipe) -> None:
 
 
 def _check_values(recipe: TrainRecipe) -> None:
-    if recipe.dtype != "uint8" and recipe.range is BYTES_RANGE:
+    if recipe.dtype != "uint8" and recipe.range is None:
         raise RecipeError(
             f"values of {recipe.dtype} have no range of their own, and those beyond it are clipped",
             where="range",
@@ -79,21 +75,21 @@ def _check_values(recipe: TrainRecipe) -> None:
             "`scale: [low, high]`, which maps them into bytes",
         )
     most = _MOST.get(recipe.dtype)
-    if most is not None and not 0 <= recipe.range[0] < recipe.range[1] <= most:
+    if most is not None and not 0 <= recipe.input_range[0] < recipe.input_range[1] <= most:
         raise RecipeError(
             "a range of values that the data type does not have",
             where="range",
             expected=f"0 to {most} ({recipe.dtype})",
-            got=str(list(recipe.range)),
+            got=str(list(recipe.input_range)),
         )
     if recipe.scale is not None and not -inf < recipe.scale[0] < recipe.scale[1] < inf:
         raise RecipeError("a scale is from low to high", where="scale", got=str(list(recipe.scale)))
-    asked = (recipe.bands, recipe.dtype, recipe.range)
+    asked = (recipe.bands, recipe.dtype, recipe.input_range)
     if any(spec.seeds is not None for spec in recipe.grounds) and asked != _SYNTHETIC:
         raise RecipeError(
             "synthetic scenes are bytes of red, green and blue",
             where="bands, dtype, range",
-            got=f"{', '.join(recipe.bands)}, {recipe.dtype}, {list(recipe.range)}",
+            got=f"{', '.join(recipe.bands)}, {recipe.dtype}, {list(recipe.input_range)}",
             todo="drop these lines, or train on rasters",
         )
 

@@ -67,7 +67,7 @@ def open_ground(spec: GroundSpec, recipe: TrainRecipe, fill: Sequence[float] | N
     _check_pixels(spec, recipe, own_WHW, labels_WHW)
     places = {number: _places(labels_WHW, number, random) for number in range(len(classes))}
     mean, std = _scaling(pixels_WBHW, own_WHW)
-    std = np.maximum(std, _LEAST_STD * (recipe.range[1] - recipe.range[0]))
+    std = np.maximum(std, _LEAST_STD * (recipe.input_range[1] - recipe.input_range[0]))
     filled = mean if fill is None else np.asarray(fill, np.float64)
     filled = np.rint(filled) if pixels_WBHW.dtype == np.uint8 else filled
     np.moveaxis(pixels_WBHW, 1, -1)[~valid_WHW] = filled

@@ -14,6 +14,7 @@ _GROUNDS, _BUNDLES = ("train", "validate", "watch"), ("start", "teacher")
 
 def public_recipe(recipe: TrainRecipe) -> Any:
     told = plain(recipe)
+    told["range"] = list(recipe.input_range)
     for name in _GROUNDS:
         told[name] = public_ground(getattr(recipe, name))
     for name in _BUNDLES:

@@ -19,8 +19,9 @@ from batchseg.model.graph import WholeGraph
 from batchseg.model.networks import build_network
 from batchseg.model.segmenter import check_device
 from batchseg.tiers import DeviceKind
-from batchseg.training.bundle_contract import contract_of
+from batchseg.training.bundle_contract import make_contract
 from batchseg.training.checkpoint import Training, load_best, restore, save_best, save_checkpoint
+from batchseg.training.checks import check_train_recipe
 from batchseg.training.crops import Batch, Crops
 from batchseg.training.curves import Curve, open_curves
 from batchseg.training.ground import Ground
@@ -40,6 +41,7 @@ def train(
     recipe: TrainRecipe, folder: Path, *, made: str, commit: str | None = None, device: DeviceKind = "cpu", show: Show
 ) -> Path:
     """Train, measure on ground never seen, and write a bundle into `folder`. What is made already is left as it is."""
+    check_train_recipe(recipe)
     check_device(device)
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
@@ -76,7 +78,7 @@ def _crops(recipe: TrainRecipe, sources: Sources, kept: Path, device: DeviceKind
         recipe.batch,
         recipe.balanced_share,
         np.random.default_rng(recipe.seed),
-        recipe.range,
+        recipe.input_range,
         light=recipe.light,
         zoom=recipe.zoom,
         mix=recipe.mix,
@@ -202,7 +204,7 @@ def _write(training: Training, folder: Path, iou: dict[str, float], lineage: dic
         name: (tensor.half() if tensor.is_floating_point() and "running" not in name else tensor).cpu().contiguous()
         for name, tensor in graph.network.state_dict().items()
     }
-    contract = contract_of(
+    contract = make_contract(
         recipe,
         mean=tuple(graph.mean.flatten().tolist()),
         std=tuple(graph.std.flatten().tolist()),

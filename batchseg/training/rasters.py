@@ -67,11 +67,11 @@ class _Reader:
         self._source = RasterSource(self.header, choose_bands(self.header, wanted, recipe.take), _AUTO)
         self._labels = raster.labels and LabelSource(read_labels_header(raster.labels, self.header))
         dtype = "uint8" if recipe.dtype == "uint8" else "float32"
-        same = self.header.dtype == dtype and recipe.scale in (None, recipe.range)
+        same = self.header.dtype == dtype and recipe.scale in (None, recipe.input_range)
         self._rule = InputRule(
             dtype=dtype,
-            raw_range=None if same else (recipe.scale or recipe.range),
-            model_range=recipe.range,
+            raw_range=None if same else (recipe.scale or recipe.input_range),
+            model_range=recipe.input_range,
             fill=(0.0,) * len(wanted),  # the mean, once it is known
         )
         self._ids = [c.id for c in recipe.class_list]
@@ -111,7 +111,7 @@ def _check_dtype(header: SceneHeader, recipe: TrainRecipe) -> None:
             where=header.url,
             expected=recipe.dtype,
             got=header.dtype,
-            todo=f"set `dtype`, or `scale: [low, high]`, the raw values that stand for {list(recipe.range)}",
+            todo=f"set `dtype`, or `scale: [low, high]`, the raw values that stand for {list(recipe.input_range)}",
         )
 
 

@@ -99,7 +99,7 @@ def _inputs(bundle: Bundle, recipe: TrainRecipe) -> list[tuple[str, object, obje
     theirs = bundle.contract
     return [
         ("bands", list(recipe.bands), [band.name for band in theirs.bands]),
-        ("range", (recipe.dtype, recipe.range), (theirs.dtype, theirs.range)),
+        ("range", (recipe.dtype, recipe.input_range), (theirs.dtype, theirs.range)),
     ]
 
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from batchseg.errors import RecipeError
 from batchseg.redact import public_url
 from batchseg.remote import is_remote
-
-if TYPE_CHECKING:
-    from batchseg.training.train_recipe import GroundSpec, TrainRecipe
+from batchseg.training.train_recipe import GroundSpec, TrainRecipe
 
 
 def check_split(recipe: TrainRecipe) -> None:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from pathlib import Path
 from typing import Any, Literal
 
 from batchseg.errors import RecipeError
-from batchseg.model.architecture import stride_px
 from batchseg.model.contract import ClassInfo, InputType
-from batchseg.recipe.load import load_as
 from batchseg.schema import setting
 from batchseg.synth import CLASSES
-from batchseg.training.bundle_contract import BYTES_RANGE, check_contract
-from batchseg.training.split import check_split
 
+BYTES_RANGE = (0.0, 255.0)
+"""The range of values of a model whose input is bytes."""
 STEP_PX = 32
 """The coarsest cell of the networks that we build."""
 
@@ -77,8 +74,10 @@ class TrainRecipe:
         None, doc="bands of the rasters in the order of `bands`, by index or name; default: by name"
     )
     dtype: InputType = setting("uint8", doc="data type of the model's input")
-    range: tuple[float, float] = setting(
-        BYTES_RANGE, doc="raw values that the model knows, the rest is clipped; required where `dtype` is not uint8"
+    range: tuple[float, float] | None = setting(
+        None,
+        doc="lowest and highest raw value that the model knows; values beyond are clipped. Default for uint8: "
+        "[0, 255]; required for every other `dtype`",
     )
     scale: tuple[float, float] | None = setting(None, doc="raw range of the rasters that `range` stands for")
     gsd_m: tuple[float, float] = setting(
@@ -121,12 +120,9 @@ class TrainRecipe:
         real = any(spec.rasters for spec in self.grounds)
         if real != (self.classes is not None):
             raise RecipeError("rasters need `classes`, synthetic scenes have their own", where="classes")
-        check_contract(self)
         self._check_numbers()
         self._check_shares()
-        self._check_crops()
         self._check_pairs()
-        check_split(self)
 
     def _check_numbers(self) -> None:
         for name in ("steps", "batch", "watch_every", "patience", "threads", "checkpoint_every"):
@@ -141,24 +137,6 @@ class TrainRecipe:
         ):
             if not can_be:
                 raise RecipeError("this value cannot be", where=name, expected=expected, got=str(getattr(self, name)))
-
-    def _check_crops(self) -> None:
-        stride, span_px = stride_px(self.architecture), self.crop_px + self.shift_px
-        if self.crop_px < stride or self.crop_px % stride or span_px > self.train.window_px:
-            raise RecipeError(
-                f"a {'pair of crops' if self.agree else 'crop'} fits a window, "
-                f"and a crop's side is a multiple of the network's stride, {stride}",
-                where="crop_px",
-                expected=f"at most {self.train.window_px}",
-                got=str(span_px),
-            )
-        if not 0.25 <= self.zoom[0] <= self.zoom[1] <= 4 or span_px / self.zoom[0] > self.train.window_px:
-            raise RecipeError(
-                "a zoom is 0.25 to 4, and the ground that the smallest one shows fits a window",
-                where="zoom",
-                expected=f"crop_px / zoom at most {self.train.window_px}",
-                got=str(list(self.zoom)),
-            )
 
     def _check_pairs(self) -> None:
         if self.agree < 0 or (self.agree and self.batch % 2):
@@ -192,6 +170,11 @@ class TrainRecipe:
         return (self.crop_px - 4 * self.halo_px) // STEP_PX * STEP_PX if self.agree else 0
 
     @property
+    def input_range(self) -> tuple[float, float]:
+        """Range of raw values that the model knows: `range`, or that of bytes where the recipe gives none."""
+        return BYTES_RANGE if self.range is None else self.range
+
+    @property
     def grounds(self) -> tuple[GroundSpec, ...]:
         return (self.train, self.validate) if self.watch is None else (self.train, self.validate, self.watch)
 
@@ -199,7 +182,3 @@ class TrainRecipe:
     def class_list(self) -> tuple[ClassInfo, ...]:
         """In the order of the network's outputs."""
         return self.classes or tuple(ClassInfo(id=c.id, name=c.name, rgb=c.rgb) for c in CLASSES)
-
-
-def load_train_recipe(path: Path) -> TrainRecipe:
-    return load_as(TrainRecipe, path, "training recipe")

@@ -26,8 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     import dataclasses
 
+    from batchseg.training.checks import load_train_recipe
     from batchseg.training.loop import train
-    from batchseg.training.train_recipe import load_train_recipe
     from jobs.terminal.progress_bar import show_progress
     from jobs.verbs.model import device_here
 

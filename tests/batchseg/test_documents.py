@@ -17,9 +17,9 @@ from batchseg.recipe.document import document
 from batchseg.recipe.load import load_as
 from batchseg.runs.night import Night
 from batchseg.training import document as training
+from batchseg.training.checks import load_train_recipe
 from batchseg.training.ground import UNLABELLED, open_ground
 from batchseg.training.rasters import check_rasters
-from batchseg.training.train_recipe import load_train_recipe
 from jobs.cli import EPILOG, build_parser
 from tests.batchseg.scene.scene_rasters import UTM, noise, write
 

@@ -12,7 +12,7 @@ from batchseg.adapt.mixture import Answers
 from batchseg.model.bundle import load_bundle
 from batchseg.model.mixing import Mixing
 from batchseg.schema import plain
-from batchseg.training.train_recipe import load_train_recipe
+from batchseg.training.checks import load_train_recipe
 from bench import adjust
 from bench.leave_one_out import folds
 from jobs.cli import main

@@ -20,10 +20,11 @@ from batchseg.model.networks import BulkNet
 from batchseg.model.segmenter import load_graph
 from batchseg.synth import CLASSES
 from batchseg.training import sources
+from batchseg.training.checks import check_train_recipe, load_train_recipe
 from batchseg.training.ground import UNLABELLED
 from batchseg.training.loop import train
 from batchseg.training.loss import hard_loss, unlike
-from batchseg.training.train_recipe import GroundSpec, LabelledRaster, load_train_recipe
+from batchseg.training.train_recipe import GroundSpec, LabelledRaster
 from batchseg.training.validation import measure
 from tests.batchseg.training.small_trainings import MADE, RECIPE, quietly, square_ground
 
@@ -70,7 +71,7 @@ def test_a_recipe_that_cannot_be_meant(text: str, said: str, tmp_path: Path) -> 
 )
 def test_an_augmentation_that_cannot_be_meant(change: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
-        replace(RECIPE, **change)
+        check_train_recipe(replace(RECIPE, **change))
 
 
 def test_training_learns_and_writes_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

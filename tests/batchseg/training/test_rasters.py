@@ -17,10 +17,11 @@ from batchseg.model.card import adjusted_card, model_card
 from batchseg.model.contract import ClassInfo
 from batchseg.scene.source import RasterSource
 from batchseg.schema import plain
+from batchseg.training.checks import check_train_recipe, load_train_recipe
 from batchseg.training.ground import UNLABELLED, open_ground
 from batchseg.training.lineage import public_recipe
 from batchseg.training.loop import train
-from batchseg.training.train_recipe import GroundSpec, LabelledRaster, TrainRecipe, load_train_recipe
+from batchseg.training.train_recipe import GroundSpec, LabelledRaster, TrainRecipe
 from tests.batchseg.scene.scene_rasters import UTM, write
 
 MADE = "2026-01-31T00:00:00Z"
@@ -147,7 +148,7 @@ def test_what_a_bundle_tells_of_where_things_lay(address: str, public: str) -> N
     assert [(recipe["start"], recipe["teacher"]) for recipe in told] == [(public, public), (None, None), (None, None)]
     assert told[0] | {"train": 0, "validate": 0} == plain(
         recipe_of(other, replace(other, image="third.tif"), start=public, teacher=public)
-    ) | {"train": 0, "validate": 0}
+    ) | {"train": 0, "validate": 0, "range": [0.0, 255.0]}
 
 
 @pytest.mark.parametrize(
@@ -203,7 +204,7 @@ def test_what_no_bundle_could_have_is_refused_with_the_recipe(
     change: dict[str, Any], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(RecipeError, match=said):
-        recipe_of(write_pair(tmp_path, "scene"), write_pair(tmp_path, "other"), **change)
+        check_train_recipe(recipe_of(write_pair(tmp_path, "scene"), write_pair(tmp_path, "other"), **change))
     assert not (tmp_path / "out").exists()
 
 

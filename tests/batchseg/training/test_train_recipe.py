@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from batchseg.errors import RecipeError
+from batchseg.training.checks import check_train_recipe
 from batchseg.training.train_recipe import GroundSpec, LabelledRaster, TrainRecipe
 from jobs.cli import main
 from tests.batchseg.training.small_trainings import RECIPE
@@ -50,7 +51,7 @@ steps: 1
 )
 def test_what_no_bundle_may_be_is_refused_with_the_recipe(change: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
-        replace(RECIPE, **change)
+        check_train_recipe(replace(RECIPE, **change))
 
 
 @pytest.mark.parametrize(
@@ -139,10 +140,10 @@ def test_a_scene_is_never_on_both_sides_of_a_split(
         for spec in grounds
     ]
     with pytest.raises(RecipeError, match=said):
-        split(*here)
+        check_train_recipe(split(*here))
 
 
 def test_a_split_by_scene_is_one() -> None:
-    split(rasters("a/scene.tif"), rasters("b/scene.tif"), rasters("https://host/scene.tif?sig=1"))
-    assert split(seeds(1000, 1002), seeds(1002, 1003), seeds(1003, 1004)).watch == seeds(1003, 1004)
-    split(seeds(1000, 1002), rasters("a.tif"))
+    check_train_recipe(split(rasters("a/scene.tif"), rasters("b/scene.tif"), rasters("https://host/scene.tif?sig=1")))
+    check_train_recipe(split(seeds(1000, 1002), seeds(1002, 1003), seeds(1003, 1004)))
+    check_train_recipe(split(seeds(1000, 1002), rasters("a.tif")))
