@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from batchseg.adapt.mixture import Answers, answers_of, crossed, fitted
 from batchseg.adapt.samples import Sampling
-from batchseg.model.bundle import load_bundle
+from batchseg.model.bundle import open_bundle
 from batchseg.model.mixing import open_scores
 from batchseg.recipe.recipe import Models, Recipe
 from batchseg.score.gate import mean_of
@@ -37,7 +37,7 @@ PIXELS_OF_OTHERS = 5_000
 
 def answers_on_its_scene(folder: Path, recipe: TrainRecipe) -> Answers:
     """Of a bundle on the scene that its recipe validates on, read as a run would."""
-    bundle = load_bundle(str(folder))
+    bundle = open_bundle(str(folder))
     (scene,) = recipe.validate.rasters
     assert scene.labels is not None
     sampling = Sampling.of(

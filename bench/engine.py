@@ -22,7 +22,7 @@ import numpy as np
 
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
-from batchseg.model.bundle import load_bundle
+from batchseg.model.bundle import open_bundle
 from batchseg.model.segmenter import open_segmenter
 from batchseg.output.sheet import make_sheet
 from batchseg.output.stored import read_chunk, write_chunk
@@ -42,7 +42,7 @@ def bare_forward_s(ref: str, num_tiles: int, core_px: int) -> float:
     """Full batches of noise, one after the other, and nothing else. Taken before and after the whole run: where the two
     differ much, something else had the machine too, and the ratios say nothing.
     """
-    bundle = load_bundle(ref)
+    bundle = open_bundle(ref)
     side_px = core_px + 2 * bundle.contract.halo_px
     segmenter = open_segmenter(bundle, device="cpu", tile_px=side_px, halo_px=bundle.contract.halo_px)
     x = np.random.default_rng(0).integers(1, 255, (segmenter.batch, 3, side_px, side_px), dtype=np.uint8)

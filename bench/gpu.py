@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
 from batchseg.engine.segment import ChunkWork, Model, segment_chunk
-from batchseg.model.bundle import Bundle, load_bundle
+from batchseg.model.bundle import Bundle, open_bundle
 from batchseg.model.segmenter import load_graph, open_segmenter
 from batchseg.output.stored import write_chunk
 from batchseg.recipe import Models, Recipe
@@ -151,7 +151,7 @@ def ordinary(ground: Ground, ref: str, device: DeviceKind) -> Iterator[tuple[Win
     """The maps of the engine that runs use, chunk by chunk."""
     job, scene = ground.job, ground.scene
     halo_px = job.models["bulk"].halo_px
-    segmenter = open_segmenter(in_torch(load_bundle(ref)), device=device, tile_px=job.core_px + 2 * halo_px)
+    segmenter = open_segmenter(in_torch(open_bundle(ref)), device=device, tile_px=job.core_px + 2 * halo_px)
     ids = np.array([c.id for c in job.classes], scene.zarr.layer("labels").dtype)
     for chunk in ground.windows:
         have = chunk.grow(job.halo_px).clip(scene.shape_px)
@@ -226,7 +226,7 @@ def matrix_peak_tflops(device: DeviceKind, precision: str) -> float:
 
 
 def measure(ref: str, how: How, scene: Path, folder: Path, args: argparse.Namespace) -> None:
-    bundle, device = in_torch(load_bundle(ref)), args.device
+    bundle, device = in_torch(open_bundle(ref)), args.device
     ground = ground_of(scene, ref, folder / "out", args.chunk)
     job = ground.job
     engine = DeviceEngine(bundle, device, core_px=job.core_px, chunk_px=job.chunk_px, how=how)

@@ -19,7 +19,7 @@ import rasterio
 from rasterio.windows import Window
 from safetensors.torch import load
 
-from batchseg.model.bundle import ITEM, load_bundle, read_weights
+from batchseg.model.bundle import ITEM, open_bundle, read_weights
 from batchseg.model.graph import WholeGraph
 from batchseg.model.networks import build_network
 from batchseg.training.checks import load_train_recipe
@@ -62,7 +62,7 @@ def scores(recipe: TrainRecipe, folder: Path) -> list[float]:
     if not (folder / ITEM).exists():
         made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         train(recipe, folder, made=made, show=lambda *_: None)
-    bundle = load_bundle(str(folder))
+    bundle = open_bundle(str(folder))
     network = build_network(recipe.architecture, num_bands=len(recipe.bands), num_classes=len(recipe.class_list))
     network.load_state_dict({name: tensor.float() for name, tensor in load(read_weights(bundle)).items()})
     graph = WholeGraph(network, bundle.contract.mean, bundle.contract.std)

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from batchseg.errors import RecipeError
-from batchseg.model.bundle import ITEM, load_bundle
+from batchseg.model.bundle import ITEM, open_bundle
 from batchseg.training.checks import load_train_recipe
 from batchseg.training.loop import train
 from batchseg.training.train_recipe import LabelledRaster, TrainRecipe
@@ -42,7 +42,7 @@ def trained(recipe: TrainRecipe, folder: Path) -> dict[str, float]:
     if not (folder / ITEM).exists():
         made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         train(recipe, folder, made=made, show=lambda *_: None)
-    quality = load_bundle(str(folder)).contract.quality
+    quality = open_bundle(str(folder)).contract.quality
     iou: dict[str, float] = quality["iou"]
     return iou | {"mean": quality["miou"]}
 

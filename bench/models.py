@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from batchseg.adapt.trial import CORE_PX, Trial, synthetic_tiles, try_out, usual_tile_px
 from batchseg.errors import BatchsegError
-from batchseg.model.bundle import Bundle, load_bundle, zoo_names
+from batchseg.model.bundle import Bundle, open_bundle, zoo_names
 from batchseg.model.contract import Contract, Numerics
 from batchseg.model.networks import build_network
 from batchseg.model.segmenter import open_segmenter
@@ -133,7 +133,7 @@ def miou_of(bundle: Bundle, numerics: Numerics, ground: Ground | None) -> float 
 
 
 def measured(ref: str, trial: Trial, numerics: Numerics, peaks: dict[str, float]) -> Row:
-    bundle, ground = load_bundle(ref), unseen(load_bundle(ref).contract)
+    bundle, ground = open_bundle(ref), unseen(open_bundle(ref).contract)
     gflop = gflop_of(bundle.contract)
     peak = peaks[precision_of(bundle.contract, numerics)]
     share = None if gflop is None else gflop * 1e9 / trial.seconds_per_tile / peak
@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
-    bundles = {ref: load_bundle(ref) for ref in args.bundles}
+    bundles = {ref: open_bundle(ref) for ref in args.bundles}
     numerics = {
         ref: replace(bundle.contract.numerics_on("cpu"), threads=args.threads) for ref, bundle in bundles.items()
     }

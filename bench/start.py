@@ -23,7 +23,7 @@ import rasterio
 from rasterio.transform import from_origin
 
 from batchseg.ledger.ledger import Ledger
-from batchseg.model.bundle import load_bundle
+from batchseg.model.bundle import open_bundle
 from batchseg.store import LocalStore
 from batchseg.synth import write_scene
 
@@ -57,7 +57,7 @@ def recipe_of(folder: Path, name: str, scene: Path, model: str) -> Path:
 def eager(model: str, folder: Path) -> str:
     """A copy of a bundle that runs in torch as it is."""
     copy = folder / "eager"
-    shutil.copytree(load_bundle(model).folder, copy)
+    shutil.copytree(open_bundle(model).folder, copy)
     item = json.loads((copy / "item.json").read_text())
     item["properties"]["batchseg:numerics"]["cpu"] = {
         "backend": "torch",

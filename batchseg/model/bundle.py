@@ -87,8 +87,25 @@ def bundle_folder(ref: str) -> Path:
     return ZOO / name
 
 
-def load_bundle(ref: str) -> Bundle:
-    """Read and check the contract; the weights are only looked for."""
+def open_bundle(ref: str, *, check_weights: bool = True) -> Bundle:
+    """Open a bundle, and check its contract and its weights.
+
+    Args:
+        ref: `zoo:NAME` for a shipped bundle, the path of a folder, or a URL.
+        check_weights: Whether to compare the weights with the digest in the contract. A caller that runs the weights
+            at once may skip this: `read_weights` compares them anyway.
+
+    Returns:
+        The bundle. Its contract is consistent, and its weights are those that the contract names.
+
+    Raises:
+        BundleError: There is no bundle at `ref`, its contract is broken, or its weights are missing or damaged.
+
+    Example:
+        >>> from batchseg import open_bundle
+        >>> [one.name for one in open_bundle("zoo:synthetic-bulk").contract.bands]
+        ['red', 'green', 'blue']
+    """
     folder = bundle_folder(ref)
     try:
         item = json.loads((folder / ITEM).read_text("utf-8"))
@@ -109,6 +126,8 @@ def load_bundle(ref: str) -> Bundle:
         ) from error
     if not bundle.weights.exists():
         raise BundleError("the weights are missing", where=str(bundle.weights), todo="fetch the bundle again")
+    if check_weights:
+        read_weights(bundle)
     return bundle
 
 

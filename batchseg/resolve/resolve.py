@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from batchseg.engine.route import CERTAIN, NEVER, SCORE_TOP, Doubt
 from batchseg.errors import BundleError, RecipeError, SceneError
-from batchseg.model.bundle import Bundle, load_bundle, read_weights
+from batchseg.model.bundle import Bundle, open_bundle
 from batchseg.model.contract import ClassInfo
 from batchseg.model.fit import check_fit, common_bands, halo_of, input_rule
 from batchseg.output.layer import Layer
@@ -56,7 +56,7 @@ class Resolved:
 
 
 def resolve(recipe: Recipe) -> Resolved:
-    bundles = _load_bundles(recipe)
+    bundles = _open_bundles(recipe)
     headers = [read_header(url) for url in expand_scenes(recipe.scenes)]
     _check_names(headers)
     labels = _labels_of(recipe, headers, next(iter(bundles.values())).contract.classes)
@@ -166,11 +166,9 @@ def _check_names(headers: Sequence[SceneHeader]) -> None:
         seen[header.name] = header.url
 
 
-def _load_bundles(recipe: Recipe) -> dict[Tier, Bundle]:
+def _open_bundles(recipe: Recipe) -> dict[Tier, Bundle]:
     refs: dict[Tier, str | None] = {"bulk": recipe.models.bulk, "heavy": recipe.models.heavy}
-    bundles = {tier: load_bundle(ref) for tier, ref in refs.items() if ref is not None}
-    for bundle in bundles.values():
-        read_weights(bundle)  # now, not when workers are paid for
+    bundles = {tier: open_bundle(ref) for tier, ref in refs.items() if ref is not None}
     if len(bundles) == 2:
         bulk, heavy = (bundles[tier].contract for tier in ("bulk", "heavy"))
         ours, theirs = ([(c.id, c.name) for c in contract.classes] for contract in (bulk, heavy))

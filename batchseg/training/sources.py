@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.errors import BundleError
-from batchseg.model.bundle import ITEM, Bundle, load_bundle, read_weights
+from batchseg.model.bundle import ITEM, Bundle, open_bundle, read_weights
 from batchseg.training.checkpoint import deciding
 from batchseg.training.ground import Ground, open_ground
 from batchseg.training.rasters import check_rasters
@@ -67,7 +67,7 @@ def is_made(folder: Path, lineage: dict[str, Any]) -> bool:
     """Whether this very training has been finished here. The bundle of another one is not written over."""
     if not (folder / ITEM).exists():
         return False
-    bundle = load_bundle(str(folder))
+    bundle = open_bundle(str(folder), check_weights=False)
     theirs = bundle.contract.lineage
     if deciding(theirs.get("recipe", {})) != deciding(lineage["recipe"]):
         raise BundleError("there is a bundle of another recipe already", where=str(folder), todo="give a new folder")
@@ -81,7 +81,7 @@ def open_start(recipe: TrainRecipe) -> Bundle | None:
     """Its mean and deviation are taken with its weights, so its input is the recipe's. Its classes may be others."""
     if recipe.start is None:
         return None
-    bundle = load_bundle(recipe.start)
+    bundle = open_bundle(recipe.start)
     _check(recipe.start, "the bundle to start from", _inputs(bundle, recipe))
     return bundle
 
@@ -89,7 +89,7 @@ def open_start(recipe: TrainRecipe) -> Bundle | None:
 def open_teacher(recipe: TrainRecipe) -> Bundle | None:
     if recipe.teacher is None:
         return None
-    bundle = load_bundle(recipe.teacher)
+    bundle = open_bundle(recipe.teacher)
     ours, theirs = ([(c.id, c.name) for c in classes] for classes in (recipe.class_list, bundle.contract.classes))
     _check(recipe.teacher, "the teacher", [("classes", ours, theirs), *_inputs(bundle, recipe)])
     return bundle

@@ -10,7 +10,7 @@ import numpy as np
 
 from batchseg.engine.segment import Model
 from batchseg.errors import BundleError, RecipeError
-from batchseg.model.bundle import load_bundle
+from batchseg.model.bundle import open_bundle
 from batchseg.model.contract import Backend
 from batchseg.model.segmenter import open_segmenter
 from batchseg.recipe import PoolSpec
@@ -35,7 +35,7 @@ def open_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str
         environment["gpu"] = _gpu()
     scene = next(iter(job.scenes.values()))
     for tier, wanted in job.models.items():
-        bundle = load_bundle(wanted.ref)
+        bundle = open_bundle(wanted.ref, check_weights=False)  # the driver has checked them
         if bundle.digest != wanted.digest:
             raise BundleError(
                 "this bundle is not the one that the run was planned with",

@@ -25,7 +25,7 @@ from typing import get_args
 import rasterio
 
 from batchseg.ledger.ledger import Ledger
-from batchseg.model.bundle import load_bundle
+from batchseg.model.bundle import open_bundle
 from batchseg.store import LocalStore
 from batchseg.synth import write_scene
 from bench.peers.agreement import Agreement, compare
@@ -98,7 +98,7 @@ def run_ours(tier: str, ref: str, scene: Path, folder: Path) -> tuple[Measured, 
 
 
 def check(peer: Peer, tier: str, ref: str, ours: Path, theirs: Path, size_px: int) -> Agreement:
-    halo_px = load_bundle(ref).contract.halo_px
+    halo_px = open_bundle(ref).contract.halo_px
     edges_px = [*range(0, size_px, CORE_PX), *peer.edges_px(size_px, CORE_PX + 2 * halo_px)]
     return compare(ours, theirs, edges_px, halo_px)
 

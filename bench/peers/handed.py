@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from batchseg.engine.segment import Segmenter
-from batchseg.model.bundle import Bundle, load_bundle
+from batchseg.model.bundle import Bundle, open_bundle
 from batchseg.model.graph import WholeGraph
 from batchseg.model.segmenter import load_graph, open_segmenter, openvino_module
 
@@ -40,7 +40,7 @@ class Handed:
 
     def __init__(self, ref: str, backend: Backend, form: Form, cache: Path) -> None:
         torch.set_num_threads(THREADS)
-        bundle = load_bundle(ref)
+        bundle = open_bundle(ref)
         self.halo_px = bundle.contract.halo_px
         self.tile_px = CORE_PX + 2 * self.halo_px
         self.batch = bundle.contract.numerics_on("cpu").batch if backend == "openvino" else TORCH_BATCH

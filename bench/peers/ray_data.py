@@ -71,10 +71,10 @@ def main() -> None:
 
 def _shape_of(task: Task) -> tuple[int, int]:
     """What the driver has to know of a model that only the actor opens."""
-    from batchseg.model.bundle import load_bundle
+    from batchseg.model.bundle import open_bundle
     from bench.peers.handed import TORCH_BATCH
 
-    contract = load_bundle(task.model).contract
+    contract = open_bundle(task.model).contract
     return contract.halo_px, contract.numerics_on("cpu").batch if task.backend == "openvino" else TORCH_BATCH
 
 

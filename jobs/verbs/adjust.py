@@ -66,12 +66,12 @@ def main(args: argparse.Namespace) -> int:
 
 def _make(args: argparse.Namespace, folder: Path) -> None:
     from batchseg.adapt.mixture import check_gain, crossed, fitted
-    from batchseg.model.bundle import load_bundle, write_bundle
+    from batchseg.model.bundle import open_bundle, write_bundle
     from batchseg.model.card import write_card
     from batchseg.model.mixing import with_mixing
     from jobs.terminal.formats import line
 
-    bundle = load_bundle(args.bundle)
+    bundle = open_bundle(args.bundle)
     names = tuple(c.name for c in bundle.contract.classes)
     answers, num_tiles = _asked(bundle, args)
     for text in _told(answers, names):

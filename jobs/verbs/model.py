@@ -66,20 +66,11 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> int:
-    for text in lines(_loaded(args.bundle)):
+    from batchseg.model.bundle import open_bundle
+
+    for text in lines(open_bundle(args.bundle)):
         print(text)
     return 0
-
-
-def _loaded(ref: str) -> Bundle:
-    """With the weights that it promises. Not everything looks at them: a graph that was converted once is run from then
-    on, whatever has become of the weights.
-    """
-    from batchseg.model.bundle import load_bundle, read_weights
-
-    bundle = load_bundle(ref)
-    read_weights(bundle)
-    return bundle
 
 
 def lines(bundle: Bundle) -> Iterator[str]:
@@ -128,7 +119,9 @@ def told(numerics: Numerics, contract: Contract) -> str:
 
 
 def _check(args: argparse.Namespace) -> int:
-    return check(_loaded(args.bundle), device_here(args.device))
+    from batchseg.model.bundle import open_bundle
+
+    return check(open_bundle(args.bundle), device_here(args.device))
 
 
 def check(bundle: Bundle, device: DeviceKind) -> int:
@@ -171,9 +164,9 @@ def _tune(args: argparse.Namespace) -> int:
     from batchseg.adapt.samples import sample_tiles
     from batchseg.adapt.trial import synthetic_tiles, usual_tile_px
     from batchseg.adapt.tune import best, try_all, write_numerics
-    from batchseg.model.bundle import load_bundle
+    from batchseg.model.bundle import open_bundle
 
-    bundle, device = _loaded(args.bundle), device_here(args.device)
+    bundle, device = open_bundle(args.bundle), device_here(args.device)
     if not args.dry_run:
         _check_own(args.bundle, bundle)
     if args.on is None:
@@ -187,7 +180,7 @@ def _tune(args: argparse.Namespace) -> int:
     print(f"best on {device}: {told(chosen, bundle.contract)}")
     if not args.dry_run:
         write_numerics(bundle, device, chosen)
-        print(f"written into {bundle.folder / 'item.json'}; digest {load_bundle(args.bundle).digest}")
+        print(f"written into {bundle.folder / 'item.json'}; digest {open_bundle(args.bundle).digest}")
     return 0
 
 

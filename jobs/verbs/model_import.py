@@ -41,7 +41,7 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
 
 def imported(args: argparse.Namespace) -> Bundle:
     """The new bundle, whole or not at all."""
-    from batchseg.model.bundle import load_bundle
+    from batchseg.model.bundle import open_bundle
     from batchseg.model.importing import Told, import_model
 
     told = Told(
@@ -60,7 +60,7 @@ def imported(args: argparse.Namespace) -> Bundle:
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     with unfinished(args.out) as folder:
         import_model(args.path, folder, told, made=made)
-    return load_bundle(str(args.out))
+    return open_bundle(str(args.out))
 
 
 def _range(args: argparse.Namespace) -> tuple[float, float]:

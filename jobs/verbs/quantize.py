@@ -56,18 +56,18 @@ def main(args: argparse.Namespace) -> int:
 def _make(args: argparse.Namespace, folder: Path) -> None:
     from batchseg.adapt.quantize import even_and_odd, quantized
     from batchseg.adapt.samples import sample_tiles
-    from batchseg.model.bundle import load_bundle, write_bundle
+    from batchseg.model.bundle import open_bundle, write_bundle
     from batchseg.model.card import write_card
     from batchseg.score.gate import check_gate
 
-    bundle = load_bundle(args.bundle)
+    bundle = open_bundle(args.bundle)
     samples = sample_tiles(bundle, recipe_of(args, args.calibrate, args.labels), args.tiles)
     calibrating, judging = even_and_odd(samples.x_NBHW)
     with contextlib.redirect_stdout(sys.stderr):  # nncf shows its progress there
         contract, weights = quantized(bundle, args.to, calibrating, args.out.name)
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     write_bundle(folder, contract, weights, made=made)
-    found, contract = _judged(bundle, load_bundle(str(folder)), judging, samples)
+    found, contract = _judged(bundle, open_bundle(str(folder)), judging, samples)
     names = tuple(c.name for c in contract.classes)
     show_comparison(found, names)
     check_gate(found, names, max_loss=args.max_loss_points, max_class_loss=args.max_class_loss_points)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from batchseg.adapt.mixture import Answers
-from batchseg.model.bundle import load_bundle
+from batchseg.model.bundle import open_bundle
 from batchseg.model.mixing import Mixing
 from batchseg.schema import plain
 from batchseg.training.checks import load_train_recipe
@@ -62,7 +62,7 @@ def test_scenes_that_are_alike_tell_each_other(capsys: pytest.CaptureFixture[str
 def test_a_bundle_is_asked_on_the_scene_that_its_recipe_leaves_out(tmp_path: Path) -> None:
     made = [main(["synth", str(tmp_path / name), "--size", "640", "--seed", "5"]) for name in ("a", "b")]
     assert made == [0, 0]
-    bundle = load_bundle("zoo:synthetic-bulk")
+    bundle = open_bundle("zoo:synthetic-bulk")
     rasters = [
         {"image": str(tmp_path / n / "scene.tif"), "labels": str(tmp_path / n / "labels.tif")} for n in ("a", "b")
     ]

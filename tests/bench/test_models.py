@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchseg.model.bundle import load_bundle
+from batchseg.model.bundle import open_bundle
 from batchseg.model.contract import Numerics
 from batchseg.model.segmenter import load_graph
 from batchseg.training.validation import mean_of, measure
@@ -13,7 +13,7 @@ from tests.batchseg.training.small_trainings import square_ground
 
 
 def test_a_bundle_as_it_is_run_scores_what_its_graph_does() -> None:
-    bundle, ground = load_bundle("zoo:synthetic-bulk"), square_ground()
+    bundle, ground = open_bundle("zoo:synthetic-bulk"), square_ground()
     found = miou_of(bundle, Numerics(backend="torch", precision="float32", batch=2, threads=1), ground)
     assert found == pytest.approx(mean_of(measure(load_graph(bundle), ground, halo_px=32)), abs=0.01)
     assert found is not None

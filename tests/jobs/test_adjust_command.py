@@ -11,7 +11,7 @@ import pytest
 import rasterio
 import shapely
 
-from batchseg.model.bundle import load_bundle, write_bundle
+from batchseg.model.bundle import open_bundle, write_bundle
 from batchseg.model.mixing import Mixing, with_mixing
 from jobs.cli import main
 from jobs.terminal.new_bundle import scene_name
@@ -34,7 +34,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The shipped model, with its scores mixed up."""
     monkeypatch.setenv("BATCHSEG_CACHE", str(tmp_path / "cache"))
-    bundle = load_bundle("zoo:synthetic-bulk")
+    bundle = open_bundle("zoo:synthetic-bulk")
     write_bundle(tmp_path / "wrong", bundle.contract, with_mixing(bundle, Mixing(MIXED_UP, OFFSETS)), made=MADE)
     return tmp_path / "wrong"
 
@@ -43,7 +43,7 @@ def clicked(scene: Path, file: Path, count: int, *, shuffled: bool = False) -> s
     """Points with the names of classes, as somebody clicks them."""
     with rasterio.open(scene / "labels.tif") as source:
         labels_HW, transform, crs = source.read(1), source.transform, source.crs
-    names = [c.name for c in load_bundle("zoo:synthetic-bulk").contract.classes]
+    names = [c.name for c in open_bundle("zoo:synthetic-bulk").contract.classes]
     random = np.random.default_rng(4)
     rows, cols = np.divmod(random.choice(np.flatnonzero(labels_HW < len(names)), count, replace=False), 1100)
     told = [names[labels_HW[row, col]] for row, col in zip(rows, cols, strict=True)]
@@ -74,9 +74,9 @@ def test_points_bring_a_bundle_back(
     assert "mean IoU" in said
     assert "points where these labels were not asked" in said
     assert said.splitlines()[-1] == str(out / "item.json")
-    made, item = load_bundle(str(out)).contract, json.loads((out / "item.json").read_text())
+    made, item = open_bundle(str(out)).contract, json.loads((out / "item.json").read_text())
     assert problems_of(item) == []
-    assert made.lineage["adjusted_from"] == load_bundle(str(wrong)).contract.name
+    assert made.lineage["adjusted_from"] == open_bundle(str(wrong)).contract.name
     assert np.array(made.lineage["mixing"]["weights"]).shape == (6, 6)
     assert made.quality["judged_on"] == {"on": "scene.tif", "tiles": 9, "pixels": 300}
     assert made.quality["miou"] > made.quality["miou_of_original"] + 0.15
@@ -165,7 +165,7 @@ def test_classes_without_labels_and_codes_that_are_none_are_named(
     caught = capsys.readouterr()
     assert f"{unknown_px} labelled pixels hold a code that is no class" in caught.err
     assert "no labels  field: what is not labelled is not judged, and keeps its score" in caught.out
-    assert "field" not in load_bundle(str(tmp_path / "mended")).contract.quality["iou"]
+    assert "field" not in open_bundle(str(tmp_path / "mended")).contract.quality["iou"]
 
 
 def test_a_raster_that_is_labelled_here_and_there(
@@ -182,6 +182,6 @@ def test_a_raster_that_is_labelled_here_and_there(
     assert main([*command, "--labels", str(tmp_path / "some.tif"), "--tiles", "3"]) == 0
     caught = capsys.readouterr()
     assert "3 of 4 tiles with labels are asked; --tiles takes more" in caught.err
-    quality = load_bundle(str(tmp_path / "mended")).contract.quality
+    quality = open_bundle(str(tmp_path / "mended")).contract.quality
     assert quality["miou"] > quality["miou_of_original"] + 0.1
     assert quality["judged_on"]["tiles"] == 3

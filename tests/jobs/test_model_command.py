@@ -19,7 +19,7 @@ from batchseg.adapt import trial, tune
 from batchseg.adapt.tune import Tried
 from batchseg.model import bundle as bundle_module
 from batchseg.model import importing
-from batchseg.model.bundle import load_bundle
+from batchseg.model.bundle import open_bundle
 from batchseg.model.segmenter import load_graph, open_segmenter
 from jobs.cli import main
 from jobs.verbs.model_import import parse_classes
@@ -69,7 +69,7 @@ def imported(*argv: Any) -> int:
 def test_a_segformer_folder_becomes_a_bundle_that_gives_the_same(downloaded: Path, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     assert imported(downloaded, out, *BANDS, *GSD) == 0
-    bundle = load_bundle(str(out))
+    bundle = open_bundle(str(out))
     contract = bundle.contract
     assert [c.name for c in contract.classes] == ["water", "forest", "road"]
     assert contract.mean == pytest.approx((0.485 * 255, 0.456 * 255, 0.406 * 255))
@@ -87,7 +87,7 @@ def test_a_segformer_folder_becomes_a_bundle_that_gives_the_same(downloaded: Pat
 def test_the_users_words_win_over_the_files(downloaded: Path, tmp_path: Path) -> None:
     argv = ["--bands", "B04=red,B03=green,B02=blue", *CLASSES, *SCALING, *GSD, "--tier", "bulk", "--name", "mine"]
     assert imported(downloaded, tmp_path / "bundle", *argv) == 0
-    contract = load_bundle(str(tmp_path / "bundle")).contract
+    contract = open_bundle(str(tmp_path / "bundle")).contract
     assert [(b.name, b.common) for b in contract.bands] == [("B04", "red"), ("B03", "green"), ("B02", "blue")]
     assert [(c.id, c.name) for c in contract.classes] == [(0, "water"), (3, "forest"), (2, "road")]
     assert contract.classes[1].rgb == (0, 255, 127)
@@ -99,7 +99,7 @@ def test_an_onnx_file_becomes_a_bundle(tmp_path: Path, capsys: pytest.CaptureFix
     file = shutil.copy(wanted.weights, tmp_path / "net.onnx")
     argv = [file, tmp_path / "bundle", *BANDS, "--classes", "a,b,c,d", *SCALING, *GSD, "--stride", 8, "--halo", 48]
     assert imported(*argv) == 0
-    bundle = load_bundle(str(tmp_path / "bundle"))
+    bundle = open_bundle(str(tmp_path / "bundle"))
     assert problems_of(json.loads((tmp_path / "bundle" / "item.json").read_text())) == []
     x = np.random.default_rng(1).integers(0, 256, (1, 3, 64, 64), dtype=np.uint8)
     assert len(np.unique(open_segmenter(bundle, device="cpu", tile_px=64)(x)[0])) > 1
@@ -118,7 +118,7 @@ def test_tensors_in_files_beside_an_onnx_file_come_along(tmp_path: Path) -> None
     assert imported(*argv) == 0
     (tmp_path / "net.data").unlink()
     x = np.zeros((1, 3, 64, 64), np.uint8)
-    open_segmenter(load_bundle(str(tmp_path / "bundle")), device="cpu", tile_px=64)(x)
+    open_segmenter(open_bundle(str(tmp_path / "bundle")), device="cpu", tile_px=64)(x)
 
 
 def no_safetensors(folder: Path) -> None:
@@ -174,7 +174,7 @@ def test_what_is_missing_is_asked_for_and_nothing_written(
 @pytest.mark.parametrize("raw", [["--dtype", "uint16", "--range", "0", "10000"], []])
 def test_what_is_told_of_raw_values_is_kept(raw: list[str], downloaded: Path, tmp_path: Path) -> None:
     assert imported(downloaded, tmp_path / "bundle", *BANDS, *GSD, *raw) == 0
-    contract = load_bundle(str(tmp_path / "bundle")).contract
+    contract = open_bundle(str(tmp_path / "bundle")).contract
     assert (contract.dtype, contract.range) == (("uint16", (0, 10000)) if raw else ("uint8", (0, 255)))
 
 
@@ -184,7 +184,7 @@ def test_no_place_of_its_makers_machine_comes_along(downloaded: Path, tmp_path: 
     assert imported(downloaded, tmp_path / "bundle", *BANDS, *GSD) == 0
     item = (tmp_path / "bundle" / "item.json").read_text()
     assert "/home/maker" not in item
-    assert load_bundle(str(tmp_path / "bundle")).contract.lineage["imported"]["config"]["model_type"] == "segformer"
+    assert open_bundle(str(tmp_path / "bundle")).contract.lineage["imported"]["config"]["model_type"] == "segformer"
 
 
 def test_a_list_of_classes_may_be_longer_than_the_name_of_a_file(tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_what_is_not_ones_own_is_copied_before_it_is_tuned(
     ref = "https://models.example/some net" if remote else "zoo:some net"
     monkeypatch.setattr(bundle_module, "fetched", lambda *_: folder)
     monkeypatch.setattr(bundle_module, "ZOO", tmp_path)
-    found = Tried(replace(load_bundle(str(folder)).contract.numerics["cpu"], seconds_per_tile=1.0, agreement=1.0), None)
+    found = Tried(replace(open_bundle(str(folder)).contract.numerics["cpu"], seconds_per_tile=1.0, agreement=1.0), None)
     monkeypatch.setattr(tune, "try_all", lambda *_, **__: [found])
     before = (folder / "item.json").read_bytes()
     command = ["model", "tune", "--device", "cpu", "--tiles", "1"]

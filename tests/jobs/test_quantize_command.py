@@ -10,7 +10,7 @@ import pytest
 
 from batchseg.adapt import tune
 from batchseg.errors import BundleError
-from batchseg.model.bundle import load_bundle, write_bundle
+from batchseg.model.bundle import open_bundle, write_bundle
 from batchseg.model.segmenter import open_segmenter
 from batchseg.score.gate import check_gate, compare
 from jobs.cli import main
@@ -88,7 +88,7 @@ def test_eight_bits_pass_the_gate_and_run(
     out = tmp_path / "eight-bits"
     assert main(["quantize", "zoo:synthetic-bulk", str(out), *scene, "--tiles", "8"]) == 0
     assert "mean IoU" in capsys.readouterr().out
-    made, original = load_bundle(str(out)), load_bundle("zoo:synthetic-bulk")
+    made, original = open_bundle(str(out)), open_bundle("zoo:synthetic-bulk")
     assert problems_of(json.loads((out / "item.json").read_text())) == []
     assert not list(tmp_path.glob("*.unfinished"))
     assert b"QuantizeLinear" in made.weights.read_bytes()
@@ -114,7 +114,7 @@ def test_what_loses_too_much_is_refused_and_leaves_nothing(
     assert "loses too many points of mean IoU" in capsys.readouterr().err
     assert not list(tmp_path.glob("half*"))
     assert main(command) == 0
-    assert list(load_bundle(str(tmp_path / "half")).contract.numerics) == ["cuda"]
+    assert list(open_bundle(str(tmp_path / "half")).contract.numerics) == ["cuda"]
 
 
 def test_what_cannot_be_quantised_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from batchseg.adapt import mixture as adjusting
 from batchseg.adapt.mixture import PLACE_PX, Answers, answers_of, check_gain, crossed, fitted
 from batchseg.adapt.samples import Sample
 from batchseg.errors import BundleError, RecipeError
-from batchseg.model.bundle import Bundle, load_bundle, write_bundle
+from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.contract import Contract
 from batchseg.model.mixing import Mixing, open_scores, with_mixing
 from batchseg.model.segmenter import open_segmenter
@@ -236,4 +236,4 @@ def test_a_gpu_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 
 def written(contract: Contract, weights: bytes, folder: Path) -> Bundle:
     write_bundle(folder, contract, weights, made=MADE)
-    return load_bundle(str(folder))
+    return open_bundle(str(folder))

@@ -15,7 +15,7 @@ from batchseg.adapt import trial, tune
 from batchseg.adapt.trial import Trial, synthetic_tiles, try_out
 from batchseg.adapt.tune import Tried, best, choices, try_all, write_numerics
 from batchseg.errors import BundleError
-from batchseg.model.bundle import load_bundle
+from batchseg.model.bundle import open_bundle
 from jobs.cli import main
 from tests.batchseg.model.model_bundles import on_cpu, write_onnx, write_random
 from tests.stac import problems_of
@@ -136,7 +136,7 @@ def test_what_is_written_is_the_numerics_and_nothing_else(tmp_path: Path) -> Non
     before = json.loads((tmp_path / "item.json").read_text())
     chosen = on_cpu(backend="onnxruntime", precision="float32", batch=4, agreement=1.0, memory_bytes=5)["cpu"]
     write_numerics(bundle, "cpu", chosen)
-    after = load_bundle(str(tmp_path))
+    after = open_bundle(str(tmp_path))
     assert after.contract == replace(bundle.contract, numerics=bundle.contract.numerics | {"cpu": chosen})
     assert after.digest != bundle.digest
     assert after.graph_digest == bundle.graph_digest
@@ -171,7 +171,7 @@ def test_tuning_measures_every_backend_and_a_run_obeys(tmp_path: Path, capsys: p
     told = capsys.readouterr().out
     for backend in ("torch", "compiled", "openvino", "onnxruntime"):
         assert any(line.split()[0] == backend and "ms a tile" in line for line in told.splitlines()), backend
-    numerics = load_bundle(str(tmp_path)).contract.numerics["cpu"]
+    numerics = open_bundle(str(tmp_path)).contract.numerics["cpu"]
     assert f"best on cpu: {numerics.backend} {numerics.precision}, batch {numerics.batch}" in told
     assert numerics.measured_on
     assert numerics.agreement >= 0.99

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from batchseg.adapt.samples import sample_tiles
-from batchseg.model.bundle import Bundle, load_bundle, write_bundle
+from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.graph import WholeGraph
 from batchseg.recipe.recipe import Models, Recipe
 from batchseg.training.ground import Ground, open_ground
@@ -72,7 +72,7 @@ def ways(
     learnt = open_ground(spec, recipe, mean)
     made = contract(mean=mean, std=std, halo_px=0, tile_px=SIDE_PX, **values)
     write_bundle(folder / "bundle", made, b"weights are not asked for", made="2026-01-31T00:00:00Z")
-    bundle = load_bundle(str(folder / "bundle"))
+    bundle = open_bundle(str(folder / "bundle"))
     run = Recipe(scenes=(str(image),), output="none", models=Models(bulk=str(bundle.folder)), scale=scale)
     return learnt, bundle, sample_tiles(bundle, run, 100).x_NBHW
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from batchseg.model.bundle import Bundle, load_bundle, write_bundle
+from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.contract import ClassInfo, Contract, Numerics
 from batchseg.model.networks import build_network
 from batchseg.model.onnx_graph import network_as_onnx
@@ -53,7 +53,7 @@ def write_random(folder: Path, **changes: Any) -> Bundle:
         if name.endswith("running_var"):
             tensor.uniform_(0.5, 1.5)
     write_bundle(folder, wanted, save({name: tensor.contiguous() for name, tensor in state.items()}), made=MADE)
-    return load_bundle(str(folder))
+    return open_bundle(str(folder))
 
 
 def write_onnx(folder: Path, **changes: Any) -> Bundle:
@@ -62,7 +62,7 @@ def write_onnx(folder: Path, **changes: Any) -> Bundle:
     content = network_as_onnx(ours, load_graph(ours).network, 64)
     values: dict[str, Any] = {"architecture": {"kind": "onnx"}, "numerics": on_cpu()}
     write_bundle(folder, contract(**(values | changes)), content, made=MADE)
-    return load_bundle(str(folder))
+    return open_bundle(str(folder))
 
 
 def on_cpu(**numerics: Any) -> dict[str, Numerics]:

@@ -12,7 +12,7 @@ from pystac.extensions.mlm import MLMExtension
 
 from batchseg.errors import BundleError
 from batchseg.model import bundle as bundles
-from batchseg.model.bundle import load_bundle, read_weights, write_bundle, zoo_names
+from batchseg.model.bundle import open_bundle, read_weights, write_bundle, zoo_names
 from batchseg.model.contract import ClassInfo, Contract, Numerics
 from tests.batchseg.model.model_bundles import MADE, contract, on_cpu, write_random
 from tests.stac import problems_of
@@ -39,7 +39,7 @@ def test_a_contract_comes_back_from_the_disk_as_it_was(tmp_path: Path) -> None:
         lineage={"recipe": {"steps": 3}},
         classes=(ClassInfo(id=7, name="snow", rgb=(0, 255, 3)), ClassInfo(id=3, name="rock", rgb=(1, 0, 0))),
     )
-    found = load_bundle(write(tmp_path, wanted))
+    found = open_bundle(write(tmp_path, wanted))
     assert found.contract == wanted
     assert read_weights(found) == WEIGHTS
 
@@ -67,7 +67,7 @@ def test_the_schemas_find_what_is_wrong(break_it: Any, tmp_path: Path) -> None:
 def test_every_form_of_bundle_fits_the_schemas(changes: dict[str, Any], tmp_path: Path) -> None:
     write(tmp_path, contract(**changes))
     assert problems_of(json.loads((tmp_path / "item.json").read_text())) == []
-    assert load_bundle(str(tmp_path)).contract == contract(**changes)
+    assert open_bundle(str(tmp_path)).contract == contract(**changes)
 
 
 def test_the_digest_is_of_what_decides_output(tmp_path: Path) -> None:
@@ -87,15 +87,15 @@ def test_the_digest_is_of_what_decides_output(tmp_path: Path) -> None:
         replace(base, numerics=base.numerics | {"cpu": replace(cpu, batch=4)}),
         replace(base, numerics=base.numerics | {"cpu": replace(cpu, precision="float32")}),
     ]
-    digest = load_bundle(write(tmp_path / "base", base)).digest
-    assert {load_bundle(write(tmp_path / f"s{i}", one)).digest for i, one in enumerate(same)} == {digest}
-    others = {load_bundle(write(tmp_path / f"o{i}", one)).digest for i, one in enumerate(other)}
-    others.add(load_bundle(write(tmp_path / "w", base, b"other weights")).digest)
+    digest = open_bundle(write(tmp_path / "base", base)).digest
+    assert {open_bundle(write(tmp_path / f"s{i}", one)).digest for i, one in enumerate(same)} == {digest}
+    others = {open_bundle(write(tmp_path / f"o{i}", one)).digest for i, one in enumerate(other)}
+    others.add(open_bundle(write(tmp_path / "w", base, b"other weights")).digest)
     assert len(others - {digest}) == len(other) + 1
 
 
 def test_weights_that_are_not_those_of_the_item_are_refused(tmp_path: Path) -> None:
-    found = load_bundle(write(tmp_path, contract()))
+    found = open_bundle(write(tmp_path, contract()))
     (tmp_path / "weights.safetensors").write_bytes(WEIGHTS[:-1] + b"Y")
     with pytest.raises(BundleError, match="not those of the contract") as caught:
         read_weights(found)
@@ -108,7 +108,7 @@ def test_missing_weights_are_told_before_anything_runs(tmp_path: Path) -> None:
     write(tmp_path, contract())
     (tmp_path / "weights.safetensors").unlink()
     with pytest.raises(BundleError, match="weights are missing"):
-        load_bundle(str(tmp_path))
+        open_bundle(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -122,9 +122,9 @@ def test_an_unknown_name_is_answered_with_the_known_ones(
         write(tmp_path / name, contract(name=name))
     monkeypatch.setattr(bundles, "ZOO", tmp_path)
     assert zoo_names() == names
-    assert load_bundle(f"zoo:{names[0]}").contract.name == names[0]
+    assert open_bundle(f"zoo:{names[0]}").contract.name == names[0]
     with pytest.raises(BundleError, match=todo):
-        load_bundle("zoo:synthetic-heavi")
+        open_bundle("zoo:synthetic-heavi")
 
 
 @pytest.mark.parametrize("content", [None, "", "not json", "[]", "{}", '{"properties": {}, "assets": {}}', '"text"'])
@@ -133,7 +133,7 @@ def test_what_is_no_bundle_is_an_error_of_ours(content: str | None, tmp_path: Pa
     if content is not None:
         (tmp_path / "item.json").write_text(content)
     with pytest.raises(BundleError):
-        load_bundle(str(tmp_path))
+        open_bundle(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_damaged_item_is_an_error_of_ours(change: Any, tmp_path: Path) -> None
     write(tmp_path, contract())
     change_item(tmp_path, change)
     with pytest.raises(BundleError, match=r"contract (cannot be understood|contradicts itself)"):
-        load_bundle(str(tmp_path))
+        open_bundle(str(tmp_path))
 
 
 def twice(*ids: int) -> tuple[ClassInfo, ...]:
@@ -215,7 +215,7 @@ def test_a_device_that_was_never_tuned_is_refused() -> None:
 
 
 def test_what_is_shipped_is_whole_and_small() -> None:
-    shipped = [load_bundle(f"zoo:{name}") for name in zoo_names()]
+    shipped = [open_bundle(f"zoo:{name}") for name in zoo_names()]
     for one in shipped:
         read_weights(one)
         content = json.loads((one.folder / "item.json").read_text())

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from batchseg.errors import BundleError
-from batchseg.model.bundle import Bundle, load_bundle, write_bundle
+from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.segmenter import open_segmenter
 from tests.batchseg.model.model_bundles import MADE, contract, on_cpu, write_onnx, write_random
 from tests.batchseg.model.test_segmenter import SIDE, tiles
@@ -35,7 +35,7 @@ def run_in(bundle: Bundle, backend: str, precision: str, x: Any, **more: Any) ->
 def test_an_onnx_network_gives_what_the_same_network_gives_in_torch(dtype: str, tmp_path: Path) -> None:
     """Preprocessing and head are the same, so it is the same model in another file."""
     onnx = write_onnx(tmp_path, dtype=dtype)
-    ours = load_bundle(str(tmp_path / "ours"))
+    ours = open_bundle(str(tmp_path / "ours"))
     x = tiles(2) if dtype == "uint8" else tiles(2).astype(np.float32)
     labels, confidence = run_in(ours, "torch", "float32", x)
     assert len(np.unique(labels)) > 1
@@ -71,7 +71,7 @@ def test_weights_of_another_kind_are_never_opened(name: str, tmp_path: Path, mon
     item["assets"]["weights"]["href"] = name
     (tmp_path / "item.json").write_text(json.dumps(item))
     with pytest.raises(BundleError, match="never loaded") as caught:
-        load_bundle(str(tmp_path))
+        open_bundle(str(tmp_path))
     assert caught.value.exit_status == 2
     assert "batchseg model import" in str(caught.value)
 
@@ -85,7 +85,7 @@ def test_torch_does_not_run_onnx(backend: str) -> None:
 def test_what_is_no_network_is_an_error_of_ours(tmp_path: Path) -> None:
     write_bundle(tmp_path, contract(architecture={"kind": "onnx"}, numerics=on_cpu()), b"no network", made=MADE)
     with pytest.raises(BundleError, match="cannot be read"):
-        run_in(load_bundle(str(tmp_path)), "openvino", "float32", tiles(2))
+        run_in(open_bundle(str(tmp_path)), "openvino", "float32", tiles(2))
 
 
 def test_a_missing_onnxruntime_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

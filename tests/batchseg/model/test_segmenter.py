@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from batchseg.errors import BundleError
 from batchseg.model import segmenter as segmenters
-from batchseg.model.bundle import Bundle, load_bundle, zoo_names
+from batchseg.model.bundle import Bundle, open_bundle, zoo_names
 from batchseg.model.segmenter import open_segmenter
 from batchseg.scene.bands import BandWanted
 from batchseg.synth import render
@@ -113,7 +113,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     item["properties"]["batchseg:architecture"]["width"] = 16
     (tmp_path / "item.json").write_text(json.dumps(item))
     with pytest.raises(BundleError, match="not of this architecture"):
-        segmenters.load_graph(load_bundle(str(bundle.folder)))
+        segmenters.load_graph(open_bundle(str(bundle.folder)))
 
 
 def test_damaged_weights_are_refused_at_opening(tmp_path: Path) -> None:
@@ -157,9 +157,9 @@ def test_a_change_of_our_own_code_makes_a_new_graph(tmp_path: Path, monkeypatch:
 SCRIPT = """
 import sys
 import numpy as np
-from batchseg.model.bundle import load_bundle
+from batchseg.model.bundle import open_bundle
 from batchseg.model.segmenter import open_segmenter
-segment = open_segmenter(load_bundle(sys.argv[1]), device="cpu", tile_px=64)
+segment = open_segmenter(open_bundle(sys.argv[1]), device="cpu", tile_px=64)
 x = np.zeros((2, 3, 64, 64), np.uint8)
 labels, confidence = segment(x)
 print(*(name for name in ("torch", "transformers", "openvino_telemetry.main") if name in sys.modules))
@@ -237,7 +237,7 @@ def test_segformer(backend: str, precision: str, extra: dict[str, Any], tmp_path
 
 @pytest.mark.parametrize("name", zoo_names())
 def test_what_is_shipped_gives_the_same_bytes_whatever_the_neighbours(name: str, tmp_path: Path) -> None:
-    bundle = load_bundle(f"zoo:{name}")
+    bundle = open_bundle(f"zoo:{name}")
     side = 160
     pixels, _ = render(7, None, slice(0, side), slice(0, 6 * side))
     segment = open_segmenter(bundle, device="cpu", tile_px=side)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batchseg.model.bundle import load_bundle, read_weights, write_bundle, zoo_names
+from batchseg.model.bundle import open_bundle, read_weights, write_bundle, zoo_names
 
 DIGESTS = {
     "aerial-bulk": ("cdcf2f79affabfb0a67eeecca5db7dbc", "daf8ab6b5bc72cc0ae7d4f63bfcd522b"),
@@ -20,13 +20,13 @@ DIGESTS = {
 
 
 def test_the_digests_of_all_shipped_bundles_are_known() -> None:
-    bundles = {name: load_bundle(f"zoo:{name}") for name in zoo_names()}
+    bundles = {name: open_bundle(f"zoo:{name}") for name in zoo_names()}
     assert {name: (bundle.digest, bundle.graph_digest) for name, bundle in bundles.items()} == DIGESTS
 
 
 @pytest.mark.parametrize("name", DIGESTS)
 def test_a_shipped_bundle_is_written_as_it_was_read(name: str, tmp_path: Path) -> None:
-    bundle = load_bundle(f"zoo:{name}")
+    bundle = open_bundle(f"zoo:{name}")
     shipped = json.loads((bundle.folder / "item.json").read_text())
     write_bundle(tmp_path, bundle.contract, read_weights(bundle), made=shipped["properties"]["datetime"])
     assert json.loads((tmp_path / "item.json").read_text()) == shipped

@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from batchseg.errors import BundleError
-from batchseg.model.bundle import load_bundle
+from batchseg.model.bundle import open_bundle
 from batchseg.schema import plain
 from batchseg.training import loop, sources
 from batchseg.training.crops import Crops
@@ -101,10 +101,10 @@ def test_a_student_learns_what_only_its_teacher_knows(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(sources, "open_ground", without_labels)
     recipe = replace(recipe, teacher=str(teacher), soft_share=1.0, temperature=1.0)
-    student = load_bundle(str(train(recipe, tmp_path / "student", made=MADE, show=shown)))
-    knows = load_bundle(str(teacher)).contract.quality["miou"]
+    student = open_bundle(str(train(recipe, tmp_path / "student", made=MADE, show=shown)))
+    knows = open_bundle(str(teacher)).contract.quality["miou"]
     assert student.contract.quality["miou"] > 0.8 * knows > 0.4
-    assert student.contract.lineage["teacher"] == load_bundle(str(teacher)).graph_digest
+    assert student.contract.lineage["teacher"] == open_bundle(str(teacher)).graph_digest
     assert "soft labels" in (tmp_path / "student" / "README.md").read_text()
 
 
@@ -130,7 +130,7 @@ def test_the_best_moment_becomes_the_bundle(tmp_path: Path, monkeypatch: pytest.
     watch = replace(RECIPE.validate, seeds=(3000, 3001))
     recipe = replace(RECIPE, steps=40, watch=watch, watch_every=2, patience=2)
     folder = train(recipe, tmp_path, made=MADE, show=quietly)
-    bundle = load_bundle(str(folder))
+    bundle = open_bundle(str(folder))
     assert list(kept) == [2, 4]
     assert bundle.contract.lineage["steps"] == 4
     assert bundle.contract.quality["miou"] == 0.9  # of the ground that was never looked at
@@ -174,7 +174,7 @@ def test_a_full_disk_ends_a_training_in_one_line(tmp_path: Path, capsys: pytest.
     assert "File too large" in told
     assert "the same command goes on from the last checkpoint" in told
     assert main(["train", str(path), str(out)]) == 0
-    assert load_bundle(str(out)).contract.lineage["steps"] == RECIPE.steps
+    assert open_bundle(str(out)).contract.lineage["steps"] == RECIPE.steps
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from batchseg.errors import BundleError, RecipeError
-from batchseg.model.bundle import load_bundle, read_weights
+from batchseg.model.bundle import open_bundle, read_weights
 from batchseg.model.contract import ClassInfo
 from batchseg.model.graph import WholeGraph
 from batchseg.model.networks import BulkNet
@@ -78,7 +78,7 @@ def test_training_learns_and_writes_a_bundle(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(sources, "open_ground", lambda *_, **__: square_ground())
     recipe = replace(RECIPE, steps=60, checkpoint_every=100)
     folder = train(recipe, tmp_path / "bundle", made=MADE, show=quietly)
-    bundle = load_bundle(str(folder))
+    bundle = open_bundle(str(folder))
     assert read_weights(bundle)
     assert [(c.id, c.name, c.rgb) for c in bundle.contract.classes] == [(c.id, c.name, c.rgb) for c in CLASSES]
     assert bundle.contract.quality["miou"] > 0.5
@@ -134,7 +134,7 @@ def test_what_is_made_is_left_as_it_is(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in sorted((tmp_path / "out").glob("*.*"))] == before
     more = replace(recipe, steps=6)
     again = train(more, tmp_path / "out", made=MADE, show=lambda step, *_: check_is(step, 6))
-    assert load_bundle(str(again)).contract.lineage["steps"] == 6
+    assert open_bundle(str(again)).contract.lineage["steps"] == 6
 
 
 def fail(*_: object) -> None:
@@ -150,7 +150,7 @@ def test_a_bundle_of_another_recipe_is_not_written_over(tmp_path: Path) -> None:
     shutil.rmtree(folder / "training")
     with pytest.raises(BundleError, match="a bundle of another recipe"):
         train(replace(RECIPE, seed=1), folder, made=MADE, show=fail)
-    assert load_bundle(str(folder)).contract.lineage["recipe"]["seed"] == 0
+    assert open_bundle(str(folder)).contract.lineage["recipe"]["seed"] == 0
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_what_is_measured_on_is_the_same_for_all_seeds() -> None:
 
 
 def test_ground_without_data_has_the_mean_of_the_weights_that_training_begins_with() -> None:
-    start = load_bundle("zoo:aerial-bulk")
+    start = open_bundle("zoo:aerial-bulk")
     found = sources.open_sources(replace(RECIPE, start="zoo:aerial-bulk"))
     assert found.mean == start.contract.mean != tuple(np.round(found.ground.mean, 3))
     for ground in (found.ground, found.unseen):

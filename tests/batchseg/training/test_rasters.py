@@ -12,7 +12,7 @@ import rasterio
 from numpy.typing import NDArray
 
 from batchseg.errors import BundleError, RecipeError, SceneError
-from batchseg.model.bundle import load_bundle
+from batchseg.model.bundle import open_bundle
 from batchseg.model.card import adjusted_card, model_card
 from batchseg.model.contract import ClassInfo
 from batchseg.scene.source import RasterSource
@@ -103,7 +103,7 @@ def test_a_draw_of_windows_is_seeded_and_bounded(tmp_path: Path) -> None:
 
 def test_training_on_rasters_makes_a_bundle_of_its_own_classes(tmp_path: Path) -> None:
     recipe = recipe_of(write_pair(tmp_path, "scene"), write_pair(tmp_path, "another"))
-    bundle = load_bundle(str(train(recipe, tmp_path / "out", made=MADE, commit="abc", show=quietly)))
+    bundle = open_bundle(str(train(recipe, tmp_path / "out", made=MADE, commit="abc", show=quietly)))
     contract = bundle.contract
     assert contract.classes == CLASSES
     assert contract.gsd_m == (5.0, 20.0)
@@ -220,7 +220,7 @@ def test_what_no_bundle_could_have_is_refused_with_the_recipe(
     ],
 )
 def test_a_card_says_nothing_that_nobody_said(rasters: bool, said: tuple[str, ...], unsaid: str) -> None:
-    contract = load_bundle("zoo:synthetic-heavy").contract
+    contract = open_bundle("zoo:synthetic-heavy").contract
     recipe = contract.lineage["recipe"] | dict.fromkeys(("data", "limits", "licence"))
     if rasters:
         recipe |= {
@@ -234,7 +234,7 @@ def test_a_card_says_nothing_that_nobody_said(rasters: bool, said: tuple[str, ..
 
 
 def test_a_card_says_which_ground_had_no_labels() -> None:
-    contract = load_bundle("zoo:aerial-bulk").contract
+    contract = open_bundle("zoo:aerial-bulk").contract
     recipe = contract.lineage["recipe"]
     first, *others = recipe["train"]["rasters"]
     bare = recipe["train"] | {"rasters": [first, *(raster | {"labels": None} for raster in others)]}
@@ -245,7 +245,7 @@ def test_a_card_says_which_ground_had_no_labels() -> None:
 
 @pytest.mark.parametrize("trained_here", [True, False])
 def test_the_card_of_an_adjusted_bundle_says_nothing_that_nobody_said(trained_here: bool) -> None:
-    contract = load_bundle("zoo:synthetic-heavy").contract
+    contract = open_bundle("zoo:synthetic-heavy").contract
     quality = {**contract.quality, "miou_of_original": 0.5, "judged_on": {"on": "a.tif", "tiles": 4, "pixels": 90}}
     recipe = contract.lineage["recipe"] | {"limits": None}
     lineage = {"adjusted_from": "town", "original": {"recipe": recipe} if trained_here else {}}
