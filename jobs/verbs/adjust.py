@@ -92,13 +92,13 @@ def _asked(bundle: Bundle, args: argparse.Namespace) -> tuple[Answers, int]:
     """What the bundle says of the labelled pixels, and of how many tiles."""
     from batchseg.adapt.mixture import answers_of
     from batchseg.adapt.samples import Sampling
+    from batchseg.model.device import choose_device
     from batchseg.model.mixing import open_scores
     from jobs.terminal.progress_bar import show_progress
-    from jobs.verbs.model import device_here
 
     labels = drawn_as(args, {args.on: args.labels})[args.on]
     sampling = Sampling.of(bundle, recipe_of(args, args.on, labels))
-    scores = open_scores(bundle, device_here(args.device))
+    scores = open_scores(bundle, choose_device(args.device))
     tiles = _tiles(sampling, args)
     unknown_px: list[int] = []
     with show_progress("tile") as show:

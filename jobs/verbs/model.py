@@ -13,9 +13,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from batchseg.model.device import choose_device
 from batchseg.tiers import DeviceKind
 from jobs.terminal.raster_arguments import add_raster_arguments, at_least, recipe_of, share
 from jobs.verbs.model_import import add_import_arguments, imported
@@ -121,7 +121,7 @@ def told(numerics: Numerics, contract: Contract) -> str:
 def _check(args: argparse.Namespace) -> int:
     from batchseg.model.bundle import open_bundle
 
-    return check(open_bundle(args.bundle), device_here(args.device))
+    return check(open_bundle(args.bundle), choose_device(args.device))
 
 
 def check(bundle: Bundle, device: DeviceKind) -> int:
@@ -152,12 +152,6 @@ def _import(args: argparse.Namespace) -> int:
     return 0
 
 
-def device_here(wanted: str) -> DeviceKind:
-    if wanted == "cpu" or (wanted == "auto" and not Path("/dev/nvidia0").exists()):
-        return "cpu"
-    return "cuda"
-
-
 def _tune(args: argparse.Namespace) -> int:
     import os
 
@@ -166,7 +160,7 @@ def _tune(args: argparse.Namespace) -> int:
     from batchseg.adapt.tune import best, try_all, write_numerics
     from batchseg.model.bundle import open_bundle
 
-    bundle, device = open_bundle(args.bundle), device_here(args.device)
+    bundle, device = open_bundle(args.bundle), choose_device(args.device)
     if not args.dry_run:
         _check_own(args.bundle, bundle)
     if args.on is None:

@@ -81,9 +81,9 @@ def _judged(bundle: Bundle, made: Bundle, x_NBHW: Any, samples: Samples) -> tupl
     """How the result compares with float32, and its contract with the numerics that it was judged in."""
     from batchseg.adapt.quantize import even_and_odd, exact
     from batchseg.adapt.trial import try_out
+    from batchseg.model.device import choose_device
     from batchseg.score.gate import compare
     from jobs.terminal.formats import line
-    from jobs.verbs.model import device_here
 
     before = try_out(bundle, exact(bundle.contract), "cpu", x_NBHW)
     contract = made.contract
@@ -92,7 +92,7 @@ def _judged(bundle: Bundle, made: Bundle, x_NBHW: Any, samples: Samples) -> tupl
         after = try_out(made, contract.numerics["cpu"], "cpu", x_NBHW)
     else:
         # Where there is no GPU, the same precision on a CPU: weights and activations are rounded alike.
-        device = device_here("auto")
+        device = choose_device("auto")
         threads = before.numerics.threads
         here = contract.numerics["cuda"] if device == "cuda" else replace(contract.numerics["cuda"], threads=threads)
         after = try_out(made, here, device, x_NBHW)

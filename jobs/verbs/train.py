@@ -26,10 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     import dataclasses
 
+    from batchseg.model.device import choose_device
     from batchseg.training.checks import load_train_recipe
     from batchseg.training.loop import train
     from jobs.terminal.progress_bar import show_progress
-    from jobs.verbs.model import device_here
 
     recipe = load_train_recipe(args.recipe)
     given = {name: getattr(args, name) for name in ("steps", "seed") if getattr(args, name) is not None}
@@ -37,7 +37,7 @@ def main(args: argparse.Namespace) -> int:
     check_kind(recipe.teacher, args)
     check_out(args.out)
     made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    device = device_here(args.device)
+    device = choose_device(args.device)
     with show_progress("step") as show, written(args.out):
         train(recipe, args.out, made=made, commit=_commit(), device=device, show=show)
     print(args.out / "item.json")
