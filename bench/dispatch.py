@@ -126,7 +126,7 @@ def bench_resume(num: int) -> dict[str, float]:
     """Records in segments, as a driver leaves them; read, understood, and made into what is left to do."""
     with tempfile.TemporaryDirectory() as folder:
         job = job_of(num, Path(folder))
-        keys = [ChunkKey("mosaic", row, col) for row, col in job.chunk_grid("mosaic")]
+        keys = job.list_chunks(job.scenes["mosaic"])
         store = LocalStore(Path(folder) / "out", durable=False)
         begun_s = time.perf_counter()
         first = write_segment(store, 0, [record_of(key, fingerprint=job.fingerprint) for key in keys[:SEGMENT_RECORDS]])

@@ -20,7 +20,6 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.model.bundle import open_bundle
 from batchseg.model.segmenter import open_segmenter
@@ -57,18 +56,18 @@ def bare_forward_s(ref: str, num_tiles: int, core_px: int) -> float:
 
 def decode_s(resolved: Resolved) -> float:
     job = resolved.job
-    name, scene = next(iter(job.scenes.items()))
+    scene = next(iter(job.scenes.values()))
     source = RasterSource(scene.header, scene.bands, scene.policy)
     begun_s = time.perf_counter()
-    for row, col in job.chunk_grid(name):
-        source.read(job.window(ChunkKey(name, row, col)).grow(job.halo_px).clip(scene.shape_px))
+    for key in job.list_chunks(scene):
+        source.read(job.window(key).grow(job.halo_px).clip(scene.shape_px))
     return time.perf_counter() - begun_s
 
 
 def encode_s(resolved: Resolved, output: Path, scratch: Path) -> float:
     """Write again what the run wrote: the Zarr, then the GeoTIFFs."""
     job = resolved.job
-    name, scene = next(iter(job.scenes.items()))
+    scene = next(iter(job.scenes.values()))
     there, again = LocalStore(output), LocalStore(scratch)
     records = {record.key: record for record in Ledger(there).read_records()}
     spent_s = 0.0
@@ -79,7 +78,7 @@ def encode_s(resolved: Resolved, output: Path, scratch: Path) -> float:
         write_chunk(again, scene.zarr, window, layers)
         spent_s += time.perf_counter() - begun_s
     begun_s = time.perf_counter()
-    make_sheet(again, job.sheet_work(job.sheets_of(name)[0], records.values()), records)
+    make_sheet(again, job.sheet_work(job.list_sheets(scene)[0], records.values()), records)
     return spent_s + time.perf_counter() - begun_s
 
 
@@ -88,8 +87,7 @@ def measure(model: str, scene: Path, folder: Path) -> None:
     recipe_path = folder / "recipe.yaml"
     recipe_path.write_text(RECIPE.format(scene=scene, output=output, model=model))
     resolved = resolve(Recipe(scenes=(str(scene),), output=str(output), models=Models(bulk=model)))
-    name = next(iter(resolved.job.scenes))
-    num_tiles = len(resolved.job.lattice(name))
+    num_tiles = len(resolved.job.lattice(next(iter(resolved.job.scenes.values()))))
     before_s = bare_forward_s(model, num_tiles, resolved.job.core_px)
     begun_s = time.perf_counter()
     subprocess.run([sys.executable, "-m", "jobs", "run", recipe_path, "--quiet"], check=True, stdout=subprocess.DEVNULL)

@@ -56,15 +56,11 @@ class Ground:
     """A scene as a run sees it, with one model."""
 
     job: Job
-    name: str
-
-    @property
-    def scene(self) -> SceneJob:
-        return self.job.scenes[self.name]
+    scene: SceneJob
 
     @property
     def windows(self) -> list[Window]:
-        grid = self.job.chunk_grid(self.name)
+        grid = self.job.chunk_grid(self.scene)
         return [grid.window(row, col) for row, col in grid]
 
     def cores(self, chunk: Window) -> tuple[int, int]:
@@ -87,7 +83,7 @@ def ground_of(scene: Path, ref: str, output: Path, chunk_px: int | None = None) 
     if chunk_px is not None:
         recipe = replace(recipe, tiling=replace(recipe.tiling, chunk=chunk_px))
     job = resolve(recipe).job
-    return Ground(job, next(iter(job.scenes)))
+    return Ground(job, next(iter(job.scenes.values())))
 
 
 def fill(ground: Ground, chunk: Window, slot: Slot) -> NDArray[np.bool_]:
@@ -156,7 +152,7 @@ def ordinary(ground: Ground, ref: str, device: DeviceKind) -> Iterator[tuple[Win
     for chunk in ground.windows:
         have = chunk.grow(job.halo_px).clip(scene.shape_px)
         pixels = RasterSource(scene.header, scene.bands, scene.policy).read(have)
-        tiles = tiles_of(job.lattice(ground.name), chunk)
+        tiles = tiles_of(job.lattice(ground.scene), chunk)
         work = ChunkWork(
             window=chunk, tiles=tiles, codes=[0] * len(tiles), pixels=pixels, rules=scene.rules,
             wanted_HW=pixels.valid_HW[chunk.within(have)], scene_shape_px=scene.shape_px,
@@ -232,12 +228,12 @@ def measure(ref: str, how: How, scene: Path, folder: Path, args: argparse.Namesp
     engine = DeviceEngine(bundle, device, core_px=job.core_px, chunk_px=job.chunk_px, how=how)
     slots = [engine.new_slot() for _ in range(SLOTS)]
     one_pass(ground, engine, slots, None)  # warm: codecs, caches, clocks of the device
-    bare_s = bare_forward_s(engine, len(job.lattice(ground.name)))
+    bare_s = bare_forward_s(engine, len(job.lattice(ground.scene)))
     first = one_pass(ground, engine, slots, LocalStore(folder / "stored"))
     again = one_pass(ground, engine, slots, None)
     height, width = ground.scene.shape_px
     mpx, km2 = height * width / 1e6, height * width * PIXEL_M**2 / 1e6
-    tiles_per_s = len(job.lattice(ground.name)) / first.seconds
+    tiles_per_s = len(job.lattice(ground.scene)) / first.seconds
     tflops = tiles_per_s * gflop_a_tile(bundle, engine.tile_px) / 1e3
     peak = args.peak_tflops or matrix_peak_tflops(device, bundle.contract.numerics_on(device).precision)
     moved = len(ground.windows) * (slots[0].host_in_BHW.numel() + slots[0].host_out_LHW.numel())

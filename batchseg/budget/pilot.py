@@ -120,9 +120,9 @@ def _refuse_other_device(here: str, there: str, pool: str) -> None:
 
 
 def _make_workload(job: Job, pilot: Pilot) -> Workload:
-    lattices = [job.lattice(name) for name in job.scenes]
+    lattices = [job.lattice(scene) for scene in job.scenes.values()]
     num_tiles = pilot.valid_share * sum(len(lattice) for lattice in lattices)
-    chunks = sum(len(job.chunk_grid(name)) for name in job.scenes)
+    chunks = sum(len(job.chunk_grid(scene)) for scene in job.scenes.values())
     areas = [gross_area_km2(scene.header.georef) for scene in job.scenes.values()]
     known = [area for area in areas if area is not None]
     return Workload(
@@ -131,14 +131,14 @@ def _make_workload(job: Job, pilot: Pilot) -> Workload:
         priority_share=pilot.priority_share,
         bulk_share=pilot.bulk_share,
         mpx=sum(rows * cols for rows, cols in (scene.shape_px for scene in job.scenes.values())) / 1e6,
-        num_sheets=sum(len(job.sheets_of(name)) for name in job.scenes),
+        num_sheets=sum(len(job.list_sheets(scene)) for scene in job.scenes.values()),
         area_km2=sum(known) * pilot.valid_px_share if len(known) == len(areas) else None,
     )
 
 
 def _prices(resolved: Resolved, fleet: Fleet, where: Placement, stint: Stint) -> Prices:
     """Fewer workers are asked for than a fleet has where there are fewer chunks; the first pools come first."""
-    num_chunks = sum(len(resolved.job.chunk_grid(name)) for name in resolved.job.scenes)
+    num_chunks = sum(len(resolved.job.chunk_grid(scene)) for scene in resolved.job.scenes.values())
     prices = [pool.usd_per_hour for pool in fleet.pools for _ in range(pool.workers)]
     prices = prices[: 1 if where.in_process else max(1, num_chunks)]
     threads = 0

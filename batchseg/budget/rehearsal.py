@@ -92,7 +92,7 @@ def rehearse(job: Job, models: dict[Tier, Model], spec: WorkerSpec, *, start_s: 
 def _bulk_alone(job: Job) -> Job:
     """The same job, with no reason to be heavy."""
     scenes = {
-        name: replace(scene, priority_tiles=touched_tiles([], job.lattice(name))) for name, scene in job.scenes.items()
+        name: replace(scene, priority_tiles=touched_tiles([], job.lattice(scene))) for name, scene in job.scenes.items()
     }
     return replace(job, scenes=scenes, audit_share=0.0)
 
@@ -115,7 +115,7 @@ def _bulk_pass(job: Job, worker: Worker, depth: int) -> tuple[list[Record], floa
 
 def _chunks(job: Job, limit: int) -> list[ChunkKey]:
     """In the order of their hashes."""
-    keys = (ChunkKey(scene, row, col) for scene in job.scenes for row, col in job.chunk_grid(scene))
+    keys = (key for scene in job.scenes.values() for key in job.list_chunks(scene))
     return heapq.nsmallest(limit, keys, key=lambda key: tile_hash("rehearse", key.scene, key.row, key.col))
 
 
@@ -180,15 +180,16 @@ def _heavy_pass(job: Job, models: dict[Tier, Model], chunks: Sequence[ChunkKey])
 
 def _run_heavy(job: Job, models: dict[Tier, Model], key: ChunkKey, most: int, watch: _Watch) -> int:
     """Label some tiles of a chunk; how many."""
-    found = read_wanted(job, key.scene, job.window(key))
+    scene = job.scenes[key.scene]
+    found = read_wanted(job, scene, job.window(key))
     assert found is not None, "a chunk with a labelled tile has something to label"
     pixels, wanted_HW = found
-    tiles = tiles_of(job.lattice(key.scene), job.window(key))
+    tiles = tiles_of(job.lattice(scene), job.window(key))
     live = [at for tile in tiles if wanted_HW[at := tile.owned.within(job.window(key))].any()][:most]
     few_HW = np.zeros_like(wanted_HW)
     for at in live:
         few_HW[at] = wanted_HW[at]
-    work = make_work(job, key.scene, tiles, [HEAVY_BY_UNCERTAINTY] * len(tiles), pixels, few_HW)
+    work = make_work(job, scene, tiles, [HEAVY_BY_UNCERTAINTY] * len(tiles), pixels, few_HW)
     segment_chunk(work, models, nodata=job.nodata, timed=watch)
     return len(live)
 

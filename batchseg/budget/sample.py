@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from batchseg.engine.route import NEVER, NO_SCORE, tile_hash
 from batchseg.engine.segment import ChunkWork, Model, Prediction, segment_chunk
 from batchseg.errors import RecipeError
-from batchseg.resolve.job import Job
-from batchseg.resolve.routing import fade_of, is_heavy_alone
+from batchseg.resolve.job import Job, SceneJob
+from batchseg.resolve.routing import is_heavy_alone, make_fade
 from batchseg.scene.pixels import Pixels
 from batchseg.scene.source import RasterSource
 from batchseg.tiers import BULK, HEAVY_BY_UNCERTAINTY, Tier
@@ -119,30 +119,28 @@ def take_sample(job: Job, models: dict[Tier, Model], *, num_tiles: int, both: bo
     return Pilot(tiles=tuple(found), num_looked_at=looked_at, looked_at_px=looked_at_px)
 
 
-def _candidates(job: Job, limit: int) -> list[tuple[str, Tile]]:
+def _candidates(job: Job, limit: int) -> list[tuple[SceneJob, Tile]]:
     """Tiles of all scenes in the order of their hashes."""
-    named = (
-        (tile_hash("sample", scene, row, col), scene, row, col)
-        for scene in job.scenes
+    places = (
+        (tile_hash("sample", name, row, col), name, row, col)
+        for name, scene in job.scenes.items()
         for row, col in job.lattice(scene)
     )
-    return [
-        (scene, tiles_of(job.lattice(scene), job.lattice(scene).window(row, col))[0])
-        for _, scene, row, col in heapq.nsmallest(limit, named)
-    ]
+    chosen = [(job.scenes[name], row, col) for _, name, row, col in heapq.nsmallest(limit, places)]
+    return [(scene, tiles_of(job.lattice(scene), job.lattice(scene).window(row, col))[0]) for scene, row, col in chosen]
 
 
-def _look(job: Job, name: str, tile: Tile, models: dict[Tier, Model], *, both: bool) -> PilotTile | None:
-    found = read_wanted(job, name, tile.owned)
+def _look(job: Job, scene: SceneJob, tile: Tile, models: dict[Tier, Model], *, both: bool) -> PilotTile | None:
+    found = read_wanted(job, scene, tile.owned)
     if found is None:
         return None
     pixels, wanted_HW = found
     seen = PilotTile(
-        scene=name,
+        scene=scene.name,
         row=tile.row,
         col=tile.col,
-        is_priority=(tile.row, tile.col) in job.scenes[name].priority_tiles,
-        runs_bulk=not is_heavy_alone(job, name, tile.row, tile.col),
+        is_priority=(tile.row, tile.col) in scene.priority_tiles,
+        runs_bulk=not is_heavy_alone(job, scene, tile.row, tile.col),
         num_px=int(wanted_HW.sum()),
         score=NO_SCORE,
     )
@@ -151,7 +149,7 @@ def _look(job: Job, name: str, tile: Tile, models: dict[Tier, Model], *, both: b
     made: dict[Tier, Prediction] = {}
     for tier, code in zip(TIERS, (BULK, HEAVY_BY_UNCERTAINTY), strict=True):
         if tier == "bulk" or both:
-            work = make_work(job, name, [tile], [code], pixels, wanted_HW)
+            work = make_work(job, scene, [tile], [code], pixels, wanted_HW)
             made[tier] = segment_chunk(work, models, nodata=job.nodata, timed=_untimed)
     seen = replace(seen, score=made["bulk"].scores[0])
     return _compared(job, seen, tile, made, wanted_HW) if both else seen
@@ -163,7 +161,7 @@ def _compared(
     heavy, scene = made["heavy"], job.scenes[seen.scene]
     agreeing_px: dict[Tier, int] = {}
     confusion: dict[Tier, NDArray[np.int64]] = {}
-    for tier, labels_HW in zip(TIERS, (made["bulk"].labels_HW, _routed(job, seen.scene, tile, made)), strict=True):
+    for tier, labels_HW in zip(TIERS, (made["bulk"].labels_HW, _routed(job, scene, tile, made)), strict=True):
         agreeing_px[tier] = int(((labels_HW == heavy.labels_HW) & wanted_HW).sum())
         agreement = score(job, scene, heavy.window, labels_HW, heavy.tier_HW)
         if agreement is not None:
@@ -171,19 +169,18 @@ def _compared(
     return replace(seen, agreeing_px=agreeing_px, confusion=confusion)
 
 
-def _routed(job: Job, scene: str, tile: Tile, made: dict[Tier, Prediction]) -> NDArray[Any]:
+def _routed(job: Job, scene: SceneJob, tile: Tile, made: dict[Tier, Prediction]) -> NDArray[Any]:
     """The labels that a run gives to a tile of the heavy model: at its edges, where they fade, some of the bulk's."""
     bulk, heavy = made["bulk"], made["heavy"]
-    fade, whole = fade_of(job, scene, [tile], tile.owned), tile.owned.within(tile.owned)
+    fade, whole = make_fade(job, scene, [tile], tile.owned), tile.owned.within(tile.owned)
     if fade is None or not fade.touches(0):
         return heavy.labels_HW
     stays_HW = fade.bulk_stays(0, whole, bulk.confidence_HW, heavy.confidence_HW)
     return np.where(stays_HW, bulk.labels_HW, heavy.labels_HW)
 
 
-def read_wanted(job: Job, name: str, window: Window) -> tuple[Pixels, NDArray[np.bool_]] | None:
+def read_wanted(job: Job, scene: SceneJob, window: Window) -> tuple[Pixels, NDArray[np.bool_]] | None:
     """A window with its halo, and which of its pixels are to be labelled; None if none is."""
-    scene = job.scenes[name]
     inside_HW = None if scene.aoi is None else scene.aoi.mask(window)
     if inside_HW is not None and not inside_HW.any():
         return None
@@ -195,10 +192,9 @@ def read_wanted(job: Job, name: str, window: Window) -> tuple[Pixels, NDArray[np
 
 
 def make_work(
-    job: Job, name: str, tiles: list[Tile], codes: list[int], pixels: Pixels, wanted_HW: NDArray[np.bool_]
+    job: Job, scene: SceneJob, tiles: list[Tile], codes: list[int], pixels: Pixels, wanted_HW: NDArray[np.bool_]
 ) -> ChunkWork:
     """Tiles that are judged but go where `codes` sends them. They fill the window that is wanted."""
-    scene = job.scenes[name]
     rows, cols = tiles[0].owned.rows, tiles[0].owned.cols
     window = Window.of(rows.start, rows.start + wanted_HW.shape[0], cols.start, cols.start + wanted_HW.shape[1])
     return ChunkWork(

@@ -36,6 +36,8 @@ class ModelJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneJob:
+    name: str
+    """Name of the scene's folder in the output."""
     header: SceneHeader
     bands: tuple[int, ...]
     policy: NodataPolicy
@@ -67,21 +69,25 @@ class Job:
     fade_px: int = 0
     """How wide the edges are over which heavy tiles become bulk ones."""
 
-    def chunk_grid(self, scene: str) -> Grid:
-        return Grid(self.scenes[scene].shape_px, self.chunk_px)
+    def chunk_grid(self, scene: SceneJob) -> Grid:
+        return Grid(scene.shape_px, self.chunk_px)
 
-    def lattice(self, scene: str) -> Grid:
-        return Grid(self.scenes[scene].shape_px, self.core_px)
+    def lattice(self, scene: SceneJob) -> Grid:
+        return Grid(scene.shape_px, self.core_px)
 
     def window(self, key: ChunkKey) -> Window:
-        return self.chunk_grid(key.scene).window(key.row, key.col)
+        return self.chunk_grid(self.scenes[key.scene]).window(key.row, key.col)
 
-    def chunks_of(self, sheet: SheetKey) -> list[ChunkKey]:
-        window = self.sheet_window(sheet)
-        return [ChunkKey(sheet.scene, row, col) for row, col in self.chunk_grid(sheet.scene).touching(window)]
+    def list_chunks(self, scene: SceneJob) -> list[ChunkKey]:
+        return [ChunkKey(scene.name, row, col) for row, col in self.chunk_grid(scene)]
 
-    def sheets_of(self, scene: str) -> list[SheetKey]:
-        return [SheetKey(scene, row, col) for row, col in self.scenes[scene].zarr.sheets]
+    def list_sheets(self, scene: SceneJob) -> list[SheetKey]:
+        return [SheetKey(scene.name, row, col) for row, col in scene.zarr.sheets]
+
+    def list_sheet_chunks(self, sheet: SheetKey) -> list[ChunkKey]:
+        """The chunks that a sheet is made of."""
+        chunks = self.chunk_grid(self.scenes[sheet.scene]).touching(self.sheet_window(sheet))
+        return [ChunkKey(sheet.scene, row, col) for row, col in chunks]
 
     def sheet_window(self, sheet: SheetKey) -> Window:
         return self.scenes[sheet.scene].zarr.sheets.window(sheet.row, sheet.col)

@@ -214,6 +214,7 @@ def _resolve_scene(
     aoi = None if recipe.aoi is None else read_polygons(recipe.aoi, georef=header.georef)
     lattice = Grid((header.georef.height_px, header.georef.width_px), recipe.tiling.core)
     scene = SceneJob(
+        name=header.name,
         header=header,
         bands=bands,
         policy=policy,

@@ -9,44 +9,44 @@ from numpy.typing import NDArray
 
 from batchseg.engine.fade import Fade, fading_edges
 from batchseg.ledger.keys import ChunkKey, TaskKey
-from batchseg.resolve.job import Job
+from batchseg.resolve.job import Job, SceneJob
 from batchseg.tiers import BULK, HEAVY_ALONE, HEAVY_BY_POLYGONS, Need
 from tiling.grid import Tile, tiles_of
 from tiling.span import Window
 from tiling.tileset import TileSet
 
 
-def codes_of(job: Job, scene: str, tiles: Sequence[Tile]) -> list[int]:
+def assign_tier_codes(job: Job, scene: SceneJob, tiles: Sequence[Tile]) -> list[int]:
     """Of the tier layer, before any model runs."""
     if len(job.models) == 1:
         only = BULK if "bulk" in job.models else HEAVY_ALONE
         return [only] * len(tiles)
-    priority = job.scenes[scene].priority_tiles
+    priority = scene.priority_tiles
     return [HEAVY_BY_POLYGONS if (tile.row, tile.col) in priority else BULK for tile in tiles]
 
 
-def fade_of(job: Job, scene: str, tiles: Sequence[Tile], window: Window) -> Fade | None:
+def make_fade(job: Job, scene: SceneJob, tiles: Sequence[Tile], window: Window) -> Fade | None:
     """How these tiles of one window fade, should they be heavy."""
     if len(job.models) == 1 or not job.fade_px:
         return None
-    ground, firm = job.scenes[scene].priority, job.scenes[scene].priority_tiles
+    ground, firm = scene.priority, scene.priority_tiles
     lattice = job.lattice(scene).shape
     edges = tuple(fading_edges(tile.row, tile.col, lattice=lattice, firm=firm) for tile in tiles)
     drawn = any((tile.row, tile.col) in firm and any(fading) for tile, fading in zip(tiles, edges, strict=True))
     return Fade(job.fade_px, edges, ground.mask(window) if drawn and ground is not None else None)
 
 
-def is_heavy_alone(job: Job, scene: str, row: int, col: int) -> bool:
+def is_heavy_alone(job: Job, scene: SceneJob, row: int, col: int) -> bool:
     """Whether the bulk model never sees a tile: priority ground with priority ground behind all of its edges."""
-    firm = job.scenes[scene].priority_tiles
+    firm = scene.priority_tiles
     if (row, col) not in firm:
         return False
     return not job.fade_px or not any(fading_edges(row, col, lattice=job.lattice(scene).shape, firm=firm))
 
 
-def num_heavy_alone(job: Job, scene: str) -> int:
+def count_heavy_alone(job: Job, scene: SceneJob) -> int:
     """How many tiles of a scene are."""
-    firm = job.scenes[scene].priority_tiles
+    firm = scene.priority_tiles
     return int(_inner(firm).sum()) if job.fade_px else len(firm)
 
 
@@ -57,7 +57,7 @@ def _inner(tiles: TileSet) -> NDArray[np.bool_]:
     return inner_HW
 
 
-def need_in(job: Job, *, limited: bool) -> Callable[[TaskKey], Need]:
+def make_need_rule(job: Job, *, limited: bool) -> Callable[[TaskKey], Need]:
     """For each task of a job; `any` for all of them where no worker is `limited` to a tier."""
     if not limited:
         return lambda _: "any"
@@ -69,10 +69,10 @@ def need_in(job: Job, *, limited: bool) -> Callable[[TaskKey], Need]:
     def need(task: TaskKey) -> Need:
         if not isinstance(task, ChunkKey):
             return "any"
-        priority = job.scenes[task.scene].priority_tiles
-        tiles = tiles_of(job.lattice(task.scene), job.window(task))
-        if all(is_heavy_alone(job, task.scene, tile.row, tile.col) for tile in tiles):
+        scene = job.scenes[task.scene]
+        tiles = tiles_of(job.lattice(scene), job.window(task))
+        if all(is_heavy_alone(job, scene, tile.row, tile.col) for tile in tiles):
             return "heavy"
-        return "both" if open_ended or any((tile.row, tile.col) in priority for tile in tiles) else "bulk"
+        return "both" if open_ended or any((tile.row, tile.col) in scene.priority_tiles for tile in tiles) else "bulk"
 
     return need

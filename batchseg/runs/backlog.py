@@ -48,14 +48,14 @@ def backlog(job: Job, store: Store, *, wanted: Wanted, retry_quarantined: bool) 
     made = {record.key: record for record in ledger.read_sheets()}
     _check_recipe(job, [*committed.values(), *made.values()])
     num_total = 0
-    for scene in job.scenes:
-        keys = [ChunkKey(scene, row, col) for row, col in job.chunk_grid(scene)]
+    for scene in job.scenes.values():
+        keys = job.list_chunks(scene)
         num_total += len(keys)
         todo = [k for k in keys if k not in committed and str(k) not in given_up and wanted(k)]
         pending += todo
         awaited = frozenset(todo)
-        for sheet in job.sheets_of(scene):
-            of_sheet = job.chunks_of(sheet)
+        for sheet in job.list_sheets(scene):
+            of_sheet = job.list_sheet_chunks(sheet)
             needed = awaited.intersection(of_sheet)
             touched = bool(needed) or any(k in committed or str(k) in given_up for k in of_sheet)
             current = not needed and _is_current(made.get(sheet), committed, of_sheet)

@@ -25,7 +25,7 @@ from batchseg.resolve.destination import check_output
 from batchseg.resolve.file_layout import layout_warnings
 from batchseg.resolve.job import Job, SceneJob
 from batchseg.resolve.resolve import Resolved
-from batchseg.resolve.routing import num_heavy_alone
+from batchseg.resolve.routing import count_heavy_alone
 from batchseg.runs.backlog import backlog
 from batchseg.scene.area import gross_area_km2
 from batchseg.scene.dataset import RAW_BLOCKS_BYTES
@@ -92,7 +92,7 @@ def estimate(resolved: Resolved, fleet: Fleet, store: Store) -> Estimate:
         job = resolved.job
     Ledger(store).check_recipe(resolved.fingerprint, resolved.content)
     todo = backlog(job, store, wanted=lambda _: True, retry_quarantined=True)
-    scenes = tuple(_scene(job, name, todo.committed) for name in job.scenes)
+    scenes = tuple(_scene(job, scene, todo.committed) for scene in job.scenes.values())
     worker_bytes = worker_memory_bytes(job)
     pixels = sum(rows * cols for rows, cols in (scene.shape_px for scene in scenes))
     output_bytes = int(pixels * OUTPUT_BYTES_PER_PX)
@@ -130,26 +130,25 @@ def estimate(resolved: Resolved, fleet: Fleet, store: Store) -> Estimate:
     )
 
 
-def _scene(job: Job, name: str, committed: Collection[ChunkKey]) -> SceneEstimate:
-    scene = job.scenes[name]
+def _scene(job: Job, scene: SceneJob, committed: Collection[ChunkKey]) -> SceneEstimate:
     return SceneEstimate(
-        name=name,
+        name=scene.name,
         shape_px=scene.shape_px,
-        num_chunks=len(job.chunk_grid(name)),
-        num_committed=sum(key.scene == name for key in committed),
-        num_empty=_surely_empty(job, scene, name),
-        num_tiles=len(job.lattice(name)),
+        num_chunks=len(job.chunk_grid(scene)),
+        num_committed=sum(key.scene == scene.name for key in committed),
+        num_empty=_surely_empty(job, scene),
+        num_tiles=len(job.lattice(scene)),
         num_priority_tiles=len(scene.priority_tiles),
-        num_heavy_alone=num_heavy_alone(job, name),
+        num_heavy_alone=count_heavy_alone(job, scene),
         area_km2=gross_area_km2(scene.header.georef),
     )
 
 
-def _surely_empty(job: Job, scene: SceneJob, name: str) -> int:
+def _surely_empty(job: Job, scene: SceneJob) -> int:
     index = EmptyIndex(scene.header, scene.bands, scene.policy)
     if not index.can_tell:
         return 0
-    grid = job.chunk_grid(name)
+    grid = job.chunk_grid(scene)
     return sum(index.surely_empty(grid.window(row, col)) for row, col in grid)
 
 
@@ -243,7 +242,7 @@ def _seconds(
 
 def _requests(job: Job, chunks: Sequence[ChunkKey]) -> tuple[int, int]:
     """Reads of blocks; puts of stored chunks, records and beats. Both are products of a row's and a column's share."""
-    shares = {scene: _shares(job, scene) for scene in job.scenes}
+    shares = {name: _shares(job, scene) for name, scene in job.scenes.items()}
     reads = writes = 0
     for key in chunks:
         rows, cols = shares[key.scene]
@@ -252,9 +251,9 @@ def _requests(job: Job, chunks: Sequence[ChunkKey]) -> tuple[int, int]:
     return reads, writes
 
 
-def _shares(job: Job, name: str) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+def _shares(job: Job, scene: SceneJob) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Of each row and each column of chunks: blocks or joined blocks to read, stored chunks to put."""
-    scene, grid = job.scenes[name], job.chunk_grid(name)
+    grid = job.chunk_grid(scene)
     block_rows, block_cols = scene.header.block_px
     windows = [grid.window(row, 0) for row in range(grid.shape[0])], [grid.window(0, c) for c in range(grid.shape[1])]
     wide = [[window.grow(job.halo_px).clip(scene.shape_px) for window in side] for side in windows]

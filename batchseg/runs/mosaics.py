@@ -19,25 +19,25 @@ from batchseg.output.layer import Layer
 from batchseg.output.mosaic import Mosaic, Part, vrt_xml, write_index
 from batchseg.output.sheet import sheets_folder
 from batchseg.output.style import layer_qml
-from batchseg.resolve.job import Job
+from batchseg.resolve.job import Job, SceneJob
 from batchseg.store import Store
 
 
 def publish_mosaics(job: Job, store: Store) -> None:
     """Call it when no sheet is being made."""
-    scenes = [scene for scene, scene_job in job.scenes.items() if not scene_job.zarr.is_one_sheet]
+    scenes = [scene for scene in job.scenes.values() if not scene.zarr.is_one_sheet]
     if not scenes:
         return
     ledger = Ledger(store)
     records, sheets = list(ledger.read_records()), {sheet.key: sheet for sheet in ledger.read_sheets()}
     for scene in scenes:
-        made = [sheets[key] for key in job.sheets_of(scene) if key in sheets]
+        made = [sheets[key] for key in job.list_sheets(scene) if key in sheets]
         if made:
-            _publish(job, store, scene, [record for record in records if record.key.scene == scene], made)
+            _publish(job, store, scene, [record for record in records if record.key.scene == scene.name], made)
 
 
-def _publish(job: Job, store: Store, scene: str, records: Sequence[Record], sheets: Sequence[SheetRecord]) -> None:
-    layout, styles = job.scenes[scene].zarr, job.styles(records)
+def _publish(job: Job, store: Store, scene: SceneJob, records: Sequence[Record], sheets: Sequence[SheetRecord]) -> None:
+    name, layout, styles = scene.name, scene.zarr, job.styles(records)
     for layer in layout.layers:
         mosaic = Mosaic(
             georef=layout.georef,
@@ -45,16 +45,16 @@ def _publish(job: Job, store: Store, scene: str, records: Sequence[Record], shee
             style=styles[layer.name],
             counts=_counts(job, layer, records) if layer.name == "labels" else None,
             num_levels=len(layout.levels),
-            parts=tuple(Part(_file(sheet, layer, scene), job.sheet_window(sheet.key)) for sheet in sheets),
+            parts=tuple(Part(_file(sheet, layer, name), job.sheet_window(sheet.key)) for sheet in sheets),
         )
-        store.put(f"{scene}/{layer.name}.qml", layer_qml(layer, mosaic.style).encode())
+        store.put(f"{name}/{layer.name}.qml", layer_qml(layer, mosaic.style).encode())
         if mosaic.has_index:
             with TemporaryDirectory(dir=store.scratch()) as folder:
                 path = Path(folder) / "index.gpkg"
                 write_index(mosaic, path)
-                store.put_file(f"{scene}/{layer.name}.gti.gpkg", path)
-        store.put(f"{scene}/{layer.name}.vrt", vrt_xml(mosaic).encode())
-    _sweep(store, scene, sheets)
+                store.put_file(f"{name}/{layer.name}.gti.gpkg", path)
+        store.put(f"{name}/{layer.name}.vrt", vrt_xml(mosaic).encode())
+    _sweep(store, name, sheets)
 
 
 def _counts(job: Job, layer: Layer, records: Sequence[Record]) -> tuple[int, ...]:

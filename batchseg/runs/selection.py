@@ -14,7 +14,7 @@ from batchseg.scene.outline import outline
 
 
 def all_chunks(job: Job) -> frozenset[ChunkKey]:
-    return frozenset(ChunkKey(scene, row, col) for scene in job.scenes for row, col in job.chunk_grid(scene))
+    return frozenset(key for scene in job.scenes.values() for key in job.list_chunks(scene))
 
 
 def sample_of(chunks: Iterable[ChunkKey], num_chunks: int) -> frozenset[ChunkKey]:
@@ -40,9 +40,9 @@ def chunks_in_box(job: Job, bbox: Sequence[float]) -> frozenset[ChunkKey]:
     box = shapely.MultiPolygon([shapely.box(west + turn, south, east + turn, north) for turn in (-360, 0, 360)])
     found = frozenset(
         key
-        for scene in job.scenes
-        for key in (ChunkKey(scene, row, col) for row, col in job.chunk_grid(scene))
-        if (shape := outline(job.scenes[scene].header.georef, job.window(key))) is not None and shape.intersects(box)
+        for scene in job.scenes.values()
+        for key in job.list_chunks(scene)
+        if (shape := outline(scene.header.georef, job.window(key))) is not None and shape.intersects(box)
     )
     if not found:
         raise RecipeError("no chunk touches this box", where="--bbox", todo="give longitudes and latitudes in degrees")

@@ -34,7 +34,7 @@ from batchseg.resolve.job import Job
 from batchseg.resolve.plan_file import plan_file, write_plan
 from batchseg.resolve.priority_file import write_priority
 from batchseg.resolve.resolve import Resolved, resolve
-from batchseg.resolve.routing import need_in
+from batchseg.resolve.routing import make_need_rule
 from batchseg.runs.backlog import Backlog, backlog, lost
 from batchseg.runs.compaction import Compaction
 from batchseg.runs.drive import Drive, Stop, Watcher
@@ -227,7 +227,7 @@ class _Session:
             stop=stop,
             show=self.options.show,
         )
-        need_of = need_in(job, limited=any(pool.only for pool in fleet.pools))
+        need_of = make_need_rule(job, limited=any(pool.only for pool in fleet.pools))
         state = RunState.start(
             todo.chunks,
             todo.sheets,

@@ -33,7 +33,7 @@ from batchseg.ledger.stages import Stage, StageClock, paid_s
 from batchseg.output.sheet import make_sheet
 from batchseg.output.stored import write_chunk
 from batchseg.resolve.job import Job, SceneJob
-from batchseg.resolve.routing import codes_of, fade_of
+from batchseg.resolve.routing import assign_tier_codes, make_fade
 from batchseg.scene.pixels import Source
 from batchseg.scene.source import RasterSource
 from batchseg.store import Store, refusal_of
@@ -144,7 +144,7 @@ class Worker:
     def _segment(self, key: ChunkKey, number: int) -> Record:
         begun_unix_s, name = time.time(), str(key)
         scene, window = self.job.scenes[key.scene], self.job.window(key)
-        prediction = self._predict(scene, key.scene, window, name)
+        prediction = self._predict(scene, window, name)
         with self.clock.stage("write", name):
             measured = measure(self.job, scene, prediction)
             objects = write_chunk(self.store, scene.zarr, window, prediction.layers(), again=number > 1)
@@ -159,15 +159,15 @@ class Worker:
         self._ledger.commit(record)
         return record
 
-    def _predict(self, scene: SceneJob, scene_name: str, window: Window, task: str) -> Prediction:
+    def _predict(self, scene: SceneJob, window: Window, task: str) -> Prediction:
         """In a function of its own, so that the pixels are gone before anything is written."""
-        tiles = tiles_of(self.job.lattice(scene_name), window)
+        tiles = tiles_of(self.job.lattice(scene), window)
         inside_HW = None if scene.aoi is None else scene.aoi.mask(window)
         if inside_HW is not None and not inside_HW.any():
             return self._blank(window, tiles)
         with self.clock.stage("read", task):
             read_window = window.grow(self.job.halo_px).clip(scene.shape_px)
-            pixels = self._source(scene_name).read(read_window)
+            pixels = self._source(scene).read(read_window)
         wanted_HW = pixels.valid_HW[window.within(read_window)]
         if inside_HW is not None:
             wanted_HW = wanted_HW & inside_HW
@@ -176,14 +176,14 @@ class Worker:
         work = ChunkWork(
             window=window,
             tiles=tiles,
-            codes=codes_of(self.job, scene_name, tiles),
+            codes=assign_tier_codes(self.job, scene, tiles),
             pixels=pixels,
             wanted_HW=wanted_HW,
             scene_shape_px=scene.shape_px,
             rules=scene.rules,
             doubt=self.job.doubt,
-            audited=tuple(is_audited(scene_name, t.row, t.col, self.job.audit_share) for t in tiles),
-            fade=fade_of(self.job, scene_name, tiles, window),
+            audited=tuple(is_audited(scene.name, t.row, t.col, self.job.audit_share) for t in tiles),
+            fade=make_fade(self.job, scene, tiles, window),
         )
         return self._device.submit(self._compute, work, task).result()
 
@@ -205,16 +205,16 @@ class Worker:
 
         return timed
 
-    def _source(self, scene_name: str) -> Source:
-        source = self._sources.get(scene_name)
+    def _source(self, scene: SceneJob) -> Source:
+        source = self._sources.get(scene.name)
         if source is None:
-            source = self._sources.setdefault(scene_name, self.open_source(self.job.scenes[scene_name]))
+            source = self._sources.setdefault(scene.name, self.open_source(scene))
         return source
 
     def _make_sheet(self, key: SheetKey, number: int) -> SheetRecord:
         begun_unix_s, name = time.time(), str(key)
         with self.clock.stage("write", name):
-            chunks = self.job.chunks_of(key)
+            chunks = self.job.list_sheet_chunks(key)
             committed = self._ledger.find_records(chunks)
             records, present = {chunk: committed.get(chunk) for chunk in chunks}, list(committed.values())
             sheet = make_sheet(self.store, self.job.sheet_work(key, present), records)
