@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from batchseg.errors import DamagedError, RefusedError
+from batchseg.paths import SCRATCH_FOLDER
 
 
 class Store(Protocol):
@@ -149,7 +150,7 @@ class LocalStore:
 
     def scratch(self) -> Path:
         """A folder on the same disk, so that finished files can be renamed into place."""
-        folder = self.root / "run" / "scratch"
+        folder = self.root / SCRATCH_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 

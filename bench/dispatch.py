@@ -21,7 +21,8 @@ from typing import Any
 from batchseg.ledger.keys import ChunkKey, TaskKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Attempt, Measured, Record, StoredObject, TileCounts
-from batchseg.ledger.segments import FOLDER, SEGMENT_RECORDS, write_segment
+from batchseg.ledger.segments import SEGMENT_RECORDS, write_segment
+from batchseg.paths import segment_key
 from batchseg.recipe import Models, Recipe
 from batchseg.resolve.job import Job
 from batchseg.resolve.resolve import resolve
@@ -140,7 +141,7 @@ def bench_resume(num: int) -> dict[str, float]:
                     *(line.replace(b'"row":0,', b'"row":%d,' % number) for line in lines),
                 ]
             )
-            store.put(f"{FOLDER}/{number:08d}.jsonl", digest_of(moved).encode() + b"\n" + moved)
+            store.put(segment_key(number), digest_of(moved).encode() + b"\n" + moved)
         del keys
         begun_s = time.perf_counter()
         todo = backlog(job, store, wanted=lambda _: True, retry_quarantined=False)

@@ -15,14 +15,13 @@ from batchseg.budget.pilot import PilotResult, Placement, run_pilot
 from batchseg.budget.sample import share_at_threshold, threshold_for_share
 from batchseg.errors import RecipeError
 from batchseg.ledger.ledger import Ledger
+from batchseg.paths import PILOT_KEY
 from batchseg.recipe import Budget, Fleet
 from batchseg.resolve.resolve import Resolved, fingerprint_of
 from batchseg.schema import plain
 from batchseg.store import Store, get_json
 from batchseg.workers.models import open_models
 from batchseg.workers.worker import OpenModels
-
-PILOT_KEY = "run/pilot.json"
 
 
 def find_threshold(

@@ -23,9 +23,9 @@ from typing import Any
 import psutil
 
 from batchseg.errors import BusyError
+from batchseg.paths import LEASE_KEY, SESSIONS_FOLDER, claim_key, session_key
 from batchseg.store import Store, get_json
 
-DRIVER_KEY = "run/driver.json"
 BEAT_S = 5.0
 PATIENCE_S = 12.0
 SETTLE_S = 0.3
@@ -47,7 +47,7 @@ class Lease:
         found = self._read()
         if found is not None and not found["ended"] and (_is_dead(found) or self._is_still(found, sleep, patience_s)):
             self.took_over = f"process {found['pid']} on {found['host']}"
-        claim = f"run/claims/{'nobody' if found is None else found['name']}.json"
+        claim = claim_key(None if found is None else found["name"])
         if self.store.put_new(claim, json.dumps({"name": self.name}).encode()) is False:
             self._give_way(found, sleep, patience_s)
         self._write(ended=False)
@@ -96,7 +96,7 @@ class Lease:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            found: dict[str, Any] = get_json(self.store, DRIVER_KEY)
+            found: dict[str, Any] = get_json(self.store, LEASE_KEY)
         except FileNotFoundError:
             return None
         return found
@@ -111,7 +111,7 @@ class Lease:
             "beat_unix_s": time.time(),
             "ended": ended,
         }
-        for key in (DRIVER_KEY, *(() if self._counted else (f"run/sessions/{self.name}.json",))):
+        for key in (LEASE_KEY, *(() if self._counted else (session_key(self.name),))):
             self.store.put(key, json.dumps(content, indent=1).encode())
 
 
@@ -125,7 +125,7 @@ def _busy(holder: dict[str, Any]) -> BusyError:
 
 def wall_s(store: Store) -> float:
     """Seconds that drivers have spent on this run, up to their last beats."""
-    sessions = [get_json(store, key) for key, _ in sorted(store.names("run/sessions"))]
+    sessions = [get_json(store, key) for key, _ in sorted(store.names(SESSIONS_FOLDER))]
     return float(sum(session["beat_unix_s"] - session["begun_unix_s"] for session in sessions))
 
 

@@ -34,21 +34,25 @@ from batchseg.ledger.segments import (
     without,
     write_segment,
 )
+from batchseg.paths import (
+    QUARANTINE_FOLDER,
+    RECIPE_KEY,
+    RECORDS_FOLDER,
+    SHEET_RECORDS_FOLDER,
+    STINTS_FOLDER,
+    parse_segment_number,
+    quarantine_key,
+    stint_key,
+)
 from batchseg.store import Store, get_json
 
-RECIPE_KEY = "run/recipe.json"
 NUM_READERS = 8
 K = TypeVar("K", Record, SheetRecord, Stint)
 
 
 def record_key(task: TaskKey) -> str:
-    folder = "records" if isinstance(task, ChunkKey) else "sheets"
-    return f"run/{folder}/{task.scene}/{task.row}_{task.col}.json"
-
-
-def quarantine_key(task: TaskKey) -> str:
-    kind = "" if isinstance(task, ChunkKey) else "sheet_"
-    return f"run/quarantine/{task.scene}/{kind}{task.row}_{task.col}.json"
+    folder = RECORDS_FOLDER if isinstance(task, ChunkKey) else SHEET_RECORDS_FOLDER
+    return f"{folder}/{task.scene}/{task.row}_{task.col}.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class Ledger:
 
     def read_records(self) -> Iterator[Record]:
         """Single ones are listed first and count most: see ledger/segments.py."""
-        single = {record.key: record for record in self._all(Record, "run/records")}
+        single = {record.key: record for record in self._all(Record, RECORDS_FOLDER)}
         segments = segment_keys(self.store)
         if not segments:
             return iter(single.values())
@@ -92,7 +96,7 @@ class Ledger:
 
     def read_briefs(self) -> dict[ChunkKey, Brief]:
         """What a resume needs of all records, read by several threads: on an object store each read waits."""
-        single = {record.key: Brief.of(record) for record in self._all(Record, "run/records")}
+        single = {record.key: Brief.of(record) for record in self._all(Record, RECORDS_FOLDER)}
         found: dict[ChunkKey, Brief] = {}
         with no_garbage_collection(), ThreadPoolExecutor(NUM_READERS) as readers:
             for briefs in readers.map(lambda key: read_briefs(self.store, key), segment_keys(self.store)):
@@ -113,16 +117,16 @@ class Ledger:
     def compact(self, records: Sequence[Record]) -> None:
         """Put committed records into one segment, and only then remove them; only the driver does this."""
         last = segment_keys(self.store)[-1:]
-        number = 1 + int(last[0].rpartition("/")[2].partition(".")[0]) if last else 0
+        number = 1 + parse_segment_number(last[0]) if last else 0
         write_segment(self.store, number, records)
         for record in records:
             self.store.delete(record_key(record.key))
 
     def read_sheets(self) -> Iterator[SheetRecord]:
-        return self._all(SheetRecord, "run/sheets")
+        return self._all(SheetRecord, SHEET_RECORDS_FOLDER)
 
     def read_stints(self) -> Iterator[Stint]:
-        return self._all(Stint, "run/stints")
+        return self._all(Stint, STINTS_FOLDER)
 
     def _all(self, kind: type[K], prefix: str) -> Iterator[K]:
         for key, _ in sorted(self.store.names(prefix)):
@@ -142,29 +146,29 @@ class Ledger:
                 without(self.store, key, chunks)
 
     def write_stint(self, stint: Stint) -> None:
-        self.store.put(f"run/stints/{stint.worker}.json", to_json(stint))
+        self.store.put(stint_key(stint.worker), to_json(stint))
 
     def quarantine(self, task: TaskKey, story: tuple[str, ...]) -> None:
         content = {"task": str(task), "story": list(story)}
-        self.store.put(quarantine_key(task), json.dumps(content, indent=1).encode())
+        self.store.put(quarantine_key(str(task)), json.dumps(content, indent=1).encode())
 
     def unquarantine(self, task: TaskKey) -> None:
-        self.store.delete(quarantine_key(task))
+        self.store.delete(quarantine_key(str(task)))
 
     def unquarantine_all(self) -> None:
         """Give everything another chance."""
-        for key, _ in sorted(self.store.names("run/quarantine")):
+        for key, _ in sorted(self.store.names(QUARANTINE_FOLDER)):
             self.store.delete(key)
 
     def read_story(self, task: TaskKey) -> tuple[str, ...] | None:
         try:
-            return tuple(get_json(self.store, quarantine_key(task))["story"])
+            return tuple(get_json(self.store, quarantine_key(str(task)))["story"])
         except FileNotFoundError:
             return None
 
     def read_quarantine(self) -> dict[str, tuple[str, ...]]:
         found = {}
-        for key, _ in sorted(self.store.names("run/quarantine")):
+        for key, _ in sorted(self.store.names(QUARANTINE_FOLDER)):
             content = get_json(self.store, key)
             found[content["task"]] = tuple(content["story"])
         return found

@@ -31,11 +31,11 @@ from typing import Any, Union, get_args, get_origin
 from batchseg.errors import DamagedError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.records import Brief, Record
+from batchseg.paths import SEGMENTS_FOLDER, parse_segment_number, segment_key
 from batchseg.schema import plain, yaml_name
 from batchseg.store import Store, digest_of
 
 SEGMENT_RECORDS = 1000
-FOLDER = "run/segments"
 
 
 def write_segment(store: Store, number: int, records: Iterable[Record]) -> str:
@@ -43,13 +43,13 @@ def write_segment(store: Store, number: int, records: Iterable[Record]) -> str:
     briefs = [[b.key.scene, b.key.row, b.key.col, b.fingerprint, b.objects_digest] for b in map(Brief.of, made)]
     lines = [briefs, *(plain(record) for record in made)]
     content = "\n".join(json.dumps(line, separators=(",", ":"), sort_keys=True) for line in lines).encode()
-    key = f"{FOLDER}/{number:08d}.jsonl"
+    key = segment_key(number)
     store.put(key, digest_of(content).encode() + b"\n" + content)
     return key
 
 
 def segment_keys(store: Store) -> list[str]:
-    return sorted(key for key, _ in store.names(FOLDER))
+    return sorted(key for key, _ in store.names(SEGMENTS_FOLDER))
 
 
 def read_segment(store: Store, key: str) -> Iterator[Record]:
@@ -92,7 +92,7 @@ def no_garbage_collection() -> Iterator[None]:
 def without(store: Store, key: str, gone: Collection[ChunkKey]) -> None:
     """Write a segment again without some of its records."""
     left = [record for record in read_segment(store, key) if record.key not in gone]
-    write_segment(store, int(key.rpartition("/")[2].partition(".")[0]), left)
+    write_segment(store, parse_segment_number(key), left)
 
 
 @cache

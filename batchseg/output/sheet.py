@@ -34,6 +34,7 @@ from batchseg.output.layer import Layer
 from batchseg.output.sheet_seams import Cut, SeamCounter
 from batchseg.output.stored import ZarrLayout, read_stored
 from batchseg.output.style import Style, sidecars
+from batchseg.paths import sheets_folder
 from batchseg.store import Store, digest_of
 from batchseg.tiers import BULK
 from tiling.span import Span, Window
@@ -75,10 +76,6 @@ class SheetWork:
         if self.layout.is_one_sheet:
             return f"{self.layout.scene}/{layer.name}"
         return f"{sheets_folder(self.layout.scene)}/{layer.name}_{self.key.row}_{self.key.col}-{digest[:12]}"
-
-
-def sheets_folder(scene: str) -> str:
-    return f"{scene}/sheets"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ from batchseg.ledger.records import StoredObject
 from batchseg.output.deflate import deflate, inflate
 from batchseg.output.layer import Layer
 from batchseg.output.levels import ZarrLevel, zarr_levels
+from batchseg.paths import zarr_key
 from batchseg.scene.georef import Georef
 from batchseg.store import Store, digest_of
 from tiling.grid import Grid, stored_chunk_px
@@ -54,7 +55,7 @@ class ZarrLayout:
 
     @property
     def root(self) -> str:
-        return f"{self.scene}/mask.zarr"
+        return zarr_key(self.scene)
 
     @property
     def stored_px(self) -> int:

@@ -19,9 +19,9 @@ from batchseg.errors import InputError
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import StoredObject
 from batchseg.output.stored import ZarrLayout, read_stored
+from batchseg.paths import METRICS_KEY
 from batchseg.recipe import LabelPolygons
 from batchseg.reports.evaluate import labels_layout, open_labels
-from batchseg.reports.write import METRICS_KEY
 from batchseg.resolve.plan_file import PlanFile, read_plan
 from batchseg.score.accuracy import Labels, class_index
 from batchseg.store import Store, get_json

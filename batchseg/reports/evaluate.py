@@ -18,6 +18,7 @@ from batchseg.ledger.ledger import Ledger, record_key
 from batchseg.ledger.records import Record
 from batchseg.output.layer import Layer
 from batchseg.output.stored import ZarrLayout, read_chunk
+from batchseg.paths import EVALUATION_KEY
 from batchseg.recipe import LabelPolygons
 from batchseg.reports.metrics import accuracy_of
 from batchseg.resolve.plan_file import PlanFile, read_plan
@@ -26,8 +27,6 @@ from batchseg.schema import plain
 from batchseg.score.accuracy import Labels, agree, class_index, spread
 from batchseg.score.reference import open_reference, source_of
 from batchseg.store import Store
-
-EVALUATION_KEY = "evaluation.json"
 
 
 def evaluate(store: Store, labels_of: Mapping[str, str | LabelPolygons]) -> dict[str, Any]:

@@ -8,14 +8,12 @@ from typing import Any
 
 from batchseg.ledger.lease import wall_s
 from batchseg.ledger.ledger import Ledger
+from batchseg.paths import METRICS_KEY, PAGE_KEY, TABLE_KEY, item_key
 from batchseg.reports.metrics import metrics
 from batchseg.reports.money import paid_usd
 from batchseg.resolve.plan_file import read_plan
 from batchseg.store import Store
 
-METRICS_KEY = "metrics.json"
-TABLE_KEY = "ledger.parquet"
-PAGE_KEY = "report.html"
 VERSIONED = ("batchseg", "numpy", "openvino", "rasterio", "ray", "torch", "transformers", "zarr")
 
 
@@ -41,7 +39,7 @@ def write_reports(store: Store) -> dict[str, Any]:
         made = [sheet for sheet in sheets if sheet.key.scene == scene]
         if made:
             item = stac_item(plan, scene, content, made)
-            _put_if_other(store, f"{scene}/item.json", json.dumps(item, indent=1).encode())
+            _put_if_other(store, item_key(scene), json.dumps(item, indent=1).encode())
     store.put(METRICS_KEY, json.dumps(content, indent=1).encode())
     store.put(PAGE_KEY, report_html(plan, store, records, content).encode())
     write_table(plan, store, records, quarantined, TABLE_KEY)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from batchseg.errors import RecipeError, RefusedError, StorageError
-from batchseg.ledger.ledger import RECIPE_KEY
+from batchseg.paths import RECIPE_KEY
 from batchseg.store import LocalStore, Store, get_json
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from batchseg.engine.route import Doubt
 from batchseg.ledger.keys import ChunkKey
 from batchseg.model.contract import ClassInfo
+from batchseg.paths import PLAN_KEY
 from batchseg.redact import public_url
 from batchseg.resolve.file_layout import layout_warnings
 from batchseg.resolve.job import Job
@@ -18,8 +19,6 @@ from batchseg.schema import build, plain
 from batchseg.store import Store
 from tiling.grid import Grid
 from tiling.span import Window
-
-PLAN_KEY = "run/plan.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

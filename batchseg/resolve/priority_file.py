@@ -6,19 +6,21 @@ from functools import lru_cache
 
 import shapely
 
+from batchseg.paths import priority_key
 from batchseg.scene.georef import Georef
 from batchseg.scene.polygons import Polygons
 from batchseg.store import Store
 
 
 def write_priority(store: Store, scene: str, polygons: Polygons) -> None:
-    store.put(_key(scene), shapely.to_wkb(shapely.GeometryCollection(list(shapely.from_wkb(list(polygons.wkb))))))
+    shapes = list(shapely.from_wkb(list(polygons.wkb)))
+    store.put(priority_key(scene), shapely.to_wkb(shapely.GeometryCollection(shapes)))
 
 
 def read_priority(store: Store, scene: str, georef: Georef) -> Polygons | None:
     """None where the run had no priority polygons."""
     try:
-        content = store.get(_key(scene))
+        content = store.get(priority_key(scene))
     except FileNotFoundError:
         return None
     return _unpacked(content, (georef.height_px, georef.width_px))
@@ -28,7 +30,3 @@ def read_priority(store: Store, scene: str, georef: Georef) -> Polygons | None:
 def _unpacked(content: bytes, shape_px: tuple[int, int]) -> Polygons:
     parts = shapely.get_parts(shapely.from_wkb(content))
     return Polygons(tuple(bytes(wkb) for wkb in shapely.to_wkb(parts, byte_order=1)), shape_px)
-
-
-def _key(scene: str) -> str:
-    return f"run/priority/{scene}.wkb"

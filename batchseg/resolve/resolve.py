@@ -23,6 +23,7 @@ from batchseg.output.layer import Layer
 from batchseg.output.levels import sheet_side_px
 from batchseg.output.stored import ZarrLayout
 from batchseg.output.zarrmeta import flag_attributes
+from batchseg.paths import RESERVED_NAMES
 from batchseg.recipe.recipe import DEFAULT_ABOVE, Budget, Recipe
 from batchseg.remote import expand, is_remote
 from batchseg.resolve.job import Job, ModelJob, SceneJob
@@ -37,7 +38,6 @@ from tiling.grid import Grid
 ENGINE_REVISION = 5
 """Raised, together with the golden files, whenever the same recipe may give other bytes."""
 
-OWN_NAMES = frozenset({"run", "metrics.json", "ledger.parquet", "report.html"})
 """What a run writes beside the folders of its scenes."""
 
 
@@ -149,7 +149,7 @@ def _is_fixed(pattern: str) -> bool:
 def _check_names(headers: Sequence[SceneHeader]) -> None:
     seen: dict[str, str] = {}
     for header in headers:
-        if header.name in OWN_NAMES:
+        if header.name in RESERVED_NAMES:
             raise SceneError(
                 f"a run keeps its own things under the name {header.name}, so no scene can have it",
                 where="scenes",

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 from batchseg.errors import StorageError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.records import Record, SheetRecord
+from batchseg.paths import LOG_FOLDER, LOG_KEY, session_log_key
 from batchseg.redact import redacted
 from batchseg.store import LocalStore, Store
 
-LOG_KEY, LOG_FOLDER = "run/log.jsonl", "run/log"
 PUT_EVERY_S = 5.0
 
 
@@ -75,7 +75,7 @@ class EventLog:
     def of(cls, store: Store, session: str) -> EventLog:
         if isinstance(store, LocalStore):
             return cls(FileLines(store.root / LOG_KEY))
-        return cls(ObjectLines(store, f"{LOG_FOLDER}/{round(time.time())}-{session}.jsonl"))
+        return cls(ObjectLines(store, session_log_key(time.time(), session)))
 
     def event(self, kind: str, **facts: Any) -> None:
         line = json.dumps({"unix_s": round(time.time(), 3), "event": kind, **facts})

@@ -17,8 +17,8 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record, SheetRecord
 from batchseg.output.layer import Layer
 from batchseg.output.mosaic import Mosaic, Part, vrt_xml, write_index
-from batchseg.output.sheet import sheets_folder
 from batchseg.output.style import layer_qml
+from batchseg.paths import sheets_folder
 from batchseg.resolve.job import Job, SceneJob
 from batchseg.store import Store
 

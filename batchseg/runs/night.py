@@ -26,13 +26,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from batchseg.errors import BatchsegError, InputError, RecipeError
+from batchseg.paths import BATCH_KEY, INDEX_KEY, LATEST_KEY
 from batchseg.recipe import Recipe
 from batchseg.resolve.resolve import Resolved, expand_scenes, resolve
 from batchseg.runs.session import Outcome
 from batchseg.schema import setting
 from batchseg.store import LocalStore, get_json
-
-INDEX_KEY, BATCH_KEY, LATEST_KEY = "index.json", "batch.json", "latest.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

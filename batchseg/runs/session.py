@@ -25,6 +25,7 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.objectstore import open_store
 from batchseg.output.stored import clear
 from batchseg.output.zarrmeta import create
+from batchseg.paths import EXIT_KEY
 from batchseg.recipe import Fleet, Recipe
 from batchseg.reports.rescore import rescore
 from batchseg.reports.write import spent_usd, write_reports
@@ -50,7 +51,6 @@ from batchseg.workers.pool import DEPTH, LocalPool, Pool
 from batchseg.workers.worker import OpenModels, Worker, WorkerSpec
 
 EXIT_OK, EXIT_QUARANTINED, EXIT_BUDGET = 0, 3, 4
-EXIT_KEY = "run/exit.json"
 
 OpenPool = Callable[[Job, Store, Fleet], Pool]
 

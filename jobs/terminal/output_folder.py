@@ -7,7 +7,7 @@ from typing import Any
 from batchseg.errors import InputError
 from batchseg.ledger.ledger import Ledger
 from batchseg.objectstore import open_store
-from batchseg.resolve.plan_file import PLAN_KEY
+from batchseg.paths import PLAN_KEY
 from batchseg.store import Store
 
 

@@ -38,7 +38,8 @@ def add_drawing_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from batchseg.reports.evaluate import EVALUATION_KEY, evaluate
+    from batchseg.paths import EVALUATION_KEY
+    from batchseg.reports.evaluate import evaluate
     from batchseg.resolve.plan_file import read_plan
     from jobs.terminal.output_folder import opened
 

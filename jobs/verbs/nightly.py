@@ -89,6 +89,7 @@ class _Runner:
 
 
 def _write_summary(root: Path, began: datetime, results: Sequence[SceneResult], why: str, status: int) -> None:
+    from batchseg.paths import night_key
     from batchseg.schema import plain
     from batchseg.store import LocalStore
 
@@ -100,8 +101,7 @@ def _write_summary(root: Path, began: datetime, results: Sequence[SceneResult], 
         "counts": dict(Counter(result.state for result in results)),
         "scenes": plain(results),
     }
-    key = f"nights/{began.strftime('%Y-%m-%dT%H-%M-%SZ')}.json"
-    LocalStore(root).put(key, json.dumps(content, indent=1).encode())
+    LocalStore(root).put(night_key(began.strftime("%Y-%m-%dT%H-%M-%SZ")), json.dumps(content, indent=1).encode())
 
 
 def _print_summary(results: Sequence[SceneResult], why: str, *, moved: bool) -> None:

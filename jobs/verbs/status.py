@@ -16,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from batchseg.ledger.ledger import Ledger
+    from batchseg.paths import LEASE_KEY
     from batchseg.reports.write import spent_usd
     from batchseg.resolve.plan_file import read_plan
     from jobs.terminal.formats import format_count, format_usd
@@ -30,7 +31,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"{scene}: {done[scene]} of {format_count(len(plan.grid(scene)), 'chunk')} committed{made}")
     print(f"given up: {len(given_up)}" + "".join(f"\n  {task}: {story[-1]}" for task, story in given_up.items()))
     print(f"cost so far: {format_usd(spent_usd(store, head_usd_per_hour=plan.head_usd_per_hour))}")
-    print(_driver(json.loads(store.get("run/driver.json"))))
+    print(_driver(json.loads(store.get(LEASE_KEY))))
     return 0
 
 

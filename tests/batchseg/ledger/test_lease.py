@@ -19,7 +19,8 @@ import psutil
 import pytest
 
 from batchseg.errors import BusyError, DamagedError
-from batchseg.ledger.lease import DRIVER_KEY, PATIENCE_S, SETTLE_S, Lease, wall_s
+from batchseg.ledger.lease import PATIENCE_S, SETTLE_S, Lease, wall_s
+from batchseg.paths import LEASE_KEY
 from batchseg.store import LocalStore
 from batchseg.workers.heartbeat import Heartbeat
 
@@ -44,12 +45,12 @@ class Sleep:
 
 
 def holder(store: LocalStore) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(store.get(DRIVER_KEY))
+    found: dict[str, Any] = json.loads(store.get(LEASE_KEY))
     return found
 
 
 def rewrite(store: LocalStore, **facts: object) -> None:
-    store.put(DRIVER_KEY, json.dumps({**holder(store), **facts}).encode())
+    store.put(LEASE_KEY, json.dumps({**holder(store), **facts}).encode())
 
 
 def claimed(store: LocalStore, name: str, sleep: Sleep | None = None) -> Lease:
@@ -196,16 +197,16 @@ def test_a_holder_that_was_replaced_while_it_stood_still_stops_and_leaves_the_ne
 
 def test_a_folder_that_is_gone_has_no_holder(store: LocalStore) -> None:
     lease = claimed(store, "one")
-    store.delete(DRIVER_KEY)
+    store.delete(LEASE_KEY)
     with pytest.raises(BusyError):
         lease.renew()
     lease.release()
     with pytest.raises(FileNotFoundError):
-        store.get(DRIVER_KEY)
+        store.get(LEASE_KEY)
 
 
 def test_a_torn_file_is_no_free_folder(store: LocalStore) -> None:
-    store.put(DRIVER_KEY, b"")
+    store.put(LEASE_KEY, b"")
     with pytest.raises(DamagedError, match=r"run/driver\.json"):
         Lease(store).acquire(sleep=Sleep())
 

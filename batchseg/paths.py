@@ -1,0 +1,104 @@
+"""Every key of an output folder, in one place.
+
+    metrics.json, ledger.parquet, report.html, evaluation.json      reports
+    SCENE/item.json                                                 the scene's output as a STAC item
+    SCENE/mask.zarr, SCENE/sheets/                                  stored layers, and the GeoTIFFs of many sheets
+    run/recipe.json, run/plan.json, run/pilot.json                  what the run is
+    run/records/SCENE/R_C.json, run/segments/NUMBER.jsonl           committed chunks, alone and by the thousand
+    run/sheets/SCENE/R_C.json                                       published sets of GeoTIFFs
+    run/stints/WORKER.json                                          lives of workers
+    run/quarantine/TASK.json                                        tasks that were given up
+    run/driver.json, run/sessions/NAME.json, run/claims/NAME.json   the lease and its holders
+    run/priority/SCENE.wkb                                          priority ground as the run drew it
+    run/log.jsonl, run/log/, run/exit.json, run/scratch/            what happened, how it ended, unfinished files
+
+A folder of nights holds one such folder per night, and:
+
+    index.json, batch.json, latest.json, nights/TIME.json
+"""
+
+from __future__ import annotations
+
+RUN_FOLDER = "run"
+
+RECIPE_KEY = "run/recipe.json"
+PLAN_KEY = "run/plan.json"
+PILOT_KEY = "run/pilot.json"
+LEASE_KEY = "run/driver.json"
+EXIT_KEY = "run/exit.json"
+LOG_KEY = "run/log.jsonl"
+
+RECORDS_FOLDER = "run/records"
+SHEET_RECORDS_FOLDER = "run/sheets"
+SEGMENTS_FOLDER = "run/segments"
+STINTS_FOLDER = "run/stints"
+QUARANTINE_FOLDER = "run/quarantine"
+SESSIONS_FOLDER = "run/sessions"
+CLAIMS_FOLDER = "run/claims"
+LOG_FOLDER = "run/log"
+SCRATCH_FOLDER = "run/scratch"
+
+METRICS_KEY = "metrics.json"
+TABLE_KEY = "ledger.parquet"
+PAGE_KEY = "report.html"
+EVALUATION_KEY = "evaluation.json"
+RESERVED_NAMES = frozenset({RUN_FOLDER, METRICS_KEY, TABLE_KEY, PAGE_KEY})
+"""Names that no scene may have, since a scene's folder lies beside them."""
+
+INDEX_KEY = "index.json"
+BATCH_KEY = "batch.json"
+LATEST_KEY = "latest.json"
+
+
+def segment_key(number: int) -> str:
+    return f"{SEGMENTS_FOLDER}/{number:08d}.jsonl"
+
+
+def parse_segment_number(key: str) -> int:
+    """The inverse of `segment_key`."""
+    return int(key.rpartition("/")[2].partition(".")[0])
+
+
+def stint_key(worker: str) -> str:
+    return f"{STINTS_FOLDER}/{worker}.json"
+
+
+def quarantine_key(task: str) -> str:
+    """The file of a task that was given up, by the task's name."""
+    return f"{QUARANTINE_FOLDER}/{task}.json"
+
+
+def session_key(name: str) -> str:
+    return f"{SESSIONS_FOLDER}/{name}.json"
+
+
+def claim_key(predecessor: str | None) -> str:
+    """The claim to follow this holder; None for a folder that nobody has held."""
+    return f"{CLAIMS_FOLDER}/{predecessor or 'nobody'}.json"
+
+
+def session_log_key(begun_unix_s: float, session: str) -> str:
+    """The log of one session, where objects cannot be appended to."""
+    return f"{LOG_FOLDER}/{round(begun_unix_s)}-{session}.jsonl"
+
+
+def priority_key(scene: str) -> str:
+    return f"run/priority/{scene}.wkb"
+
+
+def item_key(scene: str) -> str:
+    return f"{scene}/item.json"
+
+
+def zarr_key(scene: str) -> str:
+    return f"{scene}/mask.zarr"
+
+
+def sheets_folder(scene: str) -> str:
+    """The GeoTIFFs of a scene that has several sheets."""
+    return f"{scene}/sheets"
+
+
+def night_key(began: str) -> str:
+    """What one start of a night found and did."""
+    return f"nights/{began}.json"
