@@ -47,6 +47,13 @@ def test_usage_statistics_are_off_everywhere(cluster):
     assert all("RAY_USAGE_STATS_ENABLED=0" in line for line in starts if "ray start" in line)
 
 
+def test_every_node_has_the_token_and_demands_it(cluster):
+    assert cluster["file_mounts"] == {"~/.ray/auth_token": "~/.ray/auth_token"}
+    starts = [*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]]
+    assert all("RAY_AUTH_MODE=token" in line for line in starts if "ray start" in line)
+    assert "RAY_AUTH_MODE=token" in cluster["docker"]["run_options"][-1]
+
+
 def test_a_job_that_is_stopped_may_end_its_chunks_in_hand(cluster):
     start = next(line for line in cluster["head_start_ray_commands"] if "ray start" in line)
     assert "RAY_JOB_STOP_WAIT_TIME_S=900" in start
