@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from batchseg.classes import RGB
+
 Tier = Literal["bulk", "heavy"]
 """A slot of a run, which any bundle may fill."""
 DeviceKind = Literal["cpu", "cuda"]
@@ -25,7 +27,7 @@ TIER_NAMES: dict[int, str] = {
 }
 """Written into the metadata of every tier layer."""
 
-TIER_COLOURS: dict[int, tuple[int, int, int]] = {
+TIER_COLOURS: dict[int, RGB] = {
     BULK: (198, 219, 239),
     HEAVY_BY_POLYGONS: (203, 24, 29),
     HEAVY_BY_UNCERTAINTY: (253, 141, 60),

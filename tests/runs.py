@@ -12,9 +12,10 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.transform import Affine
 
+from batchseg.classes import ClassInfo
 from batchseg.engine.segment import Model
 from batchseg.model.bundle import write_bundle
-from batchseg.model.contract import ClassInfo, Contract, Numerics
+from batchseg.model.contract import Contract, Numerics
 from batchseg.recipe import Fleet, Models, Recipe, Tiling
 from batchseg.recipe.recipe import Halo
 from batchseg.resolve.job import Job

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from batchseg.errors import BundleError, RecipeError
-from batchseg.model.contract import ClassInfo, Contract, Numerics
+from batchseg.classes import ClassInfo
+from batchseg.errors import BundleError, InputError
+from batchseg.model.contract import Contract, Numerics
 from batchseg.model.fetch import cache_folder, fetched
 from batchseg.remote import is_remote
 from batchseg.scene.bands import BandWanted
@@ -120,7 +121,9 @@ def open_bundle(ref: str, *, check_weights: bool = True) -> Bundle:
     try:
         bundle = Bundle(_contract(item), folder, _weights_sha256(item))
         _check_weights_name(str(item["assets"]["weights"]["href"]), bundle)
-    except (KeyError, TypeError, IndexError, ValueError, AttributeError, RecipeError) as error:
+    except BundleError:
+        raise
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError, InputError) as error:
         raise BundleError(
             "the contract cannot be understood", where=str(folder / ITEM), got=f"{type(error).__name__}: {error}"
         ) from error

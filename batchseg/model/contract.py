@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from batchseg.classes import ClassInfo, problems_of_classes
 from batchseg.errors import BundleError
 from batchseg.model.architecture import is_known, known_kinds
 from batchseg.scene.bands import BandWanted
@@ -17,18 +18,8 @@ Backend = Literal["torch", "compiled", "openvino", "onnxruntime"]
 """`compiled` is torch.compile; it needs a C++ compiler on CPUs."""
 Precision = Literal["float32", "bfloat16", "float16"]
 """Of what the weights leave open: a quantised graph keeps its own types."""
-MAX_CLASSES = 255
-"""What leaves a device is a class's place in the list, in one byte."""
 ONNX = "onnx"
 """The architecture's kind where the weights are a whole network."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassInfo:
-    id: int
-    """The code in the labels layer."""
-    name: str
-    rgb: tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +52,6 @@ class Numerics:
     def __str__(self) -> str:
         side_by_side = "" if self.streams == 1 else f"{self.streams} streams, "
         return f"{self.backend} {self.precision}, batch {self.batch}, {side_by_side}{self.threads} threads"
-
-
-def problems_of_classes(classes: Sequence[ClassInfo]) -> Iterator[str]:
-    """What keeps a list of classes from being one: scores and areas go by name, labels by id."""
-    ids, names = [c.id for c in classes], [c.name for c in classes]
-    if not ids or len(set(ids)) < len(ids) or min(ids) < 0 or max(ids) > 65534 or 255 in ids:
-        yield f"class ids {ids}; they are different, 0 to 65534, and 255 is nodata"
-    if len(set(names)) < len(names) or not all(name.strip() for name in names):
-        yield f"class names {names}; they are different, and none is empty"
-    if len(ids) > MAX_CLASSES:
-        yield f"{len(ids)} classes; one graph can tell {MAX_CLASSES} apart"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from batchseg.classes import ClassInfo
 from batchseg.errors import BundleError
 from batchseg.model.architecture import SEGFORMER_KEYS, stride_px
 from batchseg.model.bundle import write_bundle
-from batchseg.model.contract import ClassInfo, Contract, InputType, Numerics
+from batchseg.model.contract import Contract, InputType, Numerics
 from batchseg.scene.bands import BandWanted
 from batchseg.tiers import Tier
 

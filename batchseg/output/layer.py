@@ -7,9 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+from batchseg.classes import RGB
 from batchseg.errors import InputError
-
-RGB = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

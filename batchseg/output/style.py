@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from batchseg.classes import RGB, ClassInfo
 from batchseg.errors import InputError
 from batchseg.output.cog import CogFile
-from batchseg.output.layer import RGB, Layer
+from batchseg.output.layer import Layer
 
 CONFIDENCE_TOP = 254
 """The code that means certain: confidence is round(254 p)."""
@@ -29,28 +30,10 @@ _INT32_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClassStyle:
-    """How one code of a class layer is named and shown."""
-
-    id: int
-    name: str
-    rgb: RGB
-
-    def __post_init__(self) -> None:
-        if self.id < 0 or not self.name.isprintable() or not all(0 <= part <= 255 for part in self.rgb):
-            raise InputError(
-                "a class that cannot be shown",
-                where=f"class {self.id}",
-                expected="an id from 0, a name in printable characters, a colour of three parts from 0 to 255",
-                got=f"{self.name!r} {self.rgb}",
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
     """How one layer is shown."""
 
-    classes: tuple[ClassStyle, ...] = ()
+    classes: tuple[ClassInfo, ...] = ()
     """The legend of a class layer; empty for a measure."""
     area_km2: Mapping[int, float] | None = None
     """Ground by class id, where it is known: of every class that has pixels."""
@@ -74,7 +57,7 @@ def layer_qml(layer: Layer, style: Style) -> str:
 
 
 def pam_xml(
-    classes: Sequence[ClassStyle],
+    classes: Sequence[ClassInfo],
     nodata: int,
     counts: Sequence[int],
     area_km2: Mapping[int, float] | None,
@@ -99,7 +82,7 @@ def _pam_document(srs_xml: str | None, bands_xml: str) -> str:
     return f"<PAMDataset>\n{srs}{bands_xml}</PAMDataset>\n"
 
 
-def category_names(classes: Sequence[ClassStyle], nodata: int) -> list[str]:
+def category_names(classes: Sequence[ClassInfo], nodata: int) -> list[str]:
     """GDAL's names of the codes of a band, as lines of XML."""
     names = {one.id: one.name for one in _in_order(classes, nodata)}
     categories = [
@@ -109,7 +92,7 @@ def category_names(classes: Sequence[ClassStyle], nodata: int) -> list[str]:
 
 
 def attribute_table(
-    classes: Sequence[ClassStyle], nodata: int, counts: Sequence[int], area_km2: Mapping[int, float] | None
+    classes: Sequence[ClassInfo], nodata: int, counts: Sequence[int], area_km2: Mapping[int, float] | None
 ) -> list[str]:
     """GDAL's table of the codes of a band, as lines of XML."""
     # GDAL's integer columns have 32 bits.
@@ -133,7 +116,7 @@ def attribute_table(
     return [*lines, "    </GDALRasterAttributeTable>"]
 
 
-def classes_qml(classes: Sequence[ClassStyle], nodata: int) -> str:
+def classes_qml(classes: Sequence[ClassInfo], nodata: int) -> str:
     """QGIS's legend of a class layer; codes without an entry are transparent."""
     entries = [
         f'        <paletteEntry value="{one.id}" color="{_hex(one.rgb)}" alpha="255" label="{escape(one.name)}"/>'
@@ -182,7 +165,7 @@ def _qml(renderer: str, body: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _in_order(classes: Sequence[ClassStyle], nodata: int) -> list[ClassStyle]:
+def _in_order(classes: Sequence[ClassInfo], nodata: int) -> list[ClassInfo]:
     ids = [one.id for one in classes]
     if nodata in ids or len(set(ids)) != len(ids):
         raise InputError(

@@ -13,6 +13,7 @@ import shapely
 from pyproj.exceptions import CRSError
 from shapely import affinity
 
+from batchseg.classes import RGB
 from batchseg.ledger.records import SheetRecord, StoredObject
 from batchseg.resolve.plan_file import PlanFile
 from batchseg.scene.georef import Georef
@@ -206,7 +207,7 @@ def _band(plan: PlanFile, layer: str) -> dict[str, Any]:
     return band | ({"classification:classes": classes} if classes else {})
 
 
-def _class(code: int, name: str, rgb: tuple[int, int, int]) -> dict[str, Any]:
+def _class(code: int, name: str, rgb: RGB) -> dict[str, Any]:
     colour = "{:02X}{:02X}{:02X}".format(*rgb)
     return {
         "value": code,

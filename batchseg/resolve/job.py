@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from batchseg.classes import ClassInfo
 from batchseg.engine.inputs import InputRule
 from batchseg.engine.route import Doubt
 from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.records import Record
-from batchseg.model.contract import ClassInfo
 from batchseg.output.sheet import SheetWork
 from batchseg.output.stored import ZarrLayout
-from batchseg.output.style import ClassStyle, Style
+from batchseg.output.style import Style
 from batchseg.scene.header import SceneHeader
 from batchseg.scene.nodata import NodataPolicy
 from batchseg.scene.polygons import Polygons
@@ -103,10 +103,9 @@ class Job:
         areas = [record.measured.class_area_km2 for record in records]
         known = [area for area in areas if area is not None]
         area_km2 = {c.id: sum(area[i] for area in known) for i, c in enumerate(self.classes)} if known else None
-        shown = tuple(ClassStyle(id=c.id, name=c.name, rgb=c.rgb) for c in self.classes)
-        tiers = tuple(ClassStyle(id=code, name=name, rgb=TIER_COLOURS[code]) for code, name in TIER_NAMES.items())
+        tiers = tuple(ClassInfo(id=code, name=name, rgb=TIER_COLOURS[code]) for code, name in TIER_NAMES.items())
         return {
-            "labels": Style(classes=shown, area_km2=area_km2),
+            "labels": Style(classes=self.classes, area_km2=area_km2),
             "confidence": Style(),
             "tier": Style(classes=tiers),
         }

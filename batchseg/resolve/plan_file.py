@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from batchseg.classes import RGB, ClassInfo
 from batchseg.engine.route import Doubt
 from batchseg.ledger.keys import ChunkKey
-from batchseg.model.contract import ClassInfo
 from batchseg.paths import PLAN_KEY
 from batchseg.redact import public_url
 from batchseg.resolve.file_layout import layout_warnings
@@ -67,7 +67,7 @@ class PlanFile:
         return tuple(c.id for c in self.classes)
 
     @property
-    def class_colours(self) -> tuple[tuple[int, int, int], ...]:
+    def class_colours(self) -> tuple[RGB, ...]:
         return tuple(c.rgb for c in self.classes)
 
     def grid(self, scene: str) -> Grid:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from batchseg.classes import ClassInfo
 from batchseg.engine.route import CERTAIN, NEVER, SCORE_TOP, Doubt
 from batchseg.errors import BundleError, RecipeError, SceneError
 from batchseg.model.bundle import Bundle, open_bundle
-from batchseg.model.contract import ClassInfo
 from batchseg.model.fit import check_fit, common_bands, halo_of, input_rule
 from batchseg.output.layer import Layer
 from batchseg.output.levels import sheet_side_px

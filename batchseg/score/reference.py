@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from batchseg.model.contract import ClassInfo
+from batchseg.classes import ClassInfo
 from batchseg.recipe import LabelPolygons
 from batchseg.scene.georef import Georef
 from batchseg.scene.labelpolygons import PolygonLabels, is_vector, read_polygon_labels

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from batchseg.synth.materials import CLASSES, UNLABELLED, ClassEntry
+from batchseg.synth.materials import CLASSES, UNLABELLED
 from batchseg.synth.render import render
 from batchseg.synth.scene import write_scene
 
-__all__ = ["CLASSES", "UNLABELLED", "ClassEntry", "render", "write_scene"]
+__all__ = ["CLASSES", "UNLABELLED", "render", "write_scene"]

@@ -6,25 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from batchseg.classes import ClassInfo
 from batchseg.synth.noise import F32
 
 UNLABELLED = 255
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClassEntry:
-    id: int
-    name: str
-    rgb: tuple[int, int, int]
-
-
 CLASSES = (
-    ClassEntry(id=0, name="water", rgb=(44, 103, 176)),
-    ClassEntry(id=1, name="forest", rgb=(28, 107, 48)),
-    ClassEntry(id=2, name="field", rgb=(196, 214, 106)),
-    ClassEntry(id=3, name="road", rgb=(110, 110, 118)),
-    ClassEntry(id=4, name="building", rgb=(200, 52, 44)),
-    ClassEntry(id=5, name="bare", rgb=(214, 172, 118)),
+    ClassInfo(id=0, name="water", rgb=(44, 103, 176)),
+    ClassInfo(id=1, name="forest", rgb=(28, 107, 48)),
+    ClassInfo(id=2, name="field", rgb=(196, 214, 106)),
+    ClassInfo(id=3, name="road", rgb=(110, 110, 118)),
+    ClassInfo(id=4, name="building", rgb=(200, 52, 44)),
+    ClassInfo(id=5, name="bare", rgb=(214, 172, 118)),
 )
 WATER, FOREST, FIELD, ROAD, BUILDING, BARE = range(6)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
+from batchseg.classes import problems_of_classes
 from batchseg.errors import BundleError, RecipeError
 from batchseg.model.architecture import is_known, known_kinds, stride_px
-from batchseg.model.contract import ONNX, Contract, Numerics, problems_of_classes
+from batchseg.model.contract import ONNX, Contract, Numerics
 from batchseg.recipe.recipe import Tiling
 from batchseg.scene.bands import BandWanted
 from batchseg.training.train_recipe import BYTES_RANGE, TrainRecipe

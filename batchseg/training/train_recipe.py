@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Literal
 
+from batchseg.classes import ClassInfo
 from batchseg.errors import RecipeError
-from batchseg.model.contract import ClassInfo, InputType
+from batchseg.model.contract import InputType
 from batchseg.schema import setting
 from batchseg.synth import CLASSES
 
@@ -181,4 +182,4 @@ class TrainRecipe:
     @property
     def class_list(self) -> tuple[ClassInfo, ...]:
         """In the order of the network's outputs."""
-        return self.classes or tuple(ClassInfo(id=c.id, name=c.name, rgb=c.rgb) for c in CLASSES)
+        return self.classes or CLASSES

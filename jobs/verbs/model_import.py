@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from jobs.terminal.new_bundle import unfinished
 
 if TYPE_CHECKING:
+    from batchseg.classes import ClassInfo
     from batchseg.model.bundle import Bundle
-    from batchseg.model.contract import ClassInfo
 
 
 def add_import_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,8 +96,8 @@ def parse_bands(text: str) -> tuple[Any, ...]:
 
 def parse_classes(text: str) -> tuple[ClassInfo, ...]:
     """`[ID=]NAME[:#RRGGBB]` with commas between, or a file with one a line."""
+    from batchseg.classes import ClassInfo
     from batchseg.errors import InputError
-    from batchseg.model.contract import ClassInfo
     from batchseg.model.importing import colour
 
     try:

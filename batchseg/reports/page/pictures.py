@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rasterio.io import MemoryFile
 from rasterio.windows import Window as GdalWindow
 
+from batchseg.classes import RGB
 from batchseg.errors import DamagedError
 from batchseg.output.deflate import inflate
 from batchseg.output.layer import Layer
@@ -21,7 +22,6 @@ from batchseg.store import Store
 from tiling.grid import Grid
 from tiling.span import Window
 
-RGB = tuple[int, int, int]
 RAMP: tuple[RGB, ...] = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 """From uncertain to certain; the same as in QGIS."""
 _SLOW_PX = 64_000_000

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
+from batchseg.classes import ClassInfo
 from batchseg.model.bundle import Bundle, open_bundle, write_bundle
-from batchseg.model.contract import ClassInfo, Contract, Numerics
+from batchseg.model.contract import Contract, Numerics
 from batchseg.model.networks import build_network
 from batchseg.model.onnx_graph import network_as_onnx
 from batchseg.model.segmenter import load_graph

@@ -10,10 +10,11 @@ import pystac
 import pytest
 from pystac.extensions.mlm import MLMExtension
 
+from batchseg.classes import ClassInfo
 from batchseg.errors import BundleError
 from batchseg.model import bundle as bundles
 from batchseg.model.bundle import open_bundle, read_weights, write_bundle, zoo_names
-from batchseg.model.contract import ClassInfo, Contract, Numerics
+from batchseg.model.contract import Contract, Numerics
 from tests.batchseg.model.model_bundles import MADE, contract, on_cpu, write_random
 from tests.stac import problems_of
 
@@ -143,6 +144,9 @@ def test_what_is_no_bundle_is_an_error_of_ours(content: str | None, tmp_path: Pa
         lambda item: item["assets"]["weights"].update({"file:checksum": "md5"}),
         lambda item: item["assets"]["weights"].update({"bands": "red"}),
         lambda item: item["properties"]["mlm:output"][0]["classification:classes"][0].update(color_hint="red"),
+        lambda item: item["properties"]["mlm:output"][0]["classification:classes"][0].update(value=-1),
+        lambda item: item["properties"]["mlm:output"][0]["classification:classes"][0].update(name="a\0b"),
+        lambda item: item["properties"]["mlm:output"][0]["classification:classes"][0].update(color_hint="1FFFFFF"),
         lambda item: item["properties"].update({"batchseg:numerics": []}),
         lambda item: item["properties"]["batchseg:numerics"]["cpu"].update(batch="two"),
         lambda item: item["properties"]["batchseg:numerics"]["cpu"].update(batches=2),
@@ -177,7 +181,6 @@ def twins(*names: str) -> tuple[ClassInfo, ...]:
         {"classes": ()},
         {"classes": twice(1, 1)},
         {"classes": twice(1, 255)},
-        {"classes": twice(-1, 2)},
         {"classes": twice(1, 65535)},
         {"classes": twice(*range(255), 300)},
         {"tile_px": 96},

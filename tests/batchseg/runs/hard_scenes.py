@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 from rasterio.windows import Window as GdalWindow
 
+from batchseg.classes import ClassInfo
 from batchseg.engine.segment import Model, Segmenter
 from batchseg.ledger import lease as driver
 from batchseg.ledger.ledger import Ledger
-from batchseg.model.contract import ClassInfo
 from batchseg.recipe import Fleet, Models, Tiling
 from batchseg.resolve.job import Job
 from batchseg.runs.session import Outcome

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
-from batchseg.model.contract import ClassInfo
+from batchseg.classes import ClassInfo
 from batchseg.recipe import Models, NodataSpec, Tiling
 from batchseg.recipe.recipe import Halo
 from batchseg.runs.session import run

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from batchseg.classes import ClassInfo
 from batchseg.errors import BundleError, RecipeError
 from batchseg.model.bundle import open_bundle, read_weights
-from batchseg.model.contract import ClassInfo
 from batchseg.model.graph import WholeGraph
 from batchseg.model.networks import BulkNet
 from batchseg.model.segmenter import load_graph

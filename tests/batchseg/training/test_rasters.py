@@ -11,10 +11,10 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
+from batchseg.classes import ClassInfo
 from batchseg.errors import BundleError, RecipeError, SceneError
 from batchseg.model.bundle import open_bundle
 from batchseg.model.card import adjusted_card, model_card
-from batchseg.model.contract import ClassInfo
 from batchseg.scene.source import RasterSource
 from batchseg.schema import plain
 from batchseg.training.checks import check_train_recipe, load_train_recipe
