@@ -25,7 +25,7 @@ from batchseg.adapt.samples import Sampling
 from batchseg.model.bundle import open_bundle
 from batchseg.model.mixing import open_scores
 from batchseg.recipe.recipe import Models, Recipe
-from batchseg.score.gate import mean_of
+from batchseg.score.confusion import mean_iou
 from batchseg.training.checks import load_train_recipe
 from batchseg.training.train_recipe import TrainRecipe
 from bench.leave_one_out import folds
@@ -50,7 +50,7 @@ def answers_on_its_scene(folder: Path, recipe: TrainRecipe) -> Answers:
 
 
 def miou(answers: Answers, scores_KP: NDArray[np.float32]) -> float:
-    return mean_of(answers.iou(scores_KP.argmax(0)))
+    return mean_iou(answers.iou(scores_KP.argmax(0)))
 
 
 def from_drawn(scene: Answers, drawn_P: NDArray[np.bool_]) -> float:
@@ -89,7 +89,7 @@ def row(
     ]
     most = crossed(scene).comparison
     assert most.after is not None
-    return [miou(scene, scene.scores_KP), from_others(scene, others), *few, mean_of(most.after)]
+    return [miou(scene, scene.scores_KP), from_others(scene, others), *few, mean_iou(most.after)]
 
 
 def print_table(scenes: dict[str, Answers], nums_pixels: Sequence[int], nums_squares: Sequence[int]) -> None:

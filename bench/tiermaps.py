@@ -15,7 +15,8 @@ from batchseg.engine.fade import bulk_stays, fading_edges
 from batchseg.engine.route import NO_SCORE
 from batchseg.ledger.ledger import Ledger
 from batchseg.resolve.plan_file import PlanFile, read_plan
-from batchseg.score.accuracy import class_index, iou_of
+from batchseg.score.agreement import index_classes
+from batchseg.score.confusion import count_confusion, iou_per_class, mean_iou
 from batchseg.store import LocalStore
 from tiling.grid import Grid, tiles_of
 from tiling.span import Window
@@ -45,15 +46,12 @@ class Maps:
         }
 
     def _confusion(self, labels_HW: NDArray[Any], row: int, col: int) -> NDArray[np.int64]:
-        num, at = len(self.plan.class_ids), slices(self.grid.window(row, col))
-        both = (self.truth_HW[at] < num) & (labels_HW[at] < num)
-        pairs = self.truth_HW[at][both].astype(np.int64) * num + labels_HW[at][both]
-        return np.bincount(pairs, minlength=num * num).reshape(num, num)
+        at = slices(self.grid.window(row, col))
+        return count_confusion(self.truth_HW[at], labels_HW[at], len(self.plan.class_ids))
 
     def miou(self, heavy: NDArray[np.bool_], name: str = "faded") -> float:
         total = np.where(heavy[:, None, None], self.confusion[name], self.confusion["bulk"]).sum(0)
-        known = [iou for iou in iou_of(total) if iou is not None]
-        return sum(known) / len(known)
+        return mean_iou(iou_per_class(total))
 
     def tiers(self, heavy: NDArray[np.bool_]) -> NDArray[np.bool_]:
         rows, cols = self.grid.shape
@@ -76,7 +74,7 @@ def maps_of(bulk: Path, heavy: Path, labels: str, *, fade_px: int) -> Maps:
         for tile, score in zip(tiles_of(grid, plan.window(record.key)), record.measured.tile_scores, strict=True):
             scores[tile.row, tile.col] = score
     bulk_HW, heavy_HW, truth_HW = (
-        class_index(read(path), plan.class_ids, plan.nodata)
+        index_classes(read(path), plan.class_ids, plan.nodata)
         for path in (bulk / scene / "labels.tif", heavy / scene / "labels.tif", labels)
     )
     faded_HW = heavy_HW.copy()

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from batchseg.engine.route import NO_SCORE, SCORE_TOP, tile_hash
 from batchseg.recipe import Tiling
-from batchseg.score.accuracy import class_index
+from batchseg.score.agreement import index_classes
 from batchseg.synth import write_scene
 from batchseg.tiers import HEAVY_BY_UNCERTAINTY
 from bench.scale import mosaic
@@ -151,7 +151,7 @@ def check_runs(maps: Maps, folder: Path) -> None:
     scene = next(iter(maps.plan.scenes))
     for share in RUN_SHARES:
         output = folder / f"uncertain{share:g}" / scene
-        made = class_index(read(output / "labels.tif"), maps.plan.class_ids, maps.plan.nodata)
+        made = index_classes(read(output / "labels.tif"), maps.plan.class_ids, maps.plan.nodata)
         tiers_HW = read(output / "tier.tif")
         expected = np.where(tiers_HW == HEAVY_BY_UNCERTAINTY, maps.faded_HW, maps.bulk_HW)
         if not np.array_equal(made, expected):

@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 from batchseg.adapt.samples import Sample
 from batchseg.errors import BundleError, RecipeError
 from batchseg.model.mixing import Mixing, Scores
-from batchseg.score.accuracy import labelled_iou
-from batchseg.score.gate import Comparison, mean_of
+from batchseg.score.confusion import count_confusion, iou_per_labelled_class, mean_iou
+from batchseg.score.gate import QualityChange
 
 SCORES = 500_000
 """Kept of all tiles and classes together: 100,000 pixels of five classes. More do not make a few numbers better."""
@@ -75,8 +75,7 @@ class Answers:
 
     def iou(self, said_P: NDArray[np.int64], times_P: NDArray[np.int64] | None = None) -> tuple[float | None, ...]:
         """Of answers; each pixel counts as often as is said. None for a class that has no labels to be judged by."""
-        num = self.num_classes
-        return labelled_iou(np.bincount(self.truth_P * num + said_P, times_P, minlength=num**2).reshape(num, num))
+        return iou_per_labelled_class(count_confusion(self.truth_P, said_P, self.num_classes, weights=times_P))
 
 
 def answers_of(scores: Scores, samples: Iterable[Sample], *, num_tiles: int, halo_px: int) -> Answers:
@@ -161,7 +160,7 @@ def _one_thread(torch: Any) -> Iterator[None]:
 class Gain:
     """What labels change where they were not asked."""
 
-    comparison: Comparison
+    comparison: QualityChange
     low_points: float
     """Of mean IoU: 95 % of the times that the same number of places is drawn from these, it lies between the two."""
     high_points: float
@@ -182,12 +181,12 @@ def crossed(answers: Answers) -> Gain:
     even_P = number_P % 2 == 0
     for told_P in (even_P, ~even_P):
         after_P[~told_P] = fitted(answers.part(told_P)).of(answers.scores_KP[:, ~told_P]).argmax(0)
-    found = Comparison(float((before_P == after_P).mean()), answers.iou(before_P), answers.iou(after_P))
+    found = QualityChange(float((before_P == after_P).mean()), answers.iou(before_P), answers.iou(after_P))
     random, gains = np.random.default_rng(0), []
     for _ in range(RESAMPLES):
         # Places, not pixels: neighbours are right and wrong together.
         times_P = np.bincount(random.integers(0, len(places), len(places)), minlength=len(places))[number_P]
-        before, after = (mean_of(answers.iou(said_P, times_P)) for said_P in (before_P, after_P))
+        before, after = (mean_iou(answers.iou(said_P, times_P)) for said_P in (before_P, after_P))
         gains.append(100 * (after - before))
     low, high = np.quantile(gains, (0.025, 0.975)).tolist()
     return Gain(found, low, high)

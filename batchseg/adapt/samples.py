@@ -21,8 +21,8 @@ from batchseg.scene.labelpolygons import PolygonLabels
 from batchseg.scene.nodata import NodataPolicy, check_policy
 from batchseg.scene.polygons import touched_tiles
 from batchseg.scene.source import RasterSource
-from batchseg.score.accuracy import Labels, class_index
-from batchseg.score.reference import open_reference, source_of
+from batchseg.score.agreement import ReferenceLabels, index_classes
+from batchseg.score.reference import open_reference, open_reference_labels
 from tiling.grid import Grid, Tile, tiles_of
 from tiling.span import Window
 
@@ -70,7 +70,7 @@ class Sampling:
     bundle: Bundle
     source: RasterSource
     rule: InputRule
-    labels: Labels | None
+    labels: ReferenceLabels | None
     shape_px: tuple[int, int]
 
     @staticmethod
@@ -82,7 +82,9 @@ class Sampling:
         check_fit(recipe, header, bundle)
         given, contract = recipe.labels[0] if recipe.labels else None, bundle.contract
         labels = (
-            None if given is None else source_of(open_reference(given, header.georef, header.url, contract.classes))
+            None
+            if given is None
+            else open_reference_labels(open_reference(given, header.georef, header.url, contract.classes))
         )
         shape_px = header.georef.height_px, header.georef.width_px
         return Sampling(
@@ -133,7 +135,7 @@ class Sampling:
             return None, 0
         ids = tuple(c.id for c in self.bundle.contract.classes)
         raw_HW, labelled_HW = self.labels.read(tile.owned)
-        index_HW = np.where(labelled_HW, class_index(raw_HW, ids, 65535), len(ids))
+        index_HW = np.where(labelled_HW, index_classes(raw_HW, ids, 65535), len(ids))
         reference_HW = np.full(tile.core.shape, len(ids), np.uint8)
         reference_HW[tile.owned.within(tile.core)] = index_HW
         return reference_HW, int((labelled_HW & (index_HW == len(ids))).sum())

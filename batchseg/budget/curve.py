@@ -9,7 +9,7 @@ import numpy as np
 
 from batchseg.budget.forecast import Forecast
 from batchseg.budget.sample import PilotTile, is_heavy, share_at_threshold, threshold_for_share
-from batchseg.score.accuracy import iou_of
+from batchseg.score.confusion import iou_per_class, mean_iou
 from batchseg.tiers import Tier
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0)
@@ -48,8 +48,8 @@ def _miou(threshold: int, tiles: Sequence[PilotTile]) -> float | None:
     found = [tile.confusion[_tier(tile, threshold)] for tile in tiles if tile.confusion]
     if not found:
         return None
-    known = [iou for iou in iou_of(np.sum(found, axis=0)) if iou is not None]
-    return round(sum(known) / len(known), 5) if known else None
+    confusion = np.sum(found, axis=0)
+    return round(mean_iou(iou_per_class(confusion)), 5) if confusion.any() else None
 
 
 def _agreement(threshold: int, tiles: Sequence[PilotTile]) -> float:

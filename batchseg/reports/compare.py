@@ -23,7 +23,7 @@ from batchseg.paths import METRICS_KEY
 from batchseg.recipe import LabelPolygons
 from batchseg.reports.evaluate import labels_layout, open_labels
 from batchseg.resolve.plan_file import PlanFile, read_plan
-from batchseg.score.accuracy import Labels, class_index
+from batchseg.score.agreement import ReferenceLabels, index_classes
 from batchseg.store import Store, get_json
 from tiling.grid import Grid
 from tiling.span import Window
@@ -75,7 +75,7 @@ class StoredLabels:
                 part = self.layout.stored_grid.window(row, col)
                 shared = part.meet(window)
                 labels_HW[shared.within(window)] = self._stored(stored)[shared.within(part)]
-        return class_index(labels_HW, self.plan.class_ids, self.plan.nodata)
+        return index_classes(labels_HW, self.plan.class_ids, self.plan.nodata)
 
     def _stored(self, stored: StoredObject) -> NDArray[Any]:
         """Blocks go row by row, so the last few stored chunks are asked for again."""
@@ -136,7 +136,7 @@ def common_scenes(first: PlanFile, second: PlanFile) -> list[str]:
     return scenes
 
 
-def _blocks(first: StoredLabels, second: StoredLabels, labels: Labels | None) -> Iterator[Block]:
+def _blocks(first: StoredLabels, second: StoredLabels, labels: ReferenceLabels | None) -> Iterator[Block]:
     plan, georef = first.plan, first.layout.georef
     num = len(plan.class_ids)
     grid = Grid((georef.height_px, georef.width_px), BLOCK_PX)
@@ -148,7 +148,7 @@ def _blocks(first: StoredLabels, second: StoredLabels, labels: Labels | None) ->
         counts = None
         if labels is not None:
             raw_HW, labelled_HW = labels.read(window)
-            truth_HW = class_index(raw_HW, plan.class_ids, plan.nodata)
+            truth_HW = index_classes(raw_HW, plan.class_ids, plan.nodata)
             known_HW = both_HW & labelled_HW & (truth_HW < num)
             counts = np.stack([_counts(truth_HW[known_HW], one[known_HW], num) for one in found])
         yield Block(first.scene, window, int(both_HW.sum()), agreeing_px, counts)

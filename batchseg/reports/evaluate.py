@@ -24,8 +24,8 @@ from batchseg.reports.metrics import accuracy_of
 from batchseg.resolve.plan_file import PlanFile, read_plan
 from batchseg.resolve.priority_file import read_priority
 from batchseg.schema import plain
-from batchseg.score.accuracy import Labels, agree, class_index, spread
-from batchseg.score.reference import open_reference, source_of
+from batchseg.score.agreement import ReferenceLabels, count_agreement, expand_tile_codes, index_classes
+from batchseg.score.reference import open_reference, open_reference_labels
 from batchseg.store import Store
 
 
@@ -48,28 +48,28 @@ def evaluate(store: Store, labels_of: Mapping[str, str | LabelPolygons]) -> dict
     return content
 
 
-def open_labels(plan: PlanFile, labels_of: Mapping[str, str | LabelPolygons]) -> dict[str, Labels]:
+def open_labels(plan: PlanFile, labels_of: Mapping[str, str | LabelPolygons]) -> dict[str, ReferenceLabels]:
     for name in labels_of:
         if name not in plan.scenes:
             raise RecipeError("the run has no such scene", where="--labels", expected=", ".join(plan.scenes), got=name)
     scenes = {name: plan.scenes[name] for name in labels_of}
     return {
-        name: source_of(open_reference(labels_of[name], scene.georef, scene.url, plan.classes))
+        name: open_reference_labels(open_reference(labels_of[name], scene.georef, scene.url, plan.classes))
         for name, scene in scenes.items()
     }
 
 
-def _scored(store: Store, plan: PlanFile, record: Record, labels: Labels) -> Record:
+def _scored(store: Store, plan: PlanFile, record: Record, labels: ReferenceLabels) -> Record:
     window = plan.window(record.key)
-    index_HW = class_index(stored_labels(store, plan, record), plan.class_ids, plan.nodata)
+    index_HW = index_classes(stored_labels(store, plan, record), plan.class_ids, plan.nodata)
     priority = read_priority(store, record.key.scene, plan.scenes[record.key.scene].georef)
-    agreement = agree(
+    agreement = count_agreement(
         index_HW,
         labels,
         window,
         ids=plan.class_ids,
         nodata=plan.nodata,
-        codes_HW=spread(record.measured.tile_codes, window, plan.core_px),
+        codes_HW=expand_tile_codes(record.measured.tile_codes, window, plan.core_px),
         inside_HW=None if priority is None else priority.mask(window),
     )
     return replace(record, measured=replace(record.measured, agreement=agreement))

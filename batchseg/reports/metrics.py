@@ -14,7 +14,8 @@ from batchseg.output.sheet_seams import Cut, SeamCounts, seams_between
 from batchseg.reports.audit import audit_of
 from batchseg.reports.money import cost_parts, paid_usd
 from batchseg.resolve.plan_file import PlanFile
-from batchseg.score.accuracy import scores, scores_by_part
+from batchseg.schema import plain
+from batchseg.score.scores import compute_priority_scores, compute_scores, compute_tier_scores
 
 
 @dataclass(slots=True)
@@ -154,10 +155,11 @@ def _accuracy(classes: tuple[str, ...], sums: _Sums) -> dict[str, Any]:
     if sums.confusion is None:
         return {"iou": None, "miou": None, "confusion": None, "unknown_label_px": 0}
     return {
-        **scores(sums.confusion, classes),
+        **plain(compute_scores(sums.confusion, classes)),
         "confusion": sums.confusion.tolist(),
         "unknown_label_px": sums.unknown_px,
-        **scores_by_part(sums.parts, classes),
+        "by_tier": plain(compute_tier_scores(sums.parts, classes)),
+        "by_priority": plain(compute_priority_scores(sums.parts, classes)),
     }
 
 

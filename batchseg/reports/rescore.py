@@ -9,7 +9,7 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record
 from batchseg.output.stored import read_chunk
 from batchseg.resolve.job import Job
-from batchseg.score.accuracy import spread
+from batchseg.score.agreement import expand_tile_codes
 from batchseg.store import Store
 from batchseg.workers.measure import score
 
@@ -44,5 +44,5 @@ def _is_stale(job: Job, record: Record) -> bool:
 def _rescored(job: Job, store: Store, record: Record) -> Record:
     scene, window = job.scenes[record.key.scene], job.window(record.key)
     labels_HW = read_chunk(store, scene.zarr, scene.zarr.layer("labels"), window, record.objects)
-    codes_HW = spread(record.measured.tile_codes, window, job.core_px)
+    codes_HW = expand_tile_codes(record.measured.tile_codes, window, job.core_px)
     return replace(record, measured=replace(record.measured, agreement=score(job, scene, window, labels_HW, codes_HW)))

@@ -1,4 +1,4 @@
-"""Is a quantised bundle as good as the original? Per-class IoU and agreement on the same tiles, before and after."""
+"""Whether a quantised bundle is as good as the original: agreement and IoU per class on the same tiles."""
 
 from __future__ import annotations
 
@@ -9,68 +9,88 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.errors import BundleError
-from batchseg.score.accuracy import labelled_iou
+from batchseg.score.confusion import count_confusion, iou_per_labelled_class, mean_iou
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class QualityChange:
+    """How the labels of a changed bundle differ from those of the original, on the same pixels."""
+
     agreement: float
-    """Share of the judged pixels with the same label."""
+    """Share of the judged pixels that have the same label before and after."""
     before: tuple[float | None, ...] | None
-    """IoU of each class; None without a reference, and of a class that it does not have, before and after alike."""
+    """IoU of each class before the change; None without a reference.
+
+    A class that the reference lacks has no IoU, neither before nor after.
+    """
     after: tuple[float | None, ...] | None
+    """IoU of each class after the change."""
 
     @property
     def loss_points(self) -> float:
-        """Of the mean IoU; without a reference the most that pixel accuracy can have lost."""
+        """Percentage points of mean IoU that were lost; without a reference, the most that pixel accuracy can lose."""
         if self.before is None or self.after is None:
             return 100 * (1 - self.agreement)
-        return 100 * (mean_of(self.before) - mean_of(self.after))
+        return 100 * (mean_iou(self.before) - mean_iou(self.after))
 
     @property
     def worst_class(self) -> tuple[int, float]:
-        """The class that lost most, and its points."""
+        """The index of the class that lost most, and how many percentage points it lost."""
         pairs = zip(self.before or (), self.after or (), strict=True)
         lost = {i: 100 * (b - a) for i, (b, a) in enumerate(pairs) if b is not None and a is not None}
         worst = max(lost, key=lambda i: lost[i])
         return worst, lost[worst]
 
 
-def compare(
+def measure_change(
     before_NHW: NDArray[Any],
     after_NHW: NDArray[Any],
     judged_NHW: NDArray[np.bool_],
     reference_NHW: NDArray[Any] | None,
     num_classes: int,
-) -> Comparison:
-    """Of class indexes; in a reference, `num_classes` is no label."""
+) -> QualityChange:
+    """Compare the class indexes that two bundles predict for the same tiles.
+
+    Args:
+        before_NHW: Class indexes that the original predicts.
+        after_NHW: Class indexes that the changed bundle predicts.
+        judged_NHW: Mask of the pixels that count.
+        reference_NHW: Class indexes of the reference, `num_classes` where a pixel has no label; None without labels.
+        num_classes: The length of the class list.
+
+    Raises:
+        BundleError: There is a reference, but no judged pixel has a label.
+    """
     agreement = float((before_NHW == after_NHW)[judged_NHW].mean())
     if reference_NHW is None:
-        return Comparison(agreement, None, None)
+        return QualityChange(agreement, None, None)
     known_NHW = judged_NHW & (reference_NHW < num_classes)
     if not known_NHW.any():
-        raise BundleError("no tile that is judged has a label", where="--labels", todo="give more tiles, or drop it")
+        raise BundleError(
+            "none of the judged tiles has a label",
+            where="--labels",
+            todo="give more tiles, or leave --labels out and judge by agreement alone",
+        )
+    reference_P = reference_NHW[known_NHW]
+    before, after = (
+        iou_per_labelled_class(count_confusion(reference_P, index_NHW[known_NHW], num_classes))
+        for index_NHW in (before_NHW, after_NHW)
+    )
+    return QualityChange(agreement, before, after)
 
-    def scores(labels_NHW: NDArray[Any]) -> tuple[float | None, ...]:
-        pairs = reference_NHW[known_NHW].astype(np.int64) * num_classes + labels_NHW[known_NHW]
-        return labelled_iou(np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes))
 
-    return Comparison(agreement, scores(before_NHW), scores(after_NHW))
+def check_gate(change: QualityChange, names: tuple[str, ...], *, max_loss: float, max_class_loss: float) -> None:
+    """Refuse a bundle that lost more than is allowed, in the mean or in one class.
 
-
-def mean_of(iou: tuple[float | None, ...]) -> float:
-    known = [value for value in iou if value is not None]
-    return sum(known) / len(known)
-
-
-def check_gate(found: Comparison, names: tuple[str, ...], *, max_loss: float, max_class_loss: float) -> None:
-    """Raises BundleError for a bundle that lost more than is allowed, as a mean or in one class."""
+    Raises:
+        BundleError: Names the measure, the points that are allowed and the points that were lost.
+    """
     what, expected, got = "", "", ""
-    if found.loss_points > max_loss:
-        measure = "mean IoU" if found.before is not None else "agreement"
-        what, expected, got = measure, f"{max_loss:g}", f"{found.loss_points:.2f}"
-    elif found.before is not None and found.worst_class[1] > max_class_loss:
-        index, points = found.worst_class
+    if change.loss_points > max_loss:
+        measure = "mean IoU" if change.before is not None else "agreement"
+        what, expected, got = measure, f"{max_loss:g}", f"{change.loss_points:.2f}"
+    elif change.before is not None and change.worst_class[1] > max_class_loss:
+        index, points = change.worst_class
         what, expected, got = f"IoU of {names[index]}", f"{max_class_loss:g}", f"{points:.2f}"
     if what:
         raise BundleError(

@@ -9,7 +9,7 @@ from batchseg.recipe import LabelPolygons
 from batchseg.scene.georef import Georef
 from batchseg.scene.labelpolygons import PolygonLabels, is_vector, read_polygon_labels
 from batchseg.scene.labels import LabelsHeader, LabelSource, labels_on_grid
-from batchseg.score.accuracy import Labels
+from batchseg.score.agreement import ReferenceLabels
 
 Reference = LabelsHeader | PolygonLabels
 
@@ -17,7 +17,10 @@ Reference = LabelsHeader | PolygonLabels
 def open_reference(
     given: str | LabelPolygons, georef: Georef, scene_url: str, classes: Sequence[ClassInfo]
 ) -> Reference:
-    """A raster has to lie on the scene's grid; polygons are put there."""
+    """Read the header of a reference raster, or the polygons of a vector file.
+
+    A raster must lie on the scene's grid; polygons are transformed to it.
+    """
     if isinstance(given, str):
         if not is_vector(given):
             return labels_on_grid(given, georef, scene_url)
@@ -29,9 +32,10 @@ def open_reference(
         outside=given.outside,
         where=given.where,
         georef=georef,
-        classes={one.id: one.name for one in classes},
+        classes={known.id: known.name for known in classes},
     )
 
 
-def source_of(reference: Reference) -> Labels:
+def open_reference_labels(reference: Reference) -> ReferenceLabels:
+    """The reference as labels that can be read window by window."""
     return LabelSource(reference) if isinstance(reference, LabelsHeader) else reference

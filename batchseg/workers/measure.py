@@ -12,8 +12,8 @@ from batchseg.errors import BatchsegError
 from batchseg.ledger.records import Agreement, Measured, TileCounts
 from batchseg.resolve.job import Job, SceneJob
 from batchseg.scene.area import class_ground
-from batchseg.score.accuracy import agree, class_index, nothing_scored
-from batchseg.score.reference import source_of
+from batchseg.score.agreement import count_agreement, index_classes, make_empty_agreement
+from batchseg.score.reference import open_reference_labels
 from tiling.span import Window
 
 
@@ -61,10 +61,10 @@ def score(
         return None
     ids = tuple(c.id for c in job.classes)
     if (labels_HW == job.nodata).all():
-        return nothing_scored(scene.labels.id, len(ids))
-    return agree(
-        class_index(labels_HW, ids, job.nodata),
-        source_of(scene.labels),
+        return make_empty_agreement(scene.labels.id, len(ids))
+    return count_agreement(
+        index_classes(labels_HW, ids, job.nodata),
+        open_reference_labels(scene.labels),
         window,
         ids=ids,
         nodata=job.nodata,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from batchseg.score.gate import Comparison
+    from batchseg.score.gate import QualityChange
 
 
 @contextmanager
@@ -46,8 +46,8 @@ def scene_name(url: str) -> str:
     return Path(public_url(url)).name
 
 
-def show_comparison(found: Comparison, names: tuple[str, ...]) -> None:
-    from batchseg.score.gate import mean_of  # noqa: PLC0415
+def show_comparison(found: QualityChange, names: tuple[str, ...]) -> None:
+    from batchseg.score.confusion import mean_iou  # noqa: PLC0415
     from jobs.terminal.formats import line  # noqa: PLC0415
 
     print(line("agreement", f"{found.agreement:.3%} of labels"))
@@ -56,4 +56,4 @@ def show_comparison(found: Comparison, names: tuple[str, ...]) -> None:
     for name, before, after in zip(names, found.before, found.after, strict=True):
         if before is not None and after is not None:
             print(line("IoU", f"{name}: {before:.4f} before, {after:.4f} after"))
-    print(line("mean IoU", f"{mean_of(found.before):.4f} before, {mean_of(found.after):.4f} after"))
+    print(line("mean IoU", f"{mean_iou(found.before):.4f} before, {mean_iou(found.after):.4f} after"))

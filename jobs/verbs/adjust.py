@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from batchseg.model.bundle import Bundle
     from batchseg.model.contract import Contract
     from batchseg.model.mixing import Mixing
-    from batchseg.score.gate import Comparison
+    from batchseg.score.gate import QualityChange
     from tiling.grid import Tile
 
 HELP = "bring a bundle to new ground by a few labelled pixels"
@@ -143,15 +143,15 @@ def _told(answers: Answers, names: tuple[str, ...]) -> Iterator[str]:
         yield line("no labels", f"{without}: what is not labelled is not judged, and keeps its score")
 
 
-def _documented(original: Contract, name: str, found: Comparison, mixing: Mixing, facts: dict[str, Any]) -> Contract:
+def _documented(original: Contract, name: str, found: QualityChange, mixing: Mixing, facts: dict[str, Any]) -> Contract:
     """Quality is what halves of the labels are worth to each other, never that of the original."""
-    from batchseg.score.gate import mean_of
+    from batchseg.score.confusion import mean_iou
 
     assert found.before is not None
     assert found.after is not None
     names = [c.name for c in original.classes]
     iou = {name: round(value, 4) for name, value in zip(names, found.after, strict=True) if value is not None}
-    means = {"miou": round(mean_of(found.after), 4), "miou_of_original": round(mean_of(found.before), 4)}
+    means = {"miou": round(mean_iou(found.after), 4), "miou_of_original": round(mean_iou(found.before), 4)}
     lineage = {
         "adjusted_from": original.name,
         "mixing": {"weights": mixing.weights_KK.round(4).tolist(), "offsets": mixing.offsets_K.round(4).tolist()},

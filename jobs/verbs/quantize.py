@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from batchseg.adapt.trial import Trial
     from batchseg.model.bundle import Bundle
     from batchseg.model.contract import Contract, Numerics
-    from batchseg.score.gate import Comparison
+    from batchseg.score.gate import QualityChange
 
 HELP = "make a bundle smaller and faster, within an allowed loss"
 
@@ -77,12 +77,12 @@ def _make(args: argparse.Namespace, folder: Path) -> None:
     write_card(folder, contract)
 
 
-def _judged(bundle: Bundle, made: Bundle, x_NBHW: Any, samples: Samples) -> tuple[Comparison, Contract]:
+def _judged(bundle: Bundle, made: Bundle, x_NBHW: Any, samples: Samples) -> tuple[QualityChange, Contract]:
     """How the result compares with float32, and its contract with the numerics that it was judged in."""
     from batchseg.adapt.quantize import even_and_odd, exact
     from batchseg.adapt.trial import try_out
     from batchseg.model.device import choose_device
-    from batchseg.score.gate import compare
+    from batchseg.score.gate import measure_change
     from jobs.terminal.formats import line
 
     before = try_out(bundle, exact(bundle.contract), "cpu", x_NBHW)
@@ -99,7 +99,7 @@ def _judged(bundle: Bundle, made: Bundle, x_NBHW: Any, samples: Samples) -> tupl
     print(line("speed", f"{1000 * before.seconds_per_tile:.1f} ms a tile in float32, {told(after)}"))
     reference = None if samples.reference_NHW is None else even_and_odd(samples.reference_NHW)[1]
     judged_NHW = even_and_odd(samples.judged_NHW)[1]
-    found = compare(before.labels_NHW, after.labels_NHW, judged_NHW, reference, len(contract.classes))
+    found = measure_change(before.labels_NHW, after.labels_NHW, judged_NHW, reference, len(contract.classes))
     return found, contract
 
 
@@ -115,14 +115,14 @@ def _fastest(made: Bundle, x_NBHW: Any) -> Numerics:
     return best(try_all(made, "cpu", x_NBHW, threads=threads, show=lambda _: None), min_agreement=0.99)
 
 
-def _documented(original: Contract, contract: Contract, found: Comparison, facts: dict[str, Any]) -> Contract:
+def _documented(original: Contract, contract: Contract, found: QualityChange, facts: dict[str, Any]) -> Contract:
     """Quality is what was measured of this bundle, never that of the original."""
-    from batchseg.score.gate import mean_of
+    from batchseg.score.confusion import mean_iou
 
     quality: dict[str, Any] = {"agreement_with_original": round(found.agreement, 5), "judged_on": facts}
     if found.after is not None and found.before is not None:
         iou = {c.name: v for c, v in zip(contract.classes, found.after, strict=True) if v is not None}
         quality |= {"iou": {name: round(value, 4) for name, value in iou.items()}}
-        quality |= {"miou": round(mean_of(found.after), 4), "miou_of_original": round(mean_of(found.before), 4)}
+        quality |= {"miou": round(mean_iou(found.after), 4), "miou_of_original": round(mean_iou(found.before), 4)}
     lineage = {"quantized_from": original.name, "original": original.lineage}
     return replace(contract, quality=quality, lineage=lineage)

@@ -12,7 +12,7 @@ from batchseg.adapt import tune
 from batchseg.errors import BundleError
 from batchseg.model.bundle import open_bundle, write_bundle
 from batchseg.model.segmenter import open_segmenter
-from batchseg.score.gate import check_gate, compare
+from batchseg.score.gate import check_gate, measure_change
 from jobs.cli import main
 from tests.batchseg.model.model_bundles import contract, on_cpu
 from tests.stac import problems_of
@@ -30,7 +30,7 @@ ALL = np.ones((1, 1, 10), bool)
 
 
 def test_iou_is_compared_where_there_are_labels() -> None:
-    found = compare(REFERENCE % 3, WORSE, ALL, REFERENCE, 3)
+    found = measure_change(REFERENCE % 3, WORSE, ALL, REFERENCE, 3)
     assert found.before == (1.0, 1.0, None)
     assert found.after == (0.8, 0.75, None)
     assert found.agreement == pytest.approx(0.9)
@@ -42,23 +42,23 @@ def test_a_class_that_vanishes_does_not_hide_what_others_lost() -> None:
     """The original predicts a class that is not there, once; the other does not, and is worse at what is there."""
     reference, judged = labels(*[0] * 50, *[1] * 50), np.ones((1, 1, 100), bool)
     before, after = labels(*[0] * 50, *[1] * 49, 2), labels(*[0] * 53, *[1] * 47)
-    found = compare(before, after, judged, reference, 3)
+    found = measure_change(before, after, judged, reference, 3)
     assert found.before == (1.0, 49 / 50, None)
     assert found.after == (50 / 53, 47 / 50, None)
     assert found.loss_points == pytest.approx(50 * (1 - 50 / 53 + 2 / 50))
     with pytest.raises(BundleError, match="mean IoU"):
         check_gate(found, NAMES, max_loss=0.5, max_class_loss=10.0)
-    assert compare(after, before, judged, reference, 3).loss_points == -found.loss_points
+    assert measure_change(after, before, judged, reference, 3).loss_points == -found.loss_points
 
 
 def test_pixels_that_are_not_judged_do_not_count() -> None:
     judged = ALL.copy()
     judged[0, 0, 7] = False
-    assert compare(REFERENCE % 3, WORSE, judged, REFERENCE, 3).loss_points == 0.0
+    assert measure_change(REFERENCE % 3, WORSE, judged, REFERENCE, 3).loss_points == 0.0
 
 
 def test_the_gate_refuses_what_lost_more_than_is_allowed() -> None:
-    found = compare(REFERENCE % 3, WORSE, ALL, REFERENCE, 3)
+    found = measure_change(REFERENCE % 3, WORSE, ALL, REFERENCE, 3)
     check_gate(found, NAMES, max_loss=23.0, max_class_loss=26.0)
     with pytest.raises(BundleError, match=r"mean IoU.*expected 22 at most, got 22\.50"):
         check_gate(found, NAMES, max_loss=22.0, max_class_loss=26.0)
@@ -67,7 +67,7 @@ def test_the_gate_refuses_what_lost_more_than_is_allowed() -> None:
 
 
 def test_without_labels_every_changed_label_counts_as_lost() -> None:
-    found = compare(REFERENCE % 3, WORSE, ALL, None, 3)
+    found = measure_change(REFERENCE % 3, WORSE, ALL, None, 3)
     assert found.loss_points == pytest.approx(10.0)
     with pytest.raises(BundleError, match="agreement"):
         check_gate(found, NAMES, max_loss=9.0, max_class_loss=0.0)

@@ -17,7 +17,7 @@ from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.contract import Contract
 from batchseg.model.mixing import Mixing, open_scores, with_mixing
 from batchseg.model.segmenter import open_segmenter
-from batchseg.score.gate import mean_of
+from batchseg.score.confusion import mean_iou
 from tests.batchseg.model.model_bundles import MADE, on_cpu, write_onnx, write_random
 from tiling.grid import Grid, Tile, tiles_of
 from tiling.span import Window
@@ -40,7 +40,7 @@ def answers(count: int, *, seed: int = 0, mixing: Mixing | None = None, classes:
 
 def miou(found: Answers, mixing: Mixing | None = None) -> float:
     scores_KP = found.scores_KP if mixing is None else mixing.of(found.scores_KP)
-    return mean_of(found.iou(scores_KP.argmax(0)))
+    return mean_iou(found.iou(scores_KP.argmax(0)))
 
 
 def test_what_was_mixed_up_is_found_and_undone() -> None:

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, jaccard_score, precision_recall_fscore_support
 
-from batchseg.score.accuracy import agree, class_index, iou_of, scores
+from batchseg.score.agreement import count_agreement, index_classes
+from batchseg.score.confusion import count_confusion, iou_from_counts, iou_per_class
+from batchseg.score.scores import compute_scores
 from tests.strategies import quick
 from tiling.span import Window
 
@@ -42,8 +44,8 @@ def test_iou_is_that_of_scikit_learn(ids: list[int], seed: int) -> None:
     unknown_px = 0
     for rows in ((0, 16), (16, 24)):
         window = Window.of(*rows, 0, 30)
-        index_HW = class_index(predicted_HW[slice(*rows)], tuple(ids), 255)
-        found = agree(index_HW, labels, window, ids=ids, nodata=255)
+        index_HW = index_classes(predicted_HW[slice(*rows)], tuple(ids), 255)
+        found = count_agreement(index_HW, labels, window, ids=ids, nodata=255)
         total += np.array(found.confusion)
         unknown_px += found.unknown_px
     both_HW = labels.labelled_HW & (predicted_HW != 255)
@@ -54,17 +56,38 @@ def test_iou_is_that_of_scikit_learn(ids: list[int], seed: int) -> None:
     wanted = dict(
         zip(present, jaccard_score(truth, answer, labels=present, average=None) if present else (), strict=True)
     )
-    for class_id, iou in zip(ids, iou_of(total), strict=True):
+    for class_id, iou in zip(ids, iou_per_class(total), strict=True):
         assert iou == (pytest.approx(wanted[class_id]) if class_id in wanted else None)
-    found = scores(total, [str(i) for i in ids])
+    scores = compute_scores(total, [str(i) for i in ids])
     if not truth.size:
-        assert (found["miou"], found["fwiou"], found["scored_px"]) == (None, None, 0)
+        assert (scores.miou, scores.fwiou, scores.scored_px) == (None, None, 0)
         return
     of_sklearn = precision_recall_fscore_support(truth, answer, labels=ids, zero_division=np.nan)
     for name, values in zip(("precision", "recall", "f1"), of_sklearn[:3], strict=True):
-        given = [np.nan if found[name][str(i)] is None else found[name][str(i)] for i in ids]
+        by_class = getattr(scores, name)
+        given = [np.nan if by_class[str(i)] is None else by_class[str(i)] for i in ids]
         assert given == pytest.approx(values, abs=1e-5, nan_ok=True)
-    assert found["accuracy"] == pytest.approx(accuracy_score(truth, answer), abs=1e-5)
+    assert scores.accuracy == pytest.approx(accuracy_score(truth, answer), abs=1e-5)
     weighted = jaccard_score(truth, answer, labels=present, average="weighted")
-    assert found["fwiou"] == pytest.approx(weighted, abs=1e-5)
-    assert found["miou"] == pytest.approx(np.mean(list(wanted.values())), abs=1e-5)
+    assert scores.fwiou == pytest.approx(weighted, abs=1e-5)
+    assert scores.miou == pytest.approx(np.mean(list(wanted.values())), abs=1e-5)
+
+
+@quick
+@given(st.integers(1, 300), st.integers(0, 2**32 - 1))
+def test_pixels_without_a_label_or_a_prediction_are_not_in_the_confusion(num_classes: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    reference_HW, predicted_HW = random.integers(0, num_classes + 3, (2, 5, 7), dtype=np.uint16)
+    weights_HW = random.integers(0, 4, (5, 7))
+    expected = np.zeros((num_classes, num_classes))
+    for reference, predicted, weight in zip(reference_HW.flat, predicted_HW.flat, weights_HW.flat, strict=True):
+        if max(reference, predicted) < num_classes:
+            expected[reference, predicted] += weight
+    assert np.array_equal(count_confusion(reference_HW, predicted_HW, num_classes, weights=weights_HW), expected)
+    whole = count_confusion(reference_HW, predicted_HW, num_classes)
+    assert whole.sum() == ((reference_HW < num_classes) & (predicted_HW < num_classes)).sum()
+
+
+def test_iou_from_counts_takes_arrays_of_any_shape() -> None:
+    iou = iou_from_counts(np.array([[1.0, 0.0]]), np.array([[2.0, 0.0]]), np.array([[3.0, 0.0]]))
+    assert iou == pytest.approx(np.array([[0.25, np.nan]]), nan_ok=True)
