@@ -13,7 +13,7 @@ from batchseg.adapt.trial import usual_tile_px
 from batchseg.engine.inputs import InputRule, cut_tile
 from batchseg.errors import SceneError
 from batchseg.model.bundle import Bundle
-from batchseg.model.fit import check_fit, input_rule
+from batchseg.model.fit import check_fit, find_input_rule
 from batchseg.recipe.recipe import Recipe
 from batchseg.scene.bands import choose_bands
 from batchseg.scene.header import read_header
@@ -88,7 +88,7 @@ class Sampling:
         )
         shape_px = header.georef.height_px, header.georef.width_px
         return Sampling(
-            bundle, RasterSource(header, bands, policy), input_rule(recipe, header, bundle), labels, shape_px
+            bundle, RasterSource(header, bands, policy), find_input_rule(recipe, header, bundle), labels, shape_px
         )
 
     @property

@@ -80,6 +80,33 @@ class InputRule:
         return np.nan_to_num(clipped).astype(np.float32)
 
 
+def make_input_rule(
+    raw_dtype: str,
+    *,
+    model_dtype: str,
+    model_range: tuple[float, float],
+    scale: tuple[float, float] | None,
+    fill: tuple[float, ...],
+) -> InputRule:
+    """Make the rule for rasters of one data type; training and inference share it.
+
+    Args:
+        raw_dtype: Data type of the raster.
+        model_dtype: Data type of the model's contract; a model of anything but uint8 is given float32.
+        model_range: Raw values that the model knows.
+        scale: Raw values of the raster that stand for `model_range`; None: the same values.
+        fill: Value of invalid pixels, one per band, in the model's raw values.
+    """
+    dtype = "uint8" if model_dtype == "uint8" else "float32"
+    is_unchanged = raw_dtype == dtype and scale in (None, model_range)
+    return InputRule(
+        dtype=dtype,
+        raw_range=None if is_unchanged else (scale or model_range),
+        model_range=model_range,
+        fill=fill,
+    )
+
+
 @lru_cache(maxsize=8)
 def _table(rule: InputRule, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Made once, not once a tile."""

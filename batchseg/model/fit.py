@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from batchseg.engine.inputs import InputRule
+from batchseg.engine.inputs import InputRule, make_input_rule
 from batchseg.errors import BundleError
 from batchseg.model.bundle import Bundle
 from batchseg.recipe.recipe import Recipe
-from batchseg.scene.area import gsd_beyond
 from batchseg.scene.bands import choose_bands
 from batchseg.scene.header import SceneHeader
+from batchseg.scene.requirements import check_dtype, check_pixel_size
 from batchseg.tiers import Tier
 
 
@@ -59,34 +59,35 @@ def common_bands(recipe: Recipe, header: SceneHeader, bundles: dict[Tier, Bundle
 
 
 def check_fit(recipe: Recipe, header: SceneHeader, bundle: Bundle) -> None:
+    """Raise BundleError unless a scene has the data type and the pixel size of the bundle, or the recipe accepts it."""
     contract = bundle.contract
-    if header.dtype != contract.dtype and recipe.scale is None and "dtype" not in recipe.accept:
-        raise BundleError(
-            "the scene's data type is not the model's",
-            where=header.url,
-            expected=f"{contract.dtype} ({contract.name})",
-            got=header.dtype,
-            todo=f"give `scale: [low, high]`, the raw values that stand for the model's "
-            f"{contract.range[0]:g} to {contract.range[1]:g}, or `accept: [dtype]` to take values as they are",
+    if recipe.scale is None and "dtype" not in recipe.accept:
+        low, high = contract.range
+        check_dtype(
+            header.dtype,
+            contract.dtype,
+            url=header.url,
+            required_by=contract.name,
+            todo=f"give `scale: [low, high]`, the raw values that stand for the model's {low:g} to {high:g}, "
+            "or `accept: [dtype]` to take values as they are",
         )
-    beyond_m, (low_m, high_m) = gsd_beyond(header.georef, contract.gsd_m), contract.gsd_m
-    if beyond_m is not None and "gsd" not in recipe.accept:
-        raise BundleError(
-            "the scene's pixels are not of the size that the model knows",
-            where=header.url,
-            expected=f"{low_m:g} to {high_m:g} m ({contract.name})",
-            got=f"{beyond_m:.3g} m",
+    if "gsd" not in recipe.accept:
+        check_pixel_size(
+            header.georef,
+            contract.gsd_m,
+            url=header.url,
+            required_by=contract.name,
             todo="resample the scene, take another model, or `accept: [gsd]`",
         )
 
 
-def input_rule(recipe: Recipe, header: SceneHeader, bundle: Bundle) -> InputRule:
+def find_input_rule(recipe: Recipe, header: SceneHeader, bundle: Bundle) -> InputRule:
+    """Find how a scene's raw values become the bundle's inputs."""
     contract = bundle.contract
-    dtype = "uint8" if contract.dtype == "uint8" else "float32"
-    same = header.dtype == dtype and recipe.scale in (None, contract.range)
-    return InputRule(
-        dtype=dtype,
-        raw_range=None if same else (recipe.scale or contract.range),
+    return make_input_rule(
+        header.dtype,
+        model_dtype=contract.dtype,
         model_range=contract.range,
+        scale=recipe.scale,
         fill=contract.mean,
     )

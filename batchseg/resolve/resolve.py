@@ -18,7 +18,7 @@ from batchseg.classes import ClassInfo
 from batchseg.engine.route import CERTAIN, NEVER, SCORE_TOP, Doubt
 from batchseg.errors import BundleError, RecipeError, SceneError
 from batchseg.model.bundle import Bundle, open_bundle
-from batchseg.model.fit import check_fit, common_bands, halo_of, input_rule
+from batchseg.model.fit import check_fit, common_bands, find_input_rule, halo_of
 from batchseg.output.layer import Layer
 from batchseg.output.levels import sheet_side_px
 from batchseg.output.stored import ZarrLayout
@@ -218,7 +218,7 @@ def _resolve_scene(
         header=header,
         bands=bands,
         policy=policy,
-        rules={tier: input_rule(recipe, header, bundle) for tier, bundle in bundles.items()},
+        rules={tier: find_input_rule(recipe, header, bundle) for tier, bundle in bundles.items()},
         zarr=_zarr_layout(recipe, header, next(iter(bundles.values()))),
         priority=joined(ground) if ground else None,
         priority_tiles=touched_tiles(ground, lattice),
