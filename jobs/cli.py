@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.verb is None:
         parser.print_help()
         return 2
-    return guarded(args)
+    return run_verb(args)
 
 
 def process() -> NoReturn:
@@ -96,7 +96,7 @@ def process() -> NoReturn:
     sys.exit(status)
 
 
-def guarded(args: argparse.Namespace) -> int:
+def run_verb(args: argparse.Namespace) -> int:
     """Run a verb; what batchseg raises on purpose becomes one line."""
     try:
         status: int = args.main(args)

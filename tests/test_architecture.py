@@ -69,6 +69,44 @@ def test_imports_run_one_way() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in SOURCES}
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Modules of ours that a file imports, also inside functions and for types only."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in MODULES)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names = (f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (target for name in names if (target := name if name in MODULES else node.module) in MODULES)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    left = {name: set(imports_of(path)) for name, path in MODULES.items()}
+    while free := {name for name, targets in left.items() if not targets & left.keys()}:
+        left = {name: targets for name, targets in left.items() if name not in free}
+    assert {name: targets & left.keys() for name, targets in left.items()} == {}, "a circle, and what leads to it"
+
+
+def test_entry_points_are_not_imported() -> None:
+    """`import jobs.run` would put the module in the place of the function `jobs.run`."""
+    entry_points = {"jobs.run", "jobs.nightly"}
+    importing = [
+        f"{path}:{node.lineno}"
+        for path in [*SOURCES, *(ROOT / "tests").rglob("*.py")]
+        for node in ast.walk(tree(path))
+        if (isinstance(node, ast.Import) and entry_points & {alias.name for alias in node.names})
+        or (isinstance(node, ast.ImportFrom) and node.module in entry_points)
+    ]
+    assert importing == []
+
+
 def test_files_are_short() -> None:
     lines = {path: len(path.read_text("utf-8").splitlines()) for path in SOURCES}
     assert {str(path): count for path, count in lines.items() if count > MAX_FILE_LINES} == {}

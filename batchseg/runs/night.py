@@ -1,218 +1,207 @@
-"""A night: which scenes are new, one run over them, and whether its result may become the latest.
+"""One night: find the new scenes, run a recipe over them, decide whether the result becomes the latest.
 
 Theory of operation
 -------------------
-A scene is known by its *key*: the fingerprint of a run of this recipe over this scene alone, so it changes with the
-scene's content, the models and every setting that decides bytes, and with nothing else. `index.json` holds the keys of
-all scenes that are done, and where; a night is a run over those whose key is not there. Scenes that cannot be read are
-told of and left out, so that one bad scene does not stop the night.
+A scene is known by its *key*: the fingerprint of a run of this recipe over this scene alone. So the key changes with
+the scene's content, the models and every setting that decides output bytes, and with nothing else. `index.json` holds
+the keys of all finished scenes and where their output is; a night runs over the scenes whose key is not there. A scene
+that cannot be read is reported and left out, so that one bad scene does not stop the night.
 
-The batch of a night is written down before it runs (`batch.json`) and taken up again by the next start, whatever the
-date; a batch whose scenes changed meanwhile is left as it is, and its scenes are new again.
+The batch of a night is written down before it runs (`batch.json`), and the next start takes it up again, whatever the
+date. A batch whose scenes have changed meanwhile is left as it is, and its scenes count as new.
 
-    2026-01-31/           the run of that night, like any other
+    2026-01-31/           the run of that night, like any other run
     nights/TIME.json      what each start found and did
-    index.json            scene -> key and output, of all that is done
-    batch.json            what is being done; gone when it is
-    latest.json           the newest outputs of all scenes, once coverage and failures passed
+    index.json            URL -> key and output of every finished scene
+    batch.json            the scenes that are being computed; gone when they are finished
+    latest.json           the newest good output of each scene, moved when coverage and failures pass the thresholds
 """
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
 
-from batchseg.errors import BatchsegError, InputError, RecipeError
-from batchseg.paths import BATCH_KEY, INDEX_KEY, LATEST_KEY
-from batchseg.recipe import Recipe
-from batchseg.resolve.resolve import Resolved, expand_scenes, resolve
-from batchseg.runs.session import Outcome
-from batchseg.schema import setting
-from batchseg.store import LocalStore, get_json
+from batchseg.errors import DamagedError
+from batchseg.ledger.lease import BEAT_S, Lease
+from batchseg.paths import LATEST_KEY
+from batchseg.recipe import Recipe, load_recipe
+from batchseg.resolve.destination import check_folder
+from batchseg.resolve.resolve import Resolved, resolve
+from batchseg.runs.night_batch import NightScene, choose_batch, find_scenes
+from batchseg.runs.night_files import (
+    Batch,
+    FinishedScene,
+    Latest,
+    LatestScene,
+    NightSummary,
+    SceneResult,
+    delete_batch,
+    read_index,
+    read_latest,
+    write_index,
+    write_latest,
+    write_summary,
+)
+from batchseg.runs.night_settings import Night, Thresholds
+from batchseg.runs.session import EXIT_OK, EXIT_QUARANTINED, Outcome
+from batchseg.store import LocalStore
+from batchseg.workers.heartbeat import Heartbeat
 
+EXIT_MISSED = 3
+"""Coverage or failures miss the thresholds."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Thresholds:
-    """When a night's result becomes the latest."""
-
-    coverage: float = setting(1.0, doc="share of the scenes' chunks that must be done, mean over scenes")
-    failed_scenes: int = setting(0, doc="scenes that may be unreadable or incomplete")
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.coverage <= 1 or self.failed_scenes < 0:
-            got = f"coverage {self.coverage}, failed_scenes {self.failed_scenes}"
-            raise RecipeError("these thresholds cannot be met or missed", where="latest", got=got)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Night:
-    """configs/nightly.yaml."""
-
-    recipe: str = setting(doc="recipe file; its `scenes`, `labels` and `output` are left aside")
-    output: str = setting(doc="folder of all nights")
-    scenes: tuple[str, ...] = setting((), doc="files, URLs or globs")
-    listing: str | None = setting(None, doc="a text file with one scene a line; # begins a comment")
-    latest: Thresholds = setting(Thresholds, doc="when latest.json moves")
-
-    def __post_init__(self) -> None:
-        if not self.scenes and self.listing is None:
-            raise RecipeError("there is nowhere to look for scenes", where="scenes", todo="give `scenes` or `listing`")
+RunRecipe = Callable[[Recipe, Resolved], Outcome]
+"""Runs the recipe of a night; the recipe comes resolved too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """One scene of tonight."""
+class NightOutcome:
+    """How a night ended."""
 
-    url: str
-    name: str
-    key: str | None
-    """None for a scene that cannot be read."""
-    error: str | None = None
-
-
-State = Literal["done", "unchanged", "incomplete", "unreadable"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SceneResult:
-    url: str
-    name: str
-    state: State
-    coverage: float
-    output: str | None
-    error: str | None = None
+    exit_status: int
+    why: str
+    """Why latest.json moved, or why it did not."""
+    moved_latest: bool
+    scenes: tuple[SceneResult, ...]
+    notes: tuple[str, ...] = ()
+    """Damaged files that the night made again."""
 
 
-def look(night: Night, recipe: Recipe) -> list[Found]:
-    """Every scene there is, each judged by itself."""
-    found: list[Found] = []
-    names: dict[str, str] = {}
-    for url in _urls(night):
-        scene = _judge(url, recipe)
-        if scene.key is not None and scene.name in names:
-            twin = names[scene.name]
-            scene = replace(scene, key=None, error=f"{url}: {twin} is called {scene.name} too; rename one")
-        names.setdefault(scene.name, url)
-        found.append(scene)
-    return found
+def run_night(night: Night, run: RunRecipe) -> NightOutcome:
+    """Run one night: find new scenes, run the recipe over them, write down the results, and move latest.json.
+
+    A night that was interrupted is taken up by the next one. A second night beside a living one raises BusyError.
+    """
+    recipe = load_recipe(night.recipe)
+    check_folder(Path(night.output))
+    store, began = LocalStore(Path(night.output)), datetime.now(UTC)
+    with ExitStack() as stack:
+        lease = Lease(store)
+        lease.acquire()
+        stack.callback(lease.release)
+        stack.enter_context(Heartbeat(lease.renew, every_s=BEAT_S))
+        return _run_locked(night, recipe, run, store, began)
 
 
-def _urls(night: Night) -> list[str]:
-    urls: list[str] = []
-    for pattern in night.scenes:
-        try:
-            urls += expand_scenes([pattern])
-        except InputError:
-            continue  # no file matches tonight; whether that is too few is for the thresholds to say
-    if night.listing is not None:
-        try:
-            lines = Path(night.listing).read_text("utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise RecipeError("the listing cannot be read", where=night.listing, got=str(error)) from error
-        urls += [text for line in lines if (text := line.partition("#")[0].strip())]
-    return list(dict.fromkeys(urls))
+def _run_locked(night: Night, recipe: Recipe, run: RunRecipe, store: LocalStore, began: datetime) -> NightOutcome:
+    """The night itself; the caller holds the lease of the folder."""
+    notes: list[str] = []
+    scenes = find_scenes(night, recipe)
+    batch = choose_batch(store, scenes, began.strftime("%Y-%m-%d"), notes)
+    outcome = None if batch is None else run_batch(night, recipe, batch, run)
+    results = record_results(store, scenes, batch, outcome)
+    is_good, why = check_thresholds(results, night.latest)
+    if is_good:
+        publish_latest(store, results, began.isoformat(), notes)
+    night_outcome = NightOutcome(
+        exit_status=_choose_exit_status(outcome, is_good=is_good),
+        why=why,
+        moved_latest=is_good,
+        scenes=tuple(results),
+        notes=tuple(notes),
+    )
+    summary = NightSummary(
+        began=began.isoformat(),
+        ended=datetime.now(UTC).isoformat(),
+        exit_status=night_outcome.exit_status,
+        why=why,
+        counts=dict(Counter(result.state for result in results)),
+        scenes=night_outcome.scenes,
+    )
+    write_summary(store, began, summary)
+    return night_outcome
 
 
-def _judge(url: str, recipe: Recipe) -> Found:
-    try:
-        resolved = resolve(replace(recipe, scenes=(url,), labels=()))
-    except BatchsegError as error:
-        return Found(url=url, name=Path(url).stem, key=None, error=str(error))
-    return Found(url=url, name=next(iter(resolved.job.scenes)), key=resolved.fingerprint)
+def _choose_exit_status(outcome: Outcome | None, *, is_good: bool) -> int:
+    if outcome is not None and outcome.exit_status not in (EXIT_OK, EXIT_QUARANTINED):
+        return outcome.exit_status
+    return EXIT_OK if is_good else EXIT_MISSED
 
 
-def batch_of(store: LocalStore, found: Sequence[Found], date: str) -> dict[str, Any] | None:
-    """The batch to run: the one that was begun, if its scenes are still the same, else all that is new."""
-    keys = {scene.url: scene.key for scene in found if scene.key is not None}
-    begun = _read(store, BATCH_KEY)
-    if begun and all(keys.get(url) == key for url, key in begun["keys"].items()):
-        return begun
-    index = _read(store, INDEX_KEY)
-    new = {url: key for url, key in keys.items() if index.get(url, {}).get("key") != key}
-    if not new:
-        store.delete(BATCH_KEY)
-        return None
-    batch = {"folder": _free_folder(store.root, date), "keys": new}
-    store.put(BATCH_KEY, json.dumps(batch, indent=1).encode())
-    return batch
-
-
-def _free_folder(root: Path, date: str) -> str:
-    names = (date if number == 1 else f"{date}-{number}" for number in range(1, 1_000_000))
-    return next(name for name in names if not (root / name).exists())
-
-
-def run_batch(
-    night: Night, recipe: Recipe, batch: Mapping[str, Any], run: Callable[[Recipe, Resolved], Outcome]
-) -> Outcome:
-    output = str(Path(night.output) / batch["folder"])
-    tonight = replace(recipe, scenes=tuple(batch["keys"]), labels=(), output=output)
+def run_batch(night: Night, recipe: Recipe, batch: Batch, run: RunRecipe) -> Outcome:
+    output = str(Path(night.output) / batch.folder)
+    tonight = replace(recipe, scenes=tuple(batch.keys), labels=(), output=output)
     return run(tonight, resolve(tonight))
 
 
-def settle(
-    store: LocalStore, found: Sequence[Found], batch: Mapping[str, Any] | None, outcome: Outcome | None
+def record_results(
+    store: LocalStore, scenes: Sequence[NightScene], batch: Batch | None, outcome: Outcome | None
 ) -> list[SceneResult]:
-    """Write down what is done by now; what became of each scene."""
-    index = _read(store, INDEX_KEY)
-    results = [_result(scene, index, batch, outcome) for scene in found]
-    keys = {scene.url: scene.key for scene in found}
-    done = {r.url: {"key": keys[r.url], "name": r.name, "output": r.output} for r in results if r.state == "done"}
-    store.put(INDEX_KEY, json.dumps(index | done, indent=1).encode())
-    # Chunks that were given up are tried again by the next night, in a folder of its own.
-    if outcome is not None and outcome.exit_status in (0, 3):
-        store.delete(BATCH_KEY)
+    """Write down which scenes are finished by now; return what became of each."""
+    index = read_index(store)
+    results = [_judge(scene, index, batch, outcome) for scene in scenes]
+    finished = {
+        scene.url: FinishedScene(key=scene.key, name=scene.name, output=result.output)
+        for scene, result in zip(scenes, results, strict=True)
+        if result.state == "done" and scene.key is not None and result.output is not None
+    }
+    write_index(store, index | finished)
+    # The next night tries the chunks that were given up again, in a folder of its own.
+    if outcome is not None and outcome.exit_status in (EXIT_OK, EXIT_QUARANTINED):
+        delete_batch(store)
     return results
 
 
-def _result(
-    scene: Found, index: Mapping[str, Any], batch: Mapping[str, Any] | None, outcome: Outcome | None
+def _judge(
+    scene: NightScene, index: Mapping[str, FinishedScene], batch: Batch | None, outcome: Outcome | None
 ) -> SceneResult:
-    known = index.get(scene.url, {})
-    facts = {"url": scene.url, "name": scene.name}
+    url, name, finished = scene.url, scene.name, index.get(scene.url)
     if scene.key is None:
-        return SceneResult(**facts, state="unreadable", coverage=0.0, output=None, error=scene.error)
-    if known.get("key") == scene.key:
-        return SceneResult(**facts, state="unchanged", coverage=1.0, output=known["output"])
-    if batch is None or outcome is None or scene.url not in batch["keys"]:
-        return SceneResult(**facts, state="incomplete", coverage=0.0, output=None, error="it has not been run yet")
-    chunks = outcome.metrics["scenes"][scene.name]["chunks"]
-    total, good = sum(chunks.values()), chunks["done"] + chunks["empty"]
-    sheets = [task for task in outcome.metrics["quarantined"] if task.startswith(f"{scene.name}/sheet_")]
-    state: State = "done" if good == total and not sheets else "incomplete"
-    error = None if state == "done" else f"{total - good} of {total} chunks are missing" + ", no GeoTIFF" * bool(sheets)
-    output = f"{batch['folder']}/{scene.name}"
-    return SceneResult(**facts, state=state, coverage=good / total, output=output, error=error)
+        return SceneResult(url=url, name=name, state="unreadable", coverage=0.0, output=None, error=scene.error)
+    if finished is not None and finished.key == scene.key:
+        return SceneResult(url=url, name=name, state="unchanged", coverage=1.0, output=finished.output)
+    if batch is None or outcome is None or url not in batch.keys:
+        error = "the scene has not been run yet"
+        return SceneResult(url=url, name=name, state="incomplete", coverage=0.0, output=None, error=error)
+    return _judge_run(url, name, f"{batch.folder}/{name}", outcome)
 
 
-def passes(results: Sequence[SceneResult], thresholds: Thresholds) -> tuple[bool, str]:
-    """Whether a night's result may become the latest, and why."""
+def _judge_run(url: str, name: str, output: str, outcome: Outcome) -> SceneResult:
+    chunks = outcome.metrics["scenes"][name]["chunks"]
+    num_chunks, num_good = sum(chunks.values()), chunks["done"] + chunks["empty"]
+    has_sheets = not any(task.startswith(f"{name}/sheet_") for task in outcome.metrics["quarantined"])
+    coverage = num_good / num_chunks
+    if num_good == num_chunks and has_sheets:
+        return SceneResult(url=url, name=name, state="done", coverage=coverage, output=output)
+    error = f"{num_chunks - num_good} of {num_chunks} chunks are missing" + ("" if has_sheets else ", no GeoTIFF")
+    return SceneResult(url=url, name=name, state="incomplete", coverage=coverage, output=output, error=error)
+
+
+def check_thresholds(results: Sequence[SceneResult], thresholds: Thresholds) -> tuple[bool, str]:
+    """Whether the result of a night may become the latest, and why."""
     if not results:
-        return False, "no scene was found"
+        return False, "the night names no scene"
     coverage = sum(result.coverage for result in results) / len(results)
-    failed = sum(result.state in ("incomplete", "unreadable") for result in results)
+    num_failed = sum(result.state in ("incomplete", "unreadable") for result in results)
     if coverage < thresholds.coverage:
         return False, f"coverage {coverage:.4f} is below {thresholds.coverage}"
-    if failed > thresholds.failed_scenes:
-        return False, f"{failed} scenes failed, {thresholds.failed_scenes} may"
-    return True, f"coverage {coverage:.4f}, {failed} scenes failed"
+    if num_failed > thresholds.failed_scenes:
+        return False, f"{num_failed} scenes failed, at most {thresholds.failed_scenes} may"
+    return True, f"coverage {coverage:.4f}, {num_failed} scenes failed"
 
 
-def publish(store: LocalStore, results: Sequence[SceneResult], began: str) -> None:
+def publish_latest(store: LocalStore, results: Sequence[SceneResult], began: str, notes: list[str]) -> None:
     """Move latest.json; a scene that failed keeps its last good output there."""
-    before = _read(store, LATEST_KEY).get("scenes", {})
-    found = {result.name for result in results}
-    good = {r.name: {"url": r.url, "output": r.output} for r in results if r.state in ("done", "unchanged")}
-    kept = {name: facts for name, facts in before.items() if name in found}
-    store.put(LATEST_KEY, json.dumps({"began": began, "scenes": kept | good}, indent=1).encode())
+    names = {result.name for result in results}
+    kept = {name: scene for name, scene in _read_latest_scenes(store, notes).items() if name in names}
+    good = {
+        result.name: LatestScene(url=result.url, output=result.output)
+        for result in results
+        if result.state in ("done", "unchanged") and result.output is not None
+    }
+    write_latest(store, Latest(began=began, scenes=kept | good))
 
 
-def _read(store: LocalStore, key: str) -> dict[str, Any]:
+def _read_latest_scenes(store: LocalStore, notes: list[str]) -> dict[str, LatestScene]:
     try:
-        content: dict[str, Any] = get_json(store, key)
-    except FileNotFoundError:
-        return {}
-    return content
+        latest = read_latest(store)
+    except DamagedError as error:
+        notes.append(f"{LATEST_KEY} was damaged ({error.got}); it is made again from the index")
+        index = read_index(store)
+        return {scene.name: LatestScene(url=url, output=scene.output) for url, scene in index.items()}
+    return {} if latest is None else latest.scenes

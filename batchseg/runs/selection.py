@@ -13,6 +13,16 @@ from batchseg.resolve.job import Job
 from batchseg.scene.outline import outline
 
 
+def select_chunks(
+    job: Job, *, bbox: Sequence[float] | None = None, num_chunks: int | None = None
+) -> frozenset[ChunkKey] | None:
+    """The chunks that touch a box, or a sample of those, or a sample of all; None for all chunks."""
+    if bbox is None and num_chunks is None:
+        return None
+    chunks = all_chunks(job) if bbox is None else chunks_in_box(job, bbox)
+    return chunks if num_chunks is None else sample_of(chunks, num_chunks)
+
+
 def all_chunks(job: Job) -> frozenset[ChunkKey]:
     return frozenset(key for scene in job.scenes.values() for key in job.list_chunks(scene))
 

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batchseg.budget.pilot import Placement
-    from batchseg.recipe import Fleet
     from batchseg.runs.estimate import Estimate, SceneEstimate
 
 HELP = "what a run will do, take and cost; writes nothing"
@@ -33,29 +30,22 @@ def main(args: argparse.Namespace) -> int:
     from batchseg.recipe import load_fleet, load_recipe
     from batchseg.resolve.resolve import resolve
     from batchseg.runs.estimate import estimate
+    from jobs.runner import find_placement
 
     recipe, fleet = load_recipe(args.recipe), load_fleet(args.fleet)
     resolved, store = resolve(recipe), open_store(recipe.output)
     found = estimate(resolved, fleet, store)
-    pilot = preview(resolved, fleet, store, _where(args, fleet)) if args.pilot else None
+    pilot = (
+        preview(resolved, fleet, store, find_placement(fleet, has_fleet_file=args.fleet is not None))
+        if args.pilot
+        else None
+    )
     if args.json:
         print(json.dumps({"recipe": resolved.fingerprint, **asdict(found), "pilot": pilot}, indent=1))
         return 0
     for line in [*lines(found, resolved.fingerprint), *([] if pilot is None else pilot_lines(pilot))]:
         print(line)
     return 0
-
-
-def _where(args: argparse.Namespace, fleet: Fleet) -> Placement:
-    """As `run` would decide with the same arguments."""
-    from batchseg.budget.pilot import Placement
-    from jobs.verbs.run import pilot_sender
-
-    alone = args.fleet is None and sum(pool.workers for pool in fleet.pools) == 1
-    one_machine = "RAY_ADDRESS" not in os.environ
-    return Placement(
-        in_process=alone and one_machine, one_machine=one_machine, send_pilot=pilot_sender(one_machine=one_machine)
-    )
 
 
 def pilot_lines(pilot: dict[str, Any]) -> list[str]:

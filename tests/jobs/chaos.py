@@ -94,11 +94,11 @@ def drive(folder: Path, output: Path) -> int:
     from batchseg.runs.drive import Stop
     from batchseg.runs.session import Options
     from jobs.cluster.pool import open_ray_pool
-    from jobs.verbs.run import Signals
+    from jobs.terminal.signals import stop_on_signals
 
     fleet, stop = load_fleet(folder / "fleet.yaml"), Stop()
     models = partial(evil_models, misdeeds=Misdeeds(str(folder)))
-    with Signals(stop):
+    with stop_on_signals(stop):
         recipe = place_of(folder).recipe(output=str(output))
         return run(
             recipe, fleet, open_pool=partial(open_ray_pool, open_models=models), options=Options(stop=stop)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-import jobs.verbs.run
 from batchseg.ledger import lease as driver
+from batchseg.runs.session import run
 from batchseg.store import digest_of
 from batchseg.workers.pool import Pool
 from jobs.cli import main
@@ -57,7 +58,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def use(monkeypatch: pytest.MonkeyPatch, open_pool: Callable[..., Pool]) -> None:
-    monkeypatch.setattr(jobs.verbs.run, "pool_of", lambda *_: open_pool)
+    runner = partial(run, open_pool=open_pool)
+    monkeypatch.setattr("jobs.runner.choose_runner", lambda *_, **__: runner)
 
 
 def contents(folder: Path) -> dict[str, str]:

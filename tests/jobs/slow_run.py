@@ -5,16 +5,16 @@ python -m tests.jobs.slow_run SECONDS_A_BATCH run RECIPE …
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
+from functools import partial
 from typing import Any
 
-import jobs.verbs.run
+import jobs.runner
 from batchseg.engine.segment import Model
 from batchseg.recipe import Fleet
 from batchseg.resolve.job import Job
-from batchseg.runs.session import OpenPool
+from batchseg.runs.session import OpenPool, run
 from batchseg.store import LocalStore
 from batchseg.tiers import Tier
 from batchseg.workers.pool import DEPTH, LocalPool, Pool
@@ -52,10 +52,10 @@ def slow_pool(seconds: float) -> OpenPool:
 def use_pool(open_pool: OpenPool) -> None:
     """From now on every `run` of this process gets this pool."""
 
-    def chosen(_: argparse.Namespace, __: Fleet) -> OpenPool:
-        return open_pool
+    def choose(*_: Any, **__: Any) -> Any:
+        return partial(run, open_pool=open_pool)
 
-    jobs.verbs.run.pool_of = chosen
+    jobs.runner.choose_runner = choose
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -18,11 +17,13 @@ import pytest
 import rasterio
 from rasterio.warp import transform_bounds
 
-import jobs.verbs.run
 from batchseg.recipe import Fleet
+from batchseg.runs import session
 from batchseg.runs.session import Options
 from batchseg.workers.pool import Pool
 from jobs.cli import main
+from jobs.cluster import on_ray
+from jobs.runner import choose_runner
 from tests.jobs.command_line import FACTS_OF_EVERY_RUN, ROOT, alone, clean_bytes, folder, quick, use, write_recipe
 from tests.jobs.slow_run import slow_pool
 from tests.runs import fake_pool, noise, product_bytes, write_scene
@@ -35,9 +36,10 @@ pytestmark = pytest.mark.timeout(120)
 def test_a_job_without_a_cluster_runs_where_it_is(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.cluster.connection.join_ray", lambda address: there and address == "auto")
     monkeypatch.setattr("jobs.cluster.connection.ray.is_initialized", lambda: there)
-    args = argparse.Namespace(in_cluster=True, fleet=None)
-    open_pool, options = jobs.verbs.run.placed(Options(), args, Fleet())
-    assert (open_pool is not None, options.send_pilot is not None, not options.one_machine) == (there,) * 3
+    runner = choose_runner(Fleet(), has_fleet_file=False, join_cluster=True)
+    assert runner is (on_ray.run if there else session.run)
+    options = on_ray.adapt_options(Options())
+    assert (options.send_pilot is not None, not options.one_machine) == (there, there)
 
 
 def test_a_sample_then_a_box_then_everything(folder: Path, quick: None, capsys: pytest.CaptureFixture[str]) -> None:

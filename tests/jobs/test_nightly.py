@@ -10,20 +10,22 @@ import numpy as np
 import pytest
 import yaml
 
-import jobs.verbs.run
 from batchseg.ledger.lease import Lease
 from batchseg.runs import night as nights
-from batchseg.runs.night import SceneResult, Thresholds, passes
+from batchseg.runs.night import check_thresholds
+from batchseg.runs.night_files import SceneResult
+from batchseg.runs.night_settings import Thresholds
 from batchseg.store import LocalStore
 from batchseg.workers.heartbeat import Heartbeat
 from jobs.verbs.nightly import run_main
+from tests.jobs.command_line import use
 from tests.runs import fake_pool, noise, product_bytes, write_fake_bundle, write_scene
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two scenes, a recipe, a night; runs in this process with quick models, and nobody to wait for."""
-    monkeypatch.setattr(jobs.verbs.run, "pool_of", lambda *_: fake_pool)
+    use(monkeypatch, fake_pool)
     monkeypatch.setattr("batchseg.ledger.lease.SETTLE_S", 0.0)
     (tmp_path / "incoming").mkdir()
     for number in (1, 2):
@@ -128,7 +130,7 @@ def test_an_interrupted_night_is_taken_up_on_another_date(place: Path, monkeypat
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(nights, "settle", killed)
+        patch.setattr(nights, "record_results", killed)
         with pytest.raises(Killed):
             run_night(place)
     (folder,) = dated(place)
@@ -190,4 +192,4 @@ def test_thresholds(coverages: list[float], thresholds: Thresholds, good: bool) 
         SceneResult(url=str(i), name=str(i), state="done" if np.isclose(c, 1) else "incomplete", coverage=c, output="o")
         for i, c in enumerate(coverages)
     ]
-    assert passes(results, thresholds)[0] is good
+    assert check_thresholds(results, thresholds)[0] is good

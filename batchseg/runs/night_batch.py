@@ -1,0 +1,94 @@
+"""The scenes of a night, and which of them its run computes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from batchseg.errors import BatchsegError, DamagedError, InputError, RecipeError
+from batchseg.paths import BATCH_KEY
+from batchseg.recipe import Recipe
+from batchseg.resolve.resolve import expand_scenes, resolve
+from batchseg.runs.night_files import Batch, delete_batch, read_batch, read_index, write_batch
+from batchseg.runs.night_settings import Night
+from batchseg.store import LocalStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NightScene:
+    """One scene that a night looked at."""
+
+    url: str
+    name: str
+    key: str | None
+    """The fingerprint of a run over this scene alone; None for a scene that cannot be read."""
+    error: str | None = None
+    """Why the scene cannot be read."""
+
+
+def find_scenes(night: Night, recipe: Recipe) -> list[NightScene]:
+    """Every scene that the night names, each judged by itself."""
+    scenes: list[NightScene] = []
+    urls_by_name: dict[str, str] = {}
+    for url in _list_urls(night):
+        scene = _identify(url, recipe)
+        if scene.key is not None and scene.name in urls_by_name:
+            twin = urls_by_name[scene.name]
+            scene = replace(scene, key=None, error=f"{url}: {twin} is called {scene.name} too. Rename one of them")
+        urls_by_name.setdefault(scene.name, url)
+        scenes.append(scene)
+    return scenes
+
+
+def _list_urls(night: Night) -> list[str]:
+    urls: list[str] = []
+    for pattern in night.scenes:
+        try:
+            urls += expand_scenes([pattern])
+        except InputError:
+            continue  # no file matches tonight; the thresholds say whether that is too few
+    if night.listing is not None:
+        try:
+            lines = Path(night.listing).read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise RecipeError("the listing cannot be read", where=night.listing, got=str(error)) from error
+        urls += [text for line in lines if (text := line.partition("#")[0].strip())]
+    return list(dict.fromkeys(urls))
+
+
+def _identify(url: str, recipe: Recipe) -> NightScene:
+    try:
+        resolved = resolve(replace(recipe, scenes=(url,), labels=()))
+    except BatchsegError as error:
+        return NightScene(url=url, name=Path(url).stem, key=None, error=str(error))
+    return NightScene(url=url, name=next(iter(resolved.job.scenes)), key=resolved.fingerprint)
+
+
+def choose_batch(store: LocalStore, scenes: Sequence[NightScene], date: str, notes: list[str]) -> Batch | None:
+    """The batch to run: an interrupted one, if its scenes are still the same, else all new scenes."""
+    keys = {scene.url: scene.key for scene in scenes if scene.key is not None}
+    interrupted = _read_interrupted(store, notes)
+    if interrupted is not None and all(keys.get(url) == key for url, key in interrupted.keys.items()):
+        return interrupted
+    index = read_index(store)
+    new = {url: key for url, key in keys.items() if url not in index or index[url].key != key}
+    if not new:
+        delete_batch(store)
+        return None
+    batch = Batch(folder=_choose_folder(store.root, date), keys=new)
+    write_batch(store, batch)
+    return batch
+
+
+def _read_interrupted(store: LocalStore, notes: list[str]) -> Batch | None:
+    try:
+        return read_batch(store)
+    except DamagedError as error:
+        notes.append(f"{BATCH_KEY} was damaged ({error.got}); its scenes are chosen again")
+        return None
+
+
+def _choose_folder(root: Path, date: str) -> str:
+    names = (date if number == 1 else f"{date}-{number}" for number in range(1, 1_000_000))
+    return next(name for name in names if not (root / name).exists())
