@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from batchseg.budget.pilot import Placement
+    from batchseg.budget.placement import Placement
     from batchseg.recipe import Fleet, Recipe
     from batchseg.resolve.resolve import Resolved
     from batchseg.runs.session import Options, Outcome
@@ -53,7 +53,7 @@ def _join_running_ray() -> bool:
 
 def find_placement(fleet: Fleet, *, has_fleet_file: bool) -> Placement:
     """Where the workers of a run with the same arguments would live."""
-    from batchseg.budget.pilot import Placement  # noqa: PLC0415 - --help must not wait for it
+    from batchseg.budget.placement import Placement  # noqa: PLC0415 - --help must not wait for it
 
     if "RAY_ADDRESS" not in os.environ:
         return Placement(in_process=not needs_ray(fleet, has_fleet_file=has_fleet_file))

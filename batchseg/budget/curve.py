@@ -1,9 +1,9 @@
-"""What each share of heavy tiles would cost and bring, from a pilot that ran both tiers on its sample. Pure."""
+"""What each share of heavy tiles would cost and gain, from a pilot that ran both tiers on its sample. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,48 +15,65 @@ from batchseg.tiers import Tier
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0)
 
 
-def curve(tiles: Sequence[PilotTile], forecast: Forecast, *, more: Sequence[int] = ()) -> list[dict[str, Any]]:
-    """A point for each share that the sample can show, and for each threshold of `more`, in the order of shares.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePoint:
+    """One threshold of uncertainty: its share of heavy tiles, its price, and the quality of the labels."""
 
-    A point has the mIoU of the sample's labels if it has a reference, and always their agreement with those of the
-    heavy model alone, which is 1 at a share of 1 but for edges that fade, and says nothing of which tier is right.
+    heavy_share: float
+    threshold: int
+    """Score from which on a tile is heavy, in ten-thousandths."""
+    usd: float
+    """Dollars for the whole run, without the pilot."""
+    usd_per_km2: float | None
+    """Dollars per km² of valid ground, without the pilot; None where the area is unknown."""
+    miou: float | None
+    """mIoU of the sample's labels; None without a reference."""
+    agreement: float
+    """Share of the sample's pixels that have the label of the heavy model alone.
+
+    It is 1 at a heavy share of 1, except for edges that fade. It does not say which tier is right.
     """
-    thresholds = {threshold_for_share(share, tiles) for share in SHARES} | set(more)
-    points = [_point(threshold, tiles, forecast) for threshold in sorted(thresholds, reverse=True)]
-    # Two thresholds may send the same tiles.
-    return list({(point["heavy_share"], point["threshold"] in more): point for point in points}.values())
 
 
-def _point(threshold: int, tiles: Sequence[PilotTile], forecast: Forecast) -> dict[str, Any]:
-    share = share_at_threshold(threshold, tiles)
-    per_km2 = forecast.usd_per_km2(share)
-    return {
-        "heavy_share": round(share, 5),
-        "threshold": threshold,
-        "usd": round(forecast.usd(share) - forecast.prices.spent_usd, 8),
-        "usd_per_km2": None if per_km2 is None else round(per_km2 - _pilot_per_km2(forecast), 8),
-        "miou": _miou(threshold, tiles),
-        "agreement": _agreement(threshold, tiles),
-    }
+def make_curve(tiles: Sequence[PilotTile], forecast: Forecast, *, also: Sequence[int] = ()) -> tuple[CurvePoint, ...]:
+    """Make a point for each of `SHARES` that the sample can tell apart, in the order of shares.
+
+    Args:
+        tiles: A sample on which both tiers ran.
+        forecast: The cost of the run by its share of heavy tiles.
+        also: Thresholds that get a point of their own.
+    """
+    thresholds = {threshold_for_share(share, tiles) for share in SHARES} | set(also)
+    points = [_make_point(threshold, tiles, forecast) for threshold in sorted(thresholds, reverse=True)]
+    # Two thresholds may send the same tiles to the heavy model.
+    return tuple({(point.heavy_share, point.threshold in also): point for point in points}.values())
 
 
-def _pilot_per_km2(forecast: Forecast) -> float:
-    return forecast.prices.spent_usd / (forecast.workload.area_km2 or 1.0)
+def _make_point(threshold: int, tiles: Sequence[PilotTile], forecast: Forecast) -> CurvePoint:
+    share, spent_usd = share_at_threshold(threshold, tiles), forecast.prices.spent_usd
+    usd_per_km2, pilot_usd_per_km2 = forecast.expect_usd_per_km2(share), spent_usd / (forecast.workload.area_km2 or 1.0)
+    return CurvePoint(
+        heavy_share=round(share, 5),
+        threshold=threshold,
+        usd=round(forecast.expect_usd(share) - spent_usd, 8),
+        usd_per_km2=None if usd_per_km2 is None else round(usd_per_km2 - pilot_usd_per_km2, 8),
+        miou=_compute_miou(threshold, tiles),
+        agreement=_compute_agreement(threshold, tiles),
+    )
 
 
-def _miou(threshold: int, tiles: Sequence[PilotTile]) -> float | None:
-    found = [tile.confusion[_tier(tile, threshold)] for tile in tiles if tile.confusion]
-    if not found:
+def _compute_miou(threshold: int, tiles: Sequence[PilotTile]) -> float | None:
+    matrices = [tile.confusion[_choose_tier(tile, threshold)] for tile in tiles if tile.confusion]
+    if not matrices:
         return None
-    confusion = np.sum(found, axis=0)
-    return round(mean_iou(iou_per_class(confusion)), 5) if confusion.any() else None
+    miou = mean_iou(iou_per_class(np.sum(matrices, axis=0)))
+    return None if miou is None else round(miou, 5)
 
 
-def _agreement(threshold: int, tiles: Sequence[PilotTile]) -> float:
-    """With the heavy model alone."""
-    agreeing = sum(tile.agreeing_px.get(_tier(tile, threshold), 0) for tile in tiles)
-    return round(agreeing / sum(tile.num_px for tile in tiles), 5)
+def _compute_agreement(threshold: int, tiles: Sequence[PilotTile]) -> float:
+    agreeing_px = sum(tile.agreeing_px.get(_choose_tier(tile, threshold), 0) for tile in tiles)
+    return round(agreeing_px / sum(tile.num_px for tile in tiles), 5)
 
 
-def _tier(tile: PilotTile, threshold: int) -> Tier:
+def _choose_tier(tile: PilotTile, threshold: int) -> Tier:
     return "heavy" if is_heavy(tile, threshold) else "bulk"

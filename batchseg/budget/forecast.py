@@ -4,115 +4,155 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from batchseg.budget.rehearsal import Pace
 
 SOLVE_STEPS = 40
+"""Bisections of the share of heavy tiles: enough for every digit of a float."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What a run has to do, as far as a sample tells."""
+    """What a run has to do, extrapolated from the sample of a pilot."""
 
     num_tiles: float
-    """Valid ones."""
-    tiles_a_chunk: float
-    """Valid ones, in a chunk that has any."""
+    """Number of valid tiles in all scenes."""
+    tiles_per_chunk: float
+    """Number of valid tiles in a chunk that has any."""
     priority_share: float
+    """Share of the valid tiles that lie on priority ground, and so are heavy in any case."""
     bulk_share: float
-    """Of the valid tiles, those that the bulk model sees."""
+    """Share of the valid tiles that the bulk model labels."""
     mpx: float
-    """Of all sheets, valid or not."""
+    """Megapixels of all sheets, valid or not."""
     num_sheets: int
+    """Number of GeoTIFF sheets of all scenes."""
     area_km2: float | None
-    """Valid ground."""
+    """Ground area of the valid pixels; None where a scene has no place on the Earth."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """Of a fleet, as if all of its workers were as fast as the one that was timed."""
+    """Prices of a fleet, as if all of its workers were as fast as the one that the pilot timed."""
 
     num_workers: int
     workers_usd_per_hour: float
-    """Of all of them."""
+    """Price of all workers together."""
     head_usd_per_hour: float
+    """Price of the driver's machine."""
     crowding: float = 1.0
-    """How many times slower a worker is for sharing this machine's cores with the others."""
+    """Factor by which a worker is slower because it shares this machine's cores with the other workers."""
     spent_usd: float = 0.0
-    """By the pilot."""
+    """Dollars that the pilot itself has cost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedSeconds:
+    """Seconds of a run by what they go into.
+
+    All workers together spend the compute and the `read_write` seconds. Each worker lives through all of `start` and
+    all of `sheets`.
+    """
+
+    start: float
+    compute_bulk: float
+    compute_heavy: float
+    read_write: float
+    sheets: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedCost:
+    """The forecast at one share of heavy tiles, rounded for files."""
+
+    heavy_share: float
+    usd: float
+    """Dollars for the whole run, those of the pilot included."""
+    usd_per_km2: float | None
+    """Dollars per km² of valid ground; None where the area is unknown."""
+    wall_s: float
+    """Seconds from the first worker's start to the last GeoTIFF."""
+    seconds: ExpectedSeconds
+    pilot_usd: float
+    """Dollars of the pilot alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What a run costs, by its share of heavy tiles."""
+    """What a run costs, as a function of its share of heavy tiles."""
 
     pace: Pace
     workload: Workload
     prices: Prices
 
-    def seconds(self, heavy_share: float) -> dict[str, float]:
-        """Of all workers together, but for `start` and `sheets`, in which each of them lives through all of it."""
-        workload, pace = self.workload, self.pace
+    def expect_seconds(self, heavy_share: float) -> ExpectedSeconds:
+        workload, pace, crowding = self.workload, self.pace, self.prices.crowding
         bulk_tiles = workload.num_tiles * workload.bulk_share
-        chunks = workload.num_tiles / workload.tiles_a_chunk
-        batches = chunks * expect_batches(workload.tiles_a_chunk, heavy_share, pace.heavy_batch)
+        chunks = workload.num_tiles / workload.tiles_per_chunk
+        batches = chunks * expect_batches(workload.tiles_per_chunk, heavy_share, pace.heavy_batch)
         sheet_s = pace.sheet_s + workload.mpx / workload.num_sheets * pace.sheet_s_per_mpx
-        crowding = self.prices.crowding
-        return {
-            "start": pace.start_s * crowding,
-            "compute_bulk": bulk_tiles * pace.bulk_tile_s * crowding,
-            "compute_heavy": batches * pace.heavy_batch_s * crowding,
-            "read_write": workload.num_tiles * (pace.tile_s - pace.bulk_tile_s) * crowding,
-            "sheets": math.ceil(workload.num_sheets / self.prices.num_workers) * sheet_s,
-        }
+        return ExpectedSeconds(
+            start=pace.start_s * crowding,
+            compute_bulk=bulk_tiles * pace.bulk_tile_s * crowding,
+            compute_heavy=batches * pace.heavy_batch_s * crowding,
+            read_write=workload.num_tiles * (pace.tile_s - pace.bulk_tile_s) * crowding,
+            sheets=math.ceil(workload.num_sheets / self.prices.num_workers) * sheet_s,
+        )
 
-    def wall_s(self, heavy_share: float) -> float:
-        found = self.seconds(heavy_share)
-        alone = found.pop("start") + found.pop("sheets")
-        return alone + sum(found.values()) / self.prices.num_workers
+    def expect_wall_s(self, heavy_share: float) -> float:
+        seconds = self.expect_seconds(heavy_share)
+        shared_s = seconds.compute_bulk + seconds.compute_heavy + seconds.read_write
+        return seconds.start + seconds.sheets + shared_s / self.prices.num_workers
 
-    def usd(self, heavy_share: float) -> float:
-        per_hour = self.prices.workers_usd_per_hour + self.prices.head_usd_per_hour
-        return self.prices.spent_usd + self.wall_s(heavy_share) * per_hour / 3600
+    def expect_usd(self, heavy_share: float) -> float:
+        usd_per_hour = self.prices.workers_usd_per_hour + self.prices.head_usd_per_hour
+        return self.prices.spent_usd + self.expect_wall_s(heavy_share) * usd_per_hour / 3600
 
-    def usd_per_km2(self, heavy_share: float) -> float | None:
-        return self.usd(heavy_share) / self.workload.area_km2 if self.workload.area_km2 else None
+    def expect_usd_per_km2(self, heavy_share: float) -> float | None:
+        return self.expect_usd(heavy_share) / self.workload.area_km2 if self.workload.area_km2 else None
 
     @property
     def least_usd(self) -> float:
-        """With no tile heavy that need not be."""
-        return self.usd(self.workload.priority_share)
+        """Dollars of a run in which only the tiles on priority ground are heavy."""
+        return self.expect_usd(self.workload.priority_share)
 
-    def share_for(self, usd: float) -> float | None:
-        """The largest share of heavy tiles that costs no more; None where even the least does."""
+    def find_share(self, usd: float) -> float | None:
+        """Find the largest share of heavy tiles that costs at most `usd`; None if even the least share costs more."""
         low, high = self.workload.priority_share, 1.0
-        if self.usd(low) > usd:
+        if self.expect_usd(low) > usd:
             return None
-        if self.usd(high) <= usd:
+        if self.expect_usd(high) <= usd:
             return high
         for _ in range(SOLVE_STEPS):
             middle = (low + high) / 2
-            low, high = (middle, high) if self.usd(middle) <= usd else (low, middle)
+            low, high = (middle, high) if self.expect_usd(middle) <= usd else (low, middle)
         return low
 
-    def told(self, heavy_share: float) -> dict[str, Any]:
-        """For files."""
-        per_km2 = self.usd_per_km2(heavy_share)
-        return {
-            "heavy_share": round(heavy_share, 5),
-            "usd": round(self.usd(heavy_share), 8),
-            "usd_per_km2": None if per_km2 is None else round(per_km2, 8),
-            "wall_s": round(self.wall_s(heavy_share), 3),
-            "seconds": {part: round(seconds, 3) for part, seconds in self.seconds(heavy_share).items()},
-            "pilot_usd": round(self.prices.spent_usd, 8),
-        }
+    def expect_cost(self, heavy_share: float) -> ExpectedCost:
+        seconds, usd_per_km2 = self.expect_seconds(heavy_share), self.expect_usd_per_km2(heavy_share)
+        return ExpectedCost(
+            heavy_share=round(heavy_share, 5),
+            usd=round(self.expect_usd(heavy_share), 8),
+            usd_per_km2=None if usd_per_km2 is None else round(usd_per_km2, 8),
+            wall_s=round(self.expect_wall_s(heavy_share), 3),
+            seconds=ExpectedSeconds(
+                start=round(seconds.start, 3),
+                compute_bulk=round(seconds.compute_bulk, 3),
+                compute_heavy=round(seconds.compute_heavy, 3),
+                read_write=round(seconds.read_write, 3),
+                sheets=round(seconds.sheets, 3),
+            ),
+            pilot_usd=round(self.prices.spent_usd, 8),
+        )
 
 
 def expect_batches(tiles: float, heavy_share: float, batch: int) -> float:
-    """Batches that a chunk's heavy tiles fill, the last one padded, if each tile is heavy by a throw of dice."""
+    """The expected number of batches that the heavy tiles of a chunk fill, with the last batch padded.
+
+    Each tile is heavy with probability `heavy_share`, independently of the others: a binomial distribution.
+    """
     whole = max(1, round(tiles))
     if heavy_share <= 0:
         return 0.0

@@ -1,12 +1,13 @@
-"""`batchseg plan --pilot`: both tiers on a sample, and what each share of heavy tiles would cost and bring."""
+"""`batchseg plan --pilot`: run both tiers on a sample, and show what each share of heavy tiles would cost and gain."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from batchseg.budget.curve import curve
-from batchseg.budget.pilot import PilotResult, Placement, run_pilot
+from batchseg.budget.curve import CurvePoint, make_curve
+from batchseg.budget.pilot import PilotResult, run_pilot
+from batchseg.budget.placement import Placement
 from batchseg.budget.sample import threshold_for_share
 from batchseg.budget.threshold import find_heavy_share, read_threshold
 from batchseg.engine.route import NEVER, Doubt
@@ -19,39 +20,62 @@ from batchseg.workers.models import open_models
 from batchseg.workers.worker import OpenModels
 
 
-def preview(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PilotPreview:
+    """The curve of a recipe, and the point on it that a run would take."""
+
+    num_tiles: int
+    """Number of valid tiles in the sample."""
+    priority_share: float
+    """Share of these tiles that lie on priority ground."""
+    pilot_usd: float
+    """Dollars that the pilot itself has cost."""
+    threshold: int | None
+    """Threshold that a run of this recipe would use; None if the recipe does not judge uncertainty."""
+    measure: Literal["miou", "agreement"]
+    """Quality that all points of the curve have: mIoU with a reference, else agreement with the heavy model."""
+    curve: tuple[CurvePoint, ...]
+
+
+def preview_pilot(
     resolved: Resolved,
     fleet: Fleet,
     store: Store,
-    where: Placement,
+    placement: Placement,
     *,
     models: OpenModels = open_models,
-) -> dict[str, Any]:
-    """The curve of a recipe, and the point that it would take."""
+) -> PilotPreview:
+    """Run a pilot with both tiers, and write nothing.
+
+    Raises:
+        RecipeError: The recipe has one model only, or its budget cannot be met.
+    """
     job, budget = resolved.job, resolved.budget
     if len(job.models) < 2:
-        raise RecipeError("a pilot compares two models", where="models", todo="set both `bulk` and `heavy`")
+        raise RecipeError(
+            "a pilot compares two models, but the recipe has one", where="models", todo="set both `bulk` and `heavy`"
+        )
     doubt = job.doubt or Doubt(statistic="mean", sure_code=0, threshold=NEVER)
-    asked = replace(resolved, job=replace(job, doubt=doubt))
+    judged = replace(resolved, job=replace(job, doubt=doubt))
     num_tiles = SAMPLE_TILES if budget is None else budget.sample_tiles
-    found = run_pilot(asked, fleet, where, models=models, num_tiles=num_tiles, timed=True, both=True)
-    assert found.forecast is not None, "this pilot is timed"
-    chosen = _chosen(resolved, found, read_threshold(store))
-    points = curve(found.pilot.tiles, found.forecast, more=() if chosen is None else (chosen,))
-    return {
-        "num_tiles": len(found.pilot.tiles),
-        "priority_share": round(found.pilot.priority_share, 5),
-        "pilot_usd": round(found.forecast.prices.spent_usd, 8),
-        "threshold": chosen,
-        "measure": "agreement" if points[0]["miou"] is None else "miou",
-        "curve": points,
-    }
+    result = run_pilot(judged, fleet, placement, models=models, num_tiles=num_tiles, is_timed=True, runs_both=True)
+    assert result.forecast is not None, "this pilot is timed"
+    threshold = _choose_threshold(resolved, result, read_threshold(store))
+    points = make_curve(result.pilot.tiles, result.forecast, also=() if threshold is None else (threshold,))
+    return PilotPreview(
+        num_tiles=len(result.pilot.tiles),
+        priority_share=round(result.pilot.priority_share, 5),
+        pilot_usd=round(result.forecast.prices.spent_usd, 8),
+        threshold=threshold,
+        measure="agreement" if points[0].miou is None else "miou",
+        curve=points,
+    )
 
 
-def _chosen(resolved: Resolved, found: PilotResult, known: int | None) -> int | None:
-    """The threshold that a run would take: its own if it has begun, else what its budget buys, else its recipe's."""
+def _choose_threshold(resolved: Resolved, result: PilotResult, known: int | None) -> int | None:
+    """The threshold that a run would use: its own if it has begun, else what its budget buys, else its recipe's."""
     if resolved.budget is None:
         return None if resolved.job.doubt is None else resolved.job.doubt.threshold
     if known is not None:
         return known
-    return threshold_for_share(find_heavy_share(resolved.budget, found), found.pilot.tiles)
+    return threshold_for_share(find_heavy_share(resolved.budget, result), result.pilot.tiles)

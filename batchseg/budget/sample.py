@@ -100,8 +100,8 @@ def share_at_threshold(threshold: int, tiles: Sequence[PilotTile]) -> float:
     return sum(is_heavy(tile, threshold) for tile in tiles) / max(1, len(tiles))
 
 
-def take_sample(job: Job, models: dict[Tier, Model], *, num_tiles: int, both: bool) -> Pilot:
-    """Compute the sample; `both` runs the heavy model on each tile too, and the bulk one on priority ground."""
+def take_sample(job: Job, models: dict[Tier, Model], *, num_tiles: int, runs_both: bool) -> Pilot:
+    """Compute the sample; `runs_both` runs the heavy model on each tile too, and the bulk one on priority ground."""
     if num_tiles < 1:
         raise RecipeError("a sample has at least one tile", where="budget: sample_tiles", got=str(num_tiles))
     found: list[PilotTile] = []
@@ -111,7 +111,7 @@ def take_sample(job: Job, models: dict[Tier, Model], *, num_tiles: int, both: bo
             break
         looked_at += 1
         looked_at_px += tile.owned.num_px
-        seen = _look(job, scene, tile, models, both=both)
+        seen = _look(job, scene, tile, models, runs_both=runs_both)
         if seen is not None:
             found.append(seen)
     if not found:
@@ -130,7 +130,7 @@ def _candidates(job: Job, limit: int) -> list[tuple[SceneJob, Tile]]:
     return [(scene, tiles_of(job.lattice(scene), job.lattice(scene).window(row, col))[0]) for scene, row, col in chosen]
 
 
-def _look(job: Job, scene: SceneJob, tile: Tile, models: dict[Tier, Model], *, both: bool) -> PilotTile | None:
+def _look(job: Job, scene: SceneJob, tile: Tile, models: dict[Tier, Model], *, runs_both: bool) -> PilotTile | None:
     found = read_wanted(job, scene, tile.owned)
     if found is None:
         return None
@@ -144,15 +144,15 @@ def _look(job: Job, scene: SceneJob, tile: Tile, models: dict[Tier, Model], *, b
         num_px=int(wanted_HW.sum()),
         score=NO_SCORE,
     )
-    if seen.is_priority and not both:
+    if seen.is_priority and not runs_both:
         return seen  # its tier is known, so no model has to say anything
     made: dict[Tier, Prediction] = {}
     for tier, code in zip(TIERS, (BULK, HEAVY_BY_UNCERTAINTY), strict=True):
-        if tier == "bulk" or both:
+        if tier == "bulk" or runs_both:
             work = make_work(job, scene, [tile], [code], pixels, wanted_HW)
             made[tier] = segment_chunk(work, models, nodata=job.nodata, timed=_untimed)
     seen = replace(seen, score=made["bulk"].scores[0])
-    return _compared(job, seen, tile, made, wanted_HW) if both else seen
+    return _compared(job, seen, tile, made, wanted_HW) if runs_both else seen
 
 
 def _compared(

@@ -14,7 +14,8 @@ import numpy as np
 import psutil
 
 from batchseg.adapt.trial import usual_tile_px
-from batchseg.budget.threshold import read_pilot, read_threshold, with_threshold
+from batchseg.budget.pilot_file import read_pilot
+from batchseg.budget.threshold import read_threshold, with_threshold
 from batchseg.errors import RecipeError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
@@ -198,9 +199,8 @@ def _heavy_share(resolved: Resolved, store: Store) -> tuple[float, list[str]]:
     """As far as it is known before a tile is seen, and what to say of it."""
     pilot = read_pilot(store)
     if pilot is not None:
-        expected = pilot["expected"]
-        told = "" if expected is None else f"; the run was planned to cost ${expected['usd']:.3g}"
-        return pilot["expected_heavy_share"], [f"heavy tiles: {pilot['expected_heavy_share']:.1%}, by its pilot{told}"]
+        cost = "" if pilot.expected is None else f"; the run was planned to cost ${pilot.expected.usd:.3g}"
+        return pilot.expected_heavy_share, [f"heavy tiles: {pilot.expected_heavy_share:.1%}, by its pilot{cost}"]
     if resolved.budget is not None and resolved.budget.heavy_share is not None:
         return resolved.budget.heavy_share, []
     if resolved.job.doubt is None:

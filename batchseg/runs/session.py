@@ -16,8 +16,10 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from batchseg.budget.pilot import PilotResult, PilotRunner, Placement
-from batchseg.budget.threshold import find_threshold, write_pilot
+from batchseg.budget.pilot import PilotResult
+from batchseg.budget.pilot_file import write_pilot
+from batchseg.budget.placement import PilotRunner, Placement
+from batchseg.budget.threshold import find_threshold
 from batchseg.errors import BatchsegError, BusyError, RecipeError, RefusedError, StorageError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.lease import BEAT_S, Lease
@@ -99,8 +101,8 @@ def run(
     store = store or open_store(recipe.output)
     check_output(store)
     check_fleet(fleet, resolved.job, in_process=open_pool is None)
-    where = Placement(in_process=open_pool is None, one_machine=options.one_machine, send_pilot=options.send_pilot)
-    resolved, found = find_threshold(resolved, fleet, store, where=where, models=options.open_models)
+    placement = Placement(in_process=open_pool is None, one_machine=options.one_machine, send_pilot=options.send_pilot)
+    resolved, found = find_threshold(resolved, fleet, store, placement=placement, models=options.open_models)
     Ledger(store).check_recipe(resolved.fingerprint, resolved.content)
     Thread(target=_import_ahead, daemon=True).start()
     lease = Lease(store)

@@ -11,7 +11,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 import ray
 from ray.exceptions import RayError
 
-from batchseg.budget.pilot import PilotMeasurement, PilotWork, measure_pilot
+from batchseg.budget.placement import PilotMeasurement, PilotWork, measure_pilot
 from batchseg.errors import BatchsegError, FleetError
 from batchseg.recipe import PoolSpec
 from batchseg.workers.worker import OpenModels

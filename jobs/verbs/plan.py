@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from batchseg.budget.preview import PilotPreview
     from batchseg.runs.estimate import Estimate, SceneEstimate
 
 HELP = "what a run will do, take and cost; writes nothing"
@@ -25,47 +26,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from batchseg.budget.preview import preview
+    from batchseg.budget.preview import preview_pilot
     from batchseg.objectstore import open_store
     from batchseg.recipe import load_fleet, load_recipe
     from batchseg.resolve.resolve import resolve
     from batchseg.runs.estimate import estimate
+    from batchseg.schema import plain
     from jobs.runner import find_placement
 
     recipe, fleet = load_recipe(args.recipe), load_fleet(args.fleet)
     resolved, store = resolve(recipe), open_store(recipe.output)
     found = estimate(resolved, fleet, store)
     pilot = (
-        preview(resolved, fleet, store, find_placement(fleet, has_fleet_file=args.fleet is not None))
+        preview_pilot(resolved, fleet, store, find_placement(fleet, has_fleet_file=args.fleet is not None))
         if args.pilot
         else None
     )
     if args.json:
-        print(json.dumps({"recipe": resolved.fingerprint, **asdict(found), "pilot": pilot}, indent=1))
+        print(json.dumps({"recipe": resolved.fingerprint, **asdict(found), "pilot": plain(pilot)}, indent=1))
         return 0
     for line in [*lines(found, resolved.fingerprint), *([] if pilot is None else pilot_lines(pilot))]:
         print(line)
     return 0
 
 
-def pilot_lines(pilot: dict[str, Any]) -> list[str]:
+def pilot_lines(pilot: PilotPreview) -> list[str]:
     """A table; the point that the recipe takes has a mark."""
     from jobs.terminal.formats import format_usd
 
-    measure = "mIoU" if pilot["measure"] == "miou" else "agrees"
-    rows = [f"pilot      {pilot['num_tiles']} tiles, {pilot['priority_share']:.1%} of them priority"]
+    measure = "mIoU" if pilot.measure == "miou" else "agrees"
+    rows = [f"pilot      {pilot.num_tiles} tiles, {pilot.priority_share:.1%} of them priority"]
     rows.append(f"  {'heavy':>8}{'uncertain from':>16}{'$ a km²':>14}{'$ in all':>14}{measure:>10}")
-    for point in pilot["curve"]:
-        per_km2 = "unknown" if point["usd_per_km2"] is None else format_usd(point["usd_per_km2"])
-        above = "never" if point["threshold"] > 10_000 else f"{point['threshold'] / 10_000:.4f}"
-        mark = "  <- this recipe" if point["threshold"] == pilot["threshold"] else ""
+    for point in pilot.curve:
+        per_km2 = "unknown" if point.usd_per_km2 is None else format_usd(point.usd_per_km2)
+        above = "never" if point.threshold > 10_000 else f"{point.threshold / 10_000:.4f}"
+        mark = "  <- this recipe" if point.threshold == pilot.threshold else ""
         rows.append(
-            f"  {point['heavy_share']:>8.1%}{above:>16}{per_km2:>14}{format_usd(point['usd']):>14}"
-            f"{point[pilot['measure']]:>10.4f}{mark}"
+            f"  {point.heavy_share:>8.1%}{above:>16}{per_km2:>14}{format_usd(point.usd):>14}"
+            f"{getattr(point, pilot.measure):>10.4f}{mark}"
         )
-    if pilot["measure"] == "agreement":
+    if pilot.measure == "agreement":
         rows.append("  agrees: with the heavy model alone; it does not say which one is right, labels do")
-    rows.append(f"  without pilots; this one cost {format_usd(pilot['pilot_usd'])}")
+    rows.append(f"  without pilots; this one cost {format_usd(pilot.pilot_usd)}")
     return rows
 
 

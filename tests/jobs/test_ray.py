@@ -141,7 +141,7 @@ def test_a_pilot_runs_where_the_workers_do_and_gives_the_same_route(cluster, tmp
     assert pilot["expected_heavy_share"] == 1.0
     assert pilot["pace"]["tile_s"] > 0
     poor = place.recipe(output=str(tmp_path / "poor"), budget=Budget(usd=1e-12))
-    with pytest.raises(RecipeError, match="this run costs more"):
+    with pytest.raises(RecipeError, match="the budget must pay"):
         run_on_ray(poor, 2, fake_models, options)
     assert not (tmp_path / "poor").exists()
 

@@ -15,22 +15,23 @@ import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchseg.budget.curve import curve
+from batchseg.budget.curve import make_curve
 from batchseg.budget.forecast import Forecast, Prices, Workload, expect_batches
-from batchseg.budget.pilot import Placement
-from batchseg.budget.preview import preview
+from batchseg.budget.placement import Placement
+from batchseg.budget.preview import preview_pilot
 from batchseg.budget.rehearsal import Pace
 from batchseg.budget.sample import PilotTile, share_at_threshold
-from batchseg.budget.threshold import PILOT_KEY
 from batchseg.engine.route import NEVER
 from batchseg.engine.segment import Model
 from batchseg.errors import ForeignRunError, RecipeError
 from batchseg.ledger.ledger import Ledger
+from batchseg.paths import PILOT_KEY
 from batchseg.recipe import Budget, Fleet, Models, PoolSpec, Route
 from batchseg.resolve.job import Job
 from batchseg.resolve.plan_file import read_plan
 from batchseg.resolve.resolve import resolve
 from batchseg.runs.session import Options, Outcome, run
+from batchseg.schema import plain
 from batchseg.store import LocalStore
 from batchseg.tiers import Tier
 from batchseg.workers.pool import DEPTH, LocalPool
@@ -92,7 +93,7 @@ def told(output: Path) -> dict[str, Any]:
 
 
 def least_usd(place: Workplace, sample_tiles: int, **changes: Any) -> float:
-    with pytest.raises(RecipeError, match="this run costs more; expected at least") as refused:
+    with pytest.raises(RecipeError, match=r"the budget must pay for the bulk .* ground; expected at least") as refused:
         run_slowly(place, budget=Budget(usd=1e-6, sample_tiles=sample_tiles), **changes)
     assert refused.value.expected is not None
     assert not place.output.exists(), "a refused run writes nothing"
@@ -145,7 +146,7 @@ def no_models(*_: Any) -> Any:
 
 def test_ground_without_a_place_has_no_km2(place: Workplace) -> None:
     scene = write_scene(place.folder / "nowhere.tif", noise(64, 64), crs=None)
-    with pytest.raises(RecipeError, match="budget: usd_per_km2: ground without a place on the Earth has no km²"):
+    with pytest.raises(RecipeError, match="budget: usd_per_km2: the scenes have no known place on the Earth"):
         run_slowly(place, scenes=(scene,), route=UNCERTAIN, budget=Budget(usd_per_km2=1e9, sample_tiles=8))
     assert (
         run_slowly(place, scenes=(scene,), route=UNCERTAIN, budget=Budget(usd=1e9, sample_tiles=8)).metrics[
@@ -164,7 +165,7 @@ def test_workers_on_another_device_cannot_be_timed_here(place: Workplace) -> Non
     fleet = Fleet(pools=(PoolSpec(gpus=1.0),))
     recipe = place.recipe(route=UNCERTAIN, budget=Budget(usd=5), models=Models(bulk=models[0], heavy=models[1]))
     store = LocalStore(place.output, durable=False)
-    with pytest.raises(RecipeError, match="another device than the workers; expected cuda, got cpu"):
+    with pytest.raises(RecipeError, match="the device must be that of the workers; expected cuda, got cpu"):
         run(recipe, fleet, open_pool=open_ray_pool, options=Options(open_models=no_models), store=store)
 
 
@@ -181,7 +182,7 @@ def forecast_of(**changes: Any) -> Forecast:
         start_s=2, tile_s=0.03, bulk_tile_s=0.02, heavy_batch_s=0.4, heavy_batch=2, sheet_s=1, sheet_s_per_mpx=0.1
     )
     workload = Workload(
-        num_tiles=1000, tiles_a_chunk=64, priority_share=0.1, bulk_share=0.9, mpx=262, num_sheets=1, area_km2=65
+        num_tiles=1000, tiles_per_chunk=64, priority_share=0.1, bulk_share=0.9, mpx=262, num_sheets=1, area_km2=65
     )
     prices = Prices(num_workers=4, workers_usd_per_hour=4, head_usd_per_hour=1, spent_usd=0.01)
     parts = {"pace": pace, "workload": workload, "prices": prices}
@@ -195,27 +196,29 @@ def forecast_of(**changes: Any) -> Forecast:
 @given(st.floats(0.0, 3.0), st.integers(1, 16), st.floats(0, 0.9))
 def test_a_share_is_the_largest_that_the_money_buys(usd: float, batch: int, priority_share: float) -> None:
     forecast = forecast_of(heavy_batch=batch, priority_share=priority_share)
-    share = forecast.share_for(usd)
+    share = forecast.find_share(usd)
     if share is None:
         assert usd < forecast.least_usd
         return
     assert priority_share <= share <= 1
-    assert forecast.usd(share) <= usd + 1e-9
-    assert share == 1 or forecast.usd(min(1.0, share + 1e-3)) > usd
+    assert forecast.expect_usd(share) <= usd + 1e-9
+    assert share == 1 or forecast.expect_usd(min(1.0, share + 1e-3)) > usd
 
 
 def test_the_parts_of_a_forecast() -> None:
     """900 bulk tiles, all heavy: 500 batches; four workers share them, and wait for the one that makes the GeoTIFFs."""
-    found = forecast_of(tiles_a_chunk=1000)
-    assert found.seconds(1.0) == pytest.approx(
+    found = forecast_of(tiles_per_chunk=1000)
+    assert plain(found.expect_seconds(1.0)) == pytest.approx(
         {"start": 2, "compute_bulk": 18, "compute_heavy": 200, "read_write": 10, "sheets": 27.2}
     )
-    assert found.wall_s(1.0) == pytest.approx(2 + (18 + 200 + 10) / 4 + 27.2)
-    assert found.usd(1.0) == pytest.approx(0.01 + found.wall_s(1.0) * 5 / 3600)
-    assert forecast_of(num_sheets=5).seconds(0)["sheets"] == pytest.approx(2 * (1 + 26.2 / 5))
-    crowded = forecast_of(crowding=2.0).seconds(0.5)
+    assert found.expect_wall_s(1.0) == pytest.approx(2 + (18 + 200 + 10) / 4 + 27.2)
+    assert found.expect_usd(1.0) == pytest.approx(0.01 + found.expect_wall_s(1.0) * 5 / 3600)
+    assert forecast_of(num_sheets=5).expect_seconds(0).sheets == pytest.approx(2 * (1 + 26.2 / 5))
+    crowded = plain(forecast_of(crowding=2.0).expect_seconds(0.5))
     assert all(
-        crowded[part] == pytest.approx(2 * s) for part, s in forecast_of().seconds(0.5).items() if part != "sheets"
+        crowded[part] == pytest.approx(2 * s)
+        for part, s in plain(forecast_of().expect_seconds(0.5)).items()
+        if part != "sheets"
     )
 
 
@@ -234,19 +237,19 @@ def test_the_curve_goes_from_the_bulk_model_to_the_heavy_one() -> None:
         )
         for i in range(10)
     ]
-    points = curve(tiles, forecast_of(), more=(5,))
-    shares = [point["heavy_share"] for point in points]
+    points = make_curve(tiles, forecast_of(), also=(5,))
+    shares = [point.heavy_share for point in points]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0.1, 1.0)
-    assert points[0]["threshold"] == NEVER
+    assert points[0].threshold == NEVER
     for point in points:
-        bulk = [tile for tile in tiles if not (tile.is_priority or tile.score >= point["threshold"])]
-        assert point["agreement"] == pytest.approx(1 - sum(t.score for t in bulk) / 100)
-        assert point["heavy_share"] == share_at_threshold(point["threshold"], tiles)
-    assert points[-1]["miou"] == 1.0
-    costs = [point["usd"] for point in points]
+        bulk = [tile for tile in tiles if not (tile.is_priority or tile.score >= point.threshold)]
+        assert point.agreement == pytest.approx(1 - sum(t.score for t in bulk) / 100)
+        assert point.heavy_share == share_at_threshold(point.threshold, tiles)
+    assert points[-1].miou == 1.0
+    costs = [point.usd for point in points]
     assert costs == sorted(costs)
-    assert any(point["threshold"] == 5 for point in points)
+    assert any(point.threshold == 5 for point in points)
 
 
 def test_a_preview_shows_what_a_run_then_gives(place: Workplace) -> None:
@@ -256,13 +259,13 @@ def test_a_preview_shows_what_a_run_then_gives(place: Workplace) -> None:
     route = Route(priority=("uncertain", polygons(place.folder)))
     recipe = place.recipe(route=route, budget=Budget(heavy_share=0.4), labels=labels)
     store = LocalStore(place.output, durable=False)
-    found = preview(resolve(recipe), Fleet(), store, Placement(), models=fake_models)
+    found = preview_pilot(resolve(recipe), Fleet(), store, Placement(), models=fake_models)
     assert not place.output.exists()
-    assert found["measure"] == "miou"
+    assert found.measure == "miou"
     outcome = place.run(route=route, budget=Budget(heavy_share=0.4), labels=labels)
-    (point,) = [point for point in found["curve"] if point["threshold"] == found["threshold"]]
-    assert point["miou"] == outcome.metrics["miou"]
-    assert point["heavy_share"] == outcome.metrics["heavy_share"]
+    (point,) = [point for point in found.curve if point.threshold == found.threshold]
+    assert point.miou == outcome.metrics["miou"]
+    assert point.heavy_share == outcome.metrics["heavy_share"]
     place.run(models=Models(heavy=place.changes["models"].heavy), output=str(place.folder / "alone"))
     same = []
     for scene in ("scene0", "scene1"):
@@ -271,12 +274,12 @@ def test_a_preview_shows_what_a_run_then_gives(place: Workplace) -> None:
             with rasterio.open(output / scene / "labels.tif") as file:
                 maps.append(file.read(1))
         same.append((maps[0] == maps[1])[maps[1] != 255])
-    assert point["agreement"] == pytest.approx(np.concatenate(same).mean(), abs=1e-5)
-    again = preview(resolve(recipe), Fleet(), store, Placement(), models=partial(fake_models))
-    assert again["threshold"] == found["threshold"]
+    assert point.agreement == pytest.approx(np.concatenate(same).mean(), abs=1e-5)
+    again = preview_pilot(resolve(recipe), Fleet(), store, Placement(), models=partial(fake_models))
+    assert again.threshold == found.threshold
 
 
 def test_a_preview_needs_two_models(place: Workplace) -> None:
     recipe = place.recipe(models=Models(bulk=place.changes["models"].bulk))
     with pytest.raises(RecipeError, match="a pilot compares two models"):
-        preview(resolve(recipe), Fleet(), LocalStore(place.output), Placement(), models=no_models)
+        preview_pilot(resolve(recipe), Fleet(), LocalStore(place.output), Placement(), models=no_models)

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchseg.budget.pilot_file import read_pilot
 from batchseg.budget.sample import PilotTile, share_at_threshold, threshold_for_share
-from batchseg.budget.threshold import PILOT_KEY
 from batchseg.engine.route import NEVER
-from batchseg.errors import ForeignRunError
+from batchseg.errors import DamagedError, ForeignRunError
+from batchseg.paths import PILOT_KEY
 from batchseg.recipe import Budget, Fleet, Models, Route
 from batchseg.resolve.plan_file import read_plan
 from batchseg.resolve.resolve import resolve
 from batchseg.runs.session import Options, run
+from batchseg.schema import plain
 from batchseg.store import LocalStore
 from tests.batchseg.engine.test_route import polygons
 from tests.runs import Workplace, fake_pool, noise, product_bytes, write_fake_bundle
@@ -111,3 +113,17 @@ def test_the_same_threshold_whatever_the_chunks(place: Workplace) -> None:
         place.run(route=UNCERTAIN, budget=Budget(heavy_share=0.2, sample_tiles=50), tiling=tiling, output=str(out))
         found.add(json.loads((out / PILOT_KEY).read_text())["threshold"])
     assert len(found) == 1
+
+
+def test_the_pilots_file_is_read_back_and_a_damaged_one_says_what_to_do(place: Workplace) -> None:
+    place.run(route=UNCERTAIN, budget=Budget(heavy_share=0.3, sample_tiles=40))
+    store, path = LocalStore(place.output, durable=False), place.output / PILOT_KEY
+    pilot = read_pilot(store)
+    assert pilot is not None
+    assert json.dumps(plain(pilot), indent=1) == path.read_text()
+    for damage in ("{", '{"threshold": 3}', "[]", path.read_text().replace('"scores"', '"score"')):
+        path.write_text(damage)
+        with pytest.raises(DamagedError, match=r"run/pilot\.json: the file .* is damaged; got .*\. Remove it"):
+            read_pilot(store)
+    path.unlink()
+    assert read_pilot(store) is None

@@ -1,0 +1,75 @@
+"""run/pilot.json: what the pilot of a run found. `plan` reads it; the run itself does not need it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from batchseg.budget.forecast import ExpectedCost
+from batchseg.budget.pilot import PilotResult
+from batchseg.budget.rehearsal import Pace
+from batchseg.budget.sample import share_at_threshold
+from batchseg.errors import DamagedError, RecipeError
+from batchseg.ledger.ledger import Ledger
+from batchseg.paths import PILOT_KEY
+from batchseg.schema import build, plain
+from batchseg.store import Store, get_json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PilotFile:
+    """How the threshold of a run was found, and what the run should cost."""
+
+    threshold: int
+    """Score from which on a tile is heavy, in ten-thousandths."""
+    num_tiles: int
+    """Number of valid tiles in the sample."""
+    num_looked_at: int
+    """Number of tiles that were read to find the valid ones."""
+    priority_share: float
+    """Share of the valid tiles that lie on priority ground."""
+    expected_heavy_share: float
+    """Share of the sample's tiles that are heavy at the threshold."""
+    expected: ExpectedCost | None
+    """Expected cost of the run; None where the budget is a share, which needs no clock."""
+    pace: Pace | None
+    """Measured pace of one worker; None where nothing was timed."""
+    scores: tuple[int, ...]
+    """Uncertainty of each tile in the sample, in ten-thousandths; NO_SCORE where the bulk model did not run."""
+
+
+def write_pilot(store: Store, result: PilotResult, threshold: int) -> None:
+    """Write down how the threshold was found, and the pilot's own time, which is paid for too."""
+    sample, forecast = result.pilot, result.forecast
+    share = share_at_threshold(threshold, sample.tiles)
+    content = PilotFile(
+        threshold=threshold,
+        num_tiles=len(sample.tiles),
+        num_looked_at=sample.num_looked_at,
+        priority_share=round(sample.priority_share, 5),
+        expected_heavy_share=round(share, 5),
+        expected=None if forecast is None else forecast.expect_cost(share),
+        pace=None if forecast is None else forecast.pace,
+        scores=tuple(tile.score for tile in sample.tiles),
+    )
+    store.put(PILOT_KEY, json.dumps(plain(content), indent=1).encode())
+    Ledger(store).write_stint(result.stint)
+
+
+def read_pilot(store: Store) -> PilotFile | None:
+    """Read what the pilot of the run in this folder found; None if the run had no pilot.
+
+    Raises:
+        DamagedError: The file is there, but is not what a run writes.
+    """
+    try:
+        return build(PilotFile, get_json(store, PILOT_KEY), where=PILOT_KEY)
+    except FileNotFoundError:
+        return None
+    except (DamagedError, RecipeError) as error:
+        raise DamagedError(
+            "the file that the pilot wrote is damaged",
+            where=f"{store.address}: {PILOT_KEY}",
+            got=str(error),
+            todo="remove it: a run does not need it, and `plan` then knows no share of heavy tiles",
+        ) from error
