@@ -21,9 +21,13 @@ export RAY_USAGE_STATS_ENABLED := 0
 
 venv: .venv/ready-$(notdir $(LOCK))
 
-.venv/ready-$(notdir $(LOCK)): $(LOCK) pyproject.toml
+# Every package is checked against the hashes in the lock file, except a CPU build of torch: its hash depends on the index
+# that it comes from.
+.venv/ready-$(notdir $(LOCK)): $(LOCK) requirements/torch.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r $(LOCK)
+	$(if $(CUDA),,$(BIN)/python -m pip install --quiet --no-deps $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+		-r requirements/torch.txt)
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -109,14 +113,18 @@ test-real: venv system-programs
 chaos: venv
 	$(BIN)/python -m tests.jobs.chaos $(if $(SEED),--seed $(SEED)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
-# uv resolves; CPU environments leave CUDA's packages out, since torch's CPU build does not want them.
+# uv resolves. CPU environments leave CUDA's packages out, since torch's CPU build does not need them.
+UV_COMPILE = $(BIN)/uv pip compile --no-header --no-annotate --python-version 3.11 \
+	--python-platform x86_64-manylinux_2_28 --quiet
 lock: venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile pyproject.toml --no-header --no-annotate --python-version 3.11 \
-		--python-platform x86_64-manylinux_2_28 --upgrade --output-file requirements/cuda.txt
-	$(BIN)/uv pip compile pyproject.toml --extra dev --no-header --no-annotate --python-version 3.11 \
-		--python-platform x86_64-manylinux_2_28 --constraint requirements/cuda.txt \
-	| grep -v -E '^(nvidia-|triton|cuda-)' > requirements/cpu.txt
+	$(UV_COMPILE) pyproject.toml --upgrade --generate-hashes --output-file requirements/cuda.txt
+	$(UV_COMPILE) pyproject.toml --extra dev --constraint requirements/cuda.txt \
+	| grep -v -E '^(nvidia-|triton|cuda-)' > requirements/cpu.in
+	grep '^torch==' requirements/cpu.in > requirements/torch.txt
+	grep -v '^torch==' requirements/cpu.in | $(UV_COMPILE) - --no-deps --generate-hashes \
+		--output-file requirements/cpu.txt
+	rm requirements/cpu.in
 
 demo: venv
 	rm -rf out/demo
