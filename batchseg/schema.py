@@ -1,7 +1,8 @@
 """Plain data (parsed YAML or JSON) -> frozen dataclasses, strictly, and back.
 
-Unknown keys are refused with the nearest valid name; a wrong type is refused with the place where it stands. The same
-builder reads recipes, fleets and the JSON records of the ledger, so nothing is ever half understood.
+`build` refuses an unknown key with the nearest valid name, and a wrong type with the place where it stands. It reads
+recipes, fleets and every JSON file of a run, so no file is ever half understood. `build_unchecked` is for data that
+`build` has checked before and whose digest is right: it is several times as fast. `plain` is the inverse of both.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
@@ -140,6 +141,45 @@ def _convert_scalar(hint: Any, value: object, where: str) -> Any:
 
 def _wrong(where: str, expected: str, got: object, todo: str | None = None) -> RecipeError:
     return RecipeError("wrong value", where=where, expected=expected, got=repr(got), todo=todo)
+
+
+def build_unchecked(kind: type[T], data: Any) -> T:
+    """Make a dataclass of `kind` from data that was checked when it was written. Wrong data make a wrong dataclass."""
+    value: T = _make_converter(typing.cast("type", kind))(data)
+    return value
+
+
+@cache
+def _make_converter(kind: type) -> Callable[[Any], Any]:
+    """A function from plain data to a dataclass, made once from its annotations."""
+    hints = _hints(kind)
+    known = [(f.name, yaml_name(f), _find_converter(hints[f.name])) for f in fields(kind)]
+    optional = {f.name for f in fields(kind) if f.default is not MISSING or f.default_factory is not MISSING}
+
+    def convert_fields(data: Any) -> Any:
+        values = {
+            name: data[key] if convert is None else convert(data[key])
+            for name, key, convert in known
+            if name not in optional or key in data
+        }
+        return kind(**values)
+
+    return convert_fields
+
+
+def _find_converter(hint: Any) -> Callable[[Any], Any] | None:
+    """None for what JSON gives as it is."""
+    origin, args = get_origin(hint), get_args(hint)
+    if is_dataclass(hint):
+        return _make_converter(typing.cast("type", hint))
+    if origin in (Union, types.UnionType):
+        (inner,) = (arg for arg in args if arg is not type(None))
+        convert = _find_converter(inner)
+        return None if convert is None else lambda value: None if value is None else convert(value)
+    if origin is tuple:
+        convert_item = _find_converter(args[0])
+        return tuple if convert_item is None else lambda value: tuple(map(convert_item, value))
+    return None
 
 
 def plain(value: object) -> Any:

@@ -16,10 +16,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from batchseg.errors import DamagedError, RefusedError
+from batchseg.errors import DamagedError, RecipeError, RefusedError
 from batchseg.paths import SCRATCH_FOLDER
+from batchseg.schema import build, plain
+
+T = TypeVar("T")
+NOT_OURS = "this file does not hold what batchseg writes there"
+LOOK_AT_IT = "look at it, and remove it if it can be spared"
 
 
 class Store(Protocol):
@@ -76,9 +81,42 @@ def get_json(store: Store, key: str) -> Any:
     try:
         return json.loads(content)
     except ValueError as error:
-        raise DamagedError(
-            "this is not JSON", where=key, got=str(error), todo="look at it, and remove it if it can be spared"
-        ) from error
+        raise DamagedError("this is not JSON", where=key, got=str(error), todo=LOOK_AT_IT) from error
+
+
+def parse_value(content: bytes, kind: type[T], *, where: str, what: str = NOT_OURS, todo: str = LOOK_AT_IT) -> T:
+    """Make a dataclass of a small JSON file, strictly.
+
+    Args:
+        content: The file.
+        kind: The dataclass that was stored.
+        where: The file's key, for messages.
+        what: What is wrong where the file holds something else.
+        todo: What the user can do about it then.
+
+    Raises:
+        DamagedError: The content is not JSON, or has other fields than `kind`.
+    """
+    try:
+        return build(kind, json.loads(content), where=where)
+    except RecipeError as error:
+        raise DamagedError(what, where=where, got=str(error), todo=todo) from error
+    except ValueError as error:
+        raise DamagedError(what, where=where, got=f"no JSON: {error}", todo=todo) from error
+
+
+def read_value(store: Store, key: str, kind: type[T], *, todo: str = LOOK_AT_IT) -> T:
+    """The dataclass that `put_value` stored; FileNotFoundError where there is none."""
+    return parse_value(store.get(key), kind, where=key, todo=todo)
+
+
+def put_value(store: Store, key: str, value: object) -> None:
+    """Store a dataclass as a small JSON file, atomically."""
+    store.put(key, to_json(value))
+
+
+def to_json(value: object, *, sort_keys: bool = False) -> bytes:
+    return json.dumps(plain(value), indent=1, sort_keys=sort_keys).encode()
 
 
 _UNFINISHED = ".unfinished-"

@@ -92,7 +92,7 @@ def read_threshold(store: Store) -> int | None:
     earlier = Ledger(store).read_recipe()
     if earlier is None:
         return None
-    route = _get_mapping(earlier["resolved"], "route")
+    route = _get_mapping(earlier.resolved, "route")
     threshold = _get_mapping(route, "uncertain").get("threshold")
     if threshold is not None and not isinstance(threshold, int):
         raise DamagedError(

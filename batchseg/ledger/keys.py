@@ -32,6 +32,8 @@ class SheetKey:
 
 
 TaskKey = ChunkKey | SheetKey
+Story = tuple[str, ...]
+"""What happened to one task, in order."""
 
 
 def parse_chunk_key(text: str) -> ChunkKey:
@@ -41,3 +43,10 @@ def parse_chunk_key(text: str) -> ChunkKey:
     if not (scene and row.isdecimal() and col.isdecimal()):
         raise RecipeError("this is not the name of a chunk", expected="SCENE/ROW_COLUMN", got=text)
     return ChunkKey(scene, int(row), int(col))
+
+
+def parse_task_key(text: str) -> TaskKey:
+    """The inverse of `str(TaskKey)`."""
+    scene, _, cell = text.rpartition("/")
+    chunk = parse_chunk_key(f"{scene}/{cell.removeprefix('sheet_')}")
+    return SheetKey(chunk.scene, chunk.row, chunk.col) if cell.startswith("sheet_") else chunk

@@ -21,11 +21,11 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-from batchseg.errors import ForeignRunError
-from batchseg.ledger.keys import ChunkKey, TaskKey
-from batchseg.ledger.records import Brief, Record, SheetRecord, Stint, from_json, to_json
+from batchseg.errors import DamagedError, ForeignRunError, RecipeError
+from batchseg.ledger.keys import ChunkKey, Story, TaskKey, parse_task_key
+from batchseg.ledger.records import Brief, Record, SheetRecord, Stint
 from batchseg.ledger.segments import (
     no_garbage_collection,
     read_briefs,
@@ -44,15 +44,32 @@ from batchseg.paths import (
     quarantine_key,
     stint_key,
 )
-from batchseg.store import Store, get_json
+from batchseg.store import Store, parse_value, put_value, read_value, to_json
 
 NUM_READERS = 8
 K = TypeVar("K", Record, SheetRecord, Stint)
+RETRY = "remove it: the next run tries the task again"
 
 
 def record_key(task: TaskKey) -> str:
     folder = RECORDS_FOLDER if isinstance(task, ChunkKey) else SHEET_RECORDS_FOLDER
     return f"{folder}/{task.scene}/{task.row}_{task.col}.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRecipe:
+    """run/recipe.json: the resolved recipe that all records of a folder belong to."""
+
+    fingerprint: str
+    resolved: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenUp:
+    """run/quarantine/TASK.json: a task that was given up."""
+
+    task: str
+    story: Story
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +78,7 @@ class Ledger:
 
     def commit(self, record: Record | SheetRecord) -> None:
         """The last thing that is put for a task."""
-        self.store.put(record_key(record.key), to_json(record))
+        self.store.put(record_key(record.key), to_json(record, sort_keys=True))
 
     def read_record(self, key: ChunkKey) -> Record | None:
         return self.find_records([key]).get(key)
@@ -72,7 +89,7 @@ class Ledger:
             content = self.store.get(record_key(key))
         except FileNotFoundError:
             return None
-        return cast("Record", from_json(Record, content, where=record_key(key)))
+        return _parse(Record, content, where=record_key(key))
 
     def find_records(self, keys: Iterable[ChunkKey]) -> dict[ChunkKey, Record]:
         """Those of these chunks that are committed."""
@@ -134,7 +151,7 @@ class Ledger:
                 content = self.store.get(key)
             except FileNotFoundError:
                 continue  # of a run that goes on beside: it was put into a segment, or is made again
-            yield cast("K", from_json(kind, content, where=key))
+            yield _parse(kind, content, where=key)
 
     def forget(self, *tasks: TaskKey) -> None:
         """Drop the records of tasks whose objects are lost or damaged, before they are made again."""
@@ -146,11 +163,11 @@ class Ledger:
                 without(self.store, key, chunks)
 
     def write_stint(self, stint: Stint) -> None:
-        self.store.put(stint_key(stint.worker), to_json(stint))
+        self.store.put(stint_key(stint.worker), to_json(stint, sort_keys=True))
 
-    def quarantine(self, task: TaskKey, story: tuple[str, ...]) -> None:
-        content = {"task": str(task), "story": list(story)}
-        self.store.put(quarantine_key(str(task)), json.dumps(content, indent=1).encode())
+    def quarantine(self, task: TaskKey, story: Story) -> None:
+        """Write down that a task was given up, and what happened to it."""
+        put_value(self.store, quarantine_key(str(task)), GivenUp(task=str(task), story=story))
 
     def unquarantine(self, task: TaskKey) -> None:
         self.store.delete(quarantine_key(str(task)))
@@ -160,31 +177,37 @@ class Ledger:
         for key, _ in sorted(self.store.names(QUARANTINE_FOLDER)):
             self.store.delete(key)
 
-    def read_story(self, task: TaskKey) -> tuple[str, ...] | None:
+    def read_story(self, task: TaskKey) -> Story | None:
+        """Why a task was given up; None for one that was not."""
         try:
-            return tuple(get_json(self.store, quarantine_key(str(task)))["story"])
+            return read_value(self.store, quarantine_key(str(task)), GivenUp, todo=RETRY).story
         except FileNotFoundError:
             return None
 
-    def read_quarantine(self) -> dict[str, tuple[str, ...]]:
-        found = {}
-        for key, _ in sorted(self.store.names(QUARANTINE_FOLDER)):
-            content = get_json(self.store, key)
-            found[content["task"]] = tuple(content["story"])
-        return found
+    def read_quarantine(self) -> dict[TaskKey, Story]:
+        """The tasks that were given up, with their stories.
 
-    def read_recipe(self) -> dict[str, Any] | None:
-        """What an earlier run in this folder wrote down as its recipe."""
+        Raises:
+            DamagedError: A file of the quarantine cannot be read.
+        """
+        stories: dict[TaskKey, Story] = {}
+        for key, _ in sorted(self.store.names(QUARANTINE_FOLDER)):
+            given_up = read_value(self.store, key, GivenUp, todo=RETRY)
+            stories[_parse_task(given_up.task, where=key)] = given_up.story
+        return stories
+
+    def read_recipe(self) -> StoredRecipe | None:
+        """The recipe that began this folder; None for a new folder."""
         try:
-            return cast("dict[str, Any]", get_json(self.store, RECIPE_KEY))
+            return read_value(self.store, RECIPE_KEY, StoredRecipe, todo="give another output folder")
         except FileNotFoundError:
             return None
 
     def check_recipe(self, fingerprint: str, resolved: dict[str, Any]) -> None:
         """Stop when this folder belongs to another recipe; writes nothing (invariant I4)."""
         earlier = self.read_recipe()
-        if earlier is not None and earlier["fingerprint"] != fingerprint:
-            fields = ", ".join(differing(earlier["resolved"], resolved)) or "the way it is computed"
+        if earlier is not None and earlier.fingerprint != fingerprint:
+            fields = ", ".join(differing(earlier.resolved, resolved)) or "the way it is computed"
             raise ForeignRunError(
                 f"this folder holds the results of another recipe; different: {fields}",
                 where="output",
@@ -195,8 +218,25 @@ class Ledger:
         """Write the resolved recipe down, or find it written."""
         self.check_recipe(fingerprint, resolved)
         if self.read_recipe() is None:
-            content = {"fingerprint": fingerprint, "resolved": resolved}
-            self.store.put(RECIPE_KEY, json.dumps(content, indent=1, sort_keys=True).encode())
+            recipe = StoredRecipe(fingerprint=fingerprint, resolved=resolved)
+            self.store.put(RECIPE_KEY, to_json(recipe, sort_keys=True))
+
+
+def _parse(kind: type[K], content: bytes, *, where: str) -> K:
+    return parse_value(
+        content,
+        kind,
+        where=where,
+        what="this is not a record that this version understands",
+        todo="finish the run with the version that began it, or give another output folder",
+    )
+
+
+def _parse_task(name: str, *, where: str) -> TaskKey:
+    try:
+        return parse_task_key(name)
+    except RecipeError as error:
+        raise DamagedError("this file names no task", where=where, got=name, todo=RETRY) from error
 
 
 def differing(old: object, new: object, path: str = "") -> list[str]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Literal
 
 from batchseg.engine.route import TileAudit
-from batchseg.errors import DamagedError, RecipeError
 from batchseg.ledger.keys import ChunkKey, SheetKey
-from batchseg.schema import build, plain
 from batchseg.store import digest_of
 
 
@@ -169,22 +166,3 @@ class Stint:
     """By task: spent so far on attempts that had not ended at the last beat."""
     peak_rss_bytes: int = 0
     failures: tuple[str, ...] = field(default=())
-
-
-Kept = Record | SheetRecord | Stint
-
-
-def to_json(record: Kept) -> bytes:
-    return json.dumps(plain(record), indent=1, sort_keys=True).encode()
-
-
-def from_json(kind: type[Kept], content: bytes, *, where: str) -> Kept:
-    try:
-        return build(kind, json.loads(content), where=where)
-    except (ValueError, RecipeError) as error:
-        raise DamagedError(
-            "this is not a record that this version understands",
-            where=where,
-            got=str(error),
-            todo="finish the run with the version that began it, or give another output folder",
-        ) from error

@@ -20,19 +20,14 @@ from __future__ import annotations
 import gc
 import json
 import sys
-import types
-import typing
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import MISSING, fields, is_dataclass
-from functools import cache
-from typing import Any, Union, get_args, get_origin
 
 from batchseg.errors import DamagedError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.records import Brief, Record
 from batchseg.paths import SEGMENTS_FOLDER, parse_segment_number, segment_key
-from batchseg.schema import plain, yaml_name
+from batchseg.schema import build_unchecked, plain
 from batchseg.store import Store, digest_of
 
 SEGMENT_RECORDS = 1000
@@ -53,9 +48,8 @@ def segment_keys(store: Store) -> list[str]:
 
 
 def read_segment(store: Store, key: str) -> Iterator[Record]:
-    make: Callable[[Any], Record] = _maker(Record)
     for line in _content(store, key).splitlines()[1:]:
-        yield make(json.loads(line))
+        yield build_unchecked(Record, json.loads(line))
 
 
 def read_briefs(store: Store, key: str) -> list[Brief]:
@@ -93,36 +87,3 @@ def without(store: Store, key: str, gone: Collection[ChunkKey]) -> None:
     """Write a segment again without some of its records."""
     left = [record for record in read_segment(store, key) if record.key not in gone]
     write_segment(store, parse_segment_number(key), left)
-
-
-@cache
-def _maker(kind: type) -> Callable[[Any], Any]:
-    """A function from plain data to a dataclass, made once from its annotations; it checks nothing."""
-    hints = typing.get_type_hints(kind)
-    known = [(f.name, yaml_name(f), _converter(hints[f.name])) for f in fields(kind)]
-    optional = {f.name for f in fields(kind) if f.default is not MISSING or f.default_factory is not MISSING}
-
-    def make(data: Any) -> Any:
-        values = {
-            name: data[key] if convert is None else convert(data[key])
-            for name, key, convert in known
-            if name not in optional or key in data
-        }
-        return kind(**values)
-
-    return make
-
-
-def _converter(hint: Any) -> Callable[[Any], Any] | None:
-    """None for what JSON gives as it is."""
-    origin, args = get_origin(hint), get_args(hint)
-    if is_dataclass(hint):
-        return _maker(typing.cast("type", hint))
-    if origin in (Union, types.UnionType):
-        (inner,) = (arg for arg in args if arg is not type(None))
-        convert = _converter(inner)
-        return None if convert is None else lambda value: None if value is None else convert(value)
-    if origin is tuple:
-        inner_of = _converter(args[0])
-        return tuple if inner_of is None else lambda value: tuple(map(inner_of, value))
-    return None

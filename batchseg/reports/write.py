@@ -6,8 +6,8 @@ import json
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from batchseg.ledger.lease import wall_s
 from batchseg.ledger.ledger import Ledger
+from batchseg.ledger.sessions import count_wall_s
 from batchseg.paths import METRICS_KEY, PAGE_KEY, TABLE_KEY, item_key
 from batchseg.reports.metrics import metrics
 from batchseg.reports.money import paid_usd
@@ -24,14 +24,15 @@ def write_reports(store: Store) -> dict[str, Any]:
     from batchseg.reports.table import write_table  # noqa: PLC0415
 
     plan, ledger = read_plan(store), Ledger(store)
-    records, quarantined = list(ledger.read_records()), ledger.read_quarantine()
+    records = list(ledger.read_records())
+    quarantined = {str(task): story for task, story in ledger.read_quarantine().items()}
     content = metrics(
         plan,
         records,
         list(ledger.read_sheets()),
         list(ledger.read_stints()),
         quarantined=quarantined,
-        wall_s=wall_s(store),
+        wall_s=count_wall_s(store),
     )
     content["versions"] = {name: found for name in VERSIONED if (found := _version(name))}
     sheets = list(ledger.read_sheets())
@@ -65,4 +66,4 @@ def _version(package: str) -> str | None:
 
 def spent_usd(store: Store, *, head_usd_per_hour: float) -> float:
     """What the run has cost so far, to one beat; known without reading what the money was spent on."""
-    return paid_usd([], list(Ledger(store).read_stints()), wall_s(store), head_usd_per_hour)
+    return paid_usd([], list(Ledger(store).read_stints()), count_wall_s(store), head_usd_per_hour)

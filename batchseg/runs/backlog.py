@@ -51,15 +51,15 @@ def backlog(job: Job, store: Store, *, wanted: Wanted, retry_quarantined: bool) 
     for scene in job.scenes.values():
         keys = job.list_chunks(scene)
         num_total += len(keys)
-        todo = [k for k in keys if k not in committed and str(k) not in given_up and wanted(k)]
+        todo = [k for k in keys if k not in committed and k not in given_up and wanted(k)]
         pending += todo
         awaited = frozenset(todo)
         for sheet in job.list_sheets(scene):
             of_sheet = job.list_sheet_chunks(sheet)
             needed = awaited.intersection(of_sheet)
-            touched = bool(needed) or any(k in committed or str(k) in given_up for k in of_sheet)
+            touched = bool(needed) or any(k in committed or k in given_up for k in of_sheet)
             current = not needed and _is_current(made.get(sheet), committed, of_sheet)
-            if touched and str(sheet) not in given_up and not current:
+            if touched and sheet not in given_up and not current:
                 sheets[sheet] = set(needed)
     return Backlog(tuple(pending), sheets, committed, num_total, len(given_up))
 

@@ -105,7 +105,7 @@ def run(
     resolved, found = find_threshold(resolved, fleet, store, placement=placement, models=options.open_models)
     Ledger(store).check_recipe(resolved.fingerprint, resolved.content)
     Thread(target=_import_ahead, daemon=True).start()
-    lease = Lease(store)
+    lease = Lease(store, head_usd_per_hour=fleet.head_usd_per_hour)
     with refusals(store), ExitStack() as stack:
         lease.acquire()
         stack.callback(_release, lease)

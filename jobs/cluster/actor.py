@@ -69,8 +69,8 @@ class ChunkWorker:
     def open(self) -> str:
         parcel = self._parcel
         job: Job = ray.get(parcel.job)
-        found = Ledger(parcel.store).read_recipe()
-        if found is None or found["fingerprint"] != job.fingerprint:
+        recipe = Ledger(parcel.store).read_recipe()
+        if recipe is None or recipe.fingerprint != job.fingerprint:
             raise FleetError(
                 "a worker does not see the output folder of the driver",
                 where="output",

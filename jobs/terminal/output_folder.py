@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from batchseg.errors import InputError
-from batchseg.ledger.ledger import Ledger
+from batchseg.ledger.ledger import Ledger, StoredRecipe
 from batchseg.objectstore import open_store
 from batchseg.paths import PLAN_KEY
 from batchseg.store import Store
 
 
-def opened(output: str) -> tuple[Store, dict[str, Any]]:
+def opened(output: str) -> tuple[Store, StoredRecipe]:
     """The store and the resolved recipe that the run wrote down."""
     store = open_store(output)
     # The plan is written last: without it there is nothing to look at yet.

@@ -1,4 +1,4 @@
-"""Records, attempts and stints of workers, for what is computed from ledgers."""
+"""Records, attempts, stints of workers and sessions of drivers, for what is computed from ledgers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.records import Attempt, Measured, Record, Stint, TileCounts
+from batchseg.ledger.sessions import Session
 
 BEGUN_UNIX_S = 1_700_000_000.0
 
@@ -55,3 +56,16 @@ def stint_of(worker: str, beat_s: float, **changes: Any) -> Stint:
         "in_hand_s": {},
     }
     return Stint(**(values | changes))
+
+
+def session_of(name: str, begun_s: float, beat_s: float, head_usd_per_hour: float | None = 0.0) -> Session:
+    return Session(
+        name=name,
+        host="host",
+        pid=1,
+        process_begun_unix_s=BEGUN_UNIX_S,
+        begun_unix_s=BEGUN_UNIX_S + begun_s,
+        beat_unix_s=BEGUN_UNIX_S + beat_s,
+        ended=True,
+        head_usd_per_hour=head_usd_per_hour,
+    )

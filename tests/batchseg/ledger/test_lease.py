@@ -19,10 +19,12 @@ import psutil
 import pytest
 
 from batchseg.errors import BusyError, DamagedError
-from batchseg.ledger.lease import PATIENCE_S, SETTLE_S, Lease, wall_s
+from batchseg.ledger.lease import PATIENCE_S, SETTLE_S, Lease
+from batchseg.ledger.sessions import count_wall_s, read_holder, read_sessions
 from batchseg.paths import LEASE_KEY
-from batchseg.store import LocalStore
+from batchseg.store import LocalStore, put_value, to_json
 from batchseg.workers.heartbeat import Heartbeat
+from tests.batchseg.ledger.ledger_records import session_of
 
 
 @pytest.fixture
@@ -212,18 +214,52 @@ def test_a_torn_file_is_no_free_folder(store: LocalStore) -> None:
 
 
 def test_the_wall_time_of_a_run_is_that_of_all_its_drivers(store: LocalStore) -> None:
-    assert wall_s(store) == 0
+    assert count_wall_s(store) == 0
     for name, begun, beat in (("one", 100.0, 160.0), ("two", 500.0, 507.5)):
-        content = {"begun_unix_s": begun, "beat_unix_s": beat}
-        store.put(f"run/sessions/{name}.json", json.dumps(content).encode())
-    assert wall_s(store) == 67.5
+        put_value(store, f"run/sessions/{name}.json", session_of(name, begun, beat))
+    assert count_wall_s(store) == 67.5
 
 
 def test_a_beat_moves_the_wall_time_on(store: LocalStore) -> None:
     lease = claimed(store, "one")
     lease.begun_unix_s -= 1000
     lease.renew()
-    assert wall_s(store) == pytest.approx(1000, abs=5)
+    assert count_wall_s(store) == pytest.approx(1000, abs=5)
+
+
+def test_a_session_keeps_the_price_that_its_head_node_had(store: LocalStore) -> None:
+    for name, price in (("one", 2.0), ("two", 0.0)):
+        lease = Lease(store, head_usd_per_hour=price, name=name)
+        lease.acquire(sleep=Sleep())
+        lease.release()
+    assert [session.head_usd_per_hour for session in read_sessions(store)] == [2.0, 0.0]
+    holder = read_holder(store)
+    assert holder is not None
+    assert (holder.name, holder.ended) == ("two", True)
+
+
+def test_a_session_of_an_earlier_version_has_no_price(store: LocalStore) -> None:
+    content = json.loads(to_json(session_of("old", 0.0, 3.5)))
+    del content["head_usd_per_hour"]
+    store.put("run/sessions/old.json", json.dumps(content).encode())
+    (session,) = read_sessions(store)
+    assert (session.head_usd_per_hour, session.seconds) == (None, 3.5)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "no JSON"),
+        (b"[]", "mapping"),
+        (b'{"name": 3}', "wrong value"),
+        (b'{"nam": 3}', "unknown key"),
+    ],
+)
+def test_a_damaged_session_is_an_error_with_a_remedy(store: LocalStore, content: bytes, problem: str) -> None:
+    store.put("run/sessions/one.json", content)
+    with pytest.raises(DamagedError, match=r"run/sessions/one\.json.*Remove it") as caught:
+        read_sessions(store)
+    assert problem in str(caught.value)
 
 
 def test_a_heartbeat_beats_until_its_end() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from batchseg.errors import DamagedError, ForeignRunError, RecipeError
 from batchseg.ledger.keys import ChunkKey, SheetKey, parse_chunk_key
-from batchseg.ledger.ledger import Ledger, differing, record_key
+from batchseg.ledger.ledger import Ledger, StoredRecipe, differing, record_key
 from batchseg.ledger.records import (
     Agreement,
     Attempt,
@@ -21,11 +21,9 @@ from batchseg.ledger.records import (
     Stint,
     StoredObject,
     TileCounts,
-    from_json,
-    to_json,
 )
 from batchseg.paths import quarantine_key
-from batchseg.store import LocalStore
+from batchseg.store import LocalStore, parse_value, to_json
 from tests.fakes import Crash, CrashingStore
 from tests.strategies import quick
 
@@ -144,7 +142,7 @@ def record_of(key: ChunkKey, worker: str = "w") -> Record:
 @quick
 @given(records | sheet_records | stints)
 def test_what_is_written_down_is_read_back(record: Record | SheetRecord | Stint) -> None:
-    assert from_json(type(record), to_json(record), where="here") == record
+    assert parse_value(to_json(record), type(record), where="here") == record
 
 
 def test_a_committed_record_is_found(ledger: Ledger) -> None:
@@ -204,12 +202,12 @@ def test_quarantine_keeps_the_story_until_it_is_done_after_all(ledger: Ledger) -
     ledger.quarantine(sheet, ("w3: digests differ",))
     assert ledger.read_story(chunk) == ("w1: broke", "w2 was lost: spot")
     assert ledger.read_quarantine() == {
-        "a/0_0": ("w1: broke", "w2 was lost: spot"),
-        "a/sheet_0_0": ("w3: digests differ",),
+        chunk: ("w1: broke", "w2 was lost: spot"),
+        sheet: ("w3: digests differ",),
     }
     ledger.unquarantine(chunk)
     ledger.unquarantine(chunk)
-    assert ledger.read_quarantine() == {"a/sheet_0_0": ("w3: digests differ",)}
+    assert ledger.read_quarantine() == {sheet: ("w3: digests differ",)}
     ledger.unquarantine_all()
     assert ledger.read_quarantine() == {}
 
@@ -240,13 +238,13 @@ NEW = {"tiling": {"core": 256, "chunk": 4096}, "scale": [0, 1], "scenes": {"a": 
 def test_i4_the_folder_of_another_recipe_is_refused_by_the_fields_that_differ(ledger: Ledger) -> None:
     ledger.write_recipe("old", OLD)
     ledger.write_recipe("old", OLD)
-    assert ledger.read_recipe() == {"fingerprint": "old", "resolved": OLD}
+    assert ledger.read_recipe() == StoredRecipe(fingerprint="old", resolved=OLD)
     for refuse in (ledger.check_recipe, ledger.write_recipe):
         with pytest.raises(ForeignRunError) as caught:
             refuse("new", NEW)
         assert "different: scale (null -> [0, 1]), tiling.core (512 -> 256)." in f"{caught.value.what}."
         assert caught.value.exit_status == 2
-    assert ledger.read_recipe() == {"fingerprint": "old", "resolved": OLD}, "nothing is written over it"
+    assert ledger.read_recipe() == StoredRecipe(fingerprint="old", resolved=OLD), "nothing is written over it"
 
 
 def test_i4_another_way_to_compute_the_same_recipe_is_refused_too(ledger: Ledger) -> None:
@@ -307,5 +305,5 @@ def test_facts_that_cannot_be_read_are_damage(store: LocalStore, ledger: Ledger)
     store.put("run/recipe.json", b"{")
     store.put(quarantine_key(str(ChunkKey("a", 0, 0))), b"")
     for read in (ledger.read_recipe, ledger.read_quarantine, lambda: ledger.read_story(ChunkKey("a", 0, 0))):
-        with pytest.raises(DamagedError, match="this is not JSON"):
+        with pytest.raises(DamagedError, match="does not hold what batchseg writes there; got no JSON"):
             read()

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from batchseg.ledger.keys import SheetKey
-from batchseg.ledger.records import Attempt, SheetRecord, from_json, to_json
+from batchseg.ledger.records import Attempt, SheetRecord
 from batchseg.output.sheet_seams import Cut, SeamCounter, SeamCounts, seams_between
+from batchseg.store import parse_value, to_json
 from tiling.grid import Grid
 from tiling.seams import count_seams, count_tier_seams
 from tiling.span import Span, Window
@@ -75,7 +76,7 @@ def test_sheets_and_the_borders_between_them_count_what_the_whole_map_counts(
             key=SheetKey("scene", row, col), fingerprint="f", inputs_digest="", missing=(), objects=(),
             seams=counter.counts.plain(), edges=counter.edges(), attempt=ATTEMPT,
         )  # fmt: skip
-        kept = from_json(SheetRecord, to_json(record), where="here")
+        kept = parse_value(to_json(record), SheetRecord, where="here")
         assert isinstance(kept, SheetRecord)
         sheets.append(kept)
     inside = sum((SeamCounts.of(sheet.seams) for sheet in sheets), SeamCounts())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchseg.ledger.keys import ChunkKey
-from batchseg.ledger.lease import wall_s
 from batchseg.ledger.records import Record, Stint
+from batchseg.ledger.sessions import count_wall_s
 from batchseg.ledger.stages import STAGES, Stage, StageClock
 from batchseg.reports.money import COST_PARTS, cost_parts, paid_usd
-from batchseg.store import LocalStore
-from tests.batchseg.ledger.ledger_records import BEGUN_UNIX_S, attempt_of, record_of, stint_of
+from batchseg.store import LocalStore, put_value
+from tests.batchseg.ledger.ledger_records import BEGUN_UNIX_S, attempt_of, record_of, session_of, stint_of
 from tests.strategies import quick
 
 
@@ -150,8 +149,7 @@ def test_a_chunk_made_twice_by_two_pools_is_paid_for_twice() -> None:
 
 def test_the_wall_time_of_several_drivers(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    assert wall_s(store) == 0
+    assert count_wall_s(store) == 0
     for name, begun_s, beat_s in (("a", 0.0, 12.5), ("b", 1000.0, 1001.0)):
-        content = {"begun_unix_s": BEGUN_UNIX_S + begun_s, "beat_unix_s": BEGUN_UNIX_S + beat_s}
-        store.put(f"run/sessions/{name}.json", json.dumps(content).encode())
-    assert wall_s(store) == 13.5
+        put_value(store, f"run/sessions/{name}.json", session_of(name, begun_s, beat_s))
+    assert count_wall_s(store) == 13.5

@@ -16,6 +16,7 @@ import rasterio
 
 from batchseg.errors import BatchsegError, ForeignRunError, RefusedError
 from batchseg.ledger.ledger import Ledger
+from batchseg.ledger.sessions import read_sessions
 from batchseg.recipe import Fleet, Models, PoolSpec
 from batchseg.store import LocalStore
 from tests.fakes import CountingStore, CrashingStore
@@ -72,6 +73,15 @@ def test_another_fleet_or_price_goes_on(tmp_path):
     place = Workplace.of(tmp_path, noise(40, 40))
     place.run()
     assert place.run(fleet=Fleet(pools=(PoolSpec(name="dear", usd_per_hour=9.0),))).exit_status == 0
+
+
+def test_each_session_keeps_the_price_that_its_driver_was_given(tmp_path):
+    place = Workplace.of(tmp_path, noise(40, 40))
+    place.run(fleet=Fleet(head_usd_per_hour=3600.0))
+    place.run(fleet=Fleet(head_usd_per_hour=36.0))
+    place.run()
+    sessions = sorted(read_sessions(LocalStore(place.output)), key=lambda session: session.begun_unix_s)
+    assert [session.head_usd_per_hour for session in sessions] == [3600.0, 36.0, Fleet().head_usd_per_hour]
 
 
 def test_labels_named_later_are_scored_without_running_a_model(tmp_path):
