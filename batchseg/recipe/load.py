@@ -1,4 +1,4 @@
-"""Reading recipe and fleet files."""
+"""Reads recipe and fleet files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML keeps the last of two equal keys without a word; a recipe must not."""
+    """Refuses duplicate keys, of which YAML keeps the last one silently."""
 
 
 def _no_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[object, object]:
@@ -25,7 +25,7 @@ def _no_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[object
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
         if isinstance(key, list | dict):
-            raise RecipeError("a list or a mapping is no key", where=f"line {key_node.start_mark.line + 1}")
+            raise RecipeError("a key must not be a list or a mapping", where=f"line {key_node.start_mark.line + 1}")
         if key in seen:
             raise RecipeError(f"`{key}` is given twice", where=f"line {key_node.start_mark.line + 1}")
         seen[key] = loader.construct_object(value_node, deep=True)
@@ -36,17 +36,45 @@ _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _n
 
 
 def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe file. Paths in it are relative to the current folder, like those of a command."""
+    """Read a recipe file.
+
+        from batchseg import load_recipe
+
+        recipe = load_recipe("recipe.yaml")
+
+    Args:
+        path: A YAML file. Paths in it are relative to the current folder, like those of a command.
+
+    Returns:
+        The recipe, checked, with its defaults.
+
+    Raises:
+        RecipeError: The file cannot be read, or a key or a value in it is wrong.
+    """
     return _load(Recipe, path, "recipe")
 
 
 def load_fleet(path: str | Path | None) -> Fleet:
-    """Read a fleet file; without one, a single worker in this process."""
+    """Read a fleet file.
+
+        from batchseg import load_fleet
+
+        fleet = load_fleet("fleet.yaml")
+
+    Args:
+        path: A YAML file, or None for the default fleet, a single worker in this process.
+
+    Returns:
+        The fleet, checked, with its defaults.
+
+    Raises:
+        RecipeError: The file cannot be read, or a key or a value in it is wrong.
+    """
     return Fleet() if path is None else _load(Fleet, path, "fleet")
 
 
 def load_as(kind: type[T], path: str | Path, what: str, check: Callable[[T], None] | None = None) -> T:
-    """Read any other settings file in the same strict way; `check` may raise a RecipeError of its own."""
+    """Read another settings file in the same strict way; `check` may raise a RecipeError of its own."""
     return _load(kind, path, what, check)
 
 
@@ -68,7 +96,7 @@ def _load(kind: type[T], path: str | Path, what: str, check: Callable[[T], None]
         if check is not None:
             check(settings)
     except RecipeError as error:
-        # What a dataclass checks itself knows its key but not the file.
+        # An error that a dataclass raises itself names the key but not the file.
         if error.where is not None and f"{error.where}: ".startswith(f"{path}: "):
             raise
         raise RecipeError(

@@ -1,4 +1,4 @@
-"""The recipe: everything that decides output bytes, and every default, in one place."""
+"""The recipe: every setting that decides output bytes, with its default."""
 
 from __future__ import annotations
 
@@ -15,51 +15,55 @@ Leave = Literal["gsd", "dtype"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """Two slots. One model alone, in either slot, takes every tile."""
+    """Two slots. If only one of them is filled, its model labels every tile."""
 
     bulk: str | None = setting(None, doc="bundle of the fast model: `zoo:NAME` or a folder")
     heavy: str | None = setting(None, doc="bundle of the accurate model: `zoo:NAME` or a folder")
 
     def __post_init__(self) -> None:
         if self.bulk is None and self.heavy is None:
-            raise RecipeError("no model is given", where="models", todo="set `bulk`, `heavy` or both")
+            raise RecipeError("a recipe must name a model", where="models", todo="set `bulk`, `heavy` or both")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Halo:
-    bulk: int | None = setting(None, doc="context around each core for the bulk model, in pixels")
-    heavy: int | None = setting(None, doc="context around each core for the heavy model, in pixels")
+    """The context around each core. By default it is what the bundle declares."""
+
+    bulk: int | None = setting(None, doc="halo of the bulk model, in pixels")
+    heavy: int | None = setting(None, doc="halo of the heavy model, in pixels")
 
     def __post_init__(self) -> None:
         for tier, halo_px in (("bulk", self.bulk), ("heavy", self.heavy)):
             if halo_px is not None and halo_px < 0:
-                raise RecipeError("a halo cannot be negative", where=f"tiling: halo: {tier}", got=str(halo_px))
+                raise RecipeError("a halo must not be negative", where=f"tiling: halo: {tier}", got=str(halo_px))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiling:
-    core: int = setting(512, doc="side of the square that one tile owns, in pixels")
-    chunk: int = setting(4096, doc="side of the square that one task writes, in pixels; a whole number of cores")
+    """The sizes of tiles, tasks and GeoTIFFs."""
+
+    core: int = setting(512, doc="side of the square that one tile labels, in pixels")
+    chunk: int = setting(4096, doc="side of the square that one task writes, in pixels; a multiple of `core`")
     sheet: int = setting(
         32768,
-        doc="longest side of one GeoTIFF, in pixels; longer scenes are cut into sheets under a VRT and a tile index",
+        doc="longest side of one GeoTIFF, in pixels; a longer scene becomes several sheets with a VRT and a tile index",
     )
-    halo: Halo = setting(Halo, doc="context a tile reads around its core; by default what the bundle says")
+    halo: Halo = setting(Halo, doc="context that a tile reads around its core; default: the halo of the bundle")
 
     def __post_init__(self) -> None:
         if self.core < 1:
-            raise RecipeError("a core has at least one pixel", where="tiling: core", got=str(self.core))
+            raise RecipeError("a core must have at least one pixel", where="tiling: core", got=str(self.core))
         if self.chunk < self.core or self.chunk % self.core:
             raise RecipeError(
-                "a chunk is a whole number of cores",
+                "a chunk must be a whole number of cores",
                 where="tiling",
                 expected="chunk = k x core",
                 got=f"core {self.core}, chunk {self.chunk}",
-                todo=f"take chunk: {max(1, round(self.chunk / self.core)) * self.core}",
+                todo=f"set chunk: {max(1, round(self.chunk / self.core)) * self.core}",
             )
         if self.sheet < self.chunk:
             raise RecipeError(
-                "a sheet holds at least one chunk",
+                "a sheet must hold at least one chunk",
                 where="tiling: sheet",
                 expected=f"{self.chunk} or more",
                 got=str(self.sheet),
@@ -68,7 +72,7 @@ class Tiling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Priority:
-    """Ground that the heavy model labels wherever it lies."""
+    """Ground that the heavy model labels in any case."""
 
     polygons: str = setting(doc="vector file or URL; tiles whose core touches a polygon go to the heavy model")
     where: str | None = setting(None, doc="attribute filter on the polygons, as in SQL: \"kind = 'town'\"")
@@ -76,61 +80,70 @@ class Priority:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uncertain:
-    """Tiles that the bulk model is not sure of."""
+    """When the bulk model counts as uncertain about a tile."""
 
     statistic: Literal["mean", "share"] = setting(
-        "mean", doc="mean: of 1 - confidence over a tile's valid pixels; share: of pixels less confident than `sure`"
+        "mean",
+        doc="uncertainty of a tile: `mean` of 1 - confidence over valid pixels, or `share` of pixels below `sure`",
     )
-    sure: float = setting(0.5, doc="with `statistic: share`: confidence from which a pixel counts as sure")
+    sure: float = setting(0.5, doc="with `statistic: share`: least confidence of a pixel that counts as certain")
     above: float | None = setting(
-        None, doc="tiles with a statistic of this or more go to the heavy model; default: 0.12, or what a budget allows"
+        None,
+        doc="uncertainty from which the heavy model labels a tile; default: 0.12, or what a budget allows",
     )
 
     def __post_init__(self) -> None:
         for key, value in (("sure", self.sure), ("above", self.above)):
             if value is not None and not 0 <= value <= 1:
-                raise RecipeError("this is no share", where=f"uncertain: {key}", expected="0 to 1", got=str(value))
+                raise RecipeError("a share must be from 0 to 1", where=f"uncertain: {key}", got=str(value))
 
 
 DEFAULT_ABOVE = 0.12
-"""Mean doubt from which a tile is uncertain, where neither the recipe nor a budget says."""
+"""The threshold of uncertainty where neither the recipe nor a budget gives one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ByUncertainty:
+    """Uncertainty as a reason to use the heavy model."""
+
     uncertain: Uncertain = setting(
-        doc="tiles that the bulk model is not sure of go to the heavy model; `uncertain` alone means these defaults"
+        doc="tiles that the bulk model is uncertain about go to the heavy model; `uncertain` alone means these defaults"
     )
 
 
 MAX_FADE_PX = 64
-"""Up to which the engine's margins are integers of two bytes."""
+"""The widest fade for which the engine's margins fit integers of two bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
+    """Which model labels which tile."""
+
     priority: tuple[Priority | ByUncertainty | Literal["uncertain"], ...] = setting(
-        (), doc="reasons to use the heavy model: polygons count before uncertainty, in whatever order they are listed"
+        (), doc="reasons to use the heavy model; polygons go before uncertainty, whatever their order in the list"
     )
     audit: float = setting(
         0.0,
-        doc="share of tiles, chosen by hash, that both models label so that they can be compared; changes no output",
+        doc="share of tiles, chosen by hash, that both models label for comparison; changes no output",
     )
     fade: int = setting(
         16,
-        doc="pixels from a heavy tile's edges over which the bulk model's labels give way, outside of polygons; "
+        doc="width in pixels over which the labels of a heavy tile fade into the bulk model's, outside of polygons; "
         "0: a hard border",
     )
 
     def __post_init__(self) -> None:
         if not 0 <= self.audit <= 1:
-            raise RecipeError("this is no share", where="route: audit", expected="0 to 1", got=str(self.audit))
+            raise RecipeError("a share must be from 0 to 1", where="route: audit", got=str(self.audit))
         if not 0 <= self.fade <= MAX_FADE_PX:
             raise RecipeError(
-                "this is no width", where="route: fade", expected=f"0 to {MAX_FADE_PX} pixels", got=str(self.fade)
+                "a fade must be a width in pixels",
+                where="route: fade",
+                expected=f"0 to {MAX_FADE_PX}",
+                got=str(self.fade),
             )
         if len([reason for reason in self.priority if not isinstance(reason, Priority)]) > 1:
-            raise RecipeError("a tile's uncertainty is judged once", where="route: priority", got="`uncertain` twice")
+            raise RecipeError("`uncertain` must be given once", where="route: priority", got="`uncertain` twice")
 
     @property
     def polygons(self) -> tuple[Priority, ...]:
@@ -138,7 +151,7 @@ class Route:
 
     @property
     def uncertain(self) -> Uncertain | None:
-        """What `uncertain` means in this recipe; None if it is no reason here."""
+        """The settings of `uncertain` in this recipe; None where it is no reason to use the heavy model."""
         for reason in self.priority:
             if isinstance(reason, ByUncertainty):
                 return reason.uncertain
@@ -152,17 +165,19 @@ SAMPLE_TILES = 512
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """How much of the heavy model a run may use; a pilot on a sample of tiles finds the threshold for it."""
+    """A limit on the use of the heavy model. A pilot on a sample of tiles finds the threshold that meets it."""
 
     heavy_share: float | None = setting(
-        None, doc="heavy tiles over valid tiles, those of priority polygons included; or one of the next two"
+        None, doc="largest share of heavy tiles among valid tiles, priority polygons included; or one of the next two"
     )
     usd_per_km2: float | None = setting(
-        None, doc="dollars a km² of valid ground, at the prices of the fleet; the pilot also times both tiers"
+        None, doc="dollars per km² of valid ground, at the prices of the fleet; the pilot also times both tiers"
     )
-    usd: float | None = setting(None, doc="dollars for the whole run, at the prices of the fleet")
+    usd: float | None = setting(
+        None, doc="dollars for the whole run, at the prices of the fleet; the pilot times both tiers"
+    )
     sample_tiles: int = setting(
-        SAMPLE_TILES, doc="tiles of the pilot, chosen by hash; fewer where the scenes have fewer"
+        SAMPLE_TILES, doc="number of tiles of the pilot, chosen by hash; at most all tiles of the scenes"
     )
 
     def __post_init__(self) -> None:
@@ -170,7 +185,7 @@ class Budget:
         named = [key for key, amount in given.items() if amount is not None]
         if len(named) != 1:
             raise RecipeError(
-                "a budget is one amount",
+                "a budget must be one amount",
                 where="budget",
                 expected=f"one of {', '.join(given)}",
                 got=", ".join(named) or "none of them",
@@ -178,106 +193,117 @@ class Budget:
         for key in ("usd_per_km2", "usd"):
             amount = given[key]
             if amount is not None and not 0 < amount < math.inf:
-                raise RecipeError("this is no amount of money", where=f"budget: {key}", got=f"{amount:g}")
+                raise RecipeError("an amount of money must be positive", where=f"budget: {key}", got=f"{amount:g}")
         if self.heavy_share is not None and not 0 <= self.heavy_share <= 1:
             raise RecipeError(
-                "this is no share", where="budget: heavy_share", expected="0 to 1", got=str(self.heavy_share)
+                "a share must be from 0 to 1",
+                where="budget: heavy_share",
+                got=str(self.heavy_share),
             )
         if self.sample_tiles < 1:
             raise RecipeError(
-                "a sample has at least one tile", where="budget: sample_tiles", got=str(self.sample_tiles)
+                "a sample must have at least one tile", where="budget: sample_tiles", got=str(self.sample_tiles)
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodataSpec:
+    """How invalid pixels are found."""
+
     from_: Literal["auto", "value", "alpha", "mask", "none"] = setting(
         "auto",
         key="from",
-        doc="where invalid pixels are known from; auto: alpha band, else mask, else nodata value, else none",
+        doc="source of the validity of pixels; auto: alpha band, else mask, else nodata value, else none",
     )
-    value: float | None = setting(None, doc="with `from: value`: the raw value that means no data")
+    value: float | None = setting(None, doc="with `from: value`: raw value that means no data")
     rule: Literal["all", "any"] = setting(
-        "all", doc="invalid where all bands, or any band, hold the value; NaN always is"
+        "all", doc="bands that must hold the value, `all` or `any`, for a pixel to be invalid; NaN is always invalid"
     )
 
     def __post_init__(self) -> None:
         if self.value is not None and self.from_ != "value":
-            raise RecipeError("a value needs `from: value`", where="nodata", got=f"from: {self.from_}")
+            raise RecipeError("`value` needs `from: value`", where="nodata", got=f"from: {self.from_}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelPolygons:
-    """A reference that is drawn; a vector file's name alone means these defaults."""
+    """Reference labels as polygons or points. The name of a vector file alone means these defaults."""
 
     polygons: str = setting(
-        doc="vector file or URL; a pixel has the class of the polygon that its centre is in, or of a point in the pixel"
+        doc="vector file or URL; a pixel has the class of the polygon around its centre, or of a point inside it"
     )
-    class_: str = setting("class", key="class", doc="attribute with each polygon's class, by id or by name")
-    all_: str | int | None = setting(None, key="all", doc="the class of all polygons, instead of an attribute")
+    class_: str = setting("class", key="class", doc="attribute with the class of each polygon, as id or name")
+    all_: str | int | None = setting(None, key="all", doc="class of all polygons, instead of an attribute")
     outside: str | int | None = setting(
-        None, doc="class of the ground outside of all polygons; default: it is unlabelled"
+        None, doc="class of the ground outside of all polygons; default: that ground is unlabelled"
     )
     where: str | None = setting(None, doc="attribute filter on the polygons, as in SQL")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    scenes: tuple[str, ...] = setting(doc="rasters: files, URLs or globs; anything rasterio opens")
-    output: str = setting(doc="folder for everything that the run writes; resuming is the same command again")
-    models: Models = setting(doc="the bundles that fill the two slots")
-    tiling: Tiling = setting(Tiling, doc="cores, chunks and halos")
-    route: Route = setting(Route, doc="which tiles go to the heavy model; without reasons all go to bulk")
+    """Every setting that decides output bytes."""
+
+    scenes: tuple[str, ...] = setting(doc="rasters: files, URLs or glob patterns; every format that rasterio opens")
+    output: str = setting(doc="folder or URL for everything that the run writes; the same command resumes a run there")
+    models: Models = setting(doc="bundles that fill the two slots")
+    tiling: Tiling = setting(Tiling, doc="sizes of cores, chunks, sheets and halos")
+    route: Route = setting(Route, doc="which tiles the heavy model labels; default: the bulk model labels all")
     budget: Budget | None = setting(
-        None, doc="how many tiles `uncertain` may send to the heavy model; without it, those above its threshold"
+        None, doc="limit on the tiles that `uncertain` sends to the heavy model; default: no limit but the threshold"
     )
     labels: tuple[str | LabelPolygons | None, ...] = setting(
         (),
-        doc="a reference a scene, in their order, for IoU: a raster on its grid, polygons or points; null for none",
+        doc="reference labels for IoU, one per scene in the same order: a raster on the scene's grid, polygons or "
+        "points, or null for none",
     )
-    aoi: str | None = setting(None, doc="vector file: only this ground is predicted, the rest is nodata")
+    aoi: str | None = setting(None, doc="vector file of the area of interest: all other ground is nodata")
     bands: tuple[int | str, ...] | None = setting(
         None,
-        doc="bands of the scene in the model's order, by index or name; one may be repeated; default: by name",
+        doc="bands of the scene in the model's order, as index or name; a band may be repeated; default: by name",
     )
     scale: tuple[float, float] | None = setting(
-        None, doc="raw range of the scene that the bundle's range stands for; default: the same range"
+        None, doc="raw range of the scene that corresponds to the range of the bundle; default: the same range"
     )
     nodata: NodataSpec = setting(NodataSpec, doc="how invalid pixels are found")
-    accept: tuple[Leave, ...] = setting((), doc="parts of the bundle's contract that this run knowingly ignores")
+    accept: tuple[Leave, ...] = setting((), doc="parts of the bundle's contract that this run ignores on purpose")
     outputs: tuple[OutputName, ...] = setting(
-        ("labels", "confidence", "tier"), doc="layers to write; labels always are"
+        ("labels", "confidence", "tier"), doc="layers to write; `labels` must be one of them"
     )
 
     def __post_init__(self) -> None:
         if not self.scenes:
-            raise RecipeError("there is no scene", where="scenes", todo="list at least one raster")
+            raise RecipeError("a recipe must name a scene", where="scenes", todo="list at least one raster")
         if not self.output:
-            raise RecipeError("there is no folder to write to", where="output", got="''")
+            raise RecipeError("a recipe must name an output folder", where="output", got="''")
         if "labels" not in self.outputs:
-            raise RecipeError("labels are always written", where="outputs", todo="add `labels`")
+            raise RecipeError("the layer `labels` must be written", where="outputs", todo="add `labels`")
         if len(set(self.outputs)) < len(self.outputs):
-            raise RecipeError("a layer is written once", where="outputs", got=", ".join(self.outputs))
+            raise RecipeError("each layer must be listed once", where="outputs", got=", ".join(self.outputs))
         if self.bands is not None and not self.bands:
-            raise RecipeError("there is no band", where="bands", todo="list at least one, or drop the line")
+            raise RecipeError(
+                "a list of bands must not be empty", where="bands", todo="list at least one band, or drop the line"
+            )
         if self.scale is not None and not -math.inf < self.scale[0] < self.scale[1] < math.inf:
-            raise RecipeError("this is no range", where="scale", expected="[low, high]", got=str(list(self.scale)))
+            raise RecipeError(
+                "a scale must be a range", where="scale", expected="[low, high]", got=str(list(self.scale))
+            )
         if self.budget is not None and self.route.uncertain is None:
             raise RecipeError(
-                "a budget spends on tiles that the bulk model is not sure of",
+                "a budget limits `uncertain`, and this route has no `uncertain`",
                 where="budget",
                 todo="add `uncertain` to route: priority, or drop the budget",
             )
         if self.budget is not None and self.route.uncertain is not None and self.route.uncertain.above is not None:
             raise RecipeError(
-                "a budget and a threshold say the same thing twice",
+                "a budget and a threshold exclude each other",
                 where="budget",
                 got=f"uncertain: above: {self.route.uncertain.above}",
                 todo="drop one of them",
             )
         if (self.route.priority or self.route.audit) and (self.models.bulk is None or self.models.heavy is None):
             raise RecipeError(
-                "a route needs two models" if self.route.priority else "an audit compares two models",
+                "a route needs two models" if self.route.priority else "an audit needs two models",
                 where="route: priority" if self.route.priority else "route: audit",
                 todo="set both `bulk` and `heavy`, or drop the route",
             )

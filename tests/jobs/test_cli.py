@@ -66,7 +66,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "no match": ({"scenes": ["nowhere*.tif"]}, [], r"nowhere\*\.tif: no file matches"),
     "missing bundle": ({"models": {"bulk": "zoo:sintetic-bulk"}}, [], r"did you mean zoo:synthetic-bulk\?"),
     "missing folder": ({"models": {"bulk": "my-bundle"}}, [], r"my-bundle: this is not a bundle"),
-    "core and stride": ({"tiling": {"core": 16, "chunk": 40}}, [], r"take chunk: 32"),
+    "core and stride": ({"tiling": {"core": 16, "chunk": 40}}, [], r"set chunk: 32"),
     "empty box": ({}, ["--bbox", "15", "45", "14", "46"], r"--bbox: the box is empty"),
     "no number in a box": ({}, ["--bbox", "nan", "45", "16", "46"], r"--bbox: the box is empty"),
     "box elsewhere": ({}, ["--bbox", "-10", "-10", "-9", "-9"], r"--bbox: no chunk touches this box"),
