@@ -27,7 +27,6 @@ from batchseg.output.sheet import make_sheet
 from batchseg.output.stored import read_chunk, write_chunk
 from batchseg.recipe import Models, Recipe
 from batchseg.resolve.resolve import Resolved, resolve
-from batchseg.scene.source import RasterSource
 from batchseg.store import LocalStore
 from batchseg.synth import write_scene
 
@@ -57,7 +56,7 @@ def bare_forward_s(ref: str, num_tiles: int, core_px: int) -> float:
 def decode_s(resolved: Resolved) -> float:
     job = resolved.job
     scene = next(iter(job.scenes.values()))
-    source = RasterSource(scene.header, scene.bands, scene.policy)
+    source = scene.open_source()
     begun_s = time.perf_counter()
     for key in job.list_chunks(scene):
         source.read(job.window(key).grow(job.halo_px).clip(scene.shape_px))

@@ -36,7 +36,6 @@ from batchseg.output.stored import write_chunk
 from batchseg.recipe import Models, Recipe
 from batchseg.resolve.job import Job, SceneJob
 from batchseg.resolve.resolve import resolve
-from batchseg.scene.source import RasterSource
 from batchseg.store import LocalStore
 from batchseg.synth import write_scene
 from batchseg.synth.scene import PIXEL_M
@@ -95,7 +94,7 @@ def fill(ground: Ground, chunk: Window, slot: Slot) -> NDArray[np.bool_]:
         Span(chunk.cols.start, chunk.cols.start + num_cols * job.core_px),
     ).grow(job.halo_px)
     inside = whole.clip(scene.shape_px)
-    pixels = RasterSource(scene.header, scene.bands, scene.policy).read(inside)
+    pixels = scene.open_source().read(inside)
     x_BHW = replicate(scene.rules["bulk"].apply(pixels), inside, whole)
     slot.host_in_BHW.numpy()[:, : x_BHW.shape[1], : x_BHW.shape[2]] = x_BHW
     return pixels.valid_HW[chunk.within(inside)]
@@ -151,7 +150,7 @@ def ordinary(ground: Ground, ref: str, device: DeviceKind) -> Iterator[tuple[Win
     ids = np.array([c.id for c in job.classes], scene.zarr.layer("labels").dtype)
     for chunk in ground.windows:
         have = chunk.grow(job.halo_px).clip(scene.shape_px)
-        pixels = RasterSource(scene.header, scene.bands, scene.policy).read(have)
+        pixels = scene.open_source().read(have)
         tiles = tiles_of(job.lattice(ground.scene), chunk)
         work = ChunkWork(
             window=chunk, tiles=tiles, codes=[0] * len(tiles), pixels=pixels, rules=scene.rules,

@@ -28,10 +28,11 @@ import numpy as np
 from obstore.store import S3Store
 
 from batchseg.objectstore import ObjectStore
+from batchseg.recipe import NodataPolicy
 from batchseg.scene.dataset import SETTINGS
-from batchseg.scene.header import SceneHeader, read_header
-from batchseg.scene.nodata import NodataPolicy
-from batchseg.scene.source import RasterSource
+from batchseg.scene.header import read_header
+from batchseg.scene.raster_file import RasterFile
+from batchseg.scene.source import open_source
 from bench.memory import write_raster
 from tests.proxy import Proxy, proxy_of
 from tests.servers import BUCKET, radosgw
@@ -43,11 +44,11 @@ LIMIT = "GDAL_MAX_RAW_BLOCK_CACHE_SIZE"
 Read = Callable[[Window], Any]
 
 
-def gdal_reader(header: SceneHeader) -> Read:
-    return RasterSource(header, (1, 2, 3), NodataPolicy(from_="none")).read
+def gdal_reader(raster: RasterFile) -> Read:
+    return open_source(raster, (1, 2, 3), NodataPolicy(from_="none")).read
 
 
-def obstore_reader(header: SceneHeader) -> Read:
+def obstore_reader(raster: RasterFile) -> Read:
     store = S3Store(
         BUCKET,
         endpoint=os.environ["AWS_ENDPOINT_URL"],
@@ -56,7 +57,7 @@ def obstore_reader(header: SceneHeader) -> Read:
         region="us-east-1",
         client_options={"allow_http": True},
     )
-    path = header.url.removeprefix(f"s3://{BUCKET}/")
+    path = raster.url.removeprefix(f"s3://{BUCKET}/")
 
     async def read(window: Window) -> Any:
         file = await async_geotiff.GeoTIFF.open(path, store=store)
@@ -95,14 +96,14 @@ def measure(read: Read, windows: list[Window], *, engine_mpx_s: float, in_hand: 
 
 
 def compare(proxy: Proxy, local: Path, args: argparse.Namespace) -> None:
-    header, size = read_header(f"s3://{BUCKET}/scene.tif"), (args.size, args.size)
+    raster, size = read_header(f"s3://{BUCKET}/scene.tif").raster, (args.size, args.size)
     grid = Grid(size, args.chunk)
     windows = [grid.window(row, col).grow(HALO_PX).clip(size) for row, col in grid]
     readers = {
-        "local disk, rasterio": gdal_reader(read_header(str(local))),
-        "/vsis3, as the product": gdal_reader(header),
-        "/vsis3, GDAL's limit": gdal_reader(header),
-        "async-geotiff": obstore_reader(header),
+        "local disk, rasterio": gdal_reader(read_header(str(local)).raster),
+        "/vsis3, as the product": gdal_reader(raster),
+        "/vsis3, GDAL's limit": gdal_reader(raster),
+        "async-geotiff": obstore_reader(raster),
     }
     first = [np.asarray(getattr(read(windows[0]), "raw_BHW", None)) for read in list(readers.values())[:3]]
     assert all(np.array_equal(found, readers["async-geotiff"](windows[0])) for found in first)

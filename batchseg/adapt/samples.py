@@ -18,9 +18,10 @@ from batchseg.recipe.recipe import Recipe
 from batchseg.scene.bands import choose_bands
 from batchseg.scene.header import read_header
 from batchseg.scene.labelpolygons import PolygonLabels
-from batchseg.scene.nodata import NodataPolicy, check_policy
+from batchseg.scene.nodata import check_policy
+from batchseg.scene.pixels import Source
 from batchseg.scene.polygons import touched_tiles
-from batchseg.scene.source import RasterSource
+from batchseg.scene.source import open_source
 from batchseg.score.agreement import ReferenceLabels, index_classes
 from batchseg.score.reference import open_reference, open_reference_labels
 from tiling.grid import Grid, Tile, tiles_of
@@ -68,7 +69,7 @@ class Sampling:
     """Where tiles of a scene are read, and how."""
 
     bundle: Bundle
-    source: RasterSource
+    source: Source
     rule: InputRule
     labels: ReferenceLabels | None
     shape_px: tuple[int, int]
@@ -76,19 +77,22 @@ class Sampling:
     @staticmethod
     def of(bundle: Bundle, recipe: Recipe) -> Sampling:
         header = read_header(recipe.scenes[0])
-        bands = choose_bands(header, bundle.contract.bands, recipe.bands)
-        policy = NodataPolicy(from_=recipe.nodata.from_, value=recipe.nodata.value, rule=recipe.nodata.rule)
-        check_policy(header, policy, bands)
+        bands = choose_bands(header.raster, bundle.contract.bands, recipe.bands)
+        check_policy(header.raster, recipe.nodata, bands)
         check_fit(recipe, header, bundle)
         given, contract = recipe.labels[0] if recipe.labels else None, bundle.contract
         labels = (
             None
             if given is None
-            else open_reference_labels(open_reference(given, header.georef, header.url, contract.classes))
+            else open_reference_labels(open_reference(given, header.grid, header.raster.url, contract.classes))
         )
-        shape_px = header.georef.height_px, header.georef.width_px
+        shape_px = header.grid.shape_px
         return Sampling(
-            bundle, RasterSource(header, bands, policy), find_input_rule(recipe, header, bundle), labels, shape_px
+            bundle,
+            open_source(header.raster, bands, recipe.nodata),
+            find_input_rule(recipe, header, bundle),
+            labels,
+            shape_px,
         )
 
     @property

@@ -83,7 +83,7 @@ def _make_workload(job: Job, pilot: Pilot) -> Workload:
     lattices = [job.lattice(scene) for scene in job.scenes.values()]
     num_tiles = pilot.valid_share * sum(len(lattice) for lattice in lattices)
     num_chunks = sum(len(job.chunk_grid(scene)) for scene in job.scenes.values())
-    areas_km2 = [gross_area_km2(scene.header.georef) for scene in job.scenes.values()]
+    areas_km2 = [gross_area_km2(scene.grid) for scene in job.scenes.values()]
     known_km2 = [area_km2 for area_km2 in areas_km2 if area_km2 is not None]
     return Workload(
         num_tiles=num_tiles,

@@ -27,7 +27,6 @@ from batchseg.errors import RecipeError
 from batchseg.resolve.job import Job, SceneJob
 from batchseg.resolve.routing import is_heavy_alone, make_fade
 from batchseg.scene.pixels import Pixels
-from batchseg.scene.source import RasterSource
 from batchseg.tiers import BULK, HEAVY_BY_UNCERTAINTY, Tier
 from batchseg.workers.measure import score
 from tiling.grid import Tile, tiles_of
@@ -185,7 +184,7 @@ def read_wanted(job: Job, scene: SceneJob, window: Window) -> tuple[Pixels, NDAr
     if inside_HW is not None and not inside_HW.any():
         return None
     read_window = window.grow(job.halo_px).clip(scene.shape_px)
-    pixels = RasterSource(scene.header, scene.bands, scene.policy).read(read_window)
+    pixels = scene.open_source().read(read_window)
     wanted_HW = pixels.valid_HW[window.within(read_window)]
     wanted_HW = wanted_HW if inside_HW is None else wanted_HW & inside_HW
     return (pixels, wanted_HW) if wanted_HW.any() else None

@@ -47,11 +47,13 @@ def halo_of(recipe: Recipe, tier: Tier, bundle: Bundle) -> int:
 
 def common_bands(recipe: Recipe, header: SceneHeader, bundles: dict[Tier, Bundle]) -> tuple[int, ...]:
     """Both models read the same bands, so that a chunk is read once."""
-    chosen = {tier: choose_bands(header, bundle.contract.bands, recipe.bands) for tier, bundle in bundles.items()}
+    chosen = {
+        tier: choose_bands(header.raster, bundle.contract.bands, recipe.bands) for tier, bundle in bundles.items()
+    }
     if len(set(chosen.values())) > 1:
         raise BundleError(
             "the two tiers want different bands",
-            where=header.url,
+            where=header.raster.url,
             got=" and ".join(f"{tier} {list(bands)}" for tier, bands in chosen.items()),
             todo="take bundles with the same bands in the same order",
         )
@@ -64,18 +66,18 @@ def check_fit(recipe: Recipe, header: SceneHeader, bundle: Bundle) -> None:
     if recipe.scale is None and "dtype" not in recipe.accept:
         low, high = contract.range
         check_dtype(
-            header.dtype,
+            header.raster.dtype,
             contract.dtype,
-            url=header.url,
+            url=header.raster.url,
             required_by=contract.name,
             todo=f"give `scale: [low, high]`, the raw values that stand for the model's {low:g} to {high:g}, "
             "or `accept: [dtype]` to take values as they are",
         )
     if "gsd" not in recipe.accept:
         check_pixel_size(
-            header.georef,
+            header.grid,
             contract.gsd_m,
-            url=header.url,
+            url=header.raster.url,
             required_by=contract.name,
             todo="resample the scene, take another model, or `accept: [gsd]`",
         )
@@ -85,7 +87,7 @@ def find_input_rule(recipe: Recipe, header: SceneHeader, bundle: Bundle) -> Inpu
     """Find how a scene's raw values become the bundle's inputs."""
     contract = bundle.contract
     return make_input_rule(
-        header.dtype,
+        header.raster.dtype,
         model_dtype=contract.dtype,
         model_range=contract.range,
         scale=recipe.scale,

@@ -207,7 +207,7 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodataSpec:
+class NodataPolicy:
     """How invalid pixels are found."""
 
     from_: Literal["auto", "value", "alpha", "mask", "none"] = setting(
@@ -265,7 +265,7 @@ class Recipe:
     scale: tuple[float, float] | None = setting(
         None, doc="raw range of the scene that corresponds to the range of the bundle; default: the same range"
     )
-    nodata: NodataSpec = setting(NodataSpec, doc="how invalid pixels are found")
+    nodata: NodataPolicy = setting(NodataPolicy, doc="how invalid pixels are found")
     accept: tuple[Leave, ...] = setting((), doc="parts of the bundle's contract that this run ignores on purpose")
     outputs: tuple[OutputName, ...] = setting(
         ("labels", "confidence", "tier"), doc="layers to write; `labels` must be one of them"

@@ -8,8 +8,8 @@ from batchseg.recipe import Tiling
 from batchseg.redact import public_url
 from batchseg.remote import is_remote
 from batchseg.resolve.job import Job
-from batchseg.scene.dataset import gdal_path
-from batchseg.scene.header import SceneHeader
+from batchseg.scene.names import gdal_path
+from batchseg.scene.raster_file import RasterFile
 
 MOST_REMOTE, MOST_LOCAL = 2.0, 6.0
 """How often a byte may be read. On a server each time is paid for, in money too; on a disk it is only decoded again.
@@ -18,9 +18,9 @@ COG_BLOCK_PX = 512
 """What the repair gives."""
 
 
-def amplification(header: SceneHeader, chunk_px: int, halo_px: int) -> float:
+def amplification(raster: RasterFile, chunk_px: int, halo_px: int) -> float:
     """Pixels of all blocks that chunks with their halos touch, over the pixels of the scene."""
-    (height, width), (block_rows, block_cols) = header.shape_px, header.block_px
+    (height, width), (block_rows, block_cols) = raster.shape_px, raster.block_px
     return _along(height, block_rows, chunk_px, halo_px) * _along(width, block_cols, chunk_px, halo_px)
 
 
@@ -35,18 +35,18 @@ def _along(size_px: int, block_px: int, chunk_px: int, halo_px: int) -> float:
 
 def layout_warnings(job: Job) -> dict[str, str]:
     """By scene; scenes that are laid out well are left out."""
-    found = {name: layout_warning(scene.header, job.chunk_px, job.halo_px) for name, scene in job.scenes.items()}
+    found = {name: layout_warning(name, scene.raster, job.chunk_px, job.halo_px) for name, scene in job.scenes.items()}
     return {name: text for name, text in found.items() if text is not None}
 
 
-def layout_warning(header: SceneHeader, chunk_px: int, halo_px: int) -> str | None:
+def layout_warning(name: str, raster: RasterFile, chunk_px: int, halo_px: int) -> str | None:
     """What is wrong with the way a scene's file is laid out for chunks like these, and the command that repairs it."""
-    factor, most = amplification(header, chunk_px, halo_px), MOST_REMOTE if is_remote(header.url) else MOST_LOCAL
+    factor, most = amplification(raster, chunk_px, halo_px), MOST_REMOTE if is_remote(raster.url) else MOST_LOCAL
     if factor < most:
         return None
-    rows, cols = header.block_px
+    rows, cols = raster.block_px
     found = (
-        f"{header.name}: its blocks of {cols} x {rows} px ({header.layout}) make chunks of {chunk_px} px read "
+        f"{name}: its blocks of {cols} x {rows} px ({raster.layout}) make chunks of {chunk_px} px read "
         f"{factor:.1f} times its bytes."
     )
     if rows == cols <= COG_BLOCK_PX:
@@ -55,5 +55,5 @@ def layout_warning(header: SceneHeader, chunk_px: int, halo_px: int) -> str | No
         )
     return (
         f"{found} Repair: gdal_translate -of COG -co COMPRESS=DEFLATE -co PREDICTOR=YES "
-        f"-co BIGTIFF=IF_SAFER {quote(gdal_path(public_url(header.url)))} new.tif"
+        f"-co BIGTIFF=IF_SAFER {quote(gdal_path(public_url(raster.url)))} new.tif"
     )

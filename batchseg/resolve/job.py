@@ -13,9 +13,12 @@ from batchseg.ledger.records import Record
 from batchseg.output.sheet import SheetWork
 from batchseg.output.stored import ZarrLayout
 from batchseg.output.style import Style
-from batchseg.scene.header import SceneHeader
-from batchseg.scene.nodata import NodataPolicy
+from batchseg.recipe import NodataPolicy
+from batchseg.scene.georef import Georef
+from batchseg.scene.pixels import Source
 from batchseg.scene.polygons import Polygons
+from batchseg.scene.raster_file import RasterFile
+from batchseg.scene.source import open_source
 from batchseg.score.reference import Reference
 from batchseg.tiers import TIER_COLOURS, TIER_NAMES, Tier
 from tiling.grid import Grid
@@ -38,9 +41,13 @@ class ModelJob:
 class SceneJob:
     name: str
     """Name of the scene's folder in the output."""
-    header: SceneHeader
+    grid: Georef
+    """Size and place of the map that is made; all outputs lie on it."""
+    raster: RasterFile
+    """The file that pixels are read from."""
     bands: tuple[int, ...]
-    policy: NodataPolicy
+    """Numbers of the bands that the models get, in their order."""
+    nodata_policy: NodataPolicy
     rules: dict[Tier, InputRule]
     zarr: ZarrLayout
     priority: Polygons | None
@@ -51,7 +58,11 @@ class SceneJob:
 
     @property
     def shape_px(self) -> tuple[int, int]:
-        return self.header.georef.height_px, self.header.georef.width_px
+        return self.grid.shape_px
+
+    def open_source(self) -> Source:
+        """Make the source of the scene's pixels; it opens nothing until the first read."""
+        return open_source(self.raster, self.bands, self.nodata_policy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,10 +88,10 @@ def plan_file(job: Job, *, head_usd_per_hour: float) -> PlanFile:
         head_usd_per_hour=head_usd_per_hour,
         scenes={
             name: ScenePlan(
-                url=public_url(scene.header.url),
-                georef=scene.header.georef,
+                url=public_url(scene.raster.url),
+                georef=scene.grid,
                 labels_id=None if scene.labels is None else scene.labels.id,
-                area_note=area_reason(scene.header.georef),
+                area_note=area_reason(scene.grid),
                 layout_note=layout_notes.get(name),
                 sheet_px=scene.zarr.sheet_px,
                 layers=tuple(layer.name for layer in scene.zarr.layers),

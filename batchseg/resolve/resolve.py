@@ -28,7 +28,7 @@ from batchseg.recipe.recipe import DEFAULT_ABOVE, Budget, Recipe
 from batchseg.remote import expand, is_remote
 from batchseg.resolve.job import Job, ModelJob, SceneJob
 from batchseg.scene.header import SceneHeader, read_header
-from batchseg.scene.nodata import NodataPolicy, check_policy
+from batchseg.scene.nodata import check_policy
 from batchseg.scene.polygons import Polygons, joined, read_polygons, touched_tiles
 from batchseg.schema import plain
 from batchseg.score.reference import Reference, open_reference
@@ -153,17 +153,17 @@ def _check_names(headers: Sequence[SceneHeader]) -> None:
             raise SceneError(
                 f"a run keeps its own things under the name {header.name}, so no scene can have it",
                 where="scenes",
-                got=header.url,
+                got=header.raster.url,
                 todo="rename the file",
             )
         if header.name in seen:
             raise SceneError(
                 f"two scenes are called {header.name}, and would share an output folder",
                 where="scenes",
-                got=f"{seen[header.name]} and {header.url}",
+                got=f"{seen[header.name]} and {header.raster.url}",
                 todo="rename one, or run them into different outputs",
             )
-        seen[header.name] = header.url
+        seen[header.name] = header.raster.url
 
 
 def _open_bundles(recipe: Recipe) -> dict[Tier, Bundle]:
@@ -199,25 +199,25 @@ def _labels_of(recipe: Recipe, headers: Sequence[SceneHeader], classes: Sequence
             todo="write null for a scene without one",
         )
     pairs = zip(recipe.labels, headers, strict=True)
-    return [None if given is None else open_reference(given, h.georef, h.url, classes) for given, h in pairs]
+    return [None if given is None else open_reference(given, h.grid, h.raster.url, classes) for given, h in pairs]
 
 
 def _resolve_scene(
     recipe: Recipe, header: SceneHeader, labels: Reference | None, bundles: dict[Tier, Bundle]
 ) -> tuple[SceneJob, dict[str, Any]]:
     bands = common_bands(recipe, header, bundles)
-    policy = NodataPolicy(from_=recipe.nodata.from_, value=recipe.nodata.value, rule=recipe.nodata.rule)
-    check_policy(header, policy, bands)
+    check_policy(header.raster, recipe.nodata, bands)
     for bundle in bundles.values():
         check_fit(recipe, header, bundle)
-    ground = [read_polygons(p.polygons, where=p.where, georef=header.georef) for p in recipe.route.polygons]
-    aoi = None if recipe.aoi is None else read_polygons(recipe.aoi, georef=header.georef)
-    lattice = Grid((header.georef.height_px, header.georef.width_px), recipe.tiling.core)
+    ground = [read_polygons(p.polygons, where=p.where, georef=header.grid) for p in recipe.route.polygons]
+    aoi = None if recipe.aoi is None else read_polygons(recipe.aoi, georef=header.grid)
+    lattice = Grid(header.grid.shape_px, recipe.tiling.core)
     scene = SceneJob(
         name=header.name,
-        header=header,
+        grid=header.grid,
+        raster=header.raster,
         bands=bands,
-        policy=policy,
+        nodata_policy=recipe.nodata,
         rules={tier: find_input_rule(recipe, header, bundle) for tier, bundle in bundles.items()},
         zarr=_zarr_layout(recipe, header, next(iter(bundles.values()))),
         priority=joined(ground) if ground else None,
@@ -232,10 +232,10 @@ def _scene_content(
     header: SceneHeader, bands: tuple[int, ...], priority: Sequence[Polygons], aoi: Polygons | None
 ) -> dict[str, Any]:
     return {
-        "identity": header.identity,
-        "georef": plain(header.georef),
-        "dtype": header.dtype,
-        "nodata": repr(header.nodata),
+        "identity": header.raster.identity.plain(),
+        "georef": plain(header.grid),
+        "dtype": header.raster.dtype,
+        "nodata": repr(header.raster.nodata),
         "bands": list(bands),
         "priority": [polygons.digest() for polygons in priority],
         "aoi": None if aoi is None else aoi.digest(),
@@ -280,9 +280,9 @@ def _zarr_layout(recipe: Recipe, header: SceneHeader, bundle: Bundle) -> ZarrLay
     }
     return ZarrLayout(
         scene=header.name,
-        georef=header.georef,
+        georef=header.grid,
         chunk_px=recipe.tiling.chunk,
-        sheet_px=sheet_side_px(header.shape_px, recipe.tiling.chunk, limit_px=recipe.tiling.sheet),
+        sheet_px=sheet_side_px(header.grid.shape_px, recipe.tiling.chunk, limit_px=recipe.tiling.sheet),
         layers=tuple(layer for name, layer in layers.items() if name in recipe.outputs),
         attributes=attributes,
     )

@@ -141,12 +141,12 @@ def _scene(job: Job, scene: SceneJob, committed: Collection[ChunkKey]) -> SceneE
         num_tiles=len(job.lattice(scene)),
         num_priority_tiles=len(scene.priority_tiles),
         num_heavy_alone=count_heavy_alone(job, scene),
-        area_km2=gross_area_km2(scene.header.georef),
+        area_km2=gross_area_km2(scene.grid),
     )
 
 
 def _surely_empty(job: Job, scene: SceneJob) -> int:
-    index = EmptyIndex(scene.header, scene.bands, scene.policy)
+    index = EmptyIndex(scene.raster, scene.bands, scene.nodata_policy)
     if not index.can_tell:
         return 0
     grid = job.chunk_grid(scene)
@@ -159,10 +159,10 @@ def worker_memory_bytes(job: Job) -> int:
     read_px = (job.chunk_px + 2 * job.halo_px) ** 2
     most = 0
     for scene in job.scenes.values():
-        item_bytes = np.dtype(scene.header.dtype).itemsize
+        item_bytes = np.dtype(scene.raster.dtype).itemsize
         model_bytes = max(np.dtype(rule.dtype).itemsize for rule in scene.rules.values())
         read = read_px * (len(scene.bands) * (item_bytes + model_bytes) + 2)
-        if is_remote(scene.header.url):
+        if is_remote(scene.raster.url):
             read += min(RAW_BLOCKS_BYTES, read_px * len(scene.bands) * item_bytes)
         # Layers, class indexes, confusion pairs and the encoded objects.
         made = chunk_px * (len(scene.zarr.layers) + 12)
@@ -254,7 +254,7 @@ def _requests(job: Job, chunks: Sequence[ChunkKey]) -> tuple[int, int]:
 def _shares(job: Job, scene: SceneJob) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
     """Of each row and each column of chunks: blocks or joined blocks to read, stored chunks to put."""
     grid = job.chunk_grid(scene)
-    block_rows, block_cols = scene.header.block_px
+    block_rows, block_cols = scene.raster.block_px
     windows = [grid.window(row, 0) for row in range(grid.shape[0])], [grid.window(0, c) for c in range(grid.shape[1])]
     wide = [[window.grow(job.halo_px).clip(scene.shape_px) for window in side] for side in windows]
     stored_px = scene.zarr.stored_px

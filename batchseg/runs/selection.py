@@ -52,7 +52,7 @@ def chunks_in_box(job: Job, bbox: Sequence[float]) -> frozenset[ChunkKey]:
         key
         for scene in job.scenes.values()
         for key in job.list_chunks(scene)
-        if (shape := outline(scene.header.georef, job.window(key))) is not None and shape.intersects(box)
+        if (shape := outline(scene.grid, job.window(key))) is not None and shape.intersects(box)
     )
     if not found:
         raise RecipeError("no chunk touches this box", where="--bbox", todo="give longitudes and latitudes in degrees")

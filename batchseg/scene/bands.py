@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from batchseg.errors import RecipeError, SceneError
-from batchseg.scene.header import Band, SceneHeader
+from batchseg.scene.raster_file import Band, RasterFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,11 +19,11 @@ class BandWanted:
 
 
 def choose_bands(
-    header: SceneHeader, wanted: Sequence[BandWanted], override: Sequence[int | str] | None
+    raster: RasterFile, wanted: Sequence[BandWanted], override: Sequence[int | str] | None
 ) -> tuple[int, ...]:
     """Indexes from 1, in the model's order."""
     if override is None:
-        return tuple(_by_name(header, wanted, one) for one in wanted)
+        return tuple(_by_name(raster, wanted, one) for one in wanted)
     if len(override) != len(wanted):
         raise RecipeError(
             "the recipe gives another number of bands than the model takes",
@@ -31,36 +31,36 @@ def choose_bands(
             expected=f"{len(wanted)} ({_names(wanted)})",
             got=str(list(override)),
         )
-    return tuple(_by_order(header, one) for one in override)
+    return tuple(_by_order(raster, one) for one in override)
 
 
-def _by_name(header: SceneHeader, wanted: Sequence[BandWanted], one: BandWanted) -> int:
-    found = [band for band in header.bands if _is_called(band, one.name)]
-    found = found or [band for band in header.bands if band.common == (one.common or one.name.casefold())]
+def _by_name(raster: RasterFile, wanted: Sequence[BandWanted], one: BandWanted) -> int:
+    found = [band for band in raster.bands if _is_called(band, one.name)]
+    found = found or [band for band in raster.bands if band.common == (one.common or one.name.casefold())]
     if len(found) == 1:
         return found[0].index
     problem = "several bands could be" if found else "the scene names no band as"
     raise SceneError(
         f"{problem} the model's {one.name}",
-        where=header.url,
+        where=raster.url,
         expected=_names(wanted),
-        got=header.describe_bands(),
-        todo=f"name them by index in the recipe, in the order {_names(wanted)}: `bands: {_example(header, wanted)}`",
+        got=raster.describe_bands(),
+        todo=f"name them by index in the recipe, in the order {_names(wanted)}: `bands: {_example(raster, wanted)}`",
     )
 
 
-def _by_order(header: SceneHeader, one: int | str) -> int:
+def _by_order(raster: RasterFile, one: int | str) -> int:
     if isinstance(one, int):
-        found = [band for band in header.bands if band.index == one]
+        found = [band for band in raster.bands if band.index == one]
     else:
-        found = [band for band in header.bands if _is_called(band, one)]
-        found = found or [band for band in header.bands if band.common == one.casefold()]
+        found = [band for band in raster.bands if _is_called(band, one)]
+        found = found or [band for band in raster.bands if band.common == one.casefold()]
     if len(found) == 1:
         return found[0].index
     raise RecipeError(
         f"{'several bands are' if found else 'no band is'} {one!r}",
         where="bands",
-        expected=f"bands of {header.url}: {header.describe_bands()}",
+        expected=f"bands of {raster.url}: {raster.describe_bands()}",
         got=repr(one),
     )
 
@@ -73,6 +73,6 @@ def _names(wanted: Sequence[BandWanted]) -> str:
     return ", ".join(one.name for one in wanted)
 
 
-def _example(header: SceneHeader, wanted: Sequence[BandWanted]) -> list[int]:
+def _example(raster: RasterFile, wanted: Sequence[BandWanted]) -> list[int]:
     """A line that can be pasted and has the right length; a scene with too few bands has its last one repeated."""
-    return [min(number, len(header.bands)) for number in range(1, len(wanted) + 1)]
+    return [min(number, len(raster.bands)) for number in range(1, len(wanted) + 1)]

@@ -16,7 +16,6 @@ library in the same process may have its own.
 from __future__ import annotations
 
 import functools
-import hashlib
 import logging
 import os
 import re
@@ -24,9 +23,7 @@ import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
-from pathlib import Path
 from typing import Any
 
 import rasterio
@@ -34,9 +31,10 @@ from rasterio._err import CPLE_BaseError
 from rasterio.env import set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from batchseg.errors import ReadError, SceneError, StorageError
-from batchseg.redact import public_url
+from batchseg.errors import ReadError, StorageError
 from batchseg.remote import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, T, facts_of, gdal_options, is_remote, repeated
+from batchseg.scene.identity import FileIdentity, check_unchanged
+from batchseg.scene.names import gdal_path
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """All that rasterio raises for what GDAL says."""
@@ -77,12 +75,6 @@ SETTINGS: dict[str, Any] = {
 }
 
 OPEN_PER_THREAD = 16
-REQUESTS_AT_ONCE = 16
-
-_VERSION = ("size_bytes", "mtime_ns", "etag", "modified")
-
-_SCHEMES = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/", "http": "/vsicurl/http://", "https": "/vsicurl/https://"}
-
 _warnings_lock = threading.Lock()
 
 
@@ -91,7 +83,7 @@ _DAMAGE = re.compile(r"Corrupt JPEG|Premature end of JPEG|Invalid JPEG|PackBitsD
 
 class _Handles(threading.local):
     def __init__(self) -> None:
-        self.by_key: OrderedDict[tuple[str, str], Any] = OrderedDict()
+        self.by_key: OrderedDict[tuple[str, FileIdentity], Any] = OrderedDict()
 
 
 _handles = _Handles()
@@ -112,54 +104,6 @@ class _DamageLog(logging.Handler):
     def take(self) -> str | None:
         text: str | None = self._heard.__dict__.pop("text", None)
         return text
-
-
-def gdal_path(url: str) -> str:
-    """What GDAL calls a URL; anything that is not a known scheme is a path or a GDAL name already."""
-    scheme, found, rest = url.partition("://")
-    if not found or not re.fullmatch(r"[a-z0-9]+", scheme):
-        return url
-    if scheme == "file":
-        return rest
-    return _SCHEMES[scheme] + rest if scheme in _SCHEMES else url
-
-
-def url_of(path: str) -> str:
-    """The URL of what GDAL calls a file; a local path stays."""
-    for scheme, prefix in _SCHEMES.items():
-        if path.startswith(prefix):
-            return f"{scheme}://{path.removeprefix(prefix)}"
-    return path
-
-
-def absolute(url: str) -> str:
-    """A local file by its whole path, because a worker may run in another folder."""
-    path = Path(gdal_path(url))
-    return str(path.absolute()) if path.exists() else url
-
-
-def identity_of(url: str, parts: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Which bytes a scene is made of: size and time of its file, and of other files that hold pixels (`parts`)."""
-    identity: dict[str, Any] = {"url": public_url(url)}
-    if is_remote(url):
-        identity |= facts_of(url)
-    remote = {url_of(part) for part in parts if is_remote(url_of(part))} - {url}
-    if remote:
-        with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
-            found = [
-                (public_url(part), *sorted(fact.items()))
-                for part, fact in zip(sorted(remote), threads.map(facts_of, sorted(remote)), strict=True)
-            ]
-        identity["remote_parts"] = hashlib.blake2b(repr(found).encode(), digest_size=16).hexdigest()
-    path = Path(gdal_path(url))
-    if path.is_file():
-        stat = path.stat()
-        identity |= {"size_bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns}
-    others = [Path(part) for part in sorted(parts) if Path(part).is_file() and Path(part) != path]
-    if others:
-        facts = [(str(part), part.stat().st_size, part.stat().st_mtime_ns) for part in others]
-        identity["parts"] = hashlib.blake2b(repr(facts).encode(), digest_size=16).hexdigest()
-    return identity
 
 
 @contextmanager
@@ -197,13 +141,13 @@ def open_raster(url: str) -> Any:
 
 
 @contextmanager
-def reading(url: str, identity: dict[str, Any], where: str) -> Iterator[Any]:
+def reading(url: str, identity: FileIdentity, where: str) -> Iterator[Any]:
     """A handle of this thread only. What GDAL raises inside the block becomes a ReadError that says `where`."""
-    key = (url, repr(identity))
+    key = (url, identity)
     with gdal():
         _damage_log().take()
         try:
-            yield _handle(key, identity)
+            yield _handle(key)
         except GDAL_ERRORS as error:
             _close(key)
             with suppress(FileNotFoundError):
@@ -216,22 +160,22 @@ def reading(url: str, identity: dict[str, Any], where: str) -> Iterator[Any]:
             raise ReadError("the raster is damaged", where=where, got=damage)
 
 
-def _handle(key: tuple[str, str], identity: dict[str, Any]) -> Any:
+def _handle(key: tuple[str, FileIdentity]) -> Any:
     handles = _handles.by_key
     if key in handles:
         handles.move_to_end(key)
         return handles[key]
-    check_unchanged(key[0], identity)
+    check_unchanged(*key)
     while len(handles) >= OPEN_PER_THREAD:
         handles.popitem(last=False)[1].close()
     # Whose header named no other file with pixels needs none now: GDAL would ask for some twenty, one after another.
-    alone = is_remote(key[0]) and "remote_parts" not in identity
+    alone = is_remote(key[0]) and key[1].remote_parts is None
     with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR") if alone else nullcontext():
         handles[key] = open_raster(key[0])
     return handles[key]
 
 
-def _close(key: tuple[str, str]) -> None:
+def _close(key: tuple[str, FileIdentity]) -> None:
     dataset = _handles.by_key.pop(key, None)
     if dataset is not None:
         dataset.close()
@@ -247,24 +191,6 @@ def check_rights(url: str) -> None:
 def again_if_remote(url: str, read: Callable[[], T]) -> T:
     """GDAL repeats requests that a server refuses in passing, but not those whose answers stall or break off."""
     return repeated(read, ReadError, most_s=READ_PATIENCE_S) if is_remote(url) else read()
-
-
-def check_unchanged(url: str, identity: dict[str, Any]) -> None:
-    """Chunks of one run come from one version of a scene (invariant I2)."""
-    found = identity_of(url)
-    if any(found.get(fact) != identity.get(fact) for fact in _VERSION):
-        raise SceneError(
-            "the file has changed since the run was planned",
-            where=url,
-            expected=_version(identity),
-            got=_version(found),
-            todo="put the first version back, or run it again into another output",
-        )
-
-
-def _version(identity: dict[str, Any]) -> str:
-    facts = [f"{name} {identity[name]}" for name in _VERSION if name in identity]
-    return ", ".join(facts) or "no file"
 
 
 def reason_of(error: BaseException) -> str:

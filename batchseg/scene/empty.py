@@ -22,10 +22,12 @@ from typing import Any
 
 import numpy as np
 
-from batchseg.scene.dataset import gdal_path, reading
-from batchseg.scene.header import SceneHeader
-from batchseg.scene.nodata import NodataPolicy, settle, valid_of
-from batchseg.scene.pixels import where_of
+from batchseg.recipe import NodataPolicy
+from batchseg.scene.dataset import reading
+from batchseg.scene.names import gdal_path
+from batchseg.scene.nodata import find_valid, resolve_policy
+from batchseg.scene.pixels import describe_window
+from batchseg.scene.raster_file import RasterFile
 from tiling.grid import cells
 from tiling.span import Window
 
@@ -38,7 +40,7 @@ MAX_STORED_BYTES = 16_384
 class EmptyIndex:
     """Of one scene, as a run reads it. About a microsecond a block; the first block that exists ends the search."""
 
-    header: SceneHeader
+    raster: RasterFile
     bands: tuple[int, ...]
     policy: NodataPolicy
 
@@ -50,12 +52,12 @@ class EmptyIndex:
     def surely_empty(self, window: Window) -> bool:
         if not self._absent_is_invalid():
             return False
-        with reading(self.header.url, self.header.identity, where_of(self.header.url, window)) as dataset:
+        with reading(self.raster.url, self.raster.identity, describe_window(self.raster.url, window)) as dataset:
             return self.nothing_in(dataset, window)
 
     def nothing_in(self, dataset: Any, window: Window) -> bool:
         """The same with a handle of the scene."""
-        rows_px, cols_px = self.header.block_px
+        rows_px, cols_px = self.raster.block_px
         rows, cols = cells(window.rows, rows_px), cells(window.cols, cols_px)
         if not self._absent_is_invalid() or len(rows) * len(cols) > MAX_BLOCKS:
             return False
@@ -68,10 +70,10 @@ class EmptyIndex:
 
     def alike(self, dataset: Any, window: Window) -> Window | None:
         """One whole block that every block of this window is stored alike to, if there is such a block."""
-        path, grid = Path(gdal_path(self.header.url)), self._blocks(window)
-        if self.header.driver != "GTiff" or self.header.block_px[0] == 1 or len(grid) < 2 or not path.is_file():
+        path, grid = Path(gdal_path(self.raster.url)), self._blocks(window)
+        if self.raster.driver != "GTiff" or self.raster.block_px[0] == 1 or len(grid) < 2 or not path.is_file():
             return None
-        whole = next((at for at in grid if self._block(*at).clip(self.header.shape_px) == self._block(*at)), None)
+        whole = next((at for at in grid if self._block(*at).clip(self.raster.shape_px) == self._block(*at)), None)
         if whole is None:
             return None
         for band in self._indexed_bands():
@@ -90,12 +92,12 @@ class EmptyIndex:
 
     def _blocks(self, window: Window) -> list[tuple[int, int]]:
         """None of them where they are too many."""
-        high, wide = self.header.block_px
+        high, wide = self.raster.block_px
         rows, cols = cells(window.rows, high), cells(window.cols, wide)
         return [(row, col) for row in rows for col in cols] if len(rows) * len(cols) <= MAX_BLOCKS else []
 
     def _block(self, row: int, col: int) -> Window:
-        high, wide = self.header.block_px
+        high, wide = self.raster.block_px
         return Window.of(row * high, (row + 1) * high, col * wide, (col + 1) * wide)
 
     def _stored(self, dataset: Any, fact: str, band: int, row: int, col: int) -> int | None:
@@ -108,16 +110,16 @@ class EmptyIndex:
 
     def _absent_is_invalid(self) -> bool:
         """What a pixel of an absent block reads as, judged by the policy itself."""
-        validity = settle(self.header, self.policy, self.bands)
-        if self.header.driver != "GTiff" or self.header.block_px[0] == 1 or validity.kind in ("mask", "band_masks"):
+        validity = resolve_policy(self.raster, self.policy, self.bands)
+        if self.raster.driver != "GTiff" or self.raster.block_px[0] == 1 or validity.kind in ("mask", "band_masks"):
             return False
         absent_B11 = np.array([self._absent(band) for band in self.bands]).reshape(-1, 1, 1)
         alpha_M11 = None if validity.alpha is None else self._absent(validity.alpha).reshape(1, 1, 1)
-        return not valid_of(absent_B11, validity, alpha_M11).any()
+        return not find_valid(absent_B11, validity, alpha_M11).any()
 
     def _absent(self, band: int) -> np.ndarray:
-        nodata = self.header.bands[band - 1].nodata or 0.0
-        dtype = np.dtype(self.header.dtype)
+        nodata = self.raster.bands[band - 1].nodata or 0.0
+        dtype = np.dtype(self.raster.dtype)
         if dtype.kind != "f":
             info = np.iinfo(dtype)
             nodata = float(np.clip(nodata, info.min, info.max)) if np.isfinite(nodata) else 0.0
@@ -125,7 +127,7 @@ class EmptyIndex:
 
     def _indexed_bands(self) -> tuple[int, ...]:
         """Bands side by side in one block share its place."""
-        if self.header.interleave == "pixel":
+        if self.raster.interleave == "pixel":
             return (1,)
-        alpha = settle(self.header, self.policy, self.bands).alpha
+        alpha = resolve_policy(self.raster, self.policy, self.bands).alpha
         return tuple(dict.fromkeys((*self.bands, *(() if alpha is None else (alpha,)))))

@@ -49,6 +49,10 @@ class Georef:
                 got=f"{self.transform} and {len(self.gcps)} points",
             )
 
+    @property
+    def shape_px(self) -> tuple[int, int]:
+        return self.height_px, self.width_px
+
     def part(self, window: Window) -> Georef:
         """The place of a window of the grid."""
         row, col = window.rows.start, window.cols.start

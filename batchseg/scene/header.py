@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from rasterio.enums import MaskFlags
@@ -20,16 +20,16 @@ from batchseg.errors import ReadError, RefusedError, SceneError, StorageError
 from batchseg.remote import is_remote
 from batchseg.scene.dataset import (
     GDAL_ERRORS,
-    absolute,
     again_if_remote,
     check_rights,
     gdal,
-    gdal_path,
-    identity_of,
     open_raster,
     reason_of,
 )
 from batchseg.scene.georef import IDENTITY, Georef
+from batchseg.scene.identity import read_identity
+from batchseg.scene.names import gdal_path, make_absolute
+from batchseg.scene.raster_file import Band, MaskFacts, RasterFile
 
 _COMMON_NAMES = (
     # The first that matches counts: "red edge" before "red", "short-wave infrared" before "infrared".
@@ -47,67 +47,17 @@ _NOT_NAMES = frozenset({"undefined", "gray", "grey"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Band:
-    index: int
-    """Counted from 1, as GDAL does."""
-    name: str | None
-    """The description in the file."""
-    common: str | None
-    """red, green, blue, nir, alpha, ...: from the description, else from the colour interpretation."""
-    dtype: str
-    nodata: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaskFacts:
-    """Ways in which the file itself marks invalid pixels; which one counts is decided by the nodata policy."""
-
-    alpha: int | None
-    """The band that is called alpha, and not near-infrared."""
-    alpha_shades: float
-    """Share of sampled alpha values between the ends. A mask has next to none; a picture is nothing but."""
-    per_dataset: bool
-    """One mask for all bands, inside the file or in a .msk beside it."""
-    per_band: bool
-    """A mask of its own for each band."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SceneHeader:
-    url: str
+    """What the header of a scene's file holds: the grid that the scene is mapped on, and the file that is read."""
+
     name: str
-    """Of the scene's output folder."""
-    georef: Georef
-    bands: tuple[Band, ...]
-    dtype: str
-    """The one that all bands are read as."""
-    masks: MaskFacts
-    driver: str
-    block_px: tuple[int, int]
-    """Rows and columns of one stored block."""
-    layout: Literal["tiled", "striped"]
-    interleave: Literal["pixel", "band"]
-    compression: str | None
-    palette: bool
-    identity: dict[str, Any]
-
-    @property
-    def shape_px(self) -> tuple[int, int]:
-        return self.georef.height_px, self.georef.width_px
-
-    @property
-    def nodata(self) -> float | None:
-        """The nodata value of the file; None when there is none, or when its bands differ."""
-        values = {repr(band.nodata): band.nodata for band in self.bands}
-        return next(iter(values.values())) if len(values) == 1 else None
-
-    def describe_bands(self) -> str:
-        """For messages: `1 red, 2 green, 3 "B8" (nir), 4 without a name`."""
-        return ", ".join(_describe(band) for band in self.bands)
+    """Name of the scene's output folder, made from the file's name."""
+    grid: Georef
+    raster: RasterFile
 
 
 def read_header(url: str) -> SceneHeader:
-    whole = absolute(url)
+    whole = make_absolute(url)
     _check_scheme(url)
     try:
         return again_if_remote(whole, lambda: _read_header(url, whole))
@@ -123,7 +73,7 @@ def _read_header(url: str, whole: str) -> SceneHeader:
     with gdal():
         try:
             with open_raster(whole) as dataset:
-                return _header_of(whole, dataset)
+                return _make_header(whole, dataset)
         except GDAL_ERRORS as error:
             if not is_remote(whole) or "not recognized as" in str(error):
                 raise _not_a_raster(url, error) from error
@@ -148,26 +98,26 @@ def _not_a_raster(url: str, error: BaseException) -> SceneError:
     return SceneError("GDAL cannot open it as a raster", where=url, got=reason_of(error))
 
 
-def _header_of(url: str, dataset: Any) -> SceneHeader:
+def _make_header(url: str, dataset: Any) -> SceneHeader:
     if dataset.count == 0:
         raise _without_bands(url, dataset)
     dtype = _common_dtype(url, dataset.dtypes)
-    bands = _bands_of(dataset)
-    return SceneHeader(
+    bands = _read_bands(dataset)
+    raster = RasterFile(
         url=url,
-        name=scene_name(url),
-        georef=_georef_of(url, dataset),
+        shape_px=(dataset.height, dataset.width),
         bands=bands,
         dtype=dtype,
-        masks=_masks_of(dataset, bands),
+        masks=_read_masks(dataset, bands),
         driver=dataset.driver,
         block_px=tuple(dataset.block_shapes[0]),
         layout="tiled" if dataset.block_shapes[0][1] < dataset.width or dataset.profile.get("tiled") else "striped",
         interleave="pixel" if dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL" else "band",
         compression=dataset.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION"),
         palette=any(band.common == "palette" for band in bands),
-        identity=identity_of(url, _pixel_files(dataset)),
+        identity=read_identity(url, _list_pixel_files(dataset)),
     )
+    return SceneHeader(name=scene_name(url), grid=_read_grid(url, dataset), raster=raster)
 
 
 def _without_bands(url: str, dataset: Any) -> SceneError:
@@ -200,7 +150,7 @@ def _common_dtype(url: str, dtypes: tuple[str, ...]) -> str:
     return str(common)
 
 
-def _bands_of(dataset: Any) -> tuple[Band, ...]:
+def _read_bands(dataset: Any) -> tuple[Band, ...]:
     facts = zip(_descriptions(dataset), dataset.colorinterp, dataset.dtypes, dataset.nodatavals, strict=True)
     return tuple(
         Band(index=index, name=name or None, common=common_name(name, colour.name), dtype=dtype, nodata=nodata)
@@ -228,7 +178,7 @@ def common_name(description: str | None, colour: str) -> str | None:
     return None if colour in _NOT_NAMES else colour
 
 
-def _masks_of(dataset: Any, bands: tuple[Band, ...]) -> MaskFacts:
+def _read_masks(dataset: Any, bands: tuple[Band, ...]) -> MaskFacts:
     alpha = next((band.index for band in bands if band.common == "alpha"), None)
     flags = dataset.mask_flag_enums
     return MaskFacts(
@@ -261,7 +211,7 @@ def _whole(dataset: Any) -> GdalWindow:
     return GdalWindow(0, 0, dataset.width, dataset.height)
 
 
-def _georef_of(url: str, dataset: Any) -> Georef:
+def _read_grid(url: str, dataset: Any) -> Georef:
     transform = tuple(dataset.transform)[:6]
     placed = transform != IDENTITY
     points, points_crs = dataset.gcps
@@ -282,7 +232,7 @@ def _georef_of(url: str, dataset: Any) -> Georef:
     )
 
 
-def _pixel_files(dataset: Any) -> tuple[str, ...]:
+def _list_pixel_files(dataset: Any) -> tuple[str, ...]:
     """Other files whose pixels belong to the scene: masks, parts of a VRT. What else sidecars say is in the header."""
     return tuple(name for name in dataset.files if not name.endswith((".ovr", ".aux.xml")))
 
@@ -292,9 +242,3 @@ def scene_name(url: str) -> str:
     base = PurePosixPath(url.partition("?")[0].rstrip("/")).name
     stem = base.rsplit(".", 1)[0] or base
     return re.sub(r"[^\w.-]+", "_", stem).strip("._") or "scene"
-
-
-def _describe(band: Band) -> str:
-    if band.name is None:
-        return f"{band.index} {band.common or 'without a name'}"
-    return f'{band.index} "{band.name}"' + (f" ({band.common})" if band.common else "")

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from pyproj.exceptions import CRSError
 
 from batchseg.errors import SceneError
+from batchseg.recipe import NodataPolicy
 from batchseg.scene.georef import Georef
-from batchseg.scene.header import SceneHeader, read_header
-from batchseg.scene.nodata import NodataPolicy
-from batchseg.scene.pixels import where_of
-from batchseg.scene.source import RasterSource
+from batchseg.scene.header import read_header
+from batchseg.scene.pixels import describe_window
+from batchseg.scene.raster_file import RasterFile
+from batchseg.scene.source import open_source
 from tiling.span import Window
 
 _TOLERANCE_PX = 0.01
@@ -27,7 +28,7 @@ _AS_FOUND = NodataPolicy(from_="auto")
 class LabelsHeader:
     """A reference raster that was found to lie on its scene's grid."""
 
-    raster: SceneHeader
+    raster: RasterFile
     band: int
     id: str
     """Of this version of this file, for the records: scores against different references are never added."""
@@ -44,7 +45,7 @@ class LabelSource:
     def read(self, window: Window) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], NDArray[np.bool_]]:
         """Class ids, and where there is one. Unlabelled is 255 in bytes, 65535 in wider types, nodata and masked."""
         raster = self.header.raster
-        pixels = RasterSource(raster, (self.header.band,), _AS_FOUND).read(window)
+        pixels = open_source(raster, (self.header.band,), _AS_FOUND).read(window)
         raw_HW, labelled_HW = pixels.raw_BHW[0], pixels.valid_HW
         if raw_HW.dtype == np.uint8:
             return raw_HW, labelled_HW & (raw_HW != 255)
@@ -52,7 +53,7 @@ class LabelSource:
         if wrong.any():
             raise SceneError(
                 "a reference label is no class id",
-                where=where_of(raster.url, window),
+                where=describe_window(raster.url, window),
                 expected="0 to 65535",
                 got=str(raw_HW[wrong][0]),
                 todo="declare the value as nodata, if it means unlabelled",
@@ -61,12 +62,16 @@ class LabelSource:
         return labels_HW, labelled_HW & (labels_HW != 65535)
 
 
-def read_labels_header(url: str, scene: SceneHeader) -> LabelsHeader:
-    return labels_on_grid(url, scene.georef, scene.url)
+def read_labels_header(url: str, grid: Georef, scene_url: str) -> LabelsHeader:
+    """Read the header of a reference raster; raise SceneError unless it lies on the scene's grid.
 
-
-def labels_on_grid(url: str, georef: Georef, scene_url: str) -> LabelsHeader:
-    raster = read_header(url)
+    Args:
+        url: Address of the reference raster.
+        grid: Grid of the scene.
+        scene_url: Address of the scene, for messages.
+    """
+    header = read_header(url)
+    raster = header.raster
     bands = [band for band in raster.bands if band.common != "alpha"]
     if len(bands) != 1 or np.dtype(raster.dtype).kind not in "iu":
         raise SceneError(
@@ -75,8 +80,8 @@ def labels_on_grid(url: str, georef: Georef, scene_url: str) -> LabelsHeader:
             got=f"{len(bands)} bands of {raster.dtype}",
             todo="save class ids as bytes",
         )
-    _check_grid(url, raster.georef, georef, scene_url)
-    identity = hashlib.blake2b(repr(sorted(raster.identity.items())).encode(), digest_size=16).hexdigest()
+    _check_grid(url, header.grid, grid, scene_url)
+    identity = hashlib.blake2b(repr(sorted(raster.identity.plain().items())).encode(), digest_size=16).hexdigest()
     return LabelsHeader(raster=raster, band=bands[0].index, id=identity)
 
 

@@ -13,23 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.errors import SceneError
-from batchseg.scene.header import SceneHeader
+from batchseg.recipe import NodataPolicy
+from batchseg.scene.raster_file import RasterFile
 
 ALPHA_SHADES_LIMIT = 0.5
 """More sampled shades than this, and a band flagged as alpha is a picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodataPolicy:
-    from_: Literal["auto", "value", "alpha", "mask", "none"]
-    value: float | None = None
-    """With `value`: the raw value; None takes the scene's own."""
-    rule: Literal["all", "any"] = "all"
-    """With values: a pixel is invalid where all the chosen bands hold them, or any does."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Validity:
+class ValidityRule:
     """A policy settled for one scene and its chosen bands."""
 
     kind: Literal["value", "alpha", "mask", "band_masks", "none"]
@@ -39,72 +31,74 @@ class Validity:
     rule: Literal["all", "any"]
 
 
-def check_policy(header: SceneHeader, policy: NodataPolicy, bands: Sequence[int]) -> None:
+def check_policy(raster: RasterFile, policy: NodataPolicy, bands: Sequence[int]) -> None:
     """Raises SceneError for a policy that this scene cannot follow."""
-    settle(header, policy, bands)
+    resolve_policy(raster, policy, bands)
 
 
-def settle(header: SceneHeader, policy: NodataPolicy, bands: Sequence[int]) -> Validity:
-    kind = _auto(header, bands) if policy.from_ == "auto" else policy.from_
+def resolve_policy(raster: RasterFile, policy: NodataPolicy, bands: Sequence[int]) -> ValidityRule:
+    kind = _auto(raster, bands) if policy.from_ == "auto" else policy.from_
     values: tuple[float | None, ...] = ()
     if kind == "alpha":
-        _check_alpha(header, policy, bands)
-    if kind == "mask" and not (header.masks.per_dataset or header.masks.per_band):
-        raise _missing(header, "a mask", "no mask inside the file and no .msk beside it")
+        _check_alpha(raster, policy, bands)
+    if kind == "mask" and not (raster.masks.per_dataset or raster.masks.per_band):
+        raise _missing(raster, "a mask", "no mask inside the file and no .msk beside it")
     if kind == "value":
-        values = tuple(header.bands[band - 1].nodata if policy.value is None else policy.value for band in bands)
+        values = tuple(raster.bands[band - 1].nodata if policy.value is None else policy.value for band in bands)
         if all(value is None for value in values):
-            raise _missing(header, "a nodata value", "the scene has none", todo="give `value:` in the recipe")
-    return Validity(
-        kind="band_masks" if kind == "mask" and not header.masks.per_dataset else kind,
+            raise _missing(raster, "a nodata value", "the scene has none", todo="give `value:` in the recipe")
+    return ValidityRule(
+        kind="band_masks" if kind == "mask" and not raster.masks.per_dataset else kind,
         values=values,
-        alpha=header.masks.alpha if kind == "alpha" else None,
+        alpha=raster.masks.alpha if kind == "alpha" else None,
         rule=policy.rule,
     )
 
 
-def _auto(header: SceneHeader, bands: Sequence[int]) -> Literal["value", "alpha", "mask", "none"]:
-    masks = header.masks
+def _auto(raster: RasterFile, bands: Sequence[int]) -> Literal["value", "alpha", "mask", "none"]:
+    masks = raster.masks
     # A band that the model reads is a picture, whatever the file calls it: near-infrared is often flagged as alpha.
     if masks.alpha is not None and masks.alpha not in bands:
         return "alpha"
     if masks.per_dataset or masks.per_band:
         return "mask"
-    return "value" if any(header.bands[band - 1].nodata is not None for band in bands) else "none"
+    return "value" if any(raster.bands[band - 1].nodata is not None for band in bands) else "none"
 
 
-def _check_alpha(header: SceneHeader, policy: NodataPolicy, bands: Sequence[int]) -> None:
-    masks = header.masks
+def _check_alpha(raster: RasterFile, policy: NodataPolicy, bands: Sequence[int]) -> None:
+    masks = raster.masks
     if masks.alpha is None:
-        raise _missing(header, "an alpha band", header.describe_bands())
+        raise _missing(raster, "an alpha band", raster.describe_bands())
     if masks.alpha in bands:
         raise SceneError(
             "the alpha band is one of the model's bands",
-            where=header.url,
+            where=raster.url,
             got=f"band {masks.alpha} as both",
             todo="choose other `bands`, or another `nodata: from`",
         )
     if policy.from_ == "auto" and masks.alpha_shades > ALPHA_SHADES_LIMIT:
         raise SceneError(
             f"band {masks.alpha} is flagged as alpha but holds a picture, such as near-infrared",
-            where=header.url,
+            where=raster.url,
             expected="zeros and the highest value",
             got=f"{masks.alpha_shades:.0%} values in between",
             todo="write `nodata: {from: none}` (or value, mask; or alpha if it is one) in the recipe",
         )
 
 
-def _missing(header: SceneHeader, what: str, got: str, todo: str | None = None) -> SceneError:
+def _missing(raster: RasterFile, what: str, got: str, todo: str | None = None) -> SceneError:
     return SceneError(
         "the nodata policy cannot be followed",
-        where=header.url,
+        where=raster.url,
         expected=what,
         got=got,
         todo=todo or "take another `nodata: from`; `auto` uses what the scene has",
     )
 
 
-def valid_of(raw_BHW: NDArray[Any], validity: Validity, masks_MHW: NDArray[Any] | None = None) -> NDArray[np.bool_]:
+def find_valid(
+    raw_BHW: NDArray[Any], validity: ValidityRule, masks_MHW: NDArray[Any] | None = None
+) -> NDArray[np.bool_]:
     """Valid pixels of a read.
 
     Args:
@@ -126,7 +120,7 @@ def valid_of(raw_BHW: NDArray[Any], validity: Validity, masks_MHW: NDArray[Any] 
     return valid_HW
 
 
-def _holds_nodata(raw_BHW: NDArray[Any], validity: Validity) -> NDArray[np.bool_]:
+def _holds_nodata(raw_BHW: NDArray[Any], validity: ValidityRule) -> NDArray[np.bool_]:
     """NaN as nodata needs nothing here: what is not finite is invalid anyway, under the rule `any`."""
     numbers = [None if value is None else in_dtype(value, raw_BHW.dtype) for value in validity.values]
     asked = [(raw_HW, number) for raw_HW, number in zip(raw_BHW, numbers, strict=True) if number is not None]

@@ -27,6 +27,6 @@ class Source(Protocol):
     def read(self, window: Window) -> Pixels: ...
 
 
-def where_of(url: str, window: Window) -> str:
+def describe_window(url: str, window: Window) -> str:
     rows, cols = window.rows, window.cols
     return f"{url}, rows {rows.start} to {rows.stop}, columns {cols.start} to {cols.stop}"

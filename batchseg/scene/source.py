@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window as GdalWindow
 
-from batchseg.scene.dataset import again_if_remote, check_unchanged, reading
+from batchseg.recipe import NodataPolicy
+from batchseg.scene.dataset import again_if_remote, reading
 from batchseg.scene.empty import EmptyIndex
-from batchseg.scene.header import SceneHeader
-from batchseg.scene.nodata import NodataPolicy, Validity, settle, valid_of
-from batchseg.scene.pixels import Pixels, where_of
+from batchseg.scene.identity import check_unchanged
+from batchseg.scene.nodata import ValidityRule, find_valid, resolve_policy
+from batchseg.scene.pixels import Pixels, Source, describe_window
+from batchseg.scene.raster_file import RasterFile
 from tiling.span import Window
 
 STRIPE_PX = 64
@@ -23,28 +25,28 @@ STRIPE_PX = 64
 class RasterSource:
     """One scene, with the bands and the nodata policy of a run. Holds no handle: any thread, any process."""
 
-    header: SceneHeader
+    raster: RasterFile
     bands: tuple[int, ...]
     policy: NodataPolicy
 
     def read(self, window: Window) -> Pixels:
-        if window.clip(self.header.shape_px) != window:
-            raise ValueError(f"{window} reaches out of a scene of {self.header.shape_px}")
-        return again_if_remote(self.header.url, lambda: self._read_once(window))
+        if window.clip(self.raster.shape_px) != window:
+            raise ValueError(f"{window} reaches out of a scene of {self.raster.shape_px}")
+        return again_if_remote(self.raster.url, lambda: self._read_once(window))
 
     def _read_once(self, window: Window) -> Pixels:
-        validity = settle(self.header, self.policy, self.bands)
-        with reading(self.header.url, self.header.identity, where_of(self.header.url, window)) as dataset:
+        validity = resolve_policy(self.raster, self.policy, self.bands)
+        with reading(self.raster.url, self.raster.identity, describe_window(self.raster.url, window)) as dataset:
             pixels = self._pixels(dataset, window, validity)
         # A handle lives long. What it gave is of the version that it was opened for if that is still the one.
-        check_unchanged(self.header.url, self.header.identity)
+        check_unchanged(self.raster.url, self.raster.identity)
         return pixels
 
-    def _pixels(self, dataset: Any, window: Window, validity: Validity) -> Pixels:
+    def _pixels(self, dataset: Any, window: Window, validity: ValidityRule) -> Pixels:
         masks_MHW = self._masks(dataset, self._distinct, window, validity)
         if self._is_empty(dataset, window, validity, masks_MHW):
             # Pages of zeros that nobody writes to take neither time nor memory.
-            raw_BHW = np.zeros((len(self.bands), *window.shape), self.header.dtype)
+            raw_BHW = np.zeros((len(self.bands), *window.shape), self.raster.dtype)
             return Pixels(window, raw_BHW, np.zeros(window.shape, bool))
         found_DHW, valid_HW = self._found(dataset, window, validity, masks_MHW)
         if self._distinct != self.bands:
@@ -56,18 +58,20 @@ class RasterSource:
         """A repeated band, and an alpha band, are part of the same read: GDAL decodes each block once."""
         return tuple(dict.fromkeys(self.bands))
 
-    def _is_empty(self, dataset: Any, window: Window, validity: Validity, masks_MHW: NDArray[np.uint8] | None) -> bool:
+    def _is_empty(
+        self, dataset: Any, window: Window, validity: ValidityRule, masks_MHW: NDArray[np.uint8] | None
+    ) -> bool:
         """Whether that is known without reading it."""
         if masks_MHW is not None:
             return not masks_MHW.any()
-        index = EmptyIndex(self.header, self.bands, self.policy)
+        index = EmptyIndex(self.raster, self.bands, self.policy)
         if index.nothing_in(dataset, window):
             return True
         one = index.alike(dataset, window)
         return one is not None and not self._found(dataset, one, validity, None)[1].any()
 
     def _found(
-        self, dataset: Any, window: Window, validity: Validity, masks_MHW: NDArray[np.uint8] | None
+        self, dataset: Any, window: Window, validity: ValidityRule, masks_MHW: NDArray[np.uint8] | None
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """The distinct bands, and where they are valid."""
         distinct, extra = self._distinct, () if validity.alpha is None else (validity.alpha,)
@@ -80,8 +84,8 @@ class RasterSource:
 
     def _read(self, dataset: Any, bands: list[int], window: Window) -> NDArray[Any]:
         """One call for all bands; one for each where they differ in type, which rasterio refuses to read at once."""
-        dtype = self.header.dtype
-        types = {self.header.bands[band - 1].dtype for band in bands}
+        dtype = self.raster.dtype
+        types = {self.raster.bands[band - 1].dtype for band in bands}
         runs = [bands] if len(types) == 1 else [[band] for band in bands]
         read_DHW = np.empty((len(bands), *window.shape), dtype)
         for start, run in zip((bands.index(run[0]) for run in runs), runs, strict=True):
@@ -89,7 +93,7 @@ class RasterSource:
         return read_DHW
 
     def _masks(
-        self, dataset: Any, bands: tuple[int, ...], window: Window, validity: Validity
+        self, dataset: Any, bands: tuple[int, ...], window: Window, validity: ValidityRule
     ) -> NDArray[np.uint8] | None:
         if validity.kind == "mask":
             return np.asarray(dataset.read_masks([bands[0]], window=gdal_window(window)))
@@ -98,19 +102,24 @@ class RasterSource:
         return None
 
 
+def open_source(raster: RasterFile, bands: tuple[int, ...], policy: NodataPolicy) -> Source:
+    """Make the source of a scene's pixels. It opens nothing until the first read."""
+    return RasterSource(raster, bands, policy)
+
+
 def _valid_in_stripes(
-    found_DHW: NDArray[Any], validity: Validity, masks_MHW: NDArray[np.uint8] | None
+    found_DHW: NDArray[Any], validity: ValidityRule, masks_MHW: NDArray[np.uint8] | None
 ) -> NDArray[np.bool_]:
-    """`valid_of` for some rows at a time: what it makes on the way stays in the cache."""
+    """`find_valid` for some rows at a time: what it makes on the way stays in the cache."""
     valid_HW = np.empty(found_DHW.shape[1:], bool)
     for start in range(0, len(valid_HW), STRIPE_PX):
         rows = slice(start, start + STRIPE_PX)
-        valid_HW[rows] = valid_of(found_DHW[:, rows], validity, None if masks_MHW is None else masks_MHW[:, rows])
+        valid_HW[rows] = find_valid(found_DHW[:, rows], validity, None if masks_MHW is None else masks_MHW[:, rows])
     return valid_HW
 
 
-def _for_bands(validity: Validity, values: tuple[float | None, ...]) -> Validity:
-    return Validity(kind=validity.kind, values=values, alpha=validity.alpha, rule=validity.rule)
+def _for_bands(validity: ValidityRule, values: tuple[float | None, ...]) -> ValidityRule:
+    return ValidityRule(kind=validity.kind, values=values, alpha=validity.alpha, rule=validity.rule)
 
 
 def gdal_window(window: Window) -> GdalWindow:

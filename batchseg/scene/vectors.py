@@ -19,8 +19,8 @@ from pyproj.exceptions import CRSError
 
 from batchseg.errors import RecipeError, RefusedError, StorageError
 from batchseg.remote import is_remote, read, siblings
-from batchseg.scene.dataset import gdal_path
 from batchseg.scene.geometries import Geometries, polygonal_parts
+from batchseg.scene.names import gdal_path
 
 _VECTOR_ERRORS = (DataSourceError, DataLayerError, FieldError, GeometryError, ValueError)
 """All that pyogrio raises for a file or a filter that it cannot use."""

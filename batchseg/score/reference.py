@@ -8,7 +8,7 @@ from batchseg.classes import ClassInfo
 from batchseg.recipe import LabelPolygons
 from batchseg.scene.georef import Georef
 from batchseg.scene.labelpolygons import PolygonLabels, is_vector, read_polygon_labels
-from batchseg.scene.labels import LabelsHeader, LabelSource, labels_on_grid
+from batchseg.scene.labels import LabelsHeader, LabelSource, read_labels_header
 from batchseg.score.agreement import ReferenceLabels
 
 Reference = LabelsHeader | PolygonLabels
@@ -23,7 +23,7 @@ def open_reference(
     """
     if isinstance(given, str):
         if not is_vector(given):
-            return labels_on_grid(given, georef, scene_url)
+            return read_labels_header(given, georef, scene_url)
         given = LabelPolygons(polygons=given)
     return read_polygon_labels(
         given.polygons,

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from batchseg.engine.inputs import InputRule
 from batchseg.errors import BundleError, RecipeError
+from batchseg.recipe import NodataPolicy
 from batchseg.scene.area import gsd_beyond
 from batchseg.scene.bands import BandWanted, choose_bands
 from batchseg.scene.header import SceneHeader, read_header
 from batchseg.scene.labels import LabelSource, read_labels_header
-from batchseg.scene.nodata import NodataPolicy
-from batchseg.scene.pixels import where_of
-from batchseg.scene.source import RasterSource
+from batchseg.scene.pixels import describe_window
+from batchseg.scene.source import open_source
 from batchseg.training.train_recipe import GroundSpec, LabelledRaster, TrainRecipe
 from tiling.pad import replicate
 from tiling.span import Window
@@ -33,12 +33,12 @@ def raster_windows(
     columns. All headers are checked before the first pixel is read.
     """
     readers = [_Reader(raster, recipe) for raster in spec.rasters]
-    wanted = [(reader, window) for reader in readers for window in _windows(reader.header.shape_px, spec.window_px)]
+    wanted = [(reader, window) for reader in readers for window in _windows(reader.grid.shape_px, spec.window_px)]
     if spec.windows is not None and spec.windows < len(wanted):
         drawn = np.sort(random.choice(len(wanted), spec.windows, replace=False))
         wanted = [wanted[number] for number in drawn]
     pixels, labels, valid = zip(*(reader.read(window) for reader, window in wanted), strict=True)
-    inside = [window.clip(reader.header.shape_px).shape for reader, window in wanted]
+    inside = [window.clip(reader.grid.shape_px).shape for reader, window in wanted]
     return (np.stack(pixels), np.stack(labels), np.stack(valid)), inside
 
 
@@ -61,13 +61,16 @@ class _Reader:
 
     def __init__(self, raster: LabelledRaster, recipe: TrainRecipe) -> None:
         self.header = read_header(raster.image)
+        self.grid = self.header.grid
         _check_dtype(self.header, recipe)
         _check_gsd(self.header, recipe)
         wanted = tuple(BandWanted(name=name, common=name) for name in recipe.bands)
-        self._source = RasterSource(self.header, choose_bands(self.header, wanted, recipe.take), _AUTO)
-        self._labels = raster.labels and LabelSource(read_labels_header(raster.labels, self.header))
+        self._source = open_source(self.header.raster, choose_bands(self.header.raster, wanted, recipe.take), _AUTO)
+        self._labels = raster.labels and LabelSource(
+            read_labels_header(raster.labels, self.header.grid, self.header.raster.url)
+        )
         dtype = "uint8" if recipe.dtype == "uint8" else "float32"
-        same = self.header.dtype == dtype and recipe.scale in (None, recipe.input_range)
+        same = self.header.raster.dtype == dtype and recipe.scale in (None, recipe.input_range)
         self._rule = InputRule(
             dtype=dtype,
             raw_range=None if same else (recipe.scale or recipe.input_range),
@@ -78,7 +81,7 @@ class _Reader:
 
     def read(self, want: Window) -> Read:
         """Beyond the raster the edge is repeated, as in a run, and nothing is labelled."""
-        inside = want.clip(self.header.shape_px)
+        inside = want.clip(self.grid.shape_px)
         found = self._source.read(inside)
         labels_HW = np.full(want.shape, _UNLABELLED, np.uint8)
         labels_HW[inside.within(want)] = self._known(inside, found.valid_HW)
@@ -94,7 +97,7 @@ class _Reader:
         if strange:
             raise RecipeError(
                 "labels hold what is no class",
-                where=where_of(self._labels.header.raster.url, window),
+                where=describe_window(self._labels.header.raster.url, window),
                 expected=f"ids {self._ids}, or 255 for unlabelled",
                 got=str(strange[:10]),
                 todo="name them under `classes`, or declare them as nodata of the labels",
@@ -105,24 +108,24 @@ class _Reader:
 
 
 def _check_dtype(header: SceneHeader, recipe: TrainRecipe) -> None:
-    if header.dtype != recipe.dtype and recipe.scale is None:
+    if header.raster.dtype != recipe.dtype and recipe.scale is None:
         raise BundleError(
             "the raster's data type is not the model's",
-            where=header.url,
+            where=header.raster.url,
             expected=recipe.dtype,
-            got=header.dtype,
+            got=header.raster.dtype,
             todo=f"set `dtype`, or `scale: [low, high]`, the raw values that stand for {list(recipe.input_range)}",
         )
 
 
 def _check_gsd(header: SceneHeader, recipe: TrainRecipe) -> None:
     """The bundle would refuse the scene that it learnt from."""
-    beyond_m = gsd_beyond(header.georef, recipe.gsd_m)
+    beyond_m = gsd_beyond(header.grid, recipe.gsd_m)
     if beyond_m is not None:
         low_m, high_m = recipe.gsd_m
         raise RecipeError(
             "the raster's pixels are not of the size that the bundle is to know",
-            where=header.url,
+            where=header.raster.url,
             expected=f"{low_m:g} to {high_m:g} m (`gsd_m`)",
             got=f"{beyond_m:.3g} m",
             todo="write `gsd_m: [low, high]` around the pixels of all rasters, "

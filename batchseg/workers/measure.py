@@ -21,7 +21,7 @@ def measure(job: Job, scene: SceneJob, prediction: Prediction) -> Measured:
     ids, window = tuple(c.id for c in job.classes), prediction.window
     parts = [(part, part.within(window)) for part in prediction.labelled]
     labels = [(part, prediction.labels_HW[of]) for part, of in parts]
-    class_px, areas_km2 = class_ground(scene.header.georef, window, labels, codes=ids)
+    class_px, areas_km2 = class_ground(scene.grid, window, labels, codes=ids)
     by_tier = prediction.num_tiles_by_tier
     return Measured(
         tiles=TileCounts(

@@ -35,7 +35,6 @@ from batchseg.output.stored import write_chunk
 from batchseg.resolve.job import Job, SceneJob
 from batchseg.resolve.routing import assign_tier_codes, make_fade
 from batchseg.scene.pixels import Source
-from batchseg.scene.source import RasterSource
 from batchseg.store import Store, refusal_of
 from batchseg.tiers import DeviceKind, Tier
 from batchseg.workers.failure import Failure, failure_of, is_out_of_memory
@@ -71,7 +70,7 @@ class Worker:
     job: Job
     store: Store
     open_models: OpenModels
-    open_source: Callable[[SceneJob], Source] = lambda scene: RasterSource(scene.header, scene.bands, scene.policy)
+    open_source: Callable[[SceneJob], Source] = SceneJob.open_source
     clock: StageClock = field(default_factory=StageClock)
     beat_s: float = BEAT_S
     _begun_unix_s: float = field(default_factory=time.time)

@@ -21,14 +21,14 @@ import batchseg.remote
 import batchseg.scene.dataset
 from batchseg.errors import BatchsegError, ReadError, RefusedError, StorageError
 from batchseg.objectstore import ObjectStore
-from batchseg.recipe import Fleet
+from batchseg.recipe import Fleet, NodataPolicy
 from batchseg.recipe.fleet import Retries
 from batchseg.remote import facts_of
 from batchseg.runs.session import Options, run
 from batchseg.scene.dataset import SETTINGS
 from batchseg.scene.header import read_header
-from batchseg.scene.nodata import NodataPolicy
-from batchseg.scene.source import RasterSource
+from batchseg.scene.pixels import Source
+from batchseg.scene.source import open_source
 from tests.jobs.test_s3 import changes_at, place_with_everything, product_of, upload
 from tests.proxy import KINDS, Kind, Operation, Proxy, Strikes, proxy_of
 from tests.runs import fake_pool, noise, product_bytes, write_scene
@@ -192,17 +192,17 @@ def test_the_fault_of_one_request_does_not_use_up_the_patience_of_others(proxy):
 
 
 @pytest.fixture(scope="module")
-def raster(proxy, tmp_path_factory) -> tuple[RasterSource, np.ndarray]:
+def raster(proxy, tmp_path_factory) -> tuple[Source, np.ndarray]:
     proxy.strike()
     pixels_BHW = noise(300, 260)
     profile = {"tiled": True, "blockxsize": 128, "blockysize": 128, "compress": "deflate"}
     path = Path(write_scene(tmp_path_factory.mktemp("raster") / "scene.tif", pixels_BHW, **profile))
     ObjectStore(f"s3://{BUCKET}/raster").put("scene.tif", path.read_bytes())
     header = read_header(f"s3://{BUCKET}/raster/scene.tif")
-    return RasterSource(header, (1, 2, 3), NodataPolicy(from_="none")), pixels_BHW
+    return open_source(header.raster, (1, 2, 3), NodataPolicy(from_="none")), pixels_BHW
 
 
-def read_in_new_thread(source: RasterSource, window: Window) -> Any:
+def read_in_new_thread(source: Source, window: Window) -> Any:
     """Handles belong to threads, so nothing is known of the file yet."""
     with ThreadPoolExecutor(1) as threads:
         return threads.submit(source.read, window).result()

@@ -18,11 +18,10 @@ import shapely
 
 from batchseg.errors import RecipeError, SceneError
 from batchseg.objectstore import ObjectStore
-from batchseg.recipe import Models
+from batchseg.recipe import Models, NodataPolicy
 from batchseg.recipe.recipe import Priority, Route
 from batchseg.scene.header import read_header
-from batchseg.scene.nodata import NodataPolicy
-from batchseg.scene.source import RasterSource
+from batchseg.scene.source import open_source
 from tests.runs import Workplace, fake_pool, noise, product_bytes, write_fake_bundle, write_scene
 from tests.servers import BUCKET, moto, radosgw
 from tiling.span import Window
@@ -186,7 +185,7 @@ def test_a_mask_in_a_file_beside_the_scene_counts_on_a_server_too(s3, base, tmp_
     assert path.with_name("scene.tif.msk").exists()
     upload(tmp_path, base)
     local, remote = (
-        RasterSource(read_header(url), (1, 2, 3), NodataPolicy(from_="auto")).read(Window.of(5, 40, 3, 50))
+        open_source(read_header(url).raster, (1, 2, 3), NodataPolicy(from_="auto")).read(Window.of(5, 40, 3, 50))
         for url in (str(path), f"{base}/scene.tif")
     )
     assert not local.valid_HW.all()

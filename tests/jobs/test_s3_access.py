@@ -14,11 +14,11 @@ import s3fs
 import batchseg.remote
 from batchseg.errors import RecipeError, SceneError
 from batchseg.objectstore import ObjectStore
+from batchseg.recipe import NodataPolicy
 from batchseg.remote import facts_of, read
 from batchseg.runs.session import run
 from batchseg.scene.header import read_header
-from batchseg.scene.nodata import NodataPolicy
-from batchseg.scene.source import RasterSource
+from batchseg.scene.source import open_source
 from tests.jobs.test_s3 import changes_at, place_with_everything, product_of, upload
 from tests.proxy import proxy_of
 from tests.runs import Workplace, fake_pool, noise, product_bytes, write_scene
@@ -67,7 +67,7 @@ def read_all(url: str) -> None:
     facts_of(url)
     read(url)
     header = read_header(url)
-    RasterSource(header, (1, 2, 3), NodataPolicy(from_="none")).read(Window.of(0, 30, 0, 30))
+    open_source(header.raster, (1, 2, 3), NodataPolicy(from_="none")).read(Window.of(0, 30, 0, 30))
 
 
 @pytest.mark.parametrize("server", [radosgw], indirect=True)
@@ -153,7 +153,7 @@ def test_the_blocks_of_a_chunk_are_asked_for_in_one_round_and_once(s3, base, tmp
     pixels_BHW = noise(2048, 2560)
     path = Path(write_scene(tmp_path / "scene.tif", pixels_BHW, **profile))
     ObjectStore(base).put("scene.tif", path.read_bytes())
-    source = RasterSource(read_header(f"{base}/scene.tif"), (1, 2, 3), NodataPolicy(from_="none"))
+    source = open_source(read_header(f"{base}/scene.tif").raster, (1, 2, 3), NodataPolicy(from_="none"))
     proxy.strike()
     found = source.read(Window.of(0, 2048, 0, 2048))
     assert np.array_equal(found.raw_BHW, pixels_BHW[:, :, :2048])

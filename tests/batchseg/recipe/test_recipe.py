@@ -13,7 +13,7 @@ from batchseg.errors import RecipeError
 from batchseg.recipe import (
     Fleet,
     Models,
-    NodataSpec,
+    NodataPolicy,
     PoolSpec,
     Priority,
     Recipe,
@@ -64,7 +64,7 @@ def test_a_full_recipe_is_read_as_it_is_written(recipe_file: Path) -> None:
         aoi="aoi.geojson",
         bands=("nir", 2, 2),
         scale=(0.0, 10000.0),
-        nodata=NodataSpec(from_="value", value=-9999.0, rule="any"),
+        nodata=NodataPolicy(from_="value", value=-9999.0, rule="any"),
         accept=("gsd",),
         outputs=("labels",),
     )
@@ -224,8 +224,8 @@ tilings = st.builds(
     st.builds(Halo, bulk=st.none() | st.integers(0, 99), heavy=st.none() | st.integers(0, 99)),
 )
 nodatas = st.builds(
-    NodataSpec, from_=st.sampled_from(["auto", "alpha", "mask", "none"]), rule=st.sampled_from(["all", "any"])
-) | (st.builds(NodataSpec, from_=st.just("value"), value=numbers, rule=st.sampled_from(["all", "any"])))
+    NodataPolicy, from_=st.sampled_from(["auto", "alpha", "mask", "none"]), rule=st.sampled_from(["all", "any"])
+) | (st.builds(NodataPolicy, from_=st.just("value"), value=numbers, rule=st.sampled_from(["all", "any"])))
 recipes = st.builds(
     Recipe,
     scenes=st.lists(words, min_size=1).map(tuple),

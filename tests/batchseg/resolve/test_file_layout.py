@@ -22,38 +22,42 @@ from tiling.span import Window
 
 
 @pytest.fixture
-def header(tmp_path):
-    return read_header(write_scene(tmp_path / "scene.tif", noise(64, 256), blockysize=1, tiled=False))
+def raster(tmp_path):
+    return read_header(write_scene(tmp_path / "scene.tif", noise(64, 256), blockysize=1, tiled=False)).raster
 
 
-def test_strips_cost_as_often_as_chunks_lie_side_by_side(header):
-    assert amplification(header, 32, 0) == 256 / 32
-    remote = replace(header, url="s3://bucket/scene.tif")
-    text = layout_warning(remote, 32, 0)
+def test_strips_cost_as_often_as_chunks_lie_side_by_side(raster):
+    assert amplification(raster, 32, 0) == 256 / 32
+    remote = replace(raster, url="s3://bucket/scene.tif")
+    text = layout_warning("scene", remote, 32, 0)
     assert text is not None
     assert "8.0 times" in text
     assert "gdal_translate -of COG" in text
     assert " /vsis3/bucket/scene.tif new.tif" in text
-    assert layout_warning(header, 64, 0) is None, "on a disk four times is no matter"
-    assert layout_warning(replace(remote, block_px=(16, 16)), 32, 0) is None
+    assert layout_warning("scene", raster, 64, 0) is None, "on a disk four times is no matter"
+    assert layout_warning("scene", replace(remote, block_px=(16, 16)), 32, 0) is None
 
 
-def test_what_is_laid_out_well_is_not_to_be_repaired_for_small_chunks(header):
-    square = replace(header, url="s3://bucket/scene.tif", block_px=(64, 64))
-    text = str(layout_warning(square, 16, 0))
+def test_what_is_laid_out_well_is_not_to_be_repaired_for_small_chunks(raster):
+    square = replace(raster, url="s3://bucket/scene.tif", block_px=(64, 64))
+    text = str(layout_warning("scene", square, 16, 0))
     assert "Repair" not in text
     assert "larger chunks read less: `tiling: chunk`, 4096 by default" in text
-    assert "Repair" in str(layout_warning(replace(square, block_px=(1024, 1024)), 16, 0))
+    assert "Repair" in str(layout_warning("scene", replace(square, block_px=(1024, 1024)), 16, 0))
 
 
-def test_the_command_repairs_the_file_and_tells_no_signature(header, tmp_path):
-    signed = replace(header, url="https://server/a file.tif?X-Amz-Signature=abc")
-    assert "'/vsicurl/https://server/a file.tif' new.tif" in str(layout_warning(signed, 32, 0))
-    command = str(layout_warning(header, 32, 0)).partition("Repair: ")[2].replace("new.tif", str(tmp_path / "new.tif"))
+def test_the_command_repairs_the_file_and_tells_no_signature(raster, tmp_path):
+    signed = replace(raster, url="https://server/a file.tif?X-Amz-Signature=abc")
+    assert "'/vsicurl/https://server/a file.tif' new.tif" in str(layout_warning("scene", signed, 32, 0))
+    command = (
+        str(layout_warning("scene", raster, 32, 0))
+        .partition("Repair: ")[2]
+        .replace("new.tif", str(tmp_path / "new.tif"))
+    )
     _, *options, source, target = shlex.split(command)
     wanted = dict(option.split("=") for option in options if "=" in option)
     rasterio.shutil.copy(source, target, driver="COG", BLOCKSIZE=16, **wanted)
-    assert layout_warning(read_header(target), 32, 0) is None
+    assert layout_warning("scene", read_header(target).raster, 32, 0) is None
 
 
 def test_a_run_says_so_in_its_log_on_the_screen_and_in_its_reports(tmp_path, capsys):

@@ -17,12 +17,12 @@ from batchseg.engine.inputs import InputRule, cut_tile, tile_input
 from batchseg.ledger.ledger import Ledger
 from batchseg.output.layer import Layer
 from batchseg.output.pyramid import pack_block
+from batchseg.recipe import NodataPolicy
 from batchseg.scene.area import class_area_km2, class_ground
 from batchseg.scene.georef import Georef
 from batchseg.scene.header import read_header
-from batchseg.scene.nodata import NodataPolicy
 from batchseg.scene.pixels import Pixels
-from batchseg.scene.source import STRIPE_PX, RasterSource
+from batchseg.scene.source import STRIPE_PX, RasterSource, open_source
 from batchseg.store import LocalStore
 from batchseg.workers import worker as worker_module
 from tests.batchseg.scene import scene_rasters
@@ -162,7 +162,7 @@ WAYS: dict[str, Callable[[Path, NDArray[Any], NDArray[np.bool_]], tuple[NodataPo
 def test_the_reader_finds_each_valid_pixel(way: str, tmp_path: Path) -> None:
     valid_HW = _holes()
     policy, path = WAYS[way](tmp_path / "x.tif", scene_rasters.noise(3, HEIGHT_PX, WIDTH_PX), valid_HW)
-    source = RasterSource(read_header(str(path)), (1, 2, 3), policy)
+    source = open_source(read_header(str(path)).raster, (1, 2, 3), policy)
     with rasterio.open(path) as file:
         raw_BHW = file.read([1, 2, 3])
     for rows in (
@@ -181,7 +181,7 @@ def test_the_reader_finds_each_valid_pixel(way: str, tmp_path: Path) -> None:
 
 def test_under_a_mask_of_nothing_no_pixel_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     policy, path = _mask(tmp_path / "x.tif", scene_rasters.noise(3, HEIGHT_PX, WIDTH_PX), _holes())
-    source = RasterSource(read_header(str(path)), (1, 2, 3), policy)
+    source = open_source(read_header(str(path)).raster, (1, 2, 3), policy)
 
     def read(*_: Any) -> NDArray[Any]:
         raise AssertionError("pixels were read")
@@ -216,7 +216,7 @@ def test_records_of_a_scene_with_holes_tell_what_its_pixels_tell(tmp_path: Path)
         assert found.class_px == tuple(np.bincount(labels_HW.ravel(), minlength=256)[:5].tolist())
         assert found.valid_px == int((labels_HW != 255).sum())
         assert found.confidence_sum == int(confidence_HW[confidence_HW != 255].sum(dtype=np.int64))
-        assert found.class_area_km2 == class_area_km2(header.georef, window, labels_HW, num_classes=5)
+        assert found.class_area_km2 == class_area_km2(header.grid, window, labels_HW, num_classes=5)
         kinds.append(record.kind)
         assert (record.kind, bool(record.objects)) == (("done", True) if found.valid_px else ("empty", False))
     assert 0 < kinds.count("empty") < len(kinds)

@@ -14,13 +14,15 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from batchseg.errors import ReadError, SceneError
+from batchseg.recipe import NodataPolicy
 from batchseg.scene.area import area_reason, gsd_m, valid_area_km2
 from batchseg.scene.bands import BandWanted, choose_bands
 from batchseg.scene.empty import EmptyIndex
 from batchseg.scene.header import SceneHeader, read_header
-from batchseg.scene.nodata import NodataPolicy, settle
+from batchseg.scene.nodata import resolve_policy
 from batchseg.scene.polygons import read_polygons, touched_tiles
-from batchseg.scene.source import RasterSource, gdal_window
+from batchseg.scene.raster_file import RasterFile
+from batchseg.scene.source import gdal_window, open_source
 from tiling.grid import Grid
 from tiling.span import Window
 
@@ -104,9 +106,9 @@ def header_of(case: Case) -> SceneHeader:
     return read_header(str(HARD / case.path))
 
 
-def windows(header: SceneHeader) -> list[Window]:
+def windows(raster: RasterFile) -> list[Window]:
     """The first and the last."""
-    rows, cols = header.shape_px
+    rows, cols = raster.shape_px
     return [
         Window.of(0, min(WINDOW_PX, rows), 0, min(WINDOW_PX, cols)),
         Window.of(max(0, rows - WINDOW_PX), rows, max(0, cols - WINDOW_PX), cols),
@@ -117,27 +119,27 @@ def test_every_raster_has_its_case() -> None:
     assert sorted(case.path for case in CASES) == sorted(str(path.relative_to(HARD)) for path in HARD.rglob("*.tif"))
 
 
-def directly(header: SceneHeader, window: Window) -> tuple[np.ndarray, np.ndarray]:
+def directly(raster: RasterFile, window: Window) -> tuple[np.ndarray, np.ndarray]:
     """Band 1 and its valid pixels, by rasterio's own logic."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.Env(), rasterio.open(header.url) as dataset:
+        with rasterio.Env(), rasterio.open(raster.url) as dataset:
             box = gdal_window(window)
             return dataset.read(1, window=box), dataset.read_masks(1, window=box) > 0
 
 
 def test_read_right_or_refused(case: Case, caplog: pytest.LogCaptureFixture) -> None:
-    header = header_of(case)
-    source = RasterSource(header, (1, 1, 1), AUTO)
+    raster = header_of(case).raster
+    source = open_source(raster, (1, 1, 1), AUTO)
     failed = 0
-    for window in windows(header):
+    for window in windows(raster):
         try:
             pixels = source.read(window)
         except ReadError as error:
             failed += 1
-            check_failure(header, window, str(error))
+            check_failure(raster, window, str(error))
             continue
-        raw_HW, valid_HW = directly(header, window)
+        raw_HW, valid_HW = directly(raster, window)
         # Where nothing is valid nobody asks for values: a mask or a sparse file's index may have told that already.
         for band_HW in pixels.raw_BHW if valid_HW.any() else ():
             np.testing.assert_array_equal(band_HW, raw_HW)
@@ -146,33 +148,33 @@ def test_read_right_or_refused(case: Case, caplog: pytest.LogCaptureFixture) -> 
     assert case.fails or not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def check_failure(header: SceneHeader, window: Window, message: str) -> None:
-    assert message.startswith(f"{header.url}, rows ")
+def check_failure(raster: RasterFile, window: Window, message: str) -> None:
+    assert message.startswith(f"{raster.url}, rows ")
     assert "\n" not in message
     with pytest.raises(RasterioIOError):
-        directly(header, window)
+        directly(raster, window)
 
 
 def test_where_validity_comes_from(case: Case) -> None:
-    assert settle(header_of(case), AUTO, (1, 1, 1)).kind == case.valid_from
+    assert resolve_policy(header_of(case).raster, AUTO, (1, 1, 1)).kind == case.valid_from
 
 
 def test_bands(case: Case) -> None:
-    header = header_of(case)
+    raster = header_of(case).raster
     if case.rgb:
-        assert choose_bands(header, RGB, None) == tuple(map(int, case.rgb))
+        assert choose_bands(raster, RGB, None) == tuple(map(int, case.rgb))
     else:
         with pytest.raises(SceneError, match=r"the scene names no band as the model's red.*`bands: \["):
-            choose_bands(header, RGB, None)
-    assert choose_bands(header, RGB, (1, 1, 1)) == (1, 1, 1)
+            choose_bands(raster, RGB, None)
+    assert choose_bands(raster, RGB, (1, 1, 1)) == (1, 1, 1)
 
 
 def test_area(case: Case) -> None:
     header = header_of(case)
-    assert area_reason(header.georef) == (case.reason or None)
-    ground_m = gsd_m(header.georef)
-    first = windows(header)[0]
-    area_km2 = valid_area_km2(header.georef, first, np.ones(first.shape, bool))
+    assert area_reason(header.grid) == (case.reason or None)
+    ground_m = gsd_m(header.grid)
+    first = windows(header.raster)[0]
+    area_km2 = valid_area_km2(header.grid, first, np.ones(first.shape, bool))
     if case.gsd_m is None:
         assert ground_m is None
         assert area_km2 is None
@@ -185,47 +187,47 @@ def test_area(case: Case) -> None:
 
 def test_never_called_empty_with_a_valid_pixel(case: Case) -> None:
     header = header_of(case)
-    for window in windows(header)[: 1 if case.fails else 2]:
-        if EmptyIndex(header, (1,), AUTO).surely_empty(window):
-            assert not RasterSource(header, (1,), AUTO).read(window).valid_HW.any()
+    for window in windows(header.raster)[: 1 if case.fails else 2]:
+        if EmptyIndex(header.raster, (1,), AUTO).surely_empty(window):
+            assert not open_source(header.raster, (1,), AUTO).read(window).valid_HW.any()
 
 
 def test_what_is_odd_about_some() -> None:
     def header(path: str) -> SceneHeader:
         return read_header(str(HARD / path))
 
-    nan = header("MapServer/nan.tif")
+    nan = header("MapServer/nan.tif").raster
     assert nan.nodata is not None
     assert np.isnan(nan.nodata)
     assert EmptyIndex(nan, (1, 1, 1), AUTO).surely_empty(Window.of(0, 8133, 0, 7640))
-    upside_down = header("MapServer/grey_upsidedown.tif").georef.transform
+    upside_down = header("MapServer/grey_upsidedown.tif").grid.transform
     assert upside_down is not None
     assert upside_down[4] > 0
-    gcps = header("rio-tiler/cog_gcps.tif").georef
+    gcps = header("rio-tiler/cog_gcps.tif").grid
     assert (len(gcps.gcps), gcps.transform, gcps.crs_wkt) == (210, None, None)
-    rpcs = header("rioxarray/test_rpcs.tif").georef
+    rpcs = header("rioxarray/test_rpcs.tif").grid
     assert rpcs.transform is None
     assert rpcs.rpcs is not None
     assert {"LINE_OFF", "SAMP_NUM_COEFF", "HEIGHT_SCALE"} <= set(rpcs.rpcs)
-    assert header("rio-tiler/cog_cmap.tif").palette
+    assert header("rio-tiler/cog_cmap.tif").raster.palette
     assert header("MapServer/utm_4326_spec_char_øæöüç.tif").name == "utm_4326_spec_char_øæöüç"
-    assert [band.common for band in header("rasterio/all-nodata.tif").bands] == ["blue", "green", "red", "nir"]
+    assert [band.common for band in header("rasterio/all-nodata.tif").raster.bands] == ["blue", "green", "red", "nir"]
 
 
 def test_all_of_all_nodata_is_invalid() -> None:
     header = read_header(str(HARD / "rasterio/all-nodata.tif"))
-    rows, cols = header.shape_px
-    assert not RasterSource(header, (1, 2, 3), AUTO).read(Window.of(0, rows, 0, cols)).valid_HW.any()
+    rows, cols = header.grid.shape_px
+    assert not open_source(header.raster, (1, 2, 3), AUTO).read(Window.of(0, rows, 0, cols)).valid_HW.any()
 
 
 def test_field_polygons_over_their_scene() -> None:
     header = read_header(str(HARD / "orthoseg/BEFL-TEST-s2_2023-05-01_2023-07-01_B08-B04-B03_min_byte.tif"))
-    fields = read_polygons(str(HARD / "orthoseg/fields_BEFL-s2-fields-2023_polygons.gpkg"), georef=header.georef)
+    fields = read_polygons(str(HARD / "orthoseg/fields_BEFL-s2-fields-2023_polygons.gpkg"), georef=header.grid)
     # 199 in the file, some of them outside.
     assert len(fields) == 154
-    rows, cols = header.shape_px
+    rows, cols = header.grid.shape_px
     inside_HW = fields.mask(Window.of(0, rows, 0, cols))
-    lattice = Grid(header.shape_px, 128)
+    lattice = Grid(header.grid.shape_px, 128)
     touched = touched_tiles([fields], lattice)
     assert {
         cell for cell in lattice if inside_HW[lattice.window(*cell).within(Window.of(0, rows, 0, cols))].any()
@@ -236,8 +238,8 @@ def test_field_polygons_over_their_scene() -> None:
 @pytest.mark.parametrize("name", ["zanzibar_north", "zanzibar_south", "banepa_edge_east"])
 def test_footprints_fall_on_their_labels(name: str) -> None:
     header = read_header(str(DATA / "buildings" / f"{name}.tif"))
-    roofs = read_polygons(str(DATA / "buildings" / f"{name}_footprints.geojson"), georef=header.georef)
-    rows, cols = header.shape_px
+    roofs = read_polygons(str(DATA / "buildings" / f"{name}_footprints.geojson"), georef=header.grid)
+    rows, cols = header.grid.shape_px
     with rasterio.open(DATA / "buildings" / f"{name}_labels.tif") as dataset:
         labels_HW: Any = dataset.read(1)
     drawn_HW = roofs.mask(Window.of(0, rows, 0, cols))
@@ -249,5 +251,5 @@ def test_footprints_fall_on_their_labels(name: str) -> None:
 def test_near_infrared_of_naip_is_never_alpha() -> None:
     header = read_header(str(DATA / "naip" / "riverside_2020_0.tif"))
     wanted = (*RGB, BandWanted(name="nir", common="nir"))
-    bands = choose_bands(header, wanted, (1, 2, 3, 4))
-    assert RasterSource(header, bands, AUTO).read(Window.of(0, 256, 0, 256)).valid_HW.all()
+    bands = choose_bands(header.raster, wanted, (1, 2, 3, 4))
+    assert open_source(header.raster, bands, AUTO).read(Window.of(0, 256, 0, 256)).valid_HW.all()

@@ -13,7 +13,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.enums import ColorInterp
 
 from batchseg.classes import ClassInfo
-from batchseg.recipe import Models, NodataSpec, Tiling
+from batchseg.recipe import Models, NodataPolicy, Tiling
 from batchseg.recipe.recipe import Halo
 from batchseg.runs.session import run
 from tests.batchseg.runs.hard_scenes import (
@@ -176,7 +176,7 @@ def test_ways_to_say_invalid(kind: str, tmp_path: Path) -> None:
     else:
         pixels_BHW[1][~valid_HW] = 200
         scene = write(tmp_path / "scene.tif", pixels_BHW, **UTM)
-        changes["nodata"] = NodataSpec(from_="value", value=200.0, rule="any")
+        changes["nodata"] = NodataPolicy(from_="value", value=200.0, rule="any")
     place = place_of(tmp_path, scene, **changes)
     outcome = run(place.recipe(), open_pool=VALUES)
     check_values(place, pixels_BHW[0].astype(float), valid_HW)

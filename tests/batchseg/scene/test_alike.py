@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from batchseg.recipe import NodataPolicy
 from batchseg.scene.header import read_header
-from batchseg.scene.nodata import NodataPolicy
 from batchseg.scene.source import RasterSource
 from tests.batchseg.scene.scene_rasters import UTM
 from tiling.span import Window
@@ -37,7 +37,7 @@ def write(path: Path, pixels_BHW: NDArray[Any], **facts: Any) -> RasterSource:
     facts = {name: fact for name, fact in {**profile, **size, **UTM, **facts}.items() if fact is not None}
     with rasterio.open(path, "w", **facts) as file:
         file.write(pixels_BHW)
-    return RasterSource(read_header(str(path)), (1, 2, 3), AUTO)
+    return RasterSource(read_header(str(path)).raster, (1, 2, 3), AUTO)
 
 
 def picture() -> NDArray[np.uint8]:
@@ -55,7 +55,7 @@ def picture() -> NDArray[np.uint8]:
 def test_any_window_is_read_as_it_is(tmp_path: Path, form: str, data: st.DataObject) -> None:
     path = tmp_path / "x.tif"
     source = (
-        RasterSource(read_header(str(path)), (1, 2, 3), AUTO)
+        RasterSource(read_header(str(path)).raster, (1, 2, 3), AUTO)
         if path.exists()
         else write(path, picture(), **FORMS[form])
     )

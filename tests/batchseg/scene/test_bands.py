@@ -8,15 +8,16 @@ from rasterio.enums import ColorInterp
 
 from batchseg.errors import RecipeError, SceneError
 from batchseg.scene.bands import BandWanted, choose_bands
-from batchseg.scene.header import SceneHeader, read_header
+from batchseg.scene.header import read_header
+from batchseg.scene.raster_file import RasterFile
 from tests.batchseg.scene.scene_rasters import UTM, noise, write
 
 RGB = tuple(BandWanted(name=name, common=name) for name in ("red", "green", "blue"))
 RGBN = (*RGB, BandWanted(name="nir", common="nir"))
 
 
-def scene(tmp_path: Path, bands: int, **facts: Any) -> SceneHeader:
-    return read_header(str(write(tmp_path / "x.tif", noise(bands, 4, 4), **facts, **UTM)))
+def scene(tmp_path: Path, bands: int, **facts: Any) -> RasterFile:
+    return read_header(str(write(tmp_path / "x.tif", noise(bands, 4, 4), **facts, **UTM))).raster
 
 
 def test_by_photometric(tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from rasterio.enums import ColorInterp
 from rasterio.windows import Window as GdalWindow
 
 from batchseg.errors import SceneError
+from batchseg.recipe import NodataPolicy
 from batchseg.scene.empty import EmptyIndex
 from batchseg.scene.header import read_header
-from batchseg.scene.nodata import NodataPolicy
 from batchseg.scene.source import RasterSource
 from tests.batchseg.scene.scene_rasters import UTM
 from tiling.span import Window
@@ -42,7 +42,7 @@ def sparse(
 
 
 def index(path: Path, policy: NodataPolicy = AUTO, bands: tuple[int, ...] = (1,)) -> EmptyIndex:
-    return EmptyIndex(read_header(str(path)), bands, policy)
+    return EmptyIndex(read_header(str(path)).raster, bands, policy)
 
 
 WRITTEN = ((0, 0), (3, 5), (6, 2))
@@ -57,7 +57,7 @@ def test_empty_windows_are_the_ones_without_a_valid_pixel(tmp_path: Path, data: 
     row, col = data.draw(st.integers(0, 499)), data.draw(st.integers(0, 699))
     window = Window.of(row, data.draw(st.integers(row + 1, 500)), col, data.draw(st.integers(col + 1, 700)))
     found = index(path)
-    pixels = RasterSource(found.header, (1,), AUTO).read(window)
+    pixels = RasterSource(found.raster, (1,), AUTO).read(window)
     # Blocks that were written here are valid throughout, so the answer is exact.
     blocks = [Window.of(r * 64, r * 64 + 64, c * 64, c * 64 + 64) for r, c in WRITTEN]
     assert found.surely_empty(window) == (not any(block.meets(window) for block in blocks))
@@ -88,7 +88,7 @@ def test_absent_blocks_are_judged_by_the_policy(
     found = index(sparse(tmp_path / "x.tif", blocks=(), **facts), policy)
     assert found.surely_empty(EVERYTHING) is empty
     # The reader is of the same opinion.
-    assert RasterSource(found.header, (1,), policy).read(EVERYTHING).valid_HW.any() == (not empty)
+    assert RasterSource(found.raster, (1,), policy).read(EVERYTHING).valid_HW.any() == (not empty)
 
 
 @pytest.mark.parametrize("interleave", ["pixel", "band"])
@@ -102,7 +102,7 @@ def test_all_bands_in_use_have_to_be_absent(tmp_path: Path, interleave: str) -> 
 
 def test_striped(tmp_path: Path) -> None:
     path = sparse(tmp_path / "x.tif", blocks=(), nodata=0, tiled=False, blockysize=16)
-    assert index(path).header.layout == "striped"
+    assert index(path).raster.layout == "striped"
     assert index(path).surely_empty(Window.of(13, 77, 5, 6))
 
 
@@ -116,13 +116,13 @@ def test_a_file_of_one_strip_is_not_known(tmp_path: Path, facts: dict[str, Any])
         assert dataset.get_tag_item("BLOCK_OFFSET_0_9", "TIFF", bidx=1) is None
     window = Window.of(100, 140, 0, 30)
     assert not index(path, bands=(1, 2, 3)).surely_empty(window)
-    assert RasterSource(read_header(str(path)), (1, 2, 3), AUTO).read(window).valid_HW.all()
+    assert RasterSource(read_header(str(path)).raster, (1, 2, 3), AUTO).read(window).valid_HW.all()
 
 
 @pytest.mark.parametrize("nodata", [0, 255])
 def test_what_was_never_written_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nodata: int) -> None:
     path = sparse(tmp_path / "x.tif", blocks=((3, 5),), nodata=nodata, count=3)
-    source = RasterSource(read_header(str(path)), (3, 1, 3), AUTO)
+    source = RasterSource(read_header(str(path)).raster, (3, 1, 3), AUTO)
 
     def read(*_: Any) -> None:
         raise AssertionError("pixels were read")

@@ -40,49 +40,49 @@ def test_plain_scene(tmp_path: Path) -> None:
     path = write(tmp_path / "a scene.tif", noise(3, 30, 40), photometric="rgb", nodata=0, compress="deflate", **UTM)
     header = read_header(str(path))
     assert header.name == "a_scene"
-    assert header.url == str(path)
-    assert header.shape_px == (30, 40)
-    assert [band.common for band in header.bands] == ["red", "green", "blue"]
-    assert [band.name for band in header.bands] == [None] * 3
-    assert header.dtype == "uint8"
-    assert header.nodata == 0.0
-    assert header.layout == "striped"
-    assert header.interleave == "pixel"
-    assert header.compression == "DEFLATE"
-    assert header.driver == "GTiff"
-    assert not header.palette
-    assert header.georef.transform == (10, 0, 500_000, 0, -10, 5_000_000)
-    assert header.georef.crs_wkt is not None
-    assert header.georef.gcps == ()
-    assert header.georef.rpcs is None
-    assert header.identity == {
+    assert header.raster.url == str(path)
+    assert header.raster.shape_px == (30, 40)
+    assert [band.common for band in header.raster.bands] == ["red", "green", "blue"]
+    assert [band.name for band in header.raster.bands] == [None] * 3
+    assert header.raster.dtype == "uint8"
+    assert header.raster.nodata == 0.0
+    assert header.raster.layout == "striped"
+    assert header.raster.interleave == "pixel"
+    assert header.raster.compression == "DEFLATE"
+    assert header.raster.driver == "GTiff"
+    assert not header.raster.palette
+    assert header.grid.transform == (10, 0, 500_000, 0, -10, 5_000_000)
+    assert header.grid.crs_wkt is not None
+    assert header.grid.gcps == ()
+    assert header.grid.rpcs is None
+    assert header.raster.identity.plain() == {
         "url": str(path),
         "size_bytes": path.stat().st_size,
         "mtime_ns": path.stat().st_mtime_ns,
     }
-    assert json.loads(json.dumps(header.identity)) == header.identity
+    assert json.loads(json.dumps(header.raster.identity.plain())) == header.raster.identity.plain()
     assert pickle.loads(pickle.dumps(header)) == header
 
 
 def test_relative_path_becomes_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "x.tif", noise(1, 3, 3), **UTM)
     monkeypatch.chdir(tmp_path)
-    assert read_header("x.tif").url == str(tmp_path / "x.tif")
+    assert read_header("x.tif").raster.url == str(tmp_path / "x.tif")
 
 
 def test_tiled(tmp_path: Path) -> None:
     facts = {"tiled": True, "blockxsize": 64, "blockysize": 32, "interleave": "band"}
     header = read_header(str(write(tmp_path / "x.tif", noise(2, 100, 100), **facts, **UTM)))
-    assert header.layout == "tiled"
-    assert header.block_px == (32, 64)
-    assert header.interleave == "band"
+    assert header.raster.layout == "tiled"
+    assert header.raster.block_px == (32, 64)
+    assert header.raster.interleave == "band"
 
 
 def test_one_pixel_without_a_place(tmp_path: Path) -> None:
     header = read_header(str(write(tmp_path / "x.tif", noise(1, 1, 1))))
-    assert header.shape_px == (1, 1)
-    assert header.georef.transform is None
-    assert header.georef.crs_wkt is None
+    assert header.raster.shape_px == (1, 1)
+    assert header.grid.transform is None
+    assert header.grid.crs_wkt is None
 
 
 @pytest.mark.parametrize("transform", [(10, 0, 5, 0, 10, 7), (5, -8, 100, 8, 5, 200)], ids=["south-up", "rotated"])
@@ -90,20 +90,20 @@ def test_odd_transforms(tmp_path: Path, transform: tuple[float, ...]) -> None:
     import rasterio
 
     path = write(tmp_path / "x.tif", noise(1, 5, 5), crs="EPSG:32633", transform=rasterio.Affine(*transform))
-    assert read_header(str(path)).georef.transform == transform
+    assert read_header(str(path)).grid.transform == transform
 
 
 @pytest.mark.parametrize("ending", ["wld", "tfw", "tifw"])
 def test_world_file(tmp_path: Path, ending: str) -> None:
     path = write(tmp_path / "x.tif", noise(1, 5, 5))
     (tmp_path / f"x.{ending}").write_text("2.0\n0\n0\n-2.0\n101\n199\n")
-    assert read_header(str(path)).georef.transform == (2, 0, 100, 0, -2, 200)
+    assert read_header(str(path)).grid.transform == (2, 0, 100, 0, -2, 200)
 
 
 def test_ground_control_points_only(tmp_path: Path) -> None:
     points = [GroundControlPoint(r, c, 10 + c * 0.01, 50 - r * 0.01, 5.0) for r in (0, 20) for c in (0, 30)]
     path = write(tmp_path / "x.tif", noise(1, 20, 30), gcps=(points, "EPSG:4326"))
-    georef = read_header(str(path)).georef
+    georef = read_header(str(path)).grid
     assert georef.transform is None
     assert georef.crs_wkt is None
     assert georef.gcps[3] == (20.0, 30.0, 10.3, 49.8, 5.0)
@@ -112,7 +112,7 @@ def test_ground_control_points_only(tmp_path: Path) -> None:
 
 
 def test_sensor_model_only(tmp_path: Path) -> None:
-    georef = read_header(str(write(tmp_path / "x.tif", noise(1, 20, 20), rpcs=RPCS))).georef
+    georef = read_header(str(write(tmp_path / "x.tif", noise(1, 20, 20), rpcs=RPCS))).grid
     assert georef.transform is None
     assert georef.rpcs is not None
     assert float(georef.rpcs["LAT_OFF"]) == 45
@@ -122,8 +122,8 @@ def test_sensor_model_only(tmp_path: Path) -> None:
 def test_palette(tmp_path: Path) -> None:
     path = write(tmp_path / "x.tif", noise(1, 5, 5), palette={1: (255, 0, 0), 2: (0, 255, 0)})
     header = read_header(str(path))
-    assert header.palette
-    assert header.bands[0].common == "palette"
+    assert header.raster.palette
+    assert header.raster.bands[0].common == "palette"
 
 
 @pytest.mark.parametrize(
@@ -131,14 +131,14 @@ def test_palette(tmp_path: Path) -> None:
 )
 def test_data_types(tmp_path: Path, dtype: str) -> None:
     header = read_header(str(write(tmp_path / "x.tif", noise(1, 5, 5, dtype), **UTM)))
-    assert header.dtype == dtype
-    assert header.bands[0].dtype == dtype
+    assert header.raster.dtype == dtype
+    assert header.raster.bands[0].dtype == dtype
 
 
 def test_nan_nodata(tmp_path: Path) -> None:
     header = read_header(str(write(tmp_path / "x.tif", noise(2, 5, 5, "float32"), nodata=float("nan"), **UTM)))
-    assert header.nodata is not None
-    assert np.isnan(header.nodata)
+    assert header.raster.nodata is not None
+    assert np.isnan(header.raster.nodata)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_nan_nodata(tmp_path: Path) -> None:
 )
 def test_mixed_types_are_read_as_one_that_holds_them(tmp_path: Path, types: tuple[str, ...], common: str) -> None:
     header = read_header(vrt(tmp_path / "x.vrt", *(f'dataType="{t}">' for t in types)))
-    assert header.dtype == common
+    assert header.raster.dtype == common
 
 
 def test_mixed_types_that_no_type_holds(tmp_path: Path) -> None:
@@ -163,8 +163,8 @@ def test_bands_that_differ_in_nodata(tmp_path: Path) -> None:
             'dataType="Byte"><NoDataValue>2</NoDataValue>',
         )
     )
-    assert header.nodata is None
-    assert [band.nodata for band in header.bands] == [1, 2]
+    assert header.raster.nodata is None
+    assert [band.nodata for band in header.raster.bands] == [1, 2]
 
 
 def test_parts_of_a_vrt_are_part_of_its_identity(tmp_path: Path) -> None:
@@ -174,9 +174,9 @@ def test_parts_of_a_vrt_are_part_of_its_identity(tmp_path: Path) -> None:
         "<SourceBand>1</SourceBand></SimpleSource>"
     )
     url = vrt(tmp_path / "x.vrt", source)
-    before = read_header(url).identity
+    before = read_header(url).raster.identity
     os.utime(part, ns=(1, 1))
-    after = read_header(url).identity
+    after = read_header(url).raster.identity
     assert before["parts"] != after["parts"]
     assert before["mtime_ns"] == after["mtime_ns"]
 
@@ -193,12 +193,12 @@ def test_sidecar_mask_is_part_of_the_identity(tmp_path: Path) -> None:
     write(path, noise(1, 4, 4), mask_HW=np.ones((4, 4), bool), options={"GDAL_TIFF_INTERNAL_MASK": False}, **UTM)
     assert (tmp_path / "x.tif.msk").exists()
     header = read_header(str(path))
-    assert header.masks.per_dataset
-    assert "parts" in header.identity
+    assert header.raster.masks.per_dataset
+    assert "parts" in header.raster.identity.plain()
 
 
 def test_masks(tmp_path: Path) -> None:
-    plain = read_header(str(write(tmp_path / "a.tif", noise(1, 4, 4), **UTM))).masks
+    plain = read_header(str(write(tmp_path / "a.tif", noise(1, 4, 4), **UTM))).raster.masks
     assert (plain.alpha, plain.per_dataset, plain.per_band) == (None, False, False)
     inside = write(
         tmp_path / "b.tif",
@@ -208,7 +208,7 @@ def test_masks(tmp_path: Path) -> None:
         **UTM,
     )
     assert not (tmp_path / "b.tif.msk").exists()
-    assert read_header(str(inside)).masks.per_dataset
+    assert read_header(str(inside)).raster.masks.per_dataset
 
 
 RGBA = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
@@ -219,21 +219,21 @@ def test_alpha(tmp_path: Path) -> None:
     pixels_BHW[3] = 255
     pixels_BHW[3, :50] = 0
     header = read_header(str(write(tmp_path / "x.tif", pixels_BHW, colours=RGBA, **UTM)))
-    assert header.masks.alpha == 4
-    assert header.masks.alpha_shades == 0
-    assert not header.masks.per_dataset
+    assert header.raster.masks.alpha == 4
+    assert header.raster.masks.alpha_shades == 0
+    assert not header.raster.masks.per_dataset
 
 
 def test_near_infrared_flagged_as_alpha_has_shades(tmp_path: Path) -> None:
     header = read_header(str(write(tmp_path / "x.tif", noise(4, 500, 500), colours=RGBA, **UTM)))
-    assert header.masks.alpha == 4
-    assert header.masks.alpha_shades > 0.9
+    assert header.raster.masks.alpha == 4
+    assert header.raster.masks.alpha_shades > 0.9
 
 
 def test_a_band_described_as_near_infrared_is_not_alpha(tmp_path: Path) -> None:
     names = ("Red", "Green", "Blue", "Near-Infrared")
     path = write(tmp_path / "x.tif", noise(4, 5, 5), photometric="rgb", colours=RGBA, names=names, **UTM)
     header = read_header(str(path))
-    assert header.masks.alpha is None
-    assert not header.masks.per_dataset
-    assert header.bands[3].common == "nir"
+    assert header.raster.masks.alpha is None
+    assert not header.raster.masks.per_dataset
+    assert header.raster.bands[3].common == "nir"

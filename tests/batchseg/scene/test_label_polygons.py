@@ -99,7 +99,7 @@ def points(place: Workplace, marks: list[tuple[tuple[float, float], str]], *, be
 
 @pytest.mark.parametrize("beside", [False, True])
 def test_points_mark_the_pixels_that_they_are_in(place: Workplace, beside: bool) -> None:
-    georef = read_header(place.scenes[0]).georef
+    georef = read_header(place.scenes[0]).grid
     made = read_polygon_labels(
         points(place, [*MARKS, *TWICE], beside=beside),
         attribute="class",
@@ -123,7 +123,7 @@ def test_polygons_that_cross_themselves_are_the_same_ground_to_labels_and_to_pri
         shapely.box(500_015, 4_999_945, 500_020, 4_999_950),
     )
     geopandas.GeoDataFrame(geometry=[shapely.MultiPolygon([outer, inner])], crs=UTM).to_file(place.folder / "x.gpkg")
-    georef = read_header(place.scenes[0]).georef
+    georef = read_header(place.scenes[0]).grid
     with open_layer(str(place.folder / "x.gpkg")) as layer:
         assert marked_in(layer, where=None, georef=georef) == polygons_in(layer, where=None, georef=georef)
 
@@ -196,7 +196,7 @@ def test_a_remote_file_is_fetched_once_for_all_classes(place: Workplace) -> None
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Listing, directory=str(place.folder))) as server:
         Thread(target=server.serve_forever).start()
         url = f"http://127.0.0.1:{server.server_address[1]}/labels.gpkg"
-        georef = read_header(place.scenes[0]).georef
+        georef = read_header(place.scenes[0]).grid
         made = read_polygon_labels(
             url,
             attribute="kind",

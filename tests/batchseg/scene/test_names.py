@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from batchseg.scene.dataset import gdal_path
 from batchseg.scene.header import common_name, read_header, scene_name
+from batchseg.scene.names import gdal_path
 from tests.batchseg.scene.scene_rasters import UTM, noise, write
 
 
@@ -72,5 +72,5 @@ def test_gdal_paths(url: str, path: str) -> None:
 def test_names_in_an_old_encoding_are_no_names(tmp_path: Path) -> None:
     path = write(tmp_path / "x.tif", noise(3, 5, 5), photometric="rgb", names=("red", "green", "blue"), **UTM)
     path.write_bytes(path.read_bytes().replace(b"green", b"gr\xfcn "))
-    bands = read_header(str(path)).bands
+    bands = read_header(str(path)).raster.bands
     assert [(band.name, band.common) for band in bands] == [(None, "red"), (None, "green"), (None, "blue")]

@@ -10,20 +10,22 @@ from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
 
 from batchseg.errors import SceneError
-from batchseg.scene.header import SceneHeader, read_header
-from batchseg.scene.nodata import NodataPolicy, Validity, check_policy, in_dtype, settle, valid_of
+from batchseg.recipe import NodataPolicy
+from batchseg.scene.header import read_header
+from batchseg.scene.nodata import ValidityRule, check_policy, find_valid, in_dtype, resolve_policy
+from batchseg.scene.raster_file import RasterFile
 from tests.batchseg.scene.scene_rasters import UTM, noise, write
 
 AUTO = NodataPolicy(from_="auto")
 RGBA = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
 
 
-def scene(tmp_path: Path, bands: int = 3, **facts: Any) -> SceneHeader:
+def scene(tmp_path: Path, bands: int = 3, **facts: Any) -> RasterFile:
     pixels_BHW = facts.pop("pixels_BHW", noise(bands, 300, 300, facts.pop("dtype", "uint8")))
-    return read_header(str(write(tmp_path / "x.tif", pixels_BHW, **facts, **UTM)))
+    return read_header(str(write(tmp_path / "x.tif", pixels_BHW, **facts, **UTM))).raster
 
 
-def rgba(tmp_path: Path, **facts: Any) -> SceneHeader:
+def rgba(tmp_path: Path, **facts: Any) -> RasterFile:
     pixels_BHW = noise(4, 300, 300)
     pixels_BHW[3] = np.where(pixels_BHW[3] > 60, 255, 0)
     return scene(tmp_path, pixels_BHW=pixels_BHW, colours=RGBA, **facts)
@@ -33,18 +35,18 @@ MASK_HW = np.ones((300, 300), bool)
 
 
 def test_auto_takes_alpha_then_mask_then_value_then_none(tmp_path: Path) -> None:
-    assert settle(rgba(tmp_path, nodata=0), AUTO, (1, 2, 3)).kind == "alpha"
+    assert resolve_policy(rgba(tmp_path, nodata=0), AUTO, (1, 2, 3)).kind == "alpha"
     inside = {"options": {"GDAL_TIFF_INTERNAL_MASK": True}, "mask_HW": MASK_HW}
-    assert settle(scene(tmp_path, nodata=0, **inside), AUTO, (1, 2, 3)).kind == "mask"
-    assert settle(scene(tmp_path, nodata=0), AUTO, (1, 2, 3)) == Validity(
+    assert resolve_policy(scene(tmp_path, nodata=0, **inside), AUTO, (1, 2, 3)).kind == "mask"
+    assert resolve_policy(scene(tmp_path, nodata=0), AUTO, (1, 2, 3)) == ValidityRule(
         kind="value", values=(0.0, 0.0, 0.0), alpha=None, rule="all"
     )
-    assert settle(scene(tmp_path), AUTO, (1, 2, 3)).kind == "none"
+    assert resolve_policy(scene(tmp_path), AUTO, (1, 2, 3)).kind == "none"
 
 
 def test_alpha_that_the_model_reads_is_a_picture(tmp_path: Path) -> None:
     header = rgba(tmp_path, nodata=0)
-    assert settle(header, AUTO, (1, 2, 3, 4)).kind == "value"
+    assert resolve_policy(header, AUTO, (1, 2, 3, 4)).kind == "value"
     with pytest.raises(SceneError, match="the alpha band is one of the model's bands; got band 4 as both"):
         check_policy(header, NodataPolicy(from_="alpha"), (1, 2, 3, 4))
 
@@ -55,7 +57,7 @@ def test_alpha_that_looks_like_a_picture_is_not_believed(tmp_path: Path) -> None
         check_policy(header, AUTO, (1, 2, 3))
     check_policy(header, NodataPolicy(from_="alpha"), (1, 2, 3))
     check_policy(header, NodataPolicy(from_="none"), (1, 2, 3))
-    assert settle(header, AUTO, (1, 2, 3, 4)).kind == "none"
+    assert resolve_policy(header, AUTO, (1, 2, 3, 4)).kind == "none"
 
 
 @pytest.mark.parametrize(
@@ -73,15 +75,15 @@ def test_what_the_scene_lacks(tmp_path: Path, from_: Any, message: str) -> None:
 
 def test_value_of_the_recipe_wins(tmp_path: Path) -> None:
     policy = NodataPolicy(from_="value", value=255, rule="any")
-    assert settle(scene(tmp_path, nodata=0), policy, (1, 1)).values == (255, 255)
-    assert settle(scene(tmp_path), policy, (1, 1)).rule == "any"
+    assert resolve_policy(scene(tmp_path, nodata=0), policy, (1, 1)).values == (255, 255)
+    assert resolve_policy(scene(tmp_path), policy, (1, 1)).rule == "any"
 
 
-def value(number: float | None, bands: int, rule: Any = "all") -> Validity:
-    return Validity(kind="value", values=(number,) * bands, alpha=None, rule=rule)
+def value(number: float | None, bands: int, rule: Any = "all") -> ValidityRule:
+    return ValidityRule(kind="value", values=(number,) * bands, alpha=None, rule=rule)
 
 
-NONE = Validity(kind="none", values=(), alpha=None, rule="all")
+NONE = ValidityRule(kind="none", values=(), alpha=None, rule="all")
 
 
 def pixels(*bands: list[float], dtype: str = "uint8") -> np.ndarray:
@@ -90,41 +92,41 @@ def pixels(*bands: list[float], dtype: str = "uint8") -> np.ndarray:
 
 def test_rules() -> None:
     raw_BHW = pixels([0, 0, 7, 7], [0, 7, 0, 7])
-    assert valid_of(raw_BHW, value(0, 2)).tolist() == [[False, True, True, True]]
-    assert valid_of(raw_BHW, value(0, 2, "any")).tolist() == [[False, False, False, True]]
+    assert find_valid(raw_BHW, value(0, 2)).tolist() == [[False, True, True, True]]
+    assert find_valid(raw_BHW, value(0, 2, "any")).tolist() == [[False, False, False, True]]
 
 
 def test_white_roofs_survive_nodata_255_with_all() -> None:
     raw_BHW = pixels([255, 255], [254, 255], [255, 255])
-    assert valid_of(raw_BHW, value(255, 3)).tolist() == [[True, False]]
+    assert find_valid(raw_BHW, value(255, 3)).tolist() == [[True, False]]
 
 
 def test_what_is_not_finite_is_invalid_under_every_policy() -> None:
     raw_BHW = pixels([np.nan, 1, 1, -np.inf, 1], [1, np.inf, 1, 1, 1], dtype="float32")
     expected = [[False, False, True, False, True]]
-    assert valid_of(raw_BHW, NONE).tolist() == expected
-    assert valid_of(raw_BHW, value(float("nan"), 2)).tolist() == expected
+    assert find_valid(raw_BHW, NONE).tolist() == expected
+    assert find_valid(raw_BHW, value(float("nan"), 2)).tolist() == expected
     alpha_MHW = np.array([[[1, 1, 0, 1, 1]]])
-    alpha = Validity(kind="alpha", values=(), alpha=3, rule="all")
-    assert valid_of(raw_BHW, alpha, alpha_MHW).tolist() == [[False, False, False, False, True]]
+    alpha = ValidityRule(kind="alpha", values=(), alpha=3, rule="all")
+    assert find_valid(raw_BHW, alpha, alpha_MHW).tolist() == [[False, False, False, False, True]]
 
 
 def test_bands_with_values_of_their_own() -> None:
-    validity = Validity(kind="value", values=(0, 9), alpha=None, rule="all")
-    assert valid_of(pixels([0, 0, 9], [9, 0, 9]), validity).tolist() == [[False, True, True]]
-    partly = Validity(kind="value", values=(0, None), alpha=None, rule="all")
-    assert valid_of(pixels([0, 1], [0, 0]), partly).tolist() == [[True, True]]
-    either = Validity(kind="value", values=(0, None), alpha=None, rule="any")
-    assert valid_of(pixels([0, 1], [0, 0]), either).tolist() == [[False, True]]
+    validity = ValidityRule(kind="value", values=(0, 9), alpha=None, rule="all")
+    assert find_valid(pixels([0, 0, 9], [9, 0, 9]), validity).tolist() == [[False, True, True]]
+    partly = ValidityRule(kind="value", values=(0, None), alpha=None, rule="all")
+    assert find_valid(pixels([0, 1], [0, 0]), partly).tolist() == [[True, True]]
+    either = ValidityRule(kind="value", values=(0, None), alpha=None, rule="any")
+    assert find_valid(pixels([0, 1], [0, 0]), either).tolist() == [[False, True]]
 
 
 def test_masks_of_bands_follow_the_rule() -> None:
     masks_MHW = np.array([[[0, 0, 255]], [[0, 255, 255]]])
     raw_BHW = pixels([1, 1, 1], [1, 1, 1])
-    every = Validity(kind="band_masks", values=(), alpha=None, rule="all")
-    some = Validity(kind="band_masks", values=(), alpha=None, rule="any")
-    assert valid_of(raw_BHW, every, masks_MHW).tolist() == [[False, True, True]]
-    assert valid_of(raw_BHW, some, masks_MHW).tolist() == [[False, False, True]]
+    every = ValidityRule(kind="band_masks", values=(), alpha=None, rule="all")
+    some = ValidityRule(kind="band_masks", values=(), alpha=None, rule="any")
+    assert find_valid(raw_BHW, every, masks_MHW).tolist() == [[False, True, True]]
+    assert find_valid(raw_BHW, some, masks_MHW).tolist() == [[False, False, True]]
 
 
 @pytest.mark.parametrize(
@@ -147,8 +149,8 @@ def test_a_value_as_a_pixel_holds_it(number: float, dtype: str, expected: float 
 
 
 def test_value_out_of_range_marks_nothing() -> None:
-    assert valid_of(pixels([0, 255]), value(-9999, 1)).all()
-    assert valid_of(pixels([0, 255]), value(-9999, 1, "any")).all()
+    assert find_valid(pixels([0, 255]), value(-9999, 1)).all()
+    assert find_valid(pixels([0, 255]), value(-9999, 1, "any")).all()
 
 
 @given(
@@ -159,4 +161,4 @@ def test_value_out_of_range_marks_nothing() -> None:
 def test_against_a_loop(bands: list[list[int]], number: int | None, rule: Any) -> None:
     judge = all if rule == "all" else any
     expected = [[not (number is not None and judge(band[i] == number for band in bands)) for i in range(4)]]
-    assert valid_of(pixels(*bands), value(number, len(bands), rule)).tolist() == expected
+    assert find_valid(pixels(*bands), value(number, len(bands), rule)).tolist() == expected

@@ -71,7 +71,7 @@ def test_broken_vrt_names_its_missing_part(tmp_path: Path) -> None:
     source = 'dataType="Byte"><SimpleSource><SourceFilename relativeToVRT="1">gone.tif</SourceFilename></SimpleSource>'
     url = vrt(tmp_path / "x.vrt", source)
     # GDAL opens parts when it reads them.
-    assert read_header(url).shape_px == (4, 4)
+    assert read_header(url).grid.shape_px == (4, 4)
 
 
 def test_nothing_on_stderr(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from rasterio.enums import ColorInterp
 
 from batchseg.errors import BatchsegError, ReadError, SceneError
+from batchseg.recipe import NodataPolicy
 from batchseg.scene import dataset as dataset_module
 from batchseg.scene.header import read_header
-from batchseg.scene.nodata import NodataPolicy
 from batchseg.scene.pixels import Pixels
 from batchseg.scene.source import RasterSource
 from tests.batchseg.scene.scene_rasters import UTM, noise, smooth, write
@@ -30,11 +30,11 @@ TILED = {"tiled": True, "blockxsize": 64, "blockysize": 64}
 
 
 def source(path: Path | str, bands: tuple[int, ...], policy: NodataPolicy = AUTO) -> RasterSource:
-    return RasterSource(read_header(str(path)), bands, policy)
+    return RasterSource(read_header(str(path)).raster, bands, policy)
 
 
 def whole(made: RasterSource) -> Pixels:
-    rows, cols = made.header.shape_px
+    rows, cols = made.raster.shape_px
     return made.read(Window.of(0, rows, 0, cols))
 
 
@@ -205,7 +205,7 @@ def cut(path: Path, share: float) -> None:
 
 
 def every_block(made: RasterSource, step_px: int = 64) -> Iterator[Pixels | BatchsegError]:
-    rows, cols = made.header.shape_px
+    rows, cols = made.raster.shape_px
     for row in range(0, rows, step_px):
         for col in range(0, cols, step_px):
             try:

@@ -50,7 +50,7 @@ def telling_source(has_read: Event) -> Callable[[SceneJob], RasterSource]:
             has_read.set()
             return pixels
 
-    return lambda scene: Source(scene.header, scene.bands, scene.policy)
+    return lambda scene: Source(scene.raster, scene.bands, scene.nodata_policy)
 
 
 def test_the_first_chunks_are_read_while_models_open(tmp_path: Path) -> None:
