@@ -10,7 +10,7 @@ Runs:
     load_recipe, load_fleet    read a recipe file and a fleet file
     plan                       say what a run will do, take and cost, without writing anything
     run                        run a recipe, or resume it, with one worker in this process; returns an `Outcome`
-    status                     say how far a run is
+    status                     say how far a run is; returns a `RunStatus`
     report                     make the reports of a run again
     evaluate                   score finished output against reference labels
     compare                    compare two runs over the same ground
@@ -39,21 +39,26 @@ if TYPE_CHECKING:
     from batchseg.errors import BatchsegError
     from batchseg.recipe.load import load_fleet, load_recipe
     from batchseg.runs.session import Outcome, run
+    from batchseg.runs.status import RunStatus, status
 
 __all__ = [
     "BatchsegError",
     "Outcome",
+    "RunStatus",
     "load_fleet",
     "load_recipe",
     "run",
+    "status",
 ]
 
 _HOMES = {
     "BatchsegError": "batchseg.errors",
     "Outcome": "batchseg.runs.session",
+    "RunStatus": "batchseg.runs.status",
     "load_fleet": "batchseg.recipe.load",
     "load_recipe": "batchseg.recipe.load",
     "run": "batchseg.runs.session",
+    "status": "batchseg.runs.status",
 }
 """Public name -> module. A name is imported at its first use: `batchseg --help` must not wait for torch and GDAL."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +14,7 @@ from batchseg.resolve.file_layout import layout_warnings
 from batchseg.resolve.job import Job
 from batchseg.scene.area import area_reason
 from batchseg.scene.georef import Georef
-from batchseg.schema import build, plain
-from batchseg.store import Store
+from batchseg.store import Store, put_value, read_value
 from tiling.grid import Grid
 from tiling.span import Window
 
@@ -110,8 +108,9 @@ def plan_file(job: Job, *, head_usd_per_hour: float) -> PlanFile:
 
 
 def write_plan(store: Store, plan: PlanFile) -> None:
-    store.put(PLAN_KEY, json.dumps(plain(plan), indent=1).encode())
+    put_value(store, PLAN_KEY, plan)
 
 
 def read_plan(store: Store) -> PlanFile:
-    return build(PlanFile, json.loads(store.get(PLAN_KEY)), where=PLAN_KEY)
+    """The plan of a run. A damaged one raises DamagedError; the next `batchseg run` makes it again."""
+    return read_value(store, PLAN_KEY, PlanFile, todo="give the `batchseg run` command again; it makes this file again")

@@ -1,45 +1,51 @@
-"""How far a run is, from its ledger alone; safe while it runs, and after."""
+"""How far a run is, from its output folder alone. Safe while the run works, and after.
+
+It prints the committed chunks and the published GeoTIFFs of each scene, the tasks that were given up, the cost so far,
+and whether the driver is running, stopped or gone. The exit status is 0, or 2 where there is no run.
+"""
 
 from __future__ import annotations
 
 import argparse
-import json
-import time
-from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from batchseg.runs.status import DriverStatus, RunStatus
 
 HELP = "how far a run is, from another terminal"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", metavar="OUTPUT", help="the run's output folder or URL")
+    parser.add_argument("output", metavar="OUTPUT", help="output folder or URL of the run")
 
 
 def main(args: argparse.Namespace) -> int:
-    from batchseg.ledger.ledger import Ledger
-    from batchseg.paths import LEASE_KEY
-    from batchseg.reports.write import spent_usd
-    from batchseg.resolve.plan_file import read_plan
-    from jobs.terminal.formats import format_count, format_usd
-    from jobs.terminal.output_folder import opened
+    from batchseg.runs.status import status
 
-    store, _ = opened(args.output)
-    plan, ledger = read_plan(store), Ledger(store)
-    done, given_up = Counter(key.scene for key in ledger.read_briefs()), ledger.read_quarantine()
-    sheets = Counter(record.key.scene for record in ledger.read_sheets())
-    for scene in plan.scenes:
-        made = f", {format_count(sheets[scene], 'sheet')} of GeoTIFFs made" if sheets[scene] else ""
-        print(f"{scene}: {done[scene]} of {format_count(len(plan.grid(scene)), 'chunk')} committed{made}")
-    print(f"given up: {len(given_up)}" + "".join(f"\n  {task}: {story[-1]}" for task, story in given_up.items()))
-    print(f"cost so far: {format_usd(spent_usd(store, head_usd_per_hour=plan.head_usd_per_hour))}")
-    print(_driver(json.loads(store.get(LEASE_KEY))))
+    for text in _lines(status(args.output)):
+        print(text)
     return 0
 
 
-def _driver(driver: dict[str, object]) -> str:
-    age_s = time.time() - float(str(driver["beat_unix_s"]))
-    who = f"process {driver['pid']} on {driver['host']}"
-    if driver["ended"]:
-        return f"not running; last driver: {who}, ended {age_s:.0f} s ago"
-    if age_s > 15:
-        return f"not running: {who} gave no sign for {age_s:.0f} s; the same `batchseg run` goes on"
-    return f"running: {who}"
+def _lines(run: RunStatus) -> Iterator[str]:
+    from jobs.terminal.formats import format_count, format_usd
+
+    for scene in run.scenes:
+        sheets = f", {format_count(scene.num_sheets, 'sheet')} of GeoTIFFs made" if scene.num_sheets else ""
+        chunks = format_count(scene.num_chunks, "chunk")
+        yield f"{scene.name}: {scene.num_committed} of {chunks} committed{sheets}"
+    yield f"given up: {len(run.given_up)}"
+    for task, story in run.given_up.items():
+        yield f"  {task}: {story[-1]}"
+    yield f"cost so far: {format_usd(run.cost_usd)}"
+    yield _driver_line(run.driver)
+
+
+def _driver_line(driver: DriverStatus) -> str:
+    process = f"process {driver.pid} on {driver.host}"
+    if driver.state == "running":
+        return f"running: {process}"
+    if driver.state == "stopped":
+        return f"not running; last driver: {process}, ended {driver.silent_s:.0f} s ago"
+    return f"not running: {process} has been silent for {driver.silent_s:.0f} s; `batchseg run` resumes the run"
