@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from batchseg.classes import RGB
-
 Tier = Literal["bulk", "heavy"]
 """A slot of a run, which any bundle may fill."""
 DeviceKind = Literal["cpu", "cuda"]
@@ -18,21 +16,6 @@ BULK = 0
 HEAVY_BY_POLYGONS = 1
 HEAVY_BY_UNCERTAINTY = 2
 HEAVY_ALONE = 3
-
-TIER_NAMES: dict[int, str] = {
-    BULK: "bulk",
-    HEAVY_BY_POLYGONS: "heavy: priority polygons",
-    HEAVY_BY_UNCERTAINTY: "heavy: uncertain",
-    HEAVY_ALONE: "heavy: the only model",
-}
-"""Written into the metadata of every tier layer."""
-
-TIER_COLOURS: dict[int, RGB] = {
-    BULK: (198, 219, 239),
-    HEAVY_BY_POLYGONS: (203, 24, 29),
-    HEAVY_BY_UNCERTAINTY: (253, 141, 60),
-    HEAVY_ALONE: (106, 81, 163),
-}
 
 
 def tier_of(code: int) -> Tier:

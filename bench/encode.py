@@ -19,17 +19,19 @@ import rasterio
 import rasterio.shutil
 from numpy.typing import NDArray
 
+from batchseg.classes import ClassInfo
+from batchseg.layers import make_layers
+from batchseg.layers.layer import Layer
 from batchseg.output.cog import Form, write_cog
-from batchseg.output.layer import Layer
 from batchseg.scene.georef import Georef
 
 PATCH_PX = 2048
 NUM_CLASSES = 6
 CORNER = (0.5, 0.0, 500_000.0, 0.0, -0.5, 4_000_000.0)
-PALETTE = {code: (40 * code, 200 - 30 * code, 90) for code in range(NUM_CLASSES)}
-LABELS = Layer(name="labels", dtype="uint8", nodata=255, kind="classes", palette=PALETTE)
-CONFIDENCE = Layer(name="confidence", dtype="uint8", nodata=255, kind="measure")
-TIER = Layer(name="tier", dtype="uint8", nodata=255, kind="classes", palette={0: (90, 90, 90), 1: (220, 60, 0)})
+CLASSES = tuple(
+    ClassInfo(id=code, name=f"class {code}", rgb=(40 * code, 200 - 30 * code, 90)) for code in range(NUM_CLASSES)
+)
+OUTPUTS = make_layers(("labels", "confidence", "tier"), CLASSES)
 
 
 def smoothed(noise_HW: NDArray[np.float32], radius_px: int) -> NDArray[np.float32]:
@@ -100,7 +102,7 @@ def main() -> None:
     print(f"{given.side} x {given.side} px, {given.threads} threads, GDAL {rasterio.__gdal_version__}")
     print(f"{'layer':<12}{'writer':<8}{'s':>8}{'Mpx/s':>8}{'MB':>9}{'ratio':>8}")
     with TemporaryDirectory(dir=given.folder) as folder:
-        for layer in (LABELS, CONFIDENCE, TIER):
+        for layer in OUTPUTS:
             for name, write in (("ours", with_ours), ("GDAL", with_gdal)):
                 pixels = pixels_of[layer.name]
                 path = Path(folder) / f"{name}.tif"

@@ -103,9 +103,6 @@ class Prediction:
     labelled: tuple[Window, ...]
     """Rows of tiles, each from the first to the last with a pixel to label: outside of them all is nodata."""
 
-    def layers(self) -> dict[str, NDArray[Any]]:
-        return {"labels": self.labels_HW, "confidence": self.confidence_HW, "tier": self.tier_HW}
-
 
 class Timer(Protocol):
     def __call__(self, tier: Tier, /, *, is_audit: bool = False) -> AbstractContextManager[None]:

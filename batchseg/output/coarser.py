@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.layers.layer import Layer
 from batchseg.ledger.records import StoredObject
-from batchseg.output.layer import Layer
 from batchseg.output.levels import ZarrLevel
 from batchseg.output.stored import ZarrLayout, put_stored
 from batchseg.store import Store

@@ -37,10 +37,10 @@ from isal.isal_zlib import adler32, crc32
 from numpy.typing import NDArray
 
 from batchseg.errors import DamagedError, WriteError
+from batchseg.layers.layer import Layer
 from batchseg.output import tiff
 from batchseg.output.deflate import inflate
 from batchseg.output.head import lay_out_cog
-from batchseg.output.layer import Layer
 from batchseg.output.overview import level_sizes_px
 from batchseg.output.pyramid import FRAME_BYTES, Level, OverviewRows, Proof, Pyramid, framed
 from batchseg.output.template import make_template, statistics_tags

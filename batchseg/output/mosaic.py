@@ -7,13 +7,13 @@ that is rotated, south-up or without a place; those have the VRT alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from batchseg.output.layer import Layer
-from batchseg.output.style import Style, attribute_table, category_names
+from batchseg.layers.layer import Layer
+from batchseg.output.style import list_attribute_table, list_category_names
 from batchseg.scene.georef import Georef
 from tiling.span import Window
 
@@ -33,9 +33,10 @@ class Part:
 class Mosaic:
     georef: Georef
     layer: Layer
-    style: Style
     counts: tuple[int, ...] | None
     """Pixels by code over the whole scene, where they are known."""
+    area_km2: Mapping[int, float] | None
+    """Ground by class id over the whole scene, where it is known."""
     num_levels: int
     """Overviews that every sheet has."""
     parts: tuple[Part, ...]
@@ -118,14 +119,14 @@ def _place(georef: Georef) -> list[str]:
 
 
 def _band(mosaic: Mosaic) -> list[str]:
-    layer, style = mosaic.layer, mosaic.style
+    layer = mosaic.layer
     lines = [f"    <Description>{escape(layer.name)}</Description>", f"    <NoDataValue>{layer.nodata}</NoDataValue>"]
     if layer.palette:
         lines += ["    <ColorInterp>Palette</ColorInterp>", *_colour_table(layer)]
     if layer.kind == "classes":
-        lines += category_names(style.classes, layer.nodata)
+        lines += list_category_names(layer)
         if mosaic.counts is not None:
-            lines += attribute_table(style.classes, layer.nodata, mosaic.counts, style.area_km2)
+            lines += list_attribute_table(layer, mosaic.counts, mosaic.area_km2)
     return lines
 
 

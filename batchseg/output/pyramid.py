@@ -25,8 +25,8 @@ import numpy as np
 from isal.isal_zlib import crc32
 from numpy.typing import NDArray
 
+from batchseg.layers.layer import Layer
 from batchseg.output.deflate import deflate
-from batchseg.output.layer import Layer
 from batchseg.output.overview import halve_classes, halve_measures
 
 FRAME_BYTES = 4

@@ -26,14 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.errors import DamagedError
+from batchseg.layers.layer import Layer
 from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.records import Brief, Edges, Record, Seams, StoredObject
 from batchseg.output.coarser import LevelWriter
 from batchseg.output.cog import CogFile, Form, Rows, write_cog
-from batchseg.output.layer import Layer
 from batchseg.output.sheet_seams import Cut, SeamCounter
 from batchseg.output.stored import ZarrLayout, read_stored
-from batchseg.output.style import Style, sidecars
+from batchseg.output.style import make_sidecars
 from batchseg.paths import sheets_folder
 from batchseg.store import Store, digest_of
 from batchseg.tiers import BULK
@@ -64,8 +64,8 @@ class SheetWork:
     layout: ZarrLayout
     key: SheetKey
     core_px: int
-    styles: dict[str, Style]
-    """How each layer is shown, by its name."""
+    areas_km2: dict[str, dict[int, float]]
+    """Ground by layer and class id, for the attribute tables; without the layers whose ground is not known."""
 
     @property
     def window(self) -> Window:
@@ -120,7 +120,7 @@ def make_sheet(store: Store, work: SheetWork, records: Mapping[ChunkKey, Record 
                 form=Form(num_overviews=0 if layout.is_one_sheet else len(layout.levels), overview_rows=coarser),
             )
             objects += coarser.finish()
-            objects += _publish(store, work.file_stem(layer, digest), layer, path, made, work.styles[layer.name])
+            objects += _publish(store, work.file_stem(layer, digest), layer, path, made, work.areas_km2.get(layer.name))
     return Sheet(
         inputs_digest=digest,
         missing=missing,
@@ -141,10 +141,12 @@ def _moved(rows: Rows, top_px: int, start: int, stop: int) -> NDArray[Any]:
     return rows(start + top_px, stop + top_px)
 
 
-def _publish(store: Store, stem: str, layer: Layer, path: Path, made: CogFile, style: Style) -> list[StoredObject]:
+def _publish(
+    store: Store, stem: str, layer: Layer, path: Path, made: CogFile, area_km2: Mapping[int, float] | None
+) -> list[StoredObject]:
     """Sidecars first: whoever sees the raster sees its names and colours too."""
     objects = []
-    for suffix, text in sidecars(layer, style, made).items():
+    for suffix, text in make_sidecars(layer, made, area_km2).items():
         content = text.encode()
         key = f"{stem}{suffix}" if suffix == ".qml" else f"{stem}.tif{suffix}"
         store.put(key, content)

@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.errors import DamagedError
+from batchseg.layers.layer import Layer
 from batchseg.ledger.records import StoredObject
 from batchseg.output.deflate import deflate, inflate
-from batchseg.output.layer import Layer
 from batchseg.output.levels import ZarrLevel, zarr_levels
 from batchseg.paths import zarr_key
 from batchseg.scene.georef import Georef
@@ -50,8 +50,6 @@ class ZarrLayout:
     sheet_px: int
     """Side of one GeoTIFF sheet; at least the longer side of a scene that is one sheet."""
     layers: tuple[Layer, ...]
-    attributes: dict[str, dict[str, Any]]
-    """Of each layer's array, by its name."""
 
     @property
     def root(self) -> str:

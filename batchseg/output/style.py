@@ -12,88 +12,66 @@ Pixels of nodata are transparent in all of them. Texts are the same for the same
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from html import escape
 
 from batchseg.classes import RGB, ClassInfo
-from batchseg.errors import InputError
+from batchseg.layers.layer import RAMP, Layer
 from batchseg.output.cog import CogFile
-from batchseg.output.layer import Layer
 
-CONFIDENCE_TOP = 254
-"""The code that means certain: confidence is round(254 p)."""
-
-_RAMP = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
 _INTEGER, _REAL, _STRING = 0, 1, 2
 _GENERIC, _PIXEL_COUNT, _NAME, _MIN_MAX, _RED, _GREEN, _BLUE, _ALPHA = 0, 1, 2, 5, 6, 7, 8, 9
 _INT32_MAX = 2**31 - 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Style:
-    """How one layer is shown."""
-
-    classes: tuple[ClassInfo, ...] = ()
-    """The legend of a class layer; empty for a measure."""
-    area_km2: Mapping[int, float] | None = None
-    """Ground by class id, where it is known: of every class that has pixels."""
-
-    @property
-    def palette(self) -> dict[int, RGB]:
-        return {shown.id: shown.rgb for shown in self.classes}
-
-
-def sidecars(layer: Layer, style: Style, made: CogFile) -> dict[str, str]:
-    """The files beside a layer: texts by suffix. `.aux.xml` is added to the whole name, `.qml` replaces `.tif`."""
-    qml = {".qml": layer_qml(layer, style)}
-    if layer.kind == "classes":
-        pam = pam_xml(style.classes, layer.nodata, made.counts, style.area_km2, srs_xml=made.srs_xml)
-        return {".aux.xml": pam} | qml
-    return qml if made.srs_xml is None else qml | {".aux.xml": _pam_document(made.srs_xml, "")}
-
-
-def layer_qml(layer: Layer, style: Style) -> str:
-    return classes_qml(style.classes, layer.nodata) if layer.kind == "classes" else confidence_qml()
-
-
-def pam_xml(
-    classes: Sequence[ClassInfo],
-    nodata: int,
-    counts: Sequence[int],
-    area_km2: Mapping[int, float] | None,
-    *,
-    srs_xml: str | None = None,
-) -> str:
-    """GDAL's sidecar of a class layer.
+def make_sidecars(layer: Layer, file: CogFile, area_km2: Mapping[int, float] | None = None) -> dict[str, str]:
+    """The files beside a GeoTIFF: texts by suffix. `.aux.xml` is added to the whole name, `.qml` replaces `.tif`.
 
     Args:
-        classes: The legend.
-        nodata: The code that must be none of them.
+        layer: What the codes are.
+        file: The GeoTIFF, as it was written.
+        area_km2: Ground by class id, for the attribute table; None where it is not known.
+    """
+    qml = {".qml": make_qml(layer)}
+    if layer.kind == "classes":
+        return {".aux.xml": make_pam(layer, file.counts, area_km2, srs_xml=file.srs_xml)} | qml
+    return qml if file.srs_xml is None else qml | {".aux.xml": _make_pam_document(file.srs_xml, "")}
+
+
+def make_qml(layer: Layer) -> str:
+    """QGIS's style of a layer."""
+    return _make_classes_qml(layer) if layer.kind == "classes" else _make_measure_qml(layer)
+
+
+def make_pam(
+    layer: Layer, counts: Sequence[int], area_km2: Mapping[int, float] | None, *, srs_xml: str | None = None
+) -> str:
+    """GDAL's sidecar of a layer of classes.
+
+    Args:
+        layer: What the codes are.
         counts: Pixels by code, as in `CogFile.counts`.
         area_km2: Ground by class id, or None where the raster has no known pixel size.
         srs_xml: A coordinate system that a GeoTIFF cannot hold, as in `CogFile.srs_xml`.
     """
-    band = [*category_names(classes, nodata), *attribute_table(classes, nodata, counts, area_km2)]
-    return _pam_document(srs_xml, "\n".join(['  <PAMRasterBand band="1">', *band, "  </PAMRasterBand>\n"]))
+    band = [*list_category_names(layer), *list_attribute_table(layer, counts, area_km2)]
+    return _make_pam_document(srs_xml, "\n".join(['  <PAMRasterBand band="1">', *band, "  </PAMRasterBand>\n"]))
 
 
-def _pam_document(srs_xml: str | None, bands_xml: str) -> str:
+def _make_pam_document(srs_xml: str | None, bands_xml: str) -> str:
     srs = "" if srs_xml is None else f"  {srs_xml}\n"
     return f"<PAMDataset>\n{srs}{bands_xml}</PAMDataset>\n"
 
 
-def category_names(classes: Sequence[ClassInfo], nodata: int) -> list[str]:
+def list_category_names(layer: Layer) -> list[str]:
     """GDAL's names of the codes of a band, as lines of XML."""
-    names = {one.id: one.name for one in _in_order(classes, nodata)}
+    names = {info.id: info.name for info in layer.classes}
     categories = [
         f"      <Category>{escape(names.get(code, ''))}</Category>" for code in range(max(names, default=-1) + 1)
     ]
     return ["    <CategoryNames>", *categories, "    </CategoryNames>"]
 
 
-def attribute_table(
-    classes: Sequence[ClassInfo], nodata: int, counts: Sequence[int], area_km2: Mapping[int, float] | None
-) -> list[str]:
+def list_attribute_table(layer: Layer, counts: Sequence[int], area_km2: Mapping[int, float] | None) -> list[str]:
     """GDAL's table of the codes of a band, as lines of XML."""
     # GDAL's integer columns have 32 bits.
     count_type = _INTEGER if max(counts, default=0) <= _INT32_MAX else _REAL
@@ -107,35 +85,33 @@ def attribute_table(
         lines.append(f'      <FieldDefn index="{index}">')
         lines.append(f"        <Name>{name}</Name><Type>{kind}</Type><Usage>{usage}</Usage>")
         lines.append("      </FieldDefn>")
-    for index, one in enumerate(_in_order(classes, nodata)):
-        cells = [str(one.id), one.name, *map(str, one.rgb), "255", str(counts[one.id])]
+    for index, info in enumerate(_sort_classes(layer)):
+        cells = [str(info.id), info.name, *map(str, info.rgb), "255", str(counts[info.id])]
         if area_km2 is not None:
-            cells.append(repr(float(area_km2[one.id]) if counts[one.id] else 0.0))
+            cells.append(repr(float(area_km2[info.id]) if counts[info.id] else 0.0))
         row = "".join(f"<F>{escape(cell)}</F>" for cell in cells)
         lines.append(f'      <Row index="{index}">{row}</Row>')
     return [*lines, "    </GDALRasterAttributeTable>"]
 
 
-def classes_qml(classes: Sequence[ClassInfo], nodata: int) -> str:
-    """QGIS's legend of a class layer; codes without an entry are transparent."""
+def _make_classes_qml(layer: Layer) -> str:
+    """The legend of a layer of classes; codes without an entry are transparent."""
     entries = [
-        f'        <paletteEntry value="{one.id}" color="{_hex(one.rgb)}" alpha="255" label="{escape(one.name)}"/>'
-        for one in _in_order(classes, nodata)
+        f'        <paletteEntry value="{info.id}" color="{_hex(info.rgb)}" alpha="255" label="{escape(info.name)}"/>'
+        for info in _sort_classes(layer)
     ]
     palette = ["      <colorPalette>", *entries, "      </colorPalette>"]
-    return _qml('type="paletted"', palette)
+    return _make_qml_document('type="paletted"', palette)
 
 
-def confidence_qml() -> str:
-    """QGIS's legend of the confidence, in percent."""
+def _make_measure_qml(layer: Layer) -> str:
+    """The legend of a measure, in percent."""
     items = []
-    for index, colour in enumerate(_RAMP):
-        share = index / (len(_RAMP) - 1)
+    for index, colour in enumerate(map(_hex, RAMP)):
+        share = index / (len(RAMP) - 1)
         label = f"{100 * share:g} %"
-        items.append(
-            f'          <item value="{CONFIDENCE_TOP * share:g}" color="{colour}" alpha="255" label="{label}"/>'
-        )
-    limits = f'minimumValue="0" maximumValue="{CONFIDENCE_TOP}"'
+        items.append(f'          <item value="{layer.top * share:g}" color="{colour}" alpha="255" label="{label}"/>')
+    limits = f'minimumValue="0" maximumValue="{layer.top}"'
     shader = [
         "      <rastershader>",
         f'        <colorrampshader colorRampType="INTERPOLATED" classificationMode="1" clip="0" {limits}>',
@@ -145,11 +121,11 @@ def confidence_qml() -> str:
         "        </colorrampshader>",
         "      </rastershader>",
     ]
-    limits = f'classificationMin="0" classificationMax="{CONFIDENCE_TOP}"'
-    return _qml(f'type="singlebandpseudocolor" {limits}', shader)
+    limits = f'classificationMin="0" classificationMax="{layer.top}"'
+    return _make_qml_document(f'type="singlebandpseudocolor" {limits}', shader)
 
 
-def _qml(renderer: str, body: Sequence[str]) -> str:
+def _make_qml_document(renderer: str, body: Sequence[str]) -> str:
     lines = [
         "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>",
         '<qgis version="3.22.0" styleCategories="Symbology">',
@@ -165,15 +141,9 @@ def _qml(renderer: str, body: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _in_order(classes: Sequence[ClassInfo], nodata: int) -> list[ClassInfo]:
-    ids = [one.id for one in classes]
-    if nodata in ids or len(set(ids)) != len(ids):
-        raise InputError(
-            "the legend names a code twice, or nodata",
-            expected=f"distinct ids other than {nodata}",
-            got=", ".join(map(str, ids)),
-        )
-    return sorted(classes, key=lambda one: one.id)
+def _sort_classes(layer: Layer) -> list[ClassInfo]:
+    """In the order of their codes, so that texts do not depend on the order of the network's outputs."""
+    return sorted(layer.classes, key=lambda info: info.id)
 
 
 def _hex(rgb: RGB) -> str:

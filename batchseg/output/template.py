@@ -24,8 +24,8 @@ from rasterio.errors import CRSError, NotGeoreferencedWarning
 from rasterio.transform import Affine
 
 from batchseg.errors import SceneError
+from batchseg.layers.layer import Layer
 from batchseg.output import tiff
-from batchseg.output.layer import Layer
 from batchseg.scene.georef import Georef
 
 _LAYOUT = {

@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.layers.layer import Layer
 from batchseg.output.stored import ZarrLayout
 from batchseg.scene.georef import Georef
+from batchseg.schema import JsonObject
 from batchseg.store import Store
 
 ZLIB_LEVEL = 1
@@ -66,7 +68,7 @@ def _fill(group: Any, layout: ZarrLayout, shape_px: tuple[int, int], stored_px: 
                 **_gdal_place(layout.georef),
                 "grid_mapping": "spatial_ref",
                 "coordinates": "spatial_ref",
-                **layout.attributes.get(layer.name, {}),
+                **_layer_attributes(layer),
             }
         )
     for axis, values in _coordinates(layout.georef, shape_px, scale).items():
@@ -126,7 +128,10 @@ def _multiscales(layout: ZarrLayout) -> dict[str, Any]:
     return {"layout": entries, "resampling_method": "mode"}
 
 
-def flag_attributes(ids: tuple[int, ...], names: tuple[str, ...], title: str) -> dict[str, Any]:
-    """CF's way to name the values of a layer."""
-    meanings = " ".join("_".join(name.split()) for name in names)
-    return {"long_name": title, "flag_values": list(ids), "flag_meanings": meanings}
+def _layer_attributes(layer: Layer) -> JsonObject:
+    """CF's way to name the codes of classes, and to scale a measure."""
+    if layer.kind == "measure":
+        return {"long_name": layer.title, "scale_factor": 1 / layer.top, "units": "1"}
+    meanings = " ".join("_".join(info.name.split()) for info in layer.classes)
+    ids = [info.id for info in layer.classes]
+    return {"long_name": layer.title, "flag_values": ids, "flag_meanings": meanings}

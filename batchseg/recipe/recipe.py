@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from dataclasses import dataclass
 from typing import Literal
 
 from batchseg.errors import RecipeError
+from batchseg.layers import LAYERS, list_default_layers
 from batchseg.schema import setting
 
-OutputName = Literal["labels", "confidence", "tier"]
 Leave = Literal["gsd", "dtype"]
 
 
@@ -267,19 +268,14 @@ class Recipe:
     )
     nodata: NodataPolicy = setting(NodataPolicy, doc="how invalid pixels are found")
     accept: tuple[Leave, ...] = setting((), doc="parts of the bundle's contract that this run ignores on purpose")
-    outputs: tuple[OutputName, ...] = setting(
-        ("labels", "confidence", "tier"), doc="layers to write; `labels` must be one of them"
-    )
+    outputs: tuple[str, ...] = setting(list_default_layers, doc="layers to write; `labels` must be one of them")
 
     def __post_init__(self) -> None:
         if not self.scenes:
             raise RecipeError("a recipe must name a scene", where="scenes", todo="list at least one raster")
         if not self.output:
             raise RecipeError("a recipe must name an output folder", where="output", got="''")
-        if "labels" not in self.outputs:
-            raise RecipeError("the layer `labels` must be written", where="outputs", todo="add `labels`")
-        if len(set(self.outputs)) < len(self.outputs):
-            raise RecipeError("each layer must be listed once", where="outputs", got=", ".join(self.outputs))
+        self._check_outputs()
         if self.bands is not None and not self.bands:
             raise RecipeError(
                 "a list of bands must not be empty", where="bands", todo="list at least one band, or drop the line"
@@ -307,3 +303,19 @@ class Recipe:
                 where="route: priority" if self.route.priority else "route: audit",
                 todo="set both `bulk` and `heavy`, or drop the route",
             )
+
+    def _check_outputs(self) -> None:
+        for place, name in enumerate(self.outputs):
+            if name not in LAYERS:
+                near = difflib.get_close_matches(name, LAYERS, n=1)
+                raise RecipeError(
+                    "wrong value",
+                    where=f"outputs[{place}]",
+                    expected=" or ".join(LAYERS),
+                    got=repr(name),
+                    todo=f"did you mean `{near[0]}`?" if near else None,
+                )
+        if "labels" not in self.outputs:
+            raise RecipeError("the layer `labels` must be written", where="outputs", todo="add `labels`")
+        if len(set(self.outputs)) < len(self.outputs):
+            raise RecipeError("each layer must be listed once", where="outputs", got=", ".join(self.outputs))

@@ -21,7 +21,7 @@ from batchseg.ledger.records import StoredObject
 from batchseg.output.stored import ZarrLayout, read_stored
 from batchseg.paths import METRICS_KEY
 from batchseg.recipe import LabelPolygons
-from batchseg.reports.evaluate import labels_layout, open_labels
+from batchseg.reports.evaluate import open_labels
 from batchseg.resolve.plan_file import PlanFile, read_plan
 from batchseg.score.agreement import ReferenceLabels, index_classes
 from batchseg.store import Store, get_json
@@ -60,14 +60,14 @@ class StoredLabels:
 
     @staticmethod
     def of(store: Store, plan: PlanFile, scene: str) -> StoredLabels:
-        layout = labels_layout(plan, scene)
+        layout = plan.zarr_layout(scene)
         prefix = layout.object_key("labels", 0, 0).removesuffix("0.0")
         records = (record for record in Ledger(store).read_records() if record.key.scene == scene)
         index = {o.key: o for record in records for o in record.objects if o.key.startswith(prefix)}
         return StoredLabels(store, plan, scene, layout, index)
 
     def read(self, window: Window) -> NDArray[Any]:
-        layer = self.layout.layers[0]
+        layer = self.layout.layer("labels")
         labels_HW = np.full(window.shape, layer.nodata, layer.dtype)
         for row, col in self.layout.stored_grid.touching(window):
             stored = self.index.get(self.layout.object_key("labels", row, col))
@@ -81,9 +81,8 @@ class StoredLabels:
         """Blocks go row by row, so the last few stored chunks are asked for again."""
         if not self._kept:
             width = self.layout.stored_grid.shape[1]
-            self._kept.append(
-                lru_cache(maxsize=width + 1)(lambda o: read_stored(self.store, self.layout, self.layout.layers[0], o))
-            )
+            labels = self.layout.layer("labels")
+            self._kept.append(lru_cache(maxsize=width + 1)(lambda o: read_stored(self.store, self.layout, labels, o)))
         found: NDArray[Any] = self._kept[0](stored)
         return found
 

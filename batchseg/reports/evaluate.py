@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from batchseg.errors import DamagedError, RecipeError
 from batchseg.ledger.ledger import Ledger, record_key
 from batchseg.ledger.records import Record
-from batchseg.output.layer import Layer
-from batchseg.output.stored import ZarrLayout, read_chunk
+from batchseg.output.stored import read_chunk
 from batchseg.paths import EVALUATION_KEY
 from batchseg.recipe import LabelPolygons
 from batchseg.reports.metrics import accuracy_of
@@ -76,23 +75,9 @@ def _scored(store: Store, plan: PlanFile, record: Record, labels: ReferenceLabel
 
 
 def stored_labels(store: Store, plan: PlanFile, record: Record) -> NDArray[Any]:
-    layout = labels_layout(plan, record.key.scene)
+    layout = plan.zarr_layout(record.key.scene)
     try:
-        return read_chunk(store, layout, layout.layers[0], plan.window(record.key), record.objects)
+        return read_chunk(store, layout, layout.layer("labels"), plan.window(record.key), record.objects)
     except DamagedError as error:
         todo = f"delete {record_key(record.key)} and run the recipe again, which makes this chunk anew"
         raise DamagedError(error.what, where=error.where, expected=error.expected, got=error.got, todo=todo) from error
-
-
-def labels_layout(plan: PlanFile, scene: str) -> ZarrLayout:
-    """Where a run put its labels, from its plan."""
-    layer = Layer(name="labels", dtype="uint8" if plan.nodata == 255 else "uint16", nodata=plan.nodata, kind="classes")
-    known = plan.scenes[scene]
-    return ZarrLayout(
-        scene=scene,
-        georef=known.georef,
-        chunk_px=plan.chunk_px,
-        sheet_px=known.sheet_px,
-        layers=(layer,),
-        attributes={},
-    )

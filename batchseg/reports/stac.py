@@ -13,12 +13,12 @@ import shapely
 from pyproj.exceptions import CRSError
 from shapely import affinity
 
-from batchseg.classes import RGB
+from batchseg.classes import ClassInfo
+from batchseg.layers.layer import Layer
 from batchseg.ledger.records import SheetRecord, StoredObject
 from batchseg.resolve.plan_file import PlanFile
 from batchseg.scene.georef import Georef
 from batchseg.scene.outline import outline
-from batchseg.tiers import TIER_COLOURS, TIER_NAMES
 from tiling.span import Window
 
 _HOST = "https://stac-extensions.github.io"
@@ -141,26 +141,25 @@ def _links(plan: PlanFile, scene: str) -> list[dict[str, Any]]:
 
 
 def _assets(plan: PlanFile, scene: str, sheets: Sequence[SheetRecord]) -> dict[str, Any]:
-    scene_plan = plan.scenes[scene]
+    layers = {layer.name: layer for layer in plan.zarr_layout(scene).layers}
     assets: dict[str, Any] = {}
     for sheet in sorted(sheets, key=lambda one: one.key):
         cell = f"_{sheet.key.row}_{sheet.key.col}" if _is_cut(plan, scene) else ""
         for stored in sheet.objects:
-            layer, suffix = _named(stored, scene)
-            if layer in scene_plan.layers and suffix in _TYPES:
-                assets[f"{layer}{cell}{'' if suffix == '.tif' else suffix.replace('.', '_')}"] = _file_asset(
-                    plan, scene, layer, stored, suffix
-                )
+            name, suffix = _named(stored, scene)
+            if name in layers and suffix in _TYPES:
+                asset = f"{name}{cell}{'' if suffix == '.tif' else suffix.replace('.', '_')}"
+                assets[asset] = _file_asset(scene, layers[name], stored, suffix)
     if _is_cut(plan, scene):
-        for layer in scene_plan.layers:
-            vrt = {"href": f"./{layer}.vrt", "type": "application/x-gdal-vrt", "title": f"{layer}, all sheets"}
-            assets[layer] = vrt | {"roles": ["data"], "bands": [_band(plan, layer)]}
+        for name, layer in layers.items():
+            vrt = {"href": f"./{name}.vrt", "type": "application/x-gdal-vrt", "title": f"{name}, all sheets"}
+            assets[name] = vrt | {"roles": ["data"], "bands": [_band(layer)]}
     assets["mask"] = {
         "href": "./mask.zarr",
         "type": "application/vnd.zarr; version=2",
         "title": "all layers with their levels",
         "roles": ["data"],
-        "bands": [_band(plan, layer) for layer in scene_plan.layers],
+        "bands": [_band(layer) for layer in layers.values()],
     }
     return assets
 
@@ -179,7 +178,7 @@ def _named(stored: StoredObject, scene: str) -> tuple[str, str]:
     return "", ""
 
 
-def _file_asset(plan: PlanFile, scene: str, layer: str, stored: StoredObject, suffix: str) -> dict[str, Any]:
+def _file_asset(scene: str, layer: Layer, stored: StoredObject, suffix: str) -> dict[str, Any]:
     asset: dict[str, Any] = {
         "href": f"./{stored.key.removeprefix(f'{scene}/')}",
         "type": _TYPES[suffix],
@@ -187,34 +186,29 @@ def _file_asset(plan: PlanFile, scene: str, layer: str, stored: StoredObject, su
         "file:size": stored.size_bytes,
         "file:checksum": f"{_BLAKE2B_128}{stored.digest}",
     }
-    return asset | {"title": layer, "bands": [_band(plan, layer)]} if suffix == ".tif" else asset
+    return asset | {"title": layer.name, "bands": [_band(layer)]} if suffix == ".tif" else asset
 
 
-def _band(plan: PlanFile, layer: str) -> dict[str, Any]:
-    wide = layer == "labels" and plan.nodata > 255
+def _band(layer: Layer) -> dict[str, Any]:
     band: dict[str, Any] = {
-        "name": layer,
-        "data_type": "uint16" if wide else "uint8",
-        "nodata": plan.nodata if layer == "labels" else 255,
+        "name": layer.name,
+        "data_type": layer.dtype,
+        "nodata": layer.nodata,
         "raster:sampling": "area",
     }
-    if layer == "confidence":
-        return band | {"raster:scale": 1 / 254, "raster:offset": 0}
-    if layer == "tier":
-        classes = [_class(code, name, TIER_COLOURS[code]) for code, name in TIER_NAMES.items()]
-    else:
-        classes = [_class(one.id, one.name, one.rgb) for one in plan.classes]
+    if layer.kind == "measure":
+        return band | {"raster:scale": 1 / layer.top, "raster:offset": 0}
+    classes = [_class(info) for info in layer.classes]
     return band | ({"classification:classes": classes} if classes else {})
 
 
-def _class(code: int, name: str, rgb: RGB) -> dict[str, Any]:
-    colour = "{:02X}{:02X}{:02X}".format(*rgb)
+def _class(info: ClassInfo) -> dict[str, Any]:
     return {
-        "value": code,
-        "name": machine_name(name, code),
-        "title": name,
-        "description": name,
-        "color_hint": colour,
+        "value": info.id,
+        "name": machine_name(info.name, info.id),
+        "title": info.name,
+        "description": info.name,
+        "color_hint": "{:02X}{:02X}{:02X}".format(*info.rgb),
     }
 
 

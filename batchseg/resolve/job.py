@@ -12,7 +12,6 @@ from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.records import Record
 from batchseg.output.sheet import SheetWork
 from batchseg.output.stored import ZarrLayout
-from batchseg.output.style import Style
 from batchseg.recipe import NodataPolicy
 from batchseg.scene.georef import Georef
 from batchseg.scene.pixels import Source
@@ -20,7 +19,7 @@ from batchseg.scene.polygons import Polygons
 from batchseg.scene.raster_file import RasterFile
 from batchseg.scene.source import open_source
 from batchseg.score.reference import Reference
-from batchseg.tiers import TIER_COLOURS, TIER_NAMES, Tier
+from batchseg.tiers import Tier
 from tiling.grid import Grid
 from tiling.span import Window
 from tiling.tileset import TileSet
@@ -106,20 +105,14 @@ class Job:
     def sheet_work(self, sheet: SheetKey, records: Iterable[Record]) -> SheetWork:
         """How the GeoTIFFs of a sheet are made and shown."""
         return SheetWork(
-            layout=self.scenes[sheet.scene].zarr, key=sheet, core_px=self.core_px, styles=self.styles(records)
+            layout=self.scenes[sheet.scene].zarr, key=sheet, core_px=self.core_px, areas_km2=self.sum_areas_km2(records)
         )
 
-    def styles(self, records: Iterable[Record]) -> dict[str, Style]:
-        """How each layer is shown, by its name; the areas of the classes over these chunks go into the legend."""
+    def sum_areas_km2(self, records: Iterable[Record]) -> dict[str, dict[int, float]]:
+        """Ground by layer and class id over these chunks: that of the labels, where the size of pixels is known."""
         areas = [record.measured.class_area_km2 for record in records]
         known = [area for area in areas if area is not None]
-        area_km2 = {c.id: sum(area[i] for area in known) for i, c in enumerate(self.classes)} if known else None
-        tiers = tuple(ClassInfo(id=code, name=name, rgb=TIER_COLOURS[code]) for code, name in TIER_NAMES.items())
-        return {
-            "labels": Style(classes=self.classes, area_km2=area_km2),
-            "confidence": Style(),
-            "tier": Style(classes=tiers),
-        }
+        return {"labels": {c.id: sum(area[i] for area in known) for i, c in enumerate(self.classes)}} if known else {}
 
     @property
     def halo_px(self) -> int:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from batchseg.classes import RGB, ClassInfo
 from batchseg.engine.route import Doubt
+from batchseg.layers import make_layers
 from batchseg.ledger.keys import ChunkKey
+from batchseg.output.stored import ZarrLayout
 from batchseg.paths import PLAN_KEY
 from batchseg.redact import public_url
 from batchseg.resolve.file_layout import layout_warnings
@@ -67,6 +69,17 @@ class PlanFile:
     @property
     def class_colours(self) -> tuple[RGB, ...]:
         return tuple(c.rgb for c in self.classes)
+
+    def zarr_layout(self, scene: str) -> ZarrLayout:
+        """Where the run put the layers of a scene."""
+        known = self.scenes[scene]
+        return ZarrLayout(
+            scene=scene,
+            georef=known.georef,
+            chunk_px=self.chunk_px,
+            sheet_px=known.sheet_px,
+            layers=make_layers(known.layers, self.classes),
+        )
 
     def grid(self, scene: str) -> Grid:
         georef = self.scenes[scene].georef

@@ -12,17 +12,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from batchseg.classes import ClassInfo
 from batchseg.engine.route import CERTAIN, NEVER, SCORE_TOP, Doubt
 from batchseg.errors import BundleError, RecipeError, SceneError
+from batchseg.layers import make_layers
+from batchseg.layers.labels import make_labels
 from batchseg.model.bundle import Bundle, open_bundle
 from batchseg.model.fit import check_fit, common_bands, find_input_rule, halo_of
-from batchseg.output.layer import Layer
 from batchseg.output.levels import sheet_side_px
 from batchseg.output.stored import ZarrLayout
-from batchseg.output.zarrmeta import flag_attributes
 from batchseg.paths import RESERVED_NAMES
 from batchseg.recipe.recipe import DEFAULT_ABOVE, Budget, Recipe
 from batchseg.remote import expand, is_remote
@@ -32,7 +32,7 @@ from batchseg.scene.nodata import check_policy
 from batchseg.scene.polygons import Polygons, joined, read_polygons, touched_tiles
 from batchseg.schema import plain
 from batchseg.score.reference import Reference, open_reference
-from batchseg.tiers import TIER_COLOURS, TIER_NAMES, Tier
+from batchseg.tiers import Tier
 from tiling.grid import Grid
 
 ENGINE_REVISION = 5
@@ -100,7 +100,7 @@ def resolve(recipe: Recipe) -> Resolved:
             for tier, bundle in bundles.items()
         },
         classes=first.contract.classes,
-        nodata=_labels_type(first)[1],
+        nodata=make_labels(first.contract.classes).nodata,
         scenes=scenes,
         doubt=doubt,
         audit_share=recipe.route.audit,
@@ -242,47 +242,11 @@ def _scene_content(
     }
 
 
-def _labels_type(bundle: Bundle) -> tuple[str, int]:
-    """The type of the labels layer and its nodata code."""
-    ids = [c.id for c in bundle.contract.classes]
-    return ("uint8", 255) if max(ids) < 255 else ("uint16", 65535)
-
-
 def _zarr_layout(recipe: Recipe, header: SceneHeader, bundle: Bundle) -> ZarrLayout:
-    classes = bundle.contract.classes
-    dtype, nodata = _labels_type(bundle)
-    ids, names = tuple(c.id for c in classes), tuple(c.name for c in classes)
-    layers = {
-        "labels": Layer(
-            name="labels",
-            dtype=cast("Any", dtype),
-            nodata=nodata,
-            kind="classes",
-            palette={c.id: c.rgb for c in classes} if dtype == "uint8" else {},
-            tags={f"class_{c.id}": c.name for c in classes},
-        ),
-        "confidence": Layer(
-            name="confidence", dtype="uint8", nodata=255, kind="measure", tags={"scale": "254 = certain"}
-        ),
-        "tier": Layer(
-            name="tier",
-            dtype="uint8",
-            nodata=255,
-            kind="classes",
-            palette=TIER_COLOURS,
-            tags={f"tier_{code}": name for code, name in TIER_NAMES.items()},
-        ),
-    }
-    attributes = {
-        "labels": flag_attributes(ids, names, "class"),
-        "confidence": {"long_name": "confidence", "scale_factor": 1 / 254, "units": "1"},
-        "tier": flag_attributes(tuple(TIER_NAMES), tuple(TIER_NAMES.values()), "model and reason"),
-    }
     return ZarrLayout(
         scene=header.name,
         georef=header.grid,
         chunk_px=recipe.tiling.chunk,
         sheet_px=sheet_side_px(header.grid.shape_px, recipe.tiling.chunk, limit_px=recipe.tiling.sheet),
-        layers=tuple(layer for name, layer in layers.items() if name in recipe.outputs),
-        attributes=attributes,
+        layers=make_layers(recipe.outputs, bundle.contract.classes),
     )

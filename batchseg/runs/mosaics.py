@@ -12,12 +12,12 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
+from batchseg.layers.layer import Layer
 from batchseg.ledger.keys import SheetKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record, SheetRecord
-from batchseg.output.layer import Layer
 from batchseg.output.mosaic import Mosaic, Part, vrt_xml, write_index
-from batchseg.output.style import layer_qml
+from batchseg.output.style import make_qml
 from batchseg.paths import sheets_folder
 from batchseg.resolve.job import Job, SceneJob
 from batchseg.store import Store
@@ -37,17 +37,17 @@ def publish_mosaics(job: Job, store: Store) -> None:
 
 
 def _publish(job: Job, store: Store, scene: SceneJob, records: Sequence[Record], sheets: Sequence[SheetRecord]) -> None:
-    name, layout, styles = scene.name, scene.zarr, job.styles(records)
+    name, layout, areas_km2 = scene.name, scene.zarr, job.sum_areas_km2(records)
     for layer in layout.layers:
         mosaic = Mosaic(
             georef=layout.georef,
             layer=layer,
-            style=styles[layer.name],
             counts=_counts(job, layer, records) if layer.name == "labels" else None,
+            area_km2=areas_km2.get(layer.name),
             num_levels=len(layout.levels),
             parts=tuple(Part(_file(sheet, layer, name), job.sheet_window(sheet.key)) for sheet in sheets),
         )
-        store.put(f"{name}/{layer.name}.qml", layer_qml(layer, mosaic.style).encode())
+        store.put(f"{name}/{layer.name}.qml", make_qml(layer).encode())
         if mosaic.has_index:
             with TemporaryDirectory(dir=store.scratch()) as folder:
                 path = Path(folder) / "index.gpkg"

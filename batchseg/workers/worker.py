@@ -26,6 +26,7 @@ from pathlib import Path
 from batchseg.engine.route import is_audited
 from batchseg.engine.segment import ChunkWork, Model, Prediction, Timer, blank, segment_chunk
 from batchseg.errors import RefusedError, StorageError
+from batchseg.layers import take_layers
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Attempt, Record, SheetRecord, Stint
@@ -146,7 +147,8 @@ class Worker:
         prediction = self._predict(scene, window, name)
         with self.clock.stage("write", name):
             measured = measure(self.job, scene, prediction)
-            objects = write_chunk(self.store, scene.zarr, window, prediction.layers(), again=number > 1)
+            layers = take_layers(scene.zarr.layers, prediction)
+            objects = write_chunk(self.store, scene.zarr, window, layers, again=number > 1)
         record = Record(
             key=key,
             fingerprint=self.job.fingerprint,

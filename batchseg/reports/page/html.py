@@ -15,14 +15,15 @@ from typing import Any
 import numpy as np
 from rasterio.errors import NotGeoreferencedWarning
 
+from batchseg.layers.layer import Layer
+from batchseg.layers.tier import TIER_CLASSES
 from batchseg.ledger.records import Record
 from batchseg.ledger.stages import STAGES, paid_s
-from batchseg.output.layer import Layer
 from batchseg.output.stored import ZarrLayout
-from batchseg.reports.page.pictures import classes_png, confidence_png, level_for, read_level, scene_jpeg
+from batchseg.reports.page.pictures import classes_png, level_for, measure_png, read_level, scene_jpeg
 from batchseg.resolve.plan_file import PlanFile
+from batchseg.schema import JsonObject
 from batchseg.store import Store
-from batchseg.tiers import TIER_COLOURS, TIER_NAMES
 from tiling.span import Window
 
 MOST_MAPS = 24
@@ -42,7 +43,8 @@ def report_html(plan: PlanFile, store: Store, records: Sequence[Record], metrics
     data = {
         "metrics": metrics,
         "classes": [{"name": one.name, "rgb": one.rgb} for one in plan.classes],
-        "tiers": [{"name": TIER_NAMES[code], "rgb": TIER_COLOURS[code]} for code in TIER_NAMES],
+        "layers": {layer.name: _legend(layer) for name in shown for layer in plan.zarr_layout(name).layers},
+        "tiers": [{"name": info.name, "rgb": info.rgb} for info in TIER_CLASSES],
         "seconds": _seconds(records),
         "chunk_px": plan.chunk_px,
         "models": {tier: model.name for tier, model in sorted(plan.models.items())},
@@ -60,6 +62,12 @@ def report_html(plan: PlanFile, store: Store, records: Sequence[Record], metrics
     return text.replace("/*DATA*/", content)
 
 
+def _legend(layer: Layer) -> JsonObject:
+    """What the page says of the codes of a layer."""
+    classes: list[JsonObject] = [{"name": info.name, "rgb": info.rgb} for info in layer.classes]
+    return {"title": layer.title, "kind": layer.kind, "classes": classes}
+
+
 def _seconds(records: Sequence[Record]) -> dict[str, float]:
     return {
         stage: round(sum(r.attempt.seconds.get(stage, 0.0) for r in records), 3) for stage in STAGES if stage != "start"
@@ -71,7 +79,7 @@ def _tiles(records: Sequence[Record]) -> dict[str, list[int]]:
     counts: defaultdict[str, Counter[int]] = defaultdict(Counter)
     for record in records:
         counts[record.key.scene].update(record.measured.tile_codes)
-    return {scene: [found[code] for code in TIER_NAMES] for scene, found in counts.items()}
+    return {scene: [found[info.id] for info in TIER_CLASSES] for scene, found in counts.items()}
 
 
 def _date(records: Sequence[Record]) -> str | None:
@@ -93,7 +101,7 @@ def _chunk(record: Record) -> dict[str, Any]:
 
 
 def _map(plan: PlanFile, store: Store, name: str, longest_px: int) -> dict[str, Any]:
-    scene, layout = plan.scenes[name], _layout(plan, name)
+    scene, layout = plan.scenes[name], plan.zarr_layout(name)
     level = level_for(layout, longest_px)
     pictures: dict[str, str | None] = {}
     codes = {layer.name: read_level(store, layout, layer, level) for layer in layout.layers}
@@ -109,29 +117,8 @@ def _map(plan: PlanFile, store: Store, name: str, longest_px: int) -> dict[str, 
     }
 
 
-def _layout(plan: PlanFile, name: str) -> ZarrLayout:
-    palette = {one.id: one.rgb for one in plan.classes}
-    wide = plan.nodata > 255
-    layers = {
-        "labels": Layer(
-            name="labels", dtype="uint16" if wide else "uint8", nodata=plan.nodata, kind="classes", palette=palette
-        ),
-        "confidence": Layer(name="confidence", dtype="uint8", nodata=255, kind="measure"),
-        "tier": Layer(name="tier", dtype="uint8", nodata=255, kind="classes", palette=TIER_COLOURS),
-    }
-    scene = plan.scenes[name]
-    return ZarrLayout(
-        scene=name,
-        georef=scene.georef,
-        chunk_px=plan.chunk_px,
-        sheet_px=scene.sheet_px,
-        layers=tuple(layers[layer] for layer in scene.layers),
-        attributes={},
-    )
-
-
 def _picture(layer: Layer, codes_HW: Any) -> str:
-    return classes_png(codes_HW, layer.palette) if layer.kind == "classes" else confidence_png(codes_HW)
+    return classes_png(codes_HW, layer.colours) if layer.kind == "classes" else measure_png(codes_HW, layer)
 
 
 def _crops(
@@ -156,7 +143,10 @@ def _crop(
 ) -> dict[str, Any]:
     georef, scene = layout.georef, plan.scenes[name]
     window = Window.of(top, top + _CROP_PX, left, left + _CROP_PX).clip((georef.height_px, georef.width_px))
-    pictures = {layer.name: _picture(layer, read_level(store, layout, layer, 0, window)) for layer in layout.layers[:2]}
+    pictures = {
+        layer.name: _picture(layer, read_level(store, layout, layer, 0, window))
+        for layer in (layout.layer("labels"), layout.layer("confidence"))
+    }
     return {
         "confidence": score,
         "row": top,

@@ -14,16 +14,14 @@ from rasterio.windows import Window as GdalWindow
 
 from batchseg.classes import RGB
 from batchseg.errors import DamagedError
+from batchseg.layers.layer import RAMP, Layer
 from batchseg.output.deflate import inflate
-from batchseg.output.layer import Layer
 from batchseg.output.stored import ZarrLayout
 from batchseg.scene.dataset import GDAL_ERRORS, gdal, open_raster
 from batchseg.store import Store
 from tiling.grid import Grid
 from tiling.span import Window
 
-RAMP: tuple[RGB, ...] = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
-"""From uncertain to certain; the same as in QGIS."""
 _SLOW_PX = 64_000_000
 """Without overviews a picture of a scene is a read of all of it: half a second for so many pixels, and no more."""
 _SAMPLED_PX = 250_000
@@ -74,12 +72,13 @@ def classes_png(codes_HW: NDArray[Any], palette: Mapping[int, RGB]) -> str:
     return _coloured(codes_HW, table)
 
 
-def confidence_png(codes_HW: NDArray[np.uint8]) -> str:
-    stops = np.linspace(0, 254, len(RAMP))
-    table = np.zeros((256, 4), np.uint8)
+def measure_png(codes_HW: NDArray[Any], layer: Layer) -> str:
+    """Nodata is transparent."""
+    codes, stops = np.arange(layer.highest + 1), np.linspace(0, layer.top, len(RAMP))
+    table = np.full((len(codes), 4), 255, np.uint8)
     for part in range(3):
-        table[:255, part] = np.interp(np.arange(255), stops, [rgb[part] for rgb in RAMP]).round()
-    table[:255, 3] = 255
+        table[:, part] = np.interp(codes, stops, [rgb[part] for rgb in RAMP]).round()
+    table[layer.nodata] = 0
     return _coloured(codes_HW, table)
 
 

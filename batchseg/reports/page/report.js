@@ -58,10 +58,11 @@ function named(colour, name) {
 function legend() {
   const figures = all.scenes[state.scene], table = $("legend");
   table.replaceChildren();
-  $("legendtitle").textContent = { confidence: "Confidence", tier: "Tiers" }[state.layer] || "Classes";
-  if (state.layer === "confidence") {
-    table.append(row([make("div", null, { class: "ramp", style: "display:block;width:auto;height:16px;margin:0" })]),
-      row(["0 % to 100 %"]), row([`mean ${percent(figures.mean_confidence)}`]));
+  const layer = data.layers[state.layer];
+  $("legendtitle").textContent = { labels: "Classes", tier: "Tiers", none: "Classes" }[state.layer] || layer.title[0].toUpperCase() + layer.title.slice(1);
+  if (layer && layer.kind === "measure") {
+    table.append(row([make("div", null, { class: "ramp", style: "display:block;width:auto;height:16px;margin:0" })]), row(["0 % to 100 %"]));
+    if (state.layer === "confidence") table.append(row([`mean ${percent(figures.mean_confidence)}`]));
     return;
   }
   if (state.layer === "tier") {
@@ -69,6 +70,10 @@ function legend() {
     const counts = data.tiles[state.scene] || [];
     data.tiers.forEach((tier, i) => { if (counts[i]) table.append(row([named(rgb(tier.rgb), tier.name), digits(counts[i], 9)])); });
     if (figures.tiles.skipped) table.append(row(["nothing to label", digits(figures.tiles.skipped, 9)]));
+    return;
+  }
+  if (layer && state.layer !== "labels") {
+    for (const one of layer.classes) table.append(row([named(rgb(one.rgb), one.name)]));
     return;
   }
   const px = Object.values(figures.class_px).reduce((sum, one) => sum + one, 0);

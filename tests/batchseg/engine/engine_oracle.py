@@ -9,6 +9,7 @@ import numpy as np
 
 from batchseg.engine.inputs import InputRule
 from batchseg.engine.segment import ChunkWork, Model, Segmenter, segment_chunk
+from batchseg.layers import make_layers, take_layers
 from batchseg.tiers import BULK, HEAVY_BY_POLYGONS, NODATA_CODE, Tier, tier_of
 from tests.fakes import MemorySource, untimed
 from tests.strategies import Layout
@@ -24,6 +25,9 @@ IDS = np.array([3, 1, 4, 15, 9], np.uint8)
 """No class id is its own index."""
 
 CodeOf = Callable[[int, int], int]
+
+
+ALL_LAYERS = make_layers(("labels", "confidence", "tier"), ())
 
 
 def mixed(row: int, col: int) -> int:
@@ -78,7 +82,7 @@ def by_chunks(scene: Scene, models: dict[Tier, Model], code_of: CodeOf) -> dict[
     for key in scene.layout.chunks:
         chunk = scene.layout.chunks.window(*key)
         made = segment_chunk(work_of(scene, chunk, halo_px, code_of), models, nodata=NODATA, timed=untimed)
-        for name, part_HW in made.layers().items():
+        for name, part_HW in take_layers(ALL_LAYERS, made).items():
             whole_HW = layers.setdefault(name, np.full(scene.layout.shape_px, 77, part_HW.dtype))
             whole_HW[chunk.rows.start : chunk.rows.stop, chunk.cols.start : chunk.cols.stop] = part_HW
     return layers

@@ -10,8 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchseg.engine.segment import Model, Prediction, segment_chunk
-from batchseg.tiers import BULK, HEAVY_ALONE, HEAVY_BY_POLYGONS, NODATA_CODE, TIER_NAMES, Tier, tier_of
+from batchseg.layers import take_layers
+from batchseg.layers.tier import TIER_CLASSES
+from batchseg.tiers import BULK, HEAVY_ALONE, HEAVY_BY_POLYGONS, NODATA_CODE, Tier, tier_of
 from tests.batchseg.engine.engine_oracle import (
+    ALL_LAYERS,
     LAYOUT,
     NODATA,
     assert_same,
@@ -93,7 +96,7 @@ def test_a_chunk_without_a_wanted_pixel_is_nodata_and_calls_no_model() -> None:
     made = segment_chunk(whole_scene(scene), {"bulk": model_of(bulk, 3)}, nodata=NODATA, timed=untimed)
     assert bulk.shapes == []
     assert made.num_tiles_by_tier == {"bulk": 0, "heavy": 0}
-    assert all((layer == 255).all() for layer in made.layers().values())
+    assert all((layer == 255).all() for layer in take_layers(ALL_LAYERS, made).values())
 
 
 def test_each_tile_goes_to_the_tier_of_its_code() -> None:
@@ -129,7 +132,7 @@ def test_a_heavy_model_alone_takes_every_tile() -> None:
 
 
 def test_every_code_has_a_name_and_none_is_nodata() -> None:
-    assert NODATA_CODE not in TIER_NAMES
-    assert {code: tier_of(code) for code in TIER_NAMES} == {
-        code: "bulk" if name == "bulk" else "heavy" for code, name in TIER_NAMES.items()
+    assert NODATA_CODE not in {info.id for info in TIER_CLASSES}
+    assert {info.id: tier_of(info.id) for info in TIER_CLASSES} == {
+        info.id: "bulk" if info.name == "bulk" else "heavy" for info in TIER_CLASSES
     }

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from rio_cogeo.cogeo import cog_validate
 
+from batchseg.classes import ClassInfo
 from batchseg.errors import DamagedError, WriteError
+from batchseg.layers.layer import Layer
 from batchseg.output import tiff
 from batchseg.output.cog import Form, verify_cog, write_cog
-from batchseg.output.layer import Layer
 from batchseg.output.pyramid import Proof
 from batchseg.scene.georef import Georef
 from tests.batchseg.output.test_overview import average, by_cell, vote
@@ -186,7 +187,8 @@ def test_statistics_are_those_of_the_valid_pixels(folder, kind):
 def test_classes_have_palette_description_and_tags(folder):
     pixels = landscape(40, 40, 3)
     palette = {0: (10, 20, 30), 1: (250, 0, 1), 2: (0, 255, 0)}
-    layer = layer_of(pixels, palette=palette, tags={"SOFTWARE": "batch <&> seg"})
+    classes = tuple(ClassInfo(id=code, name=str(code), rgb=rgb) for code, rgb in palette.items())
+    layer = layer_of(pixels, classes=classes, tags={"SOFTWARE": "batch <&> seg"})
     path, _ = written(folder, pixels, layer)
     with rasterio.open(path) as file:
         assert {code: file.colormap(1)[code] for code in palette} == {

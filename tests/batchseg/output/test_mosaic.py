@@ -13,9 +13,9 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchseg.layers.layer import Layer
 from batchseg.ledger.keys import SheetKey
 from batchseg.ledger.ledger import Ledger
-from batchseg.output.layer import Layer
 from batchseg.output.levels import sheet_side_px, zarr_levels
 from batchseg.output.sheet import stripe_px
 from batchseg.recipe import Models, Tiling

@@ -12,15 +12,23 @@ from hypothesis import strategies as st
 
 from batchseg.classes import ClassInfo
 from batchseg.errors import InputError
+from batchseg.layers.layer import Layer
 from batchseg.output.cog import Form, write_cog
-from batchseg.output.layer import Layer
-from batchseg.output.style import Style, classes_qml, confidence_qml, pam_xml, sidecars
+from batchseg.output.style import make_pam, make_qml, make_sidecars
 from batchseg.scene.georef import Georef
 
 LAND = ClassInfo(id=0, name="land", rgb=(200, 180, 120))
 WATER = ClassInfo(id=1, name="water <&\"> 'lake'", rgb=(0, 0, 250))
 ROAD = ClassInfo(id=4, name="öffentliche Straße", rgb=(90, 90, 90))
 CLASSES = (ROAD, LAND, WATER)
+
+
+def layer_of(*classes):
+    return Layer(name="labels", dtype="uint8", nodata=255, kind="classes", classes=classes)
+
+
+LABELS = layer_of(*CLASSES)
+CONFIDENCE = Layer(name="confidence", dtype="uint8", nodata=255, kind="measure")
 COUNTS = (70, 0, 0, 0, 10, *[0] * 250, 5)
 
 
@@ -31,12 +39,12 @@ def table(pam):
 
 
 def test_pam_names_every_code_by_its_place():
-    names = [category.text or "" for category in ET.fromstring(pam_xml(CLASSES, 255, COUNTS, None)).iter("Category")]
+    names = [category.text or "" for category in ET.fromstring(make_pam(LABELS, COUNTS, None)).iter("Category")]
     assert names == ["land", WATER.name, "", "", "öffentliche Straße"]
 
 
 def test_pam_table_has_colours_counts_and_ground():
-    rows = table(pam_xml(CLASSES, 255, COUNTS, {0: 1.75, 4: 0.25}))
+    rows = table(make_pam(LABELS, COUNTS, {0: 1.75, 4: 0.25}))
     assert [row["Value"] for row in rows] == ["0", "1", "4"]
     assert [row["Class"] for row in rows] == ["land", WATER.name, "öffentliche Straße"]
     assert [rows[0][part] for part in ("Red", "Green", "Blue", "Alpha")] == ["200", "180", "120", "255"]
@@ -45,12 +53,12 @@ def test_pam_table_has_colours_counts_and_ground():
 
 
 def test_pam_without_known_ground_has_no_such_column():
-    assert "Area_km2" not in table(pam_xml(CLASSES, 255, COUNTS, None))[0]
+    assert "Area_km2" not in table(make_pam(LABELS, COUNTS, None))[0]
 
 
 def test_counts_beyond_32_bits_are_real_numbers():
     def count_type(counts):
-        pam = ET.fromstring(pam_xml([LAND], 255, counts, None))
+        pam = ET.fromstring(make_pam(layer_of(LAND), counts, None))
         return next(field.findtext("Type") for field in pam.iter("FieldDefn") if field.findtext("Name") == "Count")
 
     assert (count_type([2**31 - 1]), count_type([2**31])) == ("0", "1")
@@ -58,44 +66,42 @@ def test_counts_beyond_32_bits_are_real_numbers():
 
 @given(st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20))
 def test_any_name_survives_both_files(name):
-    shown = [ClassInfo(id=3, name=name, rgb=(1, 2, 255))]
-    assert (table(pam_xml(shown, 255, [0] * 256, None))[0]["Class"] or "") == name
-    entry = next(ET.fromstring(classes_qml(shown, 255)).iter("paletteEntry"))
+    layer = layer_of(ClassInfo(id=3, name=name, rgb=(1, 2, 255)))
+    assert (table(make_pam(layer, [0] * 256, None))[0]["Class"] or "") == name
+    entry = next(ET.fromstring(make_qml(layer)).iter("paletteEntry"))
     assert entry.attrib == {"value": "3", "color": "#0102ff", "alpha": "255", "label": name}
 
 
 def test_qml_shows_classes_in_order_and_no_nodata():
-    qml = ET.fromstring(classes_qml(CLASSES, 255))
+    qml = ET.fromstring(make_qml(LABELS))
     assert qml.find("pipe/rasterrenderer").attrib["type"] == "paletted"
     assert [entry.attrib["value"] for entry in qml.iter("paletteEntry")] == ["0", "1", "4"]
 
 
 def test_qml_shows_confidence_in_percent():
-    qml = ET.fromstring(confidence_qml())
+    qml = ET.fromstring(make_qml(CONFIDENCE))
     assert qml.find("pipe/rasterrenderer").attrib["type"] == "singlebandpseudocolor"
     labels = {item.attrib["value"]: item.attrib["label"] for item in qml.iter("item")}
     assert labels == {"0": "0 %", "63.5": "25 %", "127": "50 %", "190.5": "75 %", "254": "100 %"}
 
 
 def test_texts_do_not_depend_on_the_order_of_classes():
-    assert pam_xml(CLASSES, 255, COUNTS, None) == pam_xml(CLASSES[::-1], 255, COUNTS, None)
-    assert classes_qml(CLASSES, 255) == classes_qml(CLASSES[::-1], 255)
+    assert make_pam(LABELS, COUNTS, None) == make_pam(layer_of(*CLASSES[::-1]), COUNTS, None)
+    assert make_qml(LABELS) == make_qml(layer_of(*CLASSES[::-1]))
 
 
 @pytest.mark.parametrize("classes", [(LAND, LAND), (LAND, ClassInfo(id=255, name="x", rgb=(0, 0, 0)))])
 def test_legends_that_cannot_be_meant_are_refused(classes):
-    with pytest.raises(InputError, match="twice, or nodata"):
-        classes_qml(classes, 255)
+    with pytest.raises(InputError, match="a code of its own, other than nodata"):
+        layer_of(*classes)
 
 
 def test_gdal_reads_a_layer_with_its_sidecars(tmp_path):
     pixels = np.array([[0, 1, 4, 255]], np.uint8)
-    style = Style(classes=CLASSES)
-    layer = Layer(name="labels", dtype="uint8", nodata=255, kind="classes", palette=style.palette)
     georef = Georef(width_px=4, height_px=1, crs_wkt=None, transform=(1.0, 0.0, 5.0, 0.0, -1.0, 6.0))
     path = tmp_path / "labels.tif"
-    made = write_cog(path, georef, layer, lambda *_: pixels, scratch=tmp_path, stripe_px=16, form=Form(block_px=16))
-    texts = sidecars(layer, style, made)
+    made = write_cog(path, georef, LABELS, lambda *_: pixels, scratch=tmp_path, stripe_px=16, form=Form(block_px=16))
+    texts = make_sidecars(LABELS, made)
     (tmp_path / "labels.tif.aux.xml").write_text(texts[".aux.xml"], encoding="utf-8")
     with rasterio.open(path) as file:
         assert [name.rsplit("/")[-1] for name in file.files] == ["labels.tif", "labels.tif.aux.xml"]
@@ -105,7 +111,6 @@ def test_gdal_reads_a_layer_with_its_sidecars(tmp_path):
 
 
 def test_a_measure_with_an_ordinary_system_needs_no_pam(tmp_path):
-    layer = Layer(name="confidence", dtype="uint8", nodata=255, kind="measure")
     georef = Georef(width_px=1, height_px=1, crs_wkt=None, transform=(1.0, 0.0, 5.0, 0.0, -1.0, 6.0))
-    made = write_cog(tmp_path / "c.tif", georef, layer, lambda *_: np.zeros((1, 1), np.uint8), scratch=tmp_path)
-    assert sidecars(layer, Style(), made) == {".qml": confidence_qml()}
+    made = write_cog(tmp_path / "c.tif", georef, CONFIDENCE, lambda *_: np.zeros((1, 1), np.uint8), scratch=tmp_path)
+    assert make_sidecars(CONFIDENCE, made) == {".qml": make_qml(CONFIDENCE)}

@@ -9,10 +9,11 @@ from rasterio.crs import CRS
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.rpc import RPC
 
+from batchseg.classes import ClassInfo
 from batchseg.errors import InputError, SceneError
+from batchseg.layers.layer import Layer
 from batchseg.output.cog import Form, write_cog
-from batchseg.output.layer import Layer
-from batchseg.output.style import Style, sidecars
+from batchseg.output.style import make_sidecars
 from batchseg.scene.georef import Georef
 
 LAYER = Layer(name="labels", dtype="uint8", nodata=255, kind="classes")
@@ -105,7 +106,7 @@ def test_a_system_that_no_geotiff_can_hold_goes_into_the_sidecar(tmp_path, kind)
     with rasterio.open(path) as file:
         assert file.crs is None
     layer = Layer(name="labels", dtype="uint8", nodata=255, kind=kind)
-    (tmp_path / "out.tif.aux.xml").write_text(sidecars(layer, Style(), made)[".aux.xml"], encoding="utf-8")
+    (tmp_path / "out.tif.aux.xml").write_text(make_sidecars(layer, made)[".aux.xml"], encoding="utf-8")
     with rasterio.open(path) as file:
         assert file.crs == CRS.from_wkt(ROTATED_POLE)
 
@@ -137,9 +138,9 @@ def test_places_that_cannot_be_meant_are_refused(wrong):
     [
         {"nodata": 256},
         {"nodata": 100, "kind": "measure"},
-        {"palette": {255: (0, 0, 0)}},
-        {"palette": {0: (0, 0, 256)}},
-        {"palette": {0: (0, 0, 0)}, "kind": "measure"},
+        {"classes": (ClassInfo(id=255, name="x", rgb=(0, 0, 0)),)},
+        {"classes": (ClassInfo(id=256, name="x", rgb=(0, 0, 0)),)},
+        {"classes": (ClassInfo(id=0, name="x", rgb=(0, 0, 0)),), "kind": "measure"},
         {"dtype": "int16"},
     ],
 )

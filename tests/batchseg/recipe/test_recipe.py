@@ -92,7 +92,8 @@ REFUSED = {
     BASE + "scale: [0, high]\n": "scale[1]: wrong value; expected a number, got 'high'",
     BASE + f"scale: [0, 1{'0' * 400}]\n": "scale[1]: wrong value; expected a number",
     BASE + "bands: [true]\n": "bands[0]: wrong value; expected int or str, got True",
-    BASE + "outputs: [label]\n": "outputs[0]: wrong value; expected labels or confidence or tier, got 'label'",
+    BASE + "outputs: [label]\n": "outputs[0]: wrong value; expected labels or confidence or tier, got 'label'. "
+    "Did you mean `labels`?",
     BASE + "nodata: {from: maybe}\n": "nodata: from: wrong value; expected auto or value or alpha or mask or none",
     BASE + "aoi: 2024-01-01\n": "aoi: wrong value; expected text, got datetime.date",
     # what cannot be meant

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from batchseg.engine.inputs import InputRule, cut_tile, tile_input
+from batchseg.layers.layer import Layer
 from batchseg.ledger.ledger import Ledger
-from batchseg.output.layer import Layer
 from batchseg.output.pyramid import pack_block
 from batchseg.recipe import NodataPolicy
 from batchseg.scene.area import class_area_km2, class_ground
