@@ -38,15 +38,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from batchseg.errors import BatchsegError
     from batchseg.recipe.load import load_fleet, load_recipe
+    from batchseg.runs.estimate import Plan, plan
     from batchseg.runs.session import Outcome, run
     from batchseg.runs.status import RunStatus, status
 
 __all__ = [
     "BatchsegError",
     "Outcome",
+    "Plan",
     "RunStatus",
     "load_fleet",
     "load_recipe",
+    "plan",
     "run",
     "status",
 ]
@@ -54,9 +57,11 @@ __all__ = [
 _HOMES = {
     "BatchsegError": "batchseg.errors",
     "Outcome": "batchseg.runs.session",
+    "Plan": "batchseg.runs.estimate",
     "RunStatus": "batchseg.runs.status",
     "load_fleet": "batchseg.recipe.load",
     "load_recipe": "batchseg.recipe.load",
+    "plan": "batchseg.runs.estimate",
     "run": "batchseg.runs.session",
     "status": "batchseg.runs.status",
 }

@@ -81,7 +81,7 @@ def test_plan_with_a_pilot_shows_a_curve(folder: Path, capsys: pytest.CaptureFix
     assert contents(folder) == before
     told = capsys.readouterr().out
     assert re.search(r"pilot +15 tiles, 0.0% of them priority", told)
-    assert re.search(r"heavy +uncertain from +\$ a km² +\$ in all +agrees", told)
+    assert re.search(r"heavy +uncertain from +\$ per km² +\$ in total +agrees", told)
     assert re.search(r"^ +0.0% +never +\$\S+ +\$\S+ +0\.\d+$", told, re.MULTILINE)
     assert re.search(r"^ +100.0% +0.0000 +\$\S+ +\$\S+ +1.0000$", told, re.MULTILINE)
     assert told.count("<- this recipe") == 1
