@@ -1,7 +1,7 @@
-"""run/log.jsonl: one line an event, for people with grep and for `inspect`.
+"""run/log.jsonl: one line per happening, for people with grep and for `batchseg inspect`.
 
-A local file takes a line at once. An object cannot be added to, so on a server each session has its own,
-run/log/SESSION.jsonl, which is put whole every few seconds while there is something new.
+A line can be appended to a local file at once. An object on a server cannot be appended to, so there each session has
+its own object, run/log/SESSION.jsonl, which is written whole every few seconds while there are new lines.
 """
 
 from __future__ import annotations
@@ -10,20 +10,19 @@ import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from batchseg.errors import StorageError
-from batchseg.ledger.keys import ChunkKey
-from batchseg.ledger.records import Record, SheetRecord
 from batchseg.paths import LOG_FOLDER, LOG_KEY, session_log_key
 from batchseg.redact import redacted
 from batchseg.store import LocalStore, Store
+from batchseg.workers.happenings import Happening, make_log_entry
 
 PUT_EVERY_S = 5.0
 
 
 class Lines(Protocol):
-    """Where lines go."""
+    """The place that the lines of a log are written to."""
 
     def add(self, line: str) -> None: ...
 
@@ -69,23 +68,20 @@ class ObjectLines:
 
 @dataclass(frozen=True, slots=True)
 class EventLog:
+    """A watcher of the run that writes one line per happening."""
+
     lines: Lines
 
     @classmethod
-    def of(cls, store: Store, session: str) -> EventLog:
+    def open(cls, store: Store, session: str) -> EventLog:
+        """The log of one session of a run, at its end."""
         if isinstance(store, LocalStore):
             return cls(FileLines(store.root / LOG_KEY))
         return cls(ObjectLines(store, session_log_key(time.time(), session)))
 
-    def event(self, kind: str, **facts: Any) -> None:
-        line = json.dumps({"unix_s": round(time.time(), 3), "event": kind, **facts})
+    def notice(self, happening: Happening) -> None:
+        line = json.dumps({"unix_s": round(time.time(), 3), **make_log_entry(happening)})
         self.lines.add(redacted(line) + "\n")
-
-    def committed(self, record: Record | SheetRecord) -> None:
-        kind = "chunk_committed" if isinstance(record.key, ChunkKey) else "sheet_committed"
-        attempt = record.attempt
-        seconds = round(attempt.ended_unix_s - attempt.started_unix_s, 3)
-        self.event(kind, task=str(record.key), worker=attempt.worker, attempt=attempt.number, seconds=seconds)
 
     def tick(self) -> None:
         self.lines.flush(now=False)
@@ -94,8 +90,8 @@ class EventLog:
         self.lines.flush(now=True)
 
 
-def log_lines(store: Store) -> list[str]:
-    """All sessions' lines, in order."""
+def read_log_lines(store: Store) -> list[str]:
+    """The lines of all sessions, in order."""
     keys = sorted(key for key, _ in store.names(LOG_FOLDER))
     if isinstance(store, LocalStore) and (store.root / LOG_KEY).exists():
         keys.append(LOG_KEY)

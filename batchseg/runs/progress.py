@@ -6,25 +6,29 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.records import Record, SheetRecord
 from batchseg.runs.drive import Stop
+from batchseg.workers.happenings import (
+    AttemptFailed,
+    Happening,
+    OutputLost,
+    SceneBadlyLaidOut,
+    SpotNoticed,
+    TaskCommitted,
+    TaskQuarantined,
+    WorkerGone,
+    WorkerLate,
+    WorkerLeaving,
+    WorkerOpened,
+    WorkerPlaced,
+    WorkerSentHome,
+    WorkersUnplaced,
+)
 
 NUM_HAPPENINGS = 5
-_TROUBLE = frozenset(
-    {
-        "badly_laid_out",
-        "lost",
-        "quarantined",
-        "spot_notice",
-        "task_failed",
-        "worker_draining",
-        "worker_late",
-        "worker_lost",
-    }
-)
+"""The number of recent troubles that are shown."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -118,34 +122,47 @@ class Progress:
     def __post_init__(self) -> None:
         self._begun_s = self._paid_s = self.now()
 
-    def event(self, kind: str, **facts: Any) -> None:
+    def notice(self, happening: Happening) -> None:
         self._pay()
-        if kind in _TROUBLE:
-            self._happenings.append(f"{time.strftime('%H:%M:%S')} {_told(kind, facts)}")
-        match kind:
-            case "worker_placed":
-                self._usd_per_hour[facts["worker"]] = facts["usd_per_hour"]
-            case "worker_ready":
-                self._workers.add(facts["worker"])
-                self._usd_per_hour[facts["worker"]] = facts["usd_per_hour"]
+        trouble = _describe_trouble(happening)
+        if trouble is not None:
+            self._happenings.append(f"{time.strftime('%H:%M:%S')} {trouble}")
+        match happening:
+            case TaskCommitted(record=record):
+                self._count_record(record)
+            case AttemptFailed():
+                self._num_retries += 1
+            case TaskQuarantined():
+                self._num_failed += 1
+            case WorkersUnplaced(why=why):
+                self._message = why
+            case _:
+                self._count_worker(happening)
+
+    def _count_worker(self, happening: Happening) -> None:
+        match happening:
+            case WorkerPlaced(worker=worker, usd_per_hour=usd_per_hour):
+                self._usd_per_hour[worker] = usd_per_hour
+            case WorkerOpened(worker=worker, usd_per_hour=usd_per_hour):
+                self._workers.add(worker)
+                self._usd_per_hour[worker] = usd_per_hour
                 self._first_s = self._first_s or self.now()
                 self._message = None
-            case "worker_draining":
-                self._draining.add(facts["worker"])
-            case "worker_lost" | "worker_retired":
-                self._workers.discard(facts["worker"])
-                self._usd_per_hour.pop(facts["worker"], None)
-                self._draining.discard(facts["worker"])
-                self._lost_by_pool[pool_of(facts["worker"])] += kind == "worker_lost"
-                self._num_preempted += kind == "worker_lost" and facts["what"] == "preemption"
-            case "task_failed":
-                self._num_retries += 1
-            case "quarantined":
-                self._num_failed += 1
-            case "unplaced":
-                self._message = facts["why"]
+            case WorkerLeaving(worker=worker):
+                self._draining.add(worker)
+            case WorkerGone(worker=worker, kind=kind):
+                self._drop_worker(worker)
+                self._lost_by_pool[read_pool_name(worker)] += 1
+                self._num_preempted += kind == "preemption"
+            case WorkerSentHome(worker=worker):
+                self._drop_worker(worker)
             case _:
                 pass
+
+    def _drop_worker(self, worker: str) -> None:
+        self._workers.discard(worker)
+        self._usd_per_hour.pop(worker, None)
+        self._draining.discard(worker)
 
     def _pay(self) -> None:
         """For the time since the last call, at what was there."""
@@ -153,7 +170,7 @@ class Progress:
         self._usd += (now_s - self._paid_s) * (self.head_usd_per_hour + sum(self._usd_per_hour.values())) / 3600
         self._paid_s = now_s
 
-    def committed(self, record: Record | SheetRecord) -> None:
+    def _count_record(self, record: Record | SheetRecord) -> None:
         if isinstance(record, Record):
             self._done.add(record.key)  # one that was found damaged is committed twice
             self._valid_px += record.measured.valid_px
@@ -195,7 +212,7 @@ class Progress:
     def _pools(self) -> tuple[PoolView, ...]:
         pools: dict[str, PoolView] = {}
         for worker, usd_per_hour in self._usd_per_hour.items():
-            pool = pools.setdefault(pool_of(worker), PoolView(name=pool_of(worker)))
+            pool = pools.setdefault(read_pool_name(worker), PoolView(name=read_pool_name(worker)))
             pool.usd_per_hour += usd_per_hour
             pool.num_ready += worker in self._workers
             pool.num_starting += worker not in self._workers
@@ -207,13 +224,27 @@ class Progress:
         return tuple(pools[name] for name in sorted(pools))
 
 
-def pool_of(worker: str) -> str:
-    """A worker's name begins with its pool's."""
+def read_pool_name(worker: str) -> str:
+    """The name of a worker's pool, which its own name begins with."""
     return worker.rpartition("-")[0]
 
 
-def _told(kind: str, facts: dict[str, Any]) -> str:
-    who = facts.get("worker") or facts.get("task") or facts.get("node") or facts.get("scene") or ""
-    why = facts.get("why") or facts.get("error") or ""
-    first = str(why).splitlines()[0] if why else ""
-    return f"{kind.replace('_', ' ')} {who}: {first}".strip(": ")
+def _describe_trouble(happening: Happening) -> str | None:
+    """A line like `worker lost gpu-1: spot` where something did not go as it should; None for everything else."""
+    match happening:
+        case AttemptFailed(worker=subject, error=why):
+            pass
+        case WorkerGone(worker=subject, why=why) | WorkerLeaving(worker=subject, why=why):
+            pass
+        case WorkerLate(worker=subject, why=why) | SpotNoticed(node=subject, why=why):
+            pass
+        case SceneBadlyLaidOut(scene=subject, why=why):
+            pass
+        case TaskQuarantined(task=task, story=story):
+            subject, why = str(task), story[-1] if story else ""
+        case OutputLost(num=num):
+            subject, why = f"output of {num} tasks", "they are done again"
+        case _:
+            return None
+    first_line = why.splitlines()[0] if why else ""
+    return f"{happening.log_name.replace('_', ' ')} {subject}: {first_line}".removesuffix(": ")

@@ -44,9 +44,10 @@ from batchseg.runs.drive import Drive, Stop, Watcher
 from batchseg.runs.log import EventLog
 from batchseg.runs.mosaics import publish_mosaics
 from batchseg.runs.patience import Waits
-from batchseg.runs.progress import Progress, Snapshot, pool_of
+from batchseg.runs.progress import Progress, Snapshot, read_pool_name
 from batchseg.runs.runstate import RunState
 from batchseg.store import LocalStore, Store, refusals
+from batchseg.workers.happenings import OutputLost, RunBegun, RunEnded, SceneBadlyLaidOut
 from batchseg.workers.heartbeat import Heartbeat
 from batchseg.workers.models import device_of, open_models
 from batchseg.workers.pool import DEPTH, LocalPool, Pool
@@ -188,8 +189,8 @@ class _Session:
                 write_priority(store, name, scene.priority)
         write_plan(store, plan_file(job, head_usd_per_hour=self.fleet.head_usd_per_hour))
         store.sweep(deep=False)
-        log = EventLog.of(store, self.lease.name)
-        log.event("begun", driver=self.lease.name, took_over=self.lease.took_over, fingerprint=job.fingerprint)
+        log = EventLog.open(store, self.lease.name)
+        log.notice(RunBegun(driver=self.lease.name, took_over=self.lease.took_over, fingerprint=job.fingerprint))
         todo = self._todo(retry_quarantined=self.options.retry_quarantined)
         if self.options.retry_quarantined:
             ledger.unquarantine_all()
@@ -197,7 +198,7 @@ class _Session:
         gone = lost(job, store) if stopped is None else []
         if gone:
             ledger.forget(*gone)
-            log.event("lost", num=len(gone), tasks=[str(task) for task in gone[:20]])
+            log.notice(OutputLost(num=len(gone), tasks=tuple(gone[:20])))
             stopped = self._work(self._todo(retry_quarantined=False), log)
         store.sweep()  # of workers that were killed while they wrote
         unscored = []
@@ -208,7 +209,7 @@ class _Session:
         metrics = write_reports(store)
         status, why = _exit_status(metrics, stopped, unscored, asked_for_all=self.options.wanted is None)
         _write_exit(store, status, why)
-        log.event("ended", exit_status=status, why=why)
+        log.notice(RunEnded(exit_status=status, why=why))
         log.close()
         return Outcome(status, why, metrics, store.root if isinstance(store, LocalStore) else store.address)
 
@@ -238,11 +239,11 @@ class _Session:
             depth=DEPTH,
             need_of=need_of,
         )
-        waits = Waits(fleet.patience, lambda worker, task: (pool_of(worker), type(task), need_of(task)))
+        waits = Waits(fleet.patience, lambda worker, task: (read_pool_name(worker), type(task), need_of(task)))
         watchers: tuple[Watcher, ...] = (log, progress, Compaction(Ledger(store)), *self.options.watchers)
         for scene, why in layout_warnings(job).items():
             for watcher in watchers:
-                watcher.event("badly_laid_out", scene=scene, why=why)
+                watcher.notice(SceneBadlyLaidOut(scene=scene, why=why))
         pool = self.open_pool(job, store, fleet)
         try:
             # Workers open their models meanwhile; nobody has a task before the loop begins.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from batchseg.ledger.records import Record, SheetRecord
 from batchseg.workers.events import (
@@ -17,6 +17,7 @@ from batchseg.workers.events import (
     WorkerReady,
 )
 from batchseg.workers.failure import Failure
+from batchseg.workers.happenings import Happening
 from batchseg.workers.worker import Worker
 
 DEPTH = 2
@@ -31,14 +32,6 @@ class Report:
     record: Record | SheetRecord | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
-    """Something that changes nothing for any task, but that whoever runs this wants to know."""
-
-    kind: str
-    facts: dict[str, Any]
-
-
 class Pool(Protocol):
     """Workers somewhere. Nothing here decides anything."""
 
@@ -46,7 +39,7 @@ class Pool(Protocol):
         """Hand a task over; what becomes of it comes back from `poll`."""
         ...
 
-    def poll(self, timeout_s: float) -> list[Report | Note]:
+    def poll(self, timeout_s: float) -> list[Report | Happening]:
         """What happened since the last call; waits up to `timeout_s` for something."""
         ...
 
@@ -90,7 +83,7 @@ class LocalPool:
     def dismiss(self, loss: WorkerLost) -> None:
         """A thread cannot be ended, and there is no other worker who could take over."""
 
-    def poll(self, timeout_s: float) -> list[Report | Note]:
+    def poll(self, timeout_s: float) -> list[Report | Happening]:
         if self._opening is not None:
             return self._poll_opening(self._opening, timeout_s)
         done, _ = wait(self._running, timeout_s, FIRST_COMPLETED)
@@ -98,7 +91,7 @@ class LocalPool:
             self._worker.check()
         return [report_of(self._running.pop(future), future.result()) for future in done]
 
-    def _poll_opening(self, opening: Future[Worker], timeout_s: float) -> list[Report | Note]:
+    def _poll_opening(self, opening: Future[Worker], timeout_s: float) -> list[Report | Happening]:
         """A worker that cannot be opened here, now or while it has tasks, never will: its error ends the run."""
         done, _ = wait([opening], timeout_s)
         if not done:

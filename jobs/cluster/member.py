@@ -11,7 +11,8 @@ from ray.exceptions import OutOfMemoryError, RayError
 
 from batchseg.recipe import PoolSpec
 from batchseg.workers.events import LossKind
-from batchseg.workers.pool import Note, Report
+from batchseg.workers.happenings import Happening, SpotNoticed, SpotWatcherLost
+from batchseg.workers.pool import Report
 from batchseg.workers.worker import WorkerSpec
 from jobs.cluster.connection import could_be_placed, in_words, wants_of
 
@@ -47,12 +48,12 @@ def unplaced(nowhere: Iterable[Member]) -> list[str]:
     return texts
 
 
-def noting(node: str) -> Callable[[Any], list[Report | Note]]:
-    def take(ref: Any) -> list[Report | Note]:
+def noting(node: str) -> Callable[[Any], list[Report | Happening]]:
+    def take(ref: Any) -> list[Report | Happening]:
         try:
-            return [Note("spot_notice", {"node": node, "why": ray.get(ref)})]
+            return [SpotNoticed(node=node, why=ray.get(ref))]
         except RayError as error:
-            return [Note("watcher_lost", {"node": node, "why": loss_of(error)})]
+            return [SpotWatcherLost(node=node, why=loss_of(error))]
 
     return take
 

@@ -42,9 +42,10 @@ from batchseg.workers.events import (
     WorkerReady,
     WorkerRetired,
 )
+from batchseg.workers.happenings import Happening, WorkerPlaced, WorkersUnplaced
 from batchseg.workers.models import device_of
 from batchseg.workers.models import open_models as open_bundles
-from batchseg.workers.pool import DEPTH, Note, Report, report_of
+from batchseg.workers.pool import DEPTH, Report, report_of
 from batchseg.workers.worker import OpenModels, WorkerSpec
 from jobs.cluster.actor import ChunkWorker, Parcel, pack
 from jobs.cluster.connection import draining_nodes, enter_cluster, free_resources, start_ray
@@ -85,13 +86,13 @@ class RayPool:
     idle_s: float = 30.0
     """A worker without work for so long is sent home."""
     _actors: dict[str, Member] = field(default_factory=dict)
-    _awaited: dict[Any, Callable[[Any], list[Report | Note]]] = field(default_factory=dict)
+    _awaited: dict[Any, Callable[[Any], list[Report | Happening]]] = field(default_factory=dict)
     """What Ray was asked for, and who takes the answer."""
     _owner: dict[Any, str] = field(default_factory=dict)
     """Whose answer it is; what a lost worker leaves is taken by nobody."""
     _closing: dict[Any, Any] = field(default_factory=dict)
     _watchers: dict[str, Any] = field(default_factory=dict)
-    _told: list[Report | Note] = field(default_factory=list)
+    _told: list[Report | Happening] = field(default_factory=list)
     """Events that did not come from Ray; the next poll gives them."""
     _num_lost: int = 0
     _nobody_since_s: float | None = None
@@ -124,7 +125,7 @@ class RayPool:
         ref = actor.handle.attempt.remote(assign.task, assign.attempt)
         self._await(ref, actor, lambda ref: self._take_attempt(ref, assign))
 
-    def poll(self, timeout_s: float) -> list[Report | Note]:
+    def poll(self, timeout_s: float) -> list[Report | Happening]:
         self._look_around()
         refs = [*self._awaited, *self._closing]
         wait_s = 0.0 if self._told else timeout_s
@@ -167,10 +168,10 @@ class RayPool:
         self._actors[spec.name] = actor
         self._await(handle.place.remote(), actor, lambda ref: self._take_placed(ref, actor))
 
-    def _await(self, ref: Any, actor: Member, take: Callable[[Any], list[Report | Note]]) -> None:
+    def _await(self, ref: Any, actor: Member, take: Callable[[Any], list[Report | Happening]]) -> None:
         self._awaited[ref], self._owner[ref] = take, actor.name
 
-    def _take(self, ref: Any) -> list[Report | Note]:
+    def _take(self, ref: Any) -> list[Report | Happening]:
         if ref in self._closing:
             ray.kill(self._closing.pop(ref))
             return []
@@ -183,19 +184,18 @@ class RayPool:
             # Dead, killed by the memory monitor, or out of reach: in every case it does no more work.
             return self._lose(str(owner), error)
 
-    def _take_placed(self, ref: Any, actor: Member) -> list[Report | Note]:
+    def _take_placed(self, ref: Any, actor: Member) -> list[Report | Happening]:
         actor.node, actor.placed_s = ray.get(ref), self.now()
         self._await(actor.handle.open.remote(), actor, lambda ref: self._take_opened(ref, actor))
-        facts = {"worker": actor.name, "node": actor.node, "usd_per_hour": actor.pool.usd_per_hour}
-        return [Note("worker_placed", facts)]
+        return [WorkerPlaced(worker=actor.name, node=actor.node, usd_per_hour=actor.pool.usd_per_hour)]
 
-    def _take_opened(self, ref: Any, actor: Member) -> list[Report | Note]:
+    def _take_opened(self, ref: Any, actor: Member) -> list[Report | Happening]:
         ray.get(ref)
         self._num_lost = 0
         actor.is_ready, actor.idle_since_s = True, self.now()
         return [Report(WorkerReady(actor.name, actor.pool.usd_per_hour, actor.pool.only))]
 
-    def _take_attempt(self, ref: Any, assign: Assign) -> list[Report | Note]:
+    def _take_attempt(self, ref: Any, assign: Assign) -> list[Report | Happening]:
         actor = self._actors[assign.worker]
         actor.num_held -= 1
         actor.idle_since_s = self.now()
@@ -223,7 +223,7 @@ class RayPool:
         self._closing[handle.close.remote()] = handle
         self._told.append(Report(WorkerRetired(actor.name, why)))
 
-    def _lose(self, name: str, error: RayError) -> list[Report | Note]:
+    def _lose(self, name: str, error: RayError) -> list[Report | Happening]:
         actor = self._actors.get(name)
         if actor is None:
             return []
@@ -294,4 +294,4 @@ class RayPool:
             )
         if now_s - self._complained_s > TELL_EVERY_S:
             self._complained_s = now_s
-            self._told.append(Note("unplaced", {"why": f"{text}; free: {free_resources()}"}))
+            self._told.append(WorkersUnplaced(why=f"{text}; free: {free_resources()}"))

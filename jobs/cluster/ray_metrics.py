@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
 
 from ray.util.metrics import Counter, Gauge
 
+from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.records import Record, SheetRecord
 from batchseg.ledger.stages import STAGES
 from batchseg.runs.progress import Snapshot
+from batchseg.workers.happenings import AttemptFailed, Happening, TaskCommitted, TaskQuarantined, WorkerGone
 
 
 class _Meters:
@@ -30,15 +31,20 @@ class RayMetrics:
     def _meters(self) -> _Meters:
         return _Meters()
 
-    def event(self, kind: str, **facts: Any) -> None:
-        if kind == "task_failed":
-            self._meters.retries.inc(1, {"kind": facts["what"]})
-        elif kind == "worker_lost" and facts["what"] == "preemption":
-            self._meters.preemptions.inc(1)
-        elif kind == "quarantined" and "/sheet_" not in facts["task"]:
-            self._meters.chunks.inc(1, {"outcome": "failed"})
+    def notice(self, happening: Happening) -> None:
+        match happening:
+            case TaskCommitted(record=record):
+                self._count_record(record)
+            case AttemptFailed(kind=kind):
+                self._meters.retries.inc(1, {"kind": kind})
+            case WorkerGone(kind="preemption"):
+                self._meters.preemptions.inc(1)
+            case TaskQuarantined(task=ChunkKey()):
+                self._meters.chunks.inc(1, {"outcome": "failed"})
+            case _:
+                pass
 
-    def committed(self, record: Record | SheetRecord) -> None:
+    def _count_record(self, record: Record | SheetRecord) -> None:
         for stage in STAGES:
             seconds = record.attempt.seconds.get(stage, 0.0)
             if seconds > 0:

@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> int:
     from batchseg.ledger.keys import parse_chunk_key
     from batchseg.ledger.ledger import Ledger
     from batchseg.resolve.plan_file import read_plan
-    from batchseg.runs.log import log_lines
+    from batchseg.runs.log import read_log_lines
     from jobs.terminal.formats import line
     from jobs.terminal.output_folder import opened
 
@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> int:
         print(text)
     for told in ledger.read_story(key) or ():
         print(line("given up", told))
-    for event in _events(log_lines(store), str(key)):
+    for event in _events(read_log_lines(store), str(key)):
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.pop("unix_s")))
         print(f"{when}  {event.pop('event')}  " + "  ".join(f"{k}={v}" for k, v in event.items() if k not in TOLD))
     return 0

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from batchseg.runs.drive import Stop
 from batchseg.runs.progress import NUM_HAPPENINGS, Progress
+from batchseg.workers.happenings import WorkerGone, WorkerLeaving, WorkerOpened, WorkerPlaced
 from jobs.terminal.live import render_screen
 
 
@@ -33,9 +34,9 @@ def started(*, num_workers: int) -> tuple[Progress, list[float]]:
     )
     for number in range(num_workers):
         worker = f"{'cheap' if number % 2 else 'gpu-spot'}-{number:08x}"
-        progress.event("worker_placed", worker=worker, usd_per_hour=0.5)
+        progress.notice(WorkerPlaced(worker=worker, node="node", usd_per_hour=0.5))
         if number % 4:
-            progress.event("worker_ready", worker=worker, usd_per_hour=0.5)
+            progress.notice(WorkerOpened(worker=worker, usd_per_hour=0.5))
     return progress, clock
 
 
@@ -43,8 +44,9 @@ def test_a_thousand_workers_fit_on_a_screen_with_a_line_a_pool() -> None:
     progress, clock = started(num_workers=1000)
     clock[0] = 3600.0
     for number in range(20):
-        progress.event("worker_lost", worker=f"gpu-spot-{2 * number:08x}", why=f"death {number}", what="preemption")
-    progress.event("worker_draining", worker="cheap-00000001", why="its node is going away")
+        worker = f"gpu-spot-{2 * number:08x}"
+        progress.notice(WorkerGone(worker=worker, why=f"death {number}", kind="preemption"))
+    progress.notice(WorkerLeaving(worker="cheap-00000001", why="its node is going away"))
     text = drawn(progress)
     assert len(text.splitlines()) <= 5 + NUM_HAPPENINGS
     assert "100/4000" in text

@@ -14,6 +14,7 @@ from batchseg.ledger.records import Agreement, Brief, Record
 from batchseg.ledger.segments import read_segment, write_segment
 from batchseg.runs.compaction import SETTLE_S, Compaction
 from batchseg.store import LocalStore
+from batchseg.workers.happenings import RecordForgotten, TaskCommitted
 from bench.dispatch import keys_of, record_of
 
 
@@ -113,8 +114,8 @@ def test_the_driver_compacts_what_has_settled_and_nothing_that_was_forgotten(led
     compaction = Compaction(ledger, now=lambda: clock[0], num_records=3)
     records = committed(ledger, 5)
     for record in records:
-        compaction.committed(record)
-    compaction.event("forgotten", task=str(records[0].key))
+        compaction.notice(TaskCommitted(record=record))
+    compaction.notice(RecordForgotten(task=records[0].key))
     ledger.forget(records[0].key)
     compaction.tick()
     assert not list(ledger.store.names("run/segments"))

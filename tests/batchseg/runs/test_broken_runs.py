@@ -21,6 +21,7 @@ from batchseg.runs import session
 from batchseg.runs.drive import Stop
 from batchseg.runs.session import Options, run
 from batchseg.store import LocalStore
+from batchseg.workers.happenings import Happening, TaskCommitted
 from tests.batchseg.runs.hard_scenes import VALUES, alone, check_rasters, expected_valid, place_of
 from tests.batchseg.scene.scene_rasters import UTM, noise, write
 from tests.fakes import CountingStore
@@ -137,11 +138,9 @@ class Watch:
 
     then: Callable[[Any], None]
 
-    def event(self, kind: str, **facts: Any) -> None:
-        pass
-
-    def committed(self, record: Any) -> None:
-        self.then(record)
+    def notice(self, happening: Happening) -> None:
+        if isinstance(happening, TaskCommitted):
+            self.then(happening.record)
 
     def tick(self) -> None:
         pass

@@ -30,20 +30,20 @@ def waits_of(clock: Clock, **patience: float) -> Waits:
 
 def done(waits: Waits, clock: Clock, worker: str, took_s: float, num: int = 5) -> None:
     for number in range(num):
-        waits.given(worker, chunk(100 + number))
+        waits.begin(worker, chunk(100 + number))
         clock.s += took_s
-        waits.ended(worker, chunk(100 + number), done=True)
+        waits.end(worker, chunk(100 + number), done=True)
 
 
 def test_late_is_a_multiple_of_what_peers_need() -> None:
     clock = Clock()
     waits = waits_of(clock, times_median=3.0, least_s=1.0)
     done(waits, clock, "a1", 2.0)
-    waits.given("a2", chunk(1))
+    waits.begin("a2", chunk(1))
     clock.s += 5.9
-    assert waits.late() == []
+    assert waits.find_late() == []
     clock.s += 1.2
-    (late,) = waits.late()
+    (late,) = waits.find_late()
     assert (late.worker, late.task) == ("a2", chunk(1))
     assert late.why == "it had s/0_1 for 7 s, where its peers need 2.0 s"
 
@@ -52,47 +52,47 @@ def test_peers_are_of_the_same_kind() -> None:
     clock = Clock()
     waits = waits_of(clock, times_median=3.0, least_s=1.0)
     done(waits, clock, "a1", 0.1)
-    waits.given("b1", chunk(1))
+    waits.begin("b1", chunk(1))
     clock.s += 1000.0
-    assert waits.late() == [], "nothing is known of workers of kind b"
+    assert waits.find_late() == [], "nothing is known of workers of kind b"
 
 
 def test_nobody_is_late_before_the_least_time_or_without_a_median() -> None:
     clock = Clock()
     waits = waits_of(clock, times_median=3.0, least_s=60.0)
     done(waits, clock, "a1", 1.0, num=4)
-    waits.given("a2", chunk(1))
+    waits.begin("a2", chunk(1))
     clock.s += 61.0
-    assert waits.late() == []
+    assert waits.find_late() == []
     done(waits, clock, "a1", 1.0, num=1)
     clock.s += 1.0
-    assert [late.worker for late in waits.late()] == ["a2"]
+    assert [late.worker for late in waits.find_late()] == ["a2"]
 
 
 def test_a_deadline_needs_no_peers_and_the_oldest_task_is_blamed() -> None:
     clock = Clock()
     waits = waits_of(clock, most_s=10.0)
-    waits.given("a1", chunk(1))
+    waits.begin("a1", chunk(1))
     clock.s += 5.0
-    waits.given("a1", chunk(2))
+    waits.begin("a1", chunk(2))
     clock.s += 6.0
-    (late,) = waits.late()
+    (late,) = waits.find_late()
     assert late.task == chunk(1)
-    waits.gone("a1")
+    waits.drop_worker("a1")
     clock.s += 60.0
-    assert waits.late() == []
+    assert waits.find_late() == []
 
 
 def test_failures_say_nothing_of_how_long_a_task_takes() -> None:
     clock = Clock()
     waits = waits_of(clock, times_median=2.0, least_s=1.0)
     for number in range(9):
-        waits.given("a1", chunk(number))
+        waits.begin("a1", chunk(number))
         clock.s += 0.01
-        waits.ended("a1", chunk(number), done=False)
-    waits.given("a1", chunk(99))
+        waits.end("a1", chunk(number), done=False)
+    waits.begin("a1", chunk(99))
     clock.s += 100.0
-    assert waits.late() == []
+    assert waits.find_late() == []
 
 
 @pytest.mark.parametrize("values", [{"times_median": 1.0}, {"least_s": 0.0}, {"most_s": -1.0}, {"start_s": 0.0}])
