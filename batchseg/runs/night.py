@@ -28,7 +28,7 @@ from pathlib import Path
 
 from batchseg.errors import DamagedError
 from batchseg.ledger.lease import BEAT_S, Lease
-from batchseg.paths import LATEST_KEY
+from batchseg.paths import BATCH_KEY, INDEX_KEY, LATEST_KEY, night_key
 from batchseg.recipe import Recipe, load_recipe
 from batchseg.resolve.destination import check_folder
 from batchseg.resolve.resolve import Resolved, resolve
@@ -40,16 +40,12 @@ from batchseg.runs.night_files import (
     LatestScene,
     NightSummary,
     SceneResult,
-    delete_batch,
     read_index,
     read_latest,
-    write_index,
-    write_latest,
-    write_summary,
 )
 from batchseg.runs.night_settings import Night, Thresholds
 from batchseg.runs.session import EXIT_OK, EXIT_QUARANTINED, Outcome
-from batchseg.store import LocalStore
+from batchseg.store import LocalStore, put_value
 from batchseg.workers.heartbeat import Heartbeat
 
 EXIT_MISSED = 3
@@ -113,7 +109,7 @@ def _run_locked(night: Night, recipe: Recipe, run: RunRecipe, store: LocalStore,
         counts=dict(Counter(result.state for result in results)),
         scenes=night_outcome.scenes,
     )
-    write_summary(store, began, summary)
+    put_value(store, night_key(began.strftime("%Y-%m-%dT%H-%M-%SZ")), summary)
     return night_outcome
 
 
@@ -140,10 +136,10 @@ def record_results(
         for scene, result in zip(scenes, results, strict=True)
         if result.state == "done" and scene.key is not None and result.output is not None
     }
-    write_index(store, index | finished)
+    put_value(store, INDEX_KEY, index | finished)
     # The next night tries the chunks that were given up again, in a folder of its own.
     if outcome is not None and outcome.exit_status in (EXIT_OK, EXIT_QUARANTINED):
-        delete_batch(store)
+        store.delete(BATCH_KEY)
     return results
 
 
@@ -194,7 +190,7 @@ def publish_latest(store: LocalStore, results: Sequence[SceneResult], began: str
         for result in results
         if result.state in ("done", "unchanged") and result.output is not None
     }
-    write_latest(store, Latest(began=began, scenes=kept | good))
+    put_value(store, LATEST_KEY, Latest(began=began, scenes=kept | good))
 
 
 def _read_latest_scenes(store: LocalStore, notes: list[str]) -> dict[str, LatestScene]:

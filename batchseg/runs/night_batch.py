@@ -10,9 +10,9 @@ from batchseg.errors import BatchsegError, DamagedError, InputError, RecipeError
 from batchseg.paths import BATCH_KEY
 from batchseg.recipe import Recipe
 from batchseg.resolve.resolve import expand_scenes, resolve
-from batchseg.runs.night_files import Batch, delete_batch, read_batch, read_index, write_batch
+from batchseg.runs.night_files import Batch, read_batch, read_index
 from batchseg.runs.night_settings import Night
-from batchseg.store import LocalStore
+from batchseg.store import LocalStore, put_value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +74,10 @@ def choose_batch(store: LocalStore, scenes: Sequence[NightScene], date: str, not
     index = read_index(store)
     new = {url: key for url, key in keys.items() if url not in index or index[url].key != key}
     if not new:
-        delete_batch(store)
+        store.delete(BATCH_KEY)
         return None
     batch = Batch(folder=_choose_folder(store.root, date), keys=new)
-    write_batch(store, batch)
+    put_value(store, BATCH_KEY, batch)
     return batch
 
 

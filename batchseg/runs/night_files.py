@@ -8,18 +8,16 @@ nights/TIME.json      what one start found and did
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal, TypeVar
 
 from batchseg.errors import DamagedError, RecipeError
-from batchseg.paths import BATCH_KEY, INDEX_KEY, LATEST_KEY, night_key
-from batchseg.schema import build, plain
-from batchseg.store import Store, get_json
+from batchseg.paths import BATCH_KEY, INDEX_KEY, LATEST_KEY
+from batchseg.schema import build
+from batchseg.store import NOT_OURS, Store, get_json, read_value
 
 T = TypeVar("T")
+RESTORE_INDEX = "restore it, or remove it; without it every scene is new"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +28,11 @@ class FinishedScene:
     name: str
     output: str
     """The folder of the scene, relative to that of all nights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Index:
+    scenes: dict[str, FinishedScene]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,69 +91,26 @@ class NightSummary:
 
 def read_index(store: Store) -> dict[str, FinishedScene]:
     """URL -> finished scene; empty before the first night. A damaged index raises DamagedError."""
-    content = _read(store, INDEX_KEY)
-    if content is None:
+    try:
+        content = get_json(store, INDEX_KEY)
+    except FileNotFoundError:
         return {}
-    if not isinstance(content, Mapping):
-        raise _damaged(INDEX_KEY, f"a {type(content).__name__}")
-    return {str(url): _build(FinishedScene, entry, f"{INDEX_KEY}: {url}") for url, entry in content.items()}
-
-
-def write_index(store: Store, index: Mapping[str, FinishedScene]) -> None:
-    _write(store, INDEX_KEY, index)
+    try:
+        return build(_Index, {"scenes": content}, where=INDEX_KEY).scenes
+    except RecipeError as error:
+        raise DamagedError(NOT_OURS, where=INDEX_KEY, got=str(error), todo=RESTORE_INDEX) from error
 
 
 def read_batch(store: Store) -> Batch | None:
-    content = _read(store, BATCH_KEY)
-    return None if content is None else _build(Batch, content, BATCH_KEY)
-
-
-def write_batch(store: Store, batch: Batch) -> None:
-    _write(store, BATCH_KEY, batch)
-
-
-def delete_batch(store: Store) -> None:
-    store.delete(BATCH_KEY)
+    return _read(store, BATCH_KEY, Batch)
 
 
 def read_latest(store: Store) -> Latest | None:
-    content = _read(store, LATEST_KEY)
-    return None if content is None else _build(Latest, content, LATEST_KEY)
+    return _read(store, LATEST_KEY, Latest)
 
 
-def write_latest(store: Store, latest: Latest) -> None:
-    _write(store, LATEST_KEY, latest)
-
-
-def write_summary(store: Store, began: datetime, summary: NightSummary) -> None:
-    _write(store, night_key(began.strftime("%Y-%m-%dT%H-%M-%SZ")), summary)
-
-
-def _read(store: Store, key: str) -> object | None:
+def _read(store: Store, key: str, kind: type[T]) -> T | None:
     try:
-        content: object = get_json(store, key)
+        return read_value(store, key, kind)
     except FileNotFoundError:
         return None
-    except DamagedError as error:
-        raise _damaged(key, str(error.got)) from error
-    return content
-
-
-def _write(store: Store, key: str, content: object) -> None:
-    store.put(key, json.dumps(plain(content), indent=1).encode())
-
-
-def _build(kind: type[T], content: object, where: str) -> T:
-    try:
-        return build(kind, content, where=where)
-    except RecipeError as error:
-        raise _damaged(where.partition(":")[0], str(error)) from error
-
-
-def _damaged(key: str, got: str) -> DamagedError:
-    return DamagedError(
-        "the file is damaged",
-        where=key,
-        got=got,
-        todo=f"restore {key}, or remove it; without it every scene is new",
-    )
