@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from batchseg.redact import redacted
+from batchseg.redact import redact
 
 
 class BatchsegError(Exception):
@@ -30,9 +30,9 @@ class BatchsegError(Exception):
         got: str | None = None,
         todo: str | None = None,
     ) -> None:
-        self.what = redacted(what)
+        self.what = redact(what)
         self.where, self.expected, self.got, self.todo = (
-            None if text is None else redacted(text) for text in (where, expected, got, todo)
+            None if text is None else redact(text) for text in (where, expected, got, todo)
         )
         super().__init__(self.what)
 

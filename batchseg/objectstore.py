@@ -31,7 +31,16 @@ from pathlib import Path
 from typing import Any
 
 from batchseg.errors import RecipeError, RefusedError, StorageError
-from batchseg.remote import T, asking, code_of, filesystem, in_parts, is_remote, patiently, whole
+from batchseg.remote import (
+    T,
+    ask_patiently,
+    find_error_code,
+    is_remote,
+    make_read_options,
+    make_upload_options,
+    open_filesystem,
+    translate_errors,
+)
 from batchseg.store import LocalStore, Store
 
 _EXISTS = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
@@ -72,7 +81,7 @@ class ObjectStore:
 
     def get(self, key: str) -> bytes:
         found, path = self._at(key)
-        content: bytes = self._ask("give an object", key, lambda: found.cat_file(path, **whole(found)))
+        content: bytes = self._ask("give an object", key, lambda: found.cat_file(path, **make_read_options(found)))
         return content
 
     def put(self, key: str, content: bytes) -> None:
@@ -97,7 +106,7 @@ class ObjectStore:
     def put_file(self, key: str, path: Path) -> None:
         found, target = self._at(key)
         with _no_folder(self._where(key)):
-            self._ask("take a file", key, lambda: found.put_file(str(path), target, **in_parts(found)))
+            self._ask("take a file", key, lambda: found.put_file(str(path), target, **make_upload_options(found)))
         path.unlink()
 
     def names(self, prefix: str) -> Iterator[tuple[str, int]]:
@@ -113,7 +122,7 @@ class ObjectStore:
         try:
             listed: dict[str, Any] = found.find(path, detail=True)
         except FileNotFoundError as error:
-            if code_of(error) == "NoSuchBucket":
+            if find_error_code(error) == "NoSuchBucket":
                 raise
             return {}
         return listed
@@ -136,7 +145,7 @@ class ObjectStore:
             return 0
         bucket, _, prefix = path.partition("/")
         try:
-            with asking("list unfinished uploads", self.url):
+            with translate_errors("list unfinished uploads", self.url):
                 answer = found.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/")
                 uploads = answer.get("Uploads", [])
                 for upload in uploads:
@@ -164,11 +173,11 @@ class ObjectStore:
         return self.url.rstrip("/")
 
     def _at(self, key: str) -> tuple[Any, str]:
-        found, root = filesystem(self.url)
+        found, root = open_filesystem(self.url)
         return found, f"{root}/{key}" if key else root
 
     def _ask(self, what: str, key: str, ask: Callable[[], T]) -> T:
-        return patiently(what, self._where(key), ask)
+        return ask_patiently(what, self._where(key), ask)
 
     def _where(self, key: str) -> str:
         return f"{self.url.rstrip('/')}/{key}"
@@ -180,7 +189,7 @@ def _create(found: Any, path: str, content: bytes) -> bool | None:
     except FileExistsError:
         return False
     except (OSError, NotImplementedError) as error:
-        code = code_of(error)
+        code = find_error_code(error)
         if code in _EXISTS:
             return False
         if code in _UNKNOWN or isinstance(error, NotImplementedError):

@@ -1,7 +1,7 @@
 """What must never be read in a log, a record, a report or an error: credentials, and the signatures of signed URLs.
 
 Storage clients and GDAL put whole URLs and server answers into their messages, so every text that leaves goes through
-`redacted`: all errors of ours do so when they are made, the event log line by line, and whatever names a scene in a
+`redact`: all errors of ours do so when they are made, the event log line by line, and whatever names a scene in a
 file of the run says its address without the query.
 """
 
@@ -40,7 +40,7 @@ _TAGGED = re.compile(
 )
 
 
-def redacted(text: str) -> str:
+def redact(text: str) -> str:
     """The text without what would let its reader in."""
     for name in SECRET_VARIABLES:
         secret = os.environ.get(name, "")
@@ -50,7 +50,7 @@ def redacted(text: str) -> str:
     return _TAGGED.sub(rf"<\1>{HIDDEN}</\1>", _SIGNED.sub(rf"\1={HIDDEN}", text))
 
 
-def public_url(url: str) -> str:
+def make_public_url(url: str) -> str:
     """An address for files that stay: without user and password, and without a query, which differs by signature."""
     if "://" not in url and not url.startswith("/vsi"):
         return url

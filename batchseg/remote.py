@@ -71,7 +71,7 @@ def is_remote(url: str) -> bool:
     return bool(found) and scheme.isalnum() and scheme != "file"
 
 
-def endpoint_url() -> str | None:
+def find_endpoint_url() -> str | None:
     """The server of `s3://` where it is not Amazon's."""
     url = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     host = os.environ.get("AWS_S3_ENDPOINT")
@@ -82,9 +82,9 @@ def endpoint_url() -> str | None:
     return f"{'http' if _says_no('AWS_HTTPS') else 'https'}://{host}"
 
 
-def gdal_options() -> dict[str, str]:
+def make_gdal_options() -> dict[str, str]:
     """What GDAL has to be told of the environment beside what it reads there itself. No secrets: those it finds."""
-    url = endpoint_url()
+    url = find_endpoint_url()
     options: dict[str, str] = {}
     if url is not None:
         scheme, _, host = url.rstrip("/").partition("://")
@@ -95,7 +95,7 @@ def gdal_options() -> dict[str, str]:
     return options | ({"AWS_REGION": region} if region else {})
 
 
-def filesystem(url: str) -> tuple[Any, str]:
+def open_filesystem(url: str) -> tuple[Any, str]:
     """A filesystem of fsspec and the path in it; instances are shared within a process."""
     scheme = url.partition("://")[0]
     try:
@@ -105,7 +105,7 @@ def filesystem(url: str) -> tuple[Any, str]:
             "no way to this kind of storage", where=url, got=str(error), todo="install it, or copy the files"
         ) from error
     if scheme == "s3":
-        found.retries = 1  # botocore repeats what fails as a whole, and `patiently` what breaks off
+        found.retries = 1  # botocore repeats what fails as a whole, and `ask_patiently` what breaks off
     return found, path.rstrip("/")
 
 
@@ -119,7 +119,7 @@ def _options(scheme: str) -> dict[str, Any]:
         "use_listings_cache": False,
         "anon": _says_yes("AWS_NO_SIGN_REQUEST"),
         "requester_pays": os.environ.get("AWS_REQUEST_PAYER") == "requester",
-        "endpoint_url": endpoint_url(),
+        "endpoint_url": find_endpoint_url(),
         "client_kwargs": {"region_name": region} if region else {},
         "config_kwargs": {
             "connect_timeout": CONNECT_TIMEOUT_S,
@@ -138,17 +138,17 @@ def _says_no(variable: str) -> bool:
     return os.environ.get(variable, "").upper() in ("NO", "FALSE", "OFF", "0")
 
 
-def patiently(what: str, where: str, ask: Callable[[], T]) -> T:
+def ask_patiently(what: str, where: str, ask: Callable[[], T]) -> T:
     """Ask a server for something that may be asked for any number of times; what fails in passing is asked again."""
 
     def ask_once() -> T:
-        with asking(what, where):
+        with translate_errors(what, where):
             return ask()
 
-    return repeated(ask_once, StorageError, most_s=MOST_READ_TIMEOUTS * READ_TIMEOUT_S)
+    return retry(ask_once, StorageError, most_s=MOST_READ_TIMEOUTS * READ_TIMEOUT_S)
 
 
-def repeated(ask: Callable[[], T], passing: type[Exception], *, most_s: float) -> T:
+def retry(ask: Callable[[], T], passing: type[Exception], *, most_s: float) -> T:
     """Do it again after an error that may pass, with growing pauses, but not once `most_s` have gone by."""
     begun_s = time.monotonic()
     for number in range(1, ROUNDS):
@@ -162,7 +162,7 @@ def repeated(ask: Callable[[], T], passing: type[Exception], *, most_s: float) -
 
 
 @contextmanager
-def asking(what: str, where: str) -> Iterator[None]:
+def translate_errors(what: str, where: str) -> Iterator[None]:
     """What a client raises inside becomes an error of ours; FileNotFoundError, which is an answer, passes.
 
     NoSuchUpload is none: so a server speaks to whoever ends an upload again because the first answer was lost.
@@ -172,7 +172,7 @@ def asking(what: str, where: str) -> Iterator[None]:
     except BatchsegError:
         raise
     except Exception as error:
-        code = code_of(error)
+        code = find_error_code(error)
         if isinstance(error, FileNotFoundError) and code not in ("NoSuchBucket", "NoSuchUpload"):
             raise
         got = " ".join(f"{type(error).__name__}: {error}".split())
@@ -189,7 +189,7 @@ def asking(what: str, where: str) -> Iterator[None]:
         raise
 
 
-def code_of(error: BaseException | None) -> str | None:
+def find_error_code(error: BaseException | None) -> str | None:
     """The server's own word, somewhere among the causes."""
     while error is not None:
         response = getattr(error, "response", None)
@@ -203,10 +203,10 @@ def _is_of_a_client(error: BaseException) -> bool:
     return type(error).__module__.partition(".")[0] in ("aiobotocore", "aiohttp", "botocore", "gcsfs", "adlfs", "s3fs")
 
 
-def facts_of(url: str) -> dict[str, Any]:
+def read_facts(url: str) -> dict[str, Any]:
     """Size, ETag and time of an object, as far as its server tells; FileNotFoundError where there is none."""
-    found, path = filesystem(url)
-    info = patiently("tell about an object", url, lambda: found.info(path))
+    found, path = open_filesystem(url)
+    info = ask_patiently("tell about an object", url, lambda: found.info(path))
     named = {name.lower().replace("-", "_"): value for name, value in info.items()}
     facts = {
         "size_bytes": named.get("size"),
@@ -216,20 +216,20 @@ def facts_of(url: str) -> dict[str, Any]:
     return {name: value if isinstance(value, int) else str(value).strip('"') for name, value in facts.items() if value}
 
 
-def expand(pattern: str) -> list[str]:
+def list_matching(pattern: str) -> list[str]:
     """Objects that a pattern like s3://bucket/2026/*.tif names, in sorted order."""
-    found, path = filesystem(pattern)
-    return sorted(map(found.unstrip_protocol, patiently("list objects", pattern, lambda: found.glob(path))))
+    found, path = open_filesystem(pattern)
+    return sorted(map(found.unstrip_protocol, ask_patiently("list objects", pattern, lambda: found.glob(path))))
 
 
-def whole(found: Any) -> dict[str, int]:
+def make_read_options(found: Any) -> dict[str, int]:
     """Read in one request. s3fs would read ranges side by side, of two versions if the object is replaced meanwhile,
     and fill what a short answer lacks with zeros.
     """
     return {"max_concurrency": 1} if _is_s3(found) else {}
 
 
-def in_parts(found: Any) -> dict[str, int]:
+def make_upload_options(found: Any) -> dict[str, int]:
     """How a file goes up: s3fs would hold ten parts of 50 MiB in memory."""
     return {"chunksize": PART_BYTES, "max_concurrency": PARTS_AT_ONCE} if _is_s3(found) else {}
 
@@ -238,16 +238,16 @@ def _is_s3(found: Any) -> bool:
     return "s3" in (found.protocol if isinstance(found.protocol, tuple) else (found.protocol,))
 
 
-def read(url: str) -> bytes:
-    found, path = filesystem(url)
-    content: bytes = patiently("give an object", url, lambda: found.cat_file(path, **whole(found)))
+def read_object(url: str) -> bytes:
+    found, path = open_filesystem(url)
+    content: bytes = ask_patiently("give an object", url, lambda: found.cat_file(path, **make_read_options(found)))
     return content
 
 
-def siblings(url: str) -> list[str]:
+def list_siblings(url: str) -> list[str]:
     """Objects beside one that share its name up to the ending, itself included: a shapefile has four or more."""
-    found, path = filesystem(url)
+    found, path = open_filesystem(url)
     folder = str(PurePosixPath(path).parent)
-    names = patiently("list objects", url, lambda: found.ls(folder, detail=False))
+    names = ask_patiently("list objects", url, lambda: found.ls(folder, detail=False))
     stem = PurePosixPath(path).stem
     return [found.unstrip_protocol(name) for name in names if PurePosixPath(name).stem == stem]

@@ -71,7 +71,7 @@ class Store(Protocol):
         ...
 
 
-def digest_of(content: bytes) -> str:
+def compute_digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
@@ -205,7 +205,7 @@ _NO_PLACE = {
 }
 
 
-def refusal_of(store: Store, error: BaseException) -> RefusedError | None:
+def find_refusal(store: Store, error: BaseException) -> RefusedError | None:
     """What no repetition changes: a whole output folder that takes nothing more. None for what may pass.
 
     Only of a folder, which all workers share: the disk that is full beside an object store is one worker's scratch.
@@ -219,12 +219,12 @@ def refusal_of(store: Store, error: BaseException) -> RefusedError | None:
 
 
 @contextmanager
-def refusals(store: Store) -> Iterator[None]:
+def raise_refusals(store: Store) -> Iterator[None]:
     """Say so where an error of the operating system is such a refusal."""
     try:
         yield
     except OSError as error:
-        refusal = refusal_of(store, error)
+        refusal = find_refusal(store, error)
         if refusal is None:
             raise
         raise refusal from error

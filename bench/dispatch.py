@@ -28,7 +28,7 @@ from batchseg.resolve.job import Job
 from batchseg.resolve.resolve import resolve
 from batchseg.runs.backlog import backlog
 from batchseg.runs.runstate import RunState
-from batchseg.store import LocalStore, digest_of
+from batchseg.store import LocalStore, compute_digest
 from batchseg.synth import write_scene
 from batchseg.workers.events import Assign, TaskDone, WorkerReady
 
@@ -141,7 +141,7 @@ def bench_resume(num: int) -> dict[str, float]:
                     *(line.replace(b'"row":0,', b'"row":%d,' % number) for line in lines),
                 ]
             )
-            store.put(segment_key(number), digest_of(moved).encode() + b"\n" + moved)
+            store.put(segment_key(number), compute_digest(moved).encode() + b"\n" + moved)
         del keys
         begun_s = time.perf_counter()
         todo = backlog(job, store, wanted=lambda _: True, retry_quarantined=False)

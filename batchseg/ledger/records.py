@@ -7,7 +7,7 @@ from typing import Literal
 
 from batchseg.engine.route import TileAudit
 from batchseg.ledger.keys import ChunkKey, SheetKey
-from batchseg.store import digest_of
+from batchseg.store import compute_digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,7 @@ class Brief:
     @classmethod
     def of(cls, record: Record) -> Brief:
         digests = " ".join(stored.digest for stored in record.objects)
-        return cls(record.key, record.fingerprint, digest_of(digests.encode()))
+        return cls(record.key, record.fingerprint, compute_digest(digests.encode()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

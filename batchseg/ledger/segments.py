@@ -28,7 +28,7 @@ from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.records import Brief, Record
 from batchseg.paths import SEGMENTS_FOLDER, parse_segment_number, segment_key
 from batchseg.schema import build_unchecked, plain
-from batchseg.store import Store, digest_of
+from batchseg.store import Store, compute_digest
 
 SEGMENT_RECORDS = 1000
 
@@ -39,7 +39,7 @@ def write_segment(store: Store, number: int, records: Iterable[Record]) -> str:
     lines = [briefs, *(plain(record) for record in made)]
     content = "\n".join(json.dumps(line, separators=(",", ":"), sort_keys=True) for line in lines).encode()
     key = segment_key(number)
-    store.put(key, digest_of(content).encode() + b"\n" + content)
+    store.put(key, compute_digest(content).encode() + b"\n" + content)
     return key
 
 
@@ -62,7 +62,7 @@ def read_briefs(store: Store, key: str) -> list[Brief]:
 
 def _content(store: Store, key: str) -> bytes:
     digest, _, content = store.get(key).partition(b"\n")
-    if digest.decode(errors="replace") != digest_of(content):
+    if digest.decode(errors="replace") != compute_digest(content):
         raise DamagedError(
             "this segment of records is not what was written",
             where=key,

@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 
 from batchseg.errors import BundleError, RefusedError, StorageError
-from batchseg.remote import facts_of, read
+from batchseg.remote import read_facts, read_object
 
 _ITEM = "item.json"
 
@@ -35,18 +35,18 @@ def fetched(url: str, cache: Path) -> Path:
 
 
 def _fetched(url: str, cache: Path) -> Path:
-    item = read(f"{url}/{_ITEM}")
+    item = read_object(f"{url}/{_ITEM}")
     weights = str(json.loads(item)["assets"]["weights"]["href"]).removeprefix("./")
     if "/" in weights or "\\" in weights or weights in ("", ".", "..", _ITEM):
         raise ValueError(f"weights named {weights!r} do not lie beside {_ITEM}")
-    version = json.dumps([url, item.decode(), facts_of(f"{url}/{weights}")], sort_keys=True)
+    version = json.dumps([url, item.decode(), read_facts(f"{url}/{weights}")], sort_keys=True)
     folder = cache / "bundles" / hashlib.blake2b(version.encode(), digest_size=16).hexdigest() / Path(url).name
     if not folder.exists():
         # Under another name first: two workers may fetch at once, and one of them may die.
         unfinished = folder.parent.with_name(f"{folder.parent.name}.{secrets.token_hex(4)}") / folder.name
         unfinished.mkdir(parents=True)
         (unfinished / _ITEM).write_bytes(item)
-        (unfinished / weights).write_bytes(read(f"{url}/{weights}"))
+        (unfinished / weights).write_bytes(read_object(f"{url}/{weights}"))
         try:
             os.rename(unfinished.parent, folder.parent)  # noqa: PTH104 - fails where another worker was faster
         except OSError:

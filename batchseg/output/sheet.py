@@ -35,7 +35,7 @@ from batchseg.output.sheet_seams import Cut, SeamCounter
 from batchseg.output.stored import ZarrLayout, read_stored
 from batchseg.output.style import make_sidecars
 from batchseg.paths import sheets_folder
-from batchseg.store import Store, digest_of
+from batchseg.store import Store, compute_digest
 from batchseg.tiers import BULK
 from tiling.span import Span, Window
 
@@ -150,7 +150,7 @@ def _publish(
         content = text.encode()
         key = f"{stem}{suffix}" if suffix == ".qml" else f"{stem}.tif{suffix}"
         store.put(key, content)
-        objects.append(StoredObject(key=key, size_bytes=len(content), digest=digest_of(content)))
+        objects.append(StoredObject(key=key, size_bytes=len(content), digest=compute_digest(content)))
     key = f"{stem}.tif"
     store.put_file(key, path)
     return [*objects, StoredObject(key=key, size_bytes=made.size_bytes, digest=made.digest)]

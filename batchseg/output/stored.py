@@ -33,7 +33,7 @@ from batchseg.output.deflate import deflate, inflate
 from batchseg.output.levels import ZarrLevel, zarr_levels
 from batchseg.paths import zarr_key
 from batchseg.scene.georef import Georef
-from batchseg.store import Store, digest_of
+from batchseg.store import Store, compute_digest
 from tiling.grid import Grid, stored_chunk_px
 from tiling.span import Window
 
@@ -139,7 +139,7 @@ def put_stored(
         return None
     content = _encode(part, layer, stored_px)
     store.put(key, content)
-    return StoredObject(key=key, size_bytes=len(content), digest=digest_of(content))
+    return StoredObject(key=key, size_bytes=len(content), digest=compute_digest(content))
 
 
 def _is_empty(part: NDArray[Any], nodata: int) -> bool:
@@ -153,7 +153,7 @@ def read_stored(store: Store, layout: ZarrLayout, layer: Layer, stored: StoredOb
         content = store.get(stored.key)
     except OSError as error:
         raise DamagedError("a committed object cannot be read", where=stored.key, got=str(error)) from error
-    if digest_of(content) != stored.digest:
+    if compute_digest(content) != stored.digest:
         raise DamagedError("a committed object has changed", where=stored.key, expected=stored.digest)
     size_bytes = layout.stored_px**2 * np.dtype(layer.dtype).itemsize
     return np.frombuffer(inflate(content, size_bytes), layer.dtype).reshape(layout.stored_px, layout.stored_px)

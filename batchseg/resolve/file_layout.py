@@ -5,7 +5,7 @@ from __future__ import annotations
 from shlex import quote
 
 from batchseg.recipe import Tiling
-from batchseg.redact import public_url
+from batchseg.redact import make_public_url
 from batchseg.remote import is_remote
 from batchseg.resolve.job import Job
 from batchseg.scene.names import gdal_path
@@ -55,5 +55,5 @@ def layout_warning(name: str, raster: RasterFile, chunk_px: int, halo_px: int) -
         )
     return (
         f"{found} Repair: gdal_translate -of COG -co COMPRESS=DEFLATE -co PREDICTOR=YES "
-        f"-co BIGTIFF=IF_SAFER {quote(gdal_path(public_url(raster.url)))} new.tif"
+        f"-co BIGTIFF=IF_SAFER {quote(gdal_path(make_public_url(raster.url)))} new.tif"
     )

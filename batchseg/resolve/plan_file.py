@@ -11,7 +11,7 @@ from batchseg.layers import make_layers
 from batchseg.ledger.keys import ChunkKey
 from batchseg.output.stored import ZarrLayout
 from batchseg.paths import PLAN_KEY
-from batchseg.redact import public_url
+from batchseg.redact import make_public_url
 from batchseg.resolve.file_layout import layout_warnings
 from batchseg.resolve.job import Job
 from batchseg.scene.area import area_reason
@@ -99,7 +99,7 @@ def plan_file(job: Job, *, head_usd_per_hour: float) -> PlanFile:
         head_usd_per_hour=head_usd_per_hour,
         scenes={
             name: ScenePlan(
-                url=public_url(scene.raster.url),
+                url=make_public_url(scene.raster.url),
                 georef=scene.grid,
                 labels_id=None if scene.labels is None else scene.labels.id,
                 area_note=area_reason(scene.grid),

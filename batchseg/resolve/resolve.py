@@ -25,7 +25,7 @@ from batchseg.output.levels import sheet_side_px
 from batchseg.output.stored import ZarrLayout
 from batchseg.paths import RESERVED_NAMES
 from batchseg.recipe.recipe import DEFAULT_ABOVE, Budget, Recipe
-from batchseg.remote import expand, is_remote
+from batchseg.remote import is_remote, list_matching
 from batchseg.resolve.job import Job, ModelJob, SceneJob
 from batchseg.scene.header import SceneHeader, read_header
 from batchseg.scene.nodata import check_policy
@@ -134,7 +134,7 @@ def expand_scenes(patterns: Sequence[str]) -> list[str]:
         if not any(sign in pattern for sign in "*?[") or Path(pattern).exists() or _is_fixed(pattern):
             urls.append(pattern)
             continue
-        found = expand(pattern) if is_remote(pattern) else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - the user's own pattern, absolute or not
+        found = list_matching(pattern) if is_remote(pattern) else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - the user's own pattern, absolute or not
         if not found:
             raise SceneError("no file matches", where=pattern, todo="check the pattern and the current folder")
         urls += found

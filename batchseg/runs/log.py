@@ -14,7 +14,7 @@ from typing import Protocol
 
 from batchseg.errors import StorageError
 from batchseg.paths import LOG_FOLDER, LOG_KEY, session_log_key
-from batchseg.redact import redacted
+from batchseg.redact import redact
 from batchseg.store import LocalStore, Store
 from batchseg.workers.happenings import Happening, make_log_entry
 
@@ -81,7 +81,7 @@ class EventLog:
 
     def notice(self, happening: Happening) -> None:
         line = json.dumps({"unix_s": round(time.time(), 3), **make_log_entry(happening)})
-        self.lines.add(redacted(line) + "\n")
+        self.lines.add(redact(line) + "\n")
 
     def tick(self) -> None:
         self.lines.flush(now=False)

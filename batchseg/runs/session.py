@@ -46,7 +46,7 @@ from batchseg.runs.mosaics import publish_mosaics
 from batchseg.runs.patience import Waits
 from batchseg.runs.progress import Progress, Snapshot, read_pool_name
 from batchseg.runs.runstate import RunState
-from batchseg.store import LocalStore, Store, refusals
+from batchseg.store import LocalStore, Store, raise_refusals
 from batchseg.workers.happenings import OutputLost, RunBegun, RunEnded, SceneBadlyLaidOut
 from batchseg.workers.heartbeat import Heartbeat
 from batchseg.workers.models import device_of, open_models
@@ -107,7 +107,7 @@ def run(
     Ledger(store).check_recipe(resolved.fingerprint, resolved.content)
     Thread(target=_import_ahead, daemon=True).start()
     lease = Lease(store, head_usd_per_hour=fleet.head_usd_per_hour)
-    with refusals(store), ExitStack() as stack:
+    with raise_refusals(store), ExitStack() as stack:
         lease.acquire()
         stack.callback(_release, lease)
         heartbeat = stack.enter_context(Heartbeat(lease.renew, every_s=BEAT_S))
@@ -165,7 +165,7 @@ class _Session:
         # Until this run has ended in one way or another, nobody may read how the last one did.
         self.store.delete(EXIT_KEY)
         try:
-            with refusals(self.store):
+            with raise_refusals(self.store):
                 return self._run()
         except BusyError:
             raise  # the folder is another driver's by now

@@ -32,7 +32,7 @@ from rasterio.env import set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
 from batchseg.errors import ReadError, StorageError
-from batchseg.remote import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, T, facts_of, gdal_options, is_remote, repeated
+from batchseg.remote import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, T, is_remote, make_gdal_options, read_facts, retry
 from batchseg.scene.identity import FileIdentity, check_unchanged
 from batchseg.scene.names import gdal_path
 
@@ -110,7 +110,7 @@ class _DamageLog(logging.Handler):
 def gdal() -> Iterator[None]:
     """Our settings, in this thread, for as long as the block runs."""
     _bound_block_cache()
-    with rasterio.Env(**SETTINGS, **gdal_options()):
+    with rasterio.Env(**SETTINGS, **make_gdal_options()):
         yield
 
 
@@ -185,12 +185,12 @@ def check_rights(url: str) -> None:
     """GDAL does not say why a server gives nothing; the other client raises where asking again is of no use."""
     if is_remote(url):
         with suppress(StorageError):
-            facts_of(url)
+            read_facts(url)
 
 
 def again_if_remote(url: str, read: Callable[[], T]) -> T:
     """GDAL repeats requests that a server refuses in passing, but not those whose answers stall or break off."""
-    return repeated(read, ReadError, most_s=READ_PATIENCE_S) if is_remote(url) else read()
+    return retry(read, ReadError, most_s=READ_PATIENCE_S) if is_remote(url) else read()
 
 
 def reason_of(error: BaseException) -> str:

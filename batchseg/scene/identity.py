@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from batchseg.errors import SceneError
-from batchseg.redact import public_url
-from batchseg.remote import facts_of, is_remote
+from batchseg.redact import make_public_url
+from batchseg.remote import is_remote, read_facts
 from batchseg.scene.names import gdal_path, url_of_gdal_path
 
 REQUESTS_AT_ONCE = 16
@@ -46,10 +46,10 @@ class FileIdentity:
 
 def read_identity(url: str, parts: tuple[str, ...] = ()) -> FileIdentity:
     """Read the version of a file, and of other files that hold its pixels (`parts`: a mask, the parts of a VRT)."""
-    path, remote_facts = Path(gdal_path(url)), facts_of(url) if is_remote(url) else {}
+    path, remote_facts = Path(gdal_path(url)), read_facts(url) if is_remote(url) else {}
     stat = path.stat() if path.is_file() else None
     return FileIdentity(
-        url=public_url(url),
+        url=make_public_url(url),
         size_bytes=remote_facts.get("size_bytes") if stat is None else stat.st_size,
         etag=remote_facts.get("etag"),
         modified=remote_facts.get("modified"),
@@ -64,8 +64,8 @@ def _digest_remote(urls: set[str]) -> str | None:
     if not remote:
         return None
     with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
-        facts = list(threads.map(facts_of, remote))
-    versions = [(public_url(url), *sorted(fact.items())) for url, fact in zip(remote, facts, strict=True)]
+        facts = list(threads.map(read_facts, remote))
+    versions = [(make_public_url(url), *sorted(fact.items())) for url, fact in zip(remote, facts, strict=True)]
     return hashlib.blake2b(repr(versions).encode(), digest_size=16).hexdigest()
 
 

@@ -18,7 +18,7 @@ from pyogrio.errors import DataLayerError, DataSourceError, FieldError, Geometry
 from pyproj.exceptions import CRSError
 
 from batchseg.errors import RecipeError, RefusedError, StorageError
-from batchseg.remote import is_remote, read, siblings
+from batchseg.remote import is_remote, list_siblings, read_object
 from batchseg.scene.geometries import Geometries, polygonal_parts
 from batchseg.scene.names import gdal_path
 
@@ -114,9 +114,9 @@ def _fetched(url: str, folder: Path) -> str:
     and their like bring what belongs to them.
     """
     try:
-        parts = [url] if url.startswith("http") or PurePosixPath(url).suffix != ".shp" else siblings(url)
+        parts = [url] if url.startswith("http") or PurePosixPath(url).suffix != ".shp" else list_siblings(url)
         for part in dict.fromkeys((url, *parts)):
-            (folder / PurePosixPath(part.partition("?")[0]).name).write_bytes(read(part))
+            (folder / PurePosixPath(part.partition("?")[0]).name).write_bytes(read_object(part))
     except FileNotFoundError:
         raise RecipeError("no such file", where=url, todo="check the address") from None
     except (RefusedError, StorageError) as error:

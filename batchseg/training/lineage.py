@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any
 
-from batchseg.redact import public_url
+from batchseg.redact import make_public_url
 from batchseg.schema import plain
 from batchseg.training.train_recipe import GroundSpec, TrainRecipe
 
@@ -35,6 +35,6 @@ def public_name(address: str) -> str:
 
     What exactly was learnt from, digests say.
     """
-    public = public_url(address)
+    public = make_public_url(address)
     is_of_a_server = "://" in public and "file://" not in public
     return public if is_of_a_server else PurePosixPath(public).name or public

@@ -6,7 +6,7 @@ from itertools import combinations
 from pathlib import Path
 
 from batchseg.errors import RecipeError
-from batchseg.redact import public_url
+from batchseg.redact import make_public_url
 from batchseg.remote import is_remote
 from batchseg.training.train_recipe import GroundSpec, TrainRecipe
 
@@ -48,7 +48,7 @@ def _rasters_of_both(one: GroundSpec, other: GroundSpec) -> list[str]:
 def _file(url: str) -> str:
     """One name for a scene, however it is written: a path, links to it, an address with this or that signature."""
     if is_remote(url) or url.startswith("/vsi"):
-        return public_url(url)
+        return make_public_url(url)
     return str(Path(url.removeprefix("file://")).resolve())
 
 

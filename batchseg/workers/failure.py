@@ -9,7 +9,7 @@ from pathlib import Path
 from batchseg.errors import BatchsegError, RefusedError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.output.sheet import DamagedChunksError
-from batchseg.redact import redacted
+from batchseg.redact import redact
 from batchseg.workers.events import FailureKind
 
 
@@ -40,4 +40,4 @@ def failure_of(error: Exception) -> Failure:
     # Unknown errors may pass (a connection, a moment of load), so they get their retries; the story keeps the place.
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(last.filename).name}:{last.lineno}"
-    return Failure(error=redacted(f"{type(error).__name__}: {error} ({place})"), retryable=True)
+    return Failure(error=redact(f"{type(error).__name__}: {error} ({place})"), retryable=True)

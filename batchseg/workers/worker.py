@@ -36,7 +36,7 @@ from batchseg.output.stored import write_chunk
 from batchseg.resolve.job import Job, SceneJob
 from batchseg.resolve.routing import assign_tier_codes, make_fade
 from batchseg.scene.pixels import Source
-from batchseg.store import Store, refusal_of
+from batchseg.store import Store, find_refusal
 from batchseg.tiers import DeviceKind, Tier
 from batchseg.workers.failure import Failure, failure_of, is_out_of_memory
 from batchseg.workers.heartbeat import Heartbeat
@@ -251,7 +251,7 @@ class Worker:
 
     def _failure_of(self, error: Exception, task: TaskKey) -> Failure:
         if not is_out_of_memory(error):
-            return failure_of(refusal_of(self.store, error) or error)
+            return failure_of(find_refusal(self.store, error) or error)
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         return Failure(error=self._out_of_memory(first, task), retryable=True, kind="out_of_memory")
 

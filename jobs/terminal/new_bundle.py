@@ -41,9 +41,9 @@ def unfinished(out: Path) -> Iterator[Path]:
 
 def scene_name(url: str) -> str:
     """For the bundle's item and card, which are given away: no signature of an address comes with it."""
-    from batchseg.redact import public_url  # noqa: PLC0415
+    from batchseg.redact import make_public_url  # noqa: PLC0415
 
-    return Path(public_url(url)).name
+    return Path(make_public_url(url)).name
 
 
 def show_comparison(found: QualityChange, names: tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchseg.errors import DamagedError
-from batchseg.store import LocalStore, Store, digest_of, get_json
+from batchseg.store import LocalStore, Store, compute_digest, get_json
 from tests.fakes import CountingStore, Crash, CrashingStore
 from tests.strategies import quick
 
@@ -143,9 +143,9 @@ def test_a_reader_sees_whole_objects_while_they_are_replaced(store: LocalStore) 
 @quick
 @given(st.binary(max_size=200))
 def test_digests_are_of_the_content(content: bytes) -> None:
-    assert digest_of(content) == digest_of(bytes(content))
-    assert digest_of(content) != digest_of(content + b"\0")
-    assert len(digest_of(content)) == 32
+    assert compute_digest(content) == compute_digest(bytes(content))
+    assert compute_digest(content) != compute_digest(content + b"\0")
+    assert len(compute_digest(content)) == 32
 
 
 def test_facts_that_cannot_be_read_are_damage(store: LocalStore) -> None:

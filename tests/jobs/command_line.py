@@ -12,7 +12,7 @@ import yaml
 
 from batchseg.ledger import lease as driver
 from batchseg.runs.session import run
-from batchseg.store import digest_of
+from batchseg.store import compute_digest
 from batchseg.workers.pool import Pool
 from jobs.cli import main
 from tests.runs import fake_pool, noise, product_bytes, write_fake_bundle, write_scene
@@ -63,7 +63,7 @@ def use(monkeypatch: pytest.MonkeyPatch, open_pool: Callable[..., Pool]) -> None
 
 
 def contents(folder: Path) -> dict[str, str]:
-    return {str(path): digest_of(path.read_bytes()) for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {str(path): compute_digest(path.read_bytes()) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:

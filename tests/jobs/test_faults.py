@@ -23,7 +23,7 @@ from batchseg.errors import BatchsegError, ReadError, RefusedError, StorageError
 from batchseg.objectstore import ObjectStore
 from batchseg.recipe import Fleet, NodataPolicy
 from batchseg.recipe.fleet import Retries
-from batchseg.remote import facts_of
+from batchseg.remote import read_facts
 from batchseg.runs.session import Options, run
 from batchseg.scene.dataset import SETTINGS
 from batchseg.scene.header import read_header
@@ -101,7 +101,7 @@ def _delete(store: ObjectStore) -> bool:
 
 
 CALLS: dict[Operation, Callable[[ObjectStore], bool]] = {
-    "head": lambda store: facts_of(f"{store.url}/there")["size_bytes"] == 500,
+    "head": lambda store: read_facts(f"{store.url}/there")["size_bytes"] == 500,
     "get": lambda store: store.get("there") == b"first" * 100,
     "list": lambda store: dict(store.names("")) == {"there": 500},
     "put": _put,

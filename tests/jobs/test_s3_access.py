@@ -15,7 +15,7 @@ import batchseg.remote
 from batchseg.errors import RecipeError, SceneError
 from batchseg.objectstore import ObjectStore
 from batchseg.recipe import NodataPolicy
-from batchseg.remote import facts_of, read
+from batchseg.remote import read_facts, read_object
 from batchseg.runs.session import run
 from batchseg.scene.header import read_header
 from batchseg.scene.source import open_source
@@ -64,8 +64,8 @@ def all_texts(url: str) -> dict[str, str]:
 
 
 def read_all(url: str) -> None:
-    facts_of(url)
-    read(url)
+    read_facts(url)
+    read_object(url)
     header = read_header(url)
     open_source(header.raster, (1, 2, 3), NodataPolicy(from_="none")).read(Window.of(0, 30, 0, 30))
 
