@@ -41,17 +41,20 @@ if TYPE_CHECKING:
     from batchseg.runs.estimate import Plan, plan
     from batchseg.runs.session import Outcome, run
     from batchseg.runs.status import RunStatus, status
+    from batchseg.training.train import distill, train
 
 __all__ = [
     "BatchsegError",
     "Outcome",
     "Plan",
     "RunStatus",
+    "distill",
     "load_fleet",
     "load_recipe",
     "plan",
     "run",
     "status",
+    "train",
 ]
 
 _HOMES = {
@@ -59,11 +62,13 @@ _HOMES = {
     "Outcome": "batchseg.runs.session",
     "Plan": "batchseg.runs.estimate",
     "RunStatus": "batchseg.runs.status",
+    "distill": "batchseg.training.train",
     "load_fleet": "batchseg.recipe.load",
     "load_recipe": "batchseg.recipe.load",
     "plan": "batchseg.runs.estimate",
     "run": "batchseg.runs.session",
     "status": "batchseg.runs.status",
+    "train": "batchseg.training.train",
 }
 """Public name -> module. A name is imported at its first use: `batchseg --help` must not wait for torch and GDAL."""
 

@@ -23,7 +23,8 @@ from sklearn.ensemble import RandomForestClassifier
 
 from batchseg.adapt.mixture import PLACE_PX, Answers
 from batchseg.training.checks import load_train_recipe
-from batchseg.training.ground import UNLABELLED, Ground, open_ground
+from batchseg.training.ground import TrainingGround, read_ground
+from batchseg.training.rasters import UNLABELLED
 from batchseg.training.train_recipe import TrainRecipe
 from bench.adjust import add_label_arguments, miou, print_table
 from bench.leave_one_out import folds
@@ -60,7 +61,7 @@ def features(pixels_BHW: NDArray[Any]) -> NDArray[np.float32]:
     return np.stack(found, axis=-1).reshape(-1, len(found))
 
 
-def samples(scene: Ground, random: np.random.Generator, *, balanced: bool) -> Pixels:
+def samples(scene: TrainingGround, random: np.random.Generator, *, balanced: bool) -> Pixels:
     """Of wherever they lie: as many of each class that occurs, or as they occur."""
     labels_N = scene.labels_WHW.ravel()
     if balanced:
@@ -79,13 +80,13 @@ def samples(scene: Ground, random: np.random.Generator, *, balanced: bool) -> Pi
     return Pixels(np.concatenate(found), labels_N[chosen], place_N)
 
 
-def grounds(recipe: TrainRecipe) -> Iterator[tuple[str, Ground]]:
+def grounds(recipe: TrainRecipe) -> Iterator[tuple[str, TrainingGround]]:
     """Each scene alone."""
     for name, fold in folds(recipe).items():
-        yield name, open_ground(fold.validate, fold)
+        yield name, read_ground(fold.validate, fold)
 
 
-def leave_out(scenes: dict[str, Ground]) -> Iterator[tuple[str, Answers]]:
+def leave_out(scenes: dict[str, TrainingGround]) -> Iterator[tuple[str, Answers]]:
     """What the forest says of each scene that it has not learnt from."""
     random = np.random.default_rng(0)
     learnt = {name: samples(scene, random, balanced=True) for name, scene in scenes.items()}

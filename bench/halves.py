@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,10 +22,10 @@ from batchseg.model.bundle import ITEM, open_bundle, read_weights
 from batchseg.model.graph import WholeGraph
 from batchseg.model.networks import build_network
 from batchseg.training.checks import load_train_recipe
-from batchseg.training.ground import open_ground
-from batchseg.training.loop import train
+from batchseg.training.ground import read_ground
+from batchseg.training.train import train
 from batchseg.training.train_recipe import LabelledRaster, TrainRecipe
-from batchseg.training.validation import mean_of, measure
+from batchseg.training.validation import compute_miou, measure_iou
 
 BETWEEN_PX = 128
 SIDES = ("left", "right")
@@ -60,16 +59,15 @@ def cut(raster: LabelledRaster, folder: Path) -> dict[str, LabelledRaster]:
 def scores(recipe: TrainRecipe, folder: Path) -> list[float]:
     """Mean IoU on each raster to validate on, by a bundle that is trained if it is not there."""
     if not (folder / ITEM).exists():
-        made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        train(recipe, folder, made=made, show=lambda *_: None)
+        train(recipe, folder, device="cpu")
     bundle = open_bundle(str(folder))
     network = build_network(recipe.architecture, num_bands=len(recipe.bands), num_classes=len(recipe.class_list))
     network.load_state_dict({name: tensor.float() for name, tensor in load(read_weights(bundle)).items()})
     graph = WholeGraph(network, bundle.contract.mean, bundle.contract.std)
     found = []
     for raster in recipe.validate.rasters:
-        ground = open_ground(replace(recipe.validate, rasters=(raster,)), recipe, bundle.contract.mean)
-        found.append(mean_of(measure(graph, ground, halo_px=recipe.halo_px)))
+        ground = read_ground(replace(recipe.validate, rasters=(raster,)), recipe, bundle.contract.mean)
+        found.append(compute_miou(measure_iou(graph, ground, halo_px=recipe.halo_px)))
     return found
 
 

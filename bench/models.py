@@ -31,9 +31,9 @@ from batchseg.model.networks import build_network
 from batchseg.model.segmenter import open_segmenter
 from batchseg.schema import build
 from batchseg.training.checks import load_train_recipe
-from batchseg.training.ground import Ground, open_ground
+from batchseg.training.ground import TrainingGround, read_ground
 from batchseg.training.train_recipe import TrainRecipe
-from batchseg.training.validation import mean_of, measure
+from batchseg.training.validation import compute_miou, measure_iou
 
 MATRIX_SIDE = 3072
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "train"
@@ -108,7 +108,7 @@ def precision_of(contract: Contract, numerics: Numerics) -> str:
     return str(contract.architecture.get("quantized", numerics.precision))
 
 
-def unseen(contract: Contract) -> Ground | None:
+def unseen(contract: Contract) -> TrainingGround | None:
     """The ground that its recipe measures on; None where the imagery is not here, or nothing says which it is."""
     lineage = contract.lineage.get("original", contract.lineage)
     if "recipe" not in lineage:
@@ -119,17 +119,17 @@ def unseen(contract: Contract) -> Ground | None:
             recipe = load_train_recipe(known)  # the lineage names rasters without their folders
         else:
             recipe = build(TrainRecipe, lineage["recipe"], where=f"lineage of {contract.name}")
-        return open_ground(recipe.validate, recipe, contract.mean)
+        return read_ground(recipe.validate, recipe, contract.mean)
     except BatchsegError as error:
         print(f"{contract.name}: IoU is not measured: {error}", flush=True)
         return None
 
 
-def miou_of(bundle: Bundle, numerics: Numerics, ground: Ground | None) -> float | None:
+def miou_of(bundle: Bundle, numerics: Numerics, ground: TrainingGround | None) -> float | None:
     if ground is None:
         return None
     graph: Any = AsRun(bundle, numerics)
-    return mean_of(measure(graph, ground, halo_px=bundle.contract.halo_px))
+    return compute_miou(measure_iou(graph, ground, halo_px=bundle.contract.halo_px))
 
 
 def measured(ref: str, trial: Trial, numerics: Numerics, peaks: dict[str, float]) -> Row:

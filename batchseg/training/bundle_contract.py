@@ -1,4 +1,4 @@
-"""The contract of the bundle that a training recipe asks for, made before there is one."""
+"""The contract of the bundle that a training recipe describes. It is checked before the training starts."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from batchseg.recipe.recipe import Tiling
 from batchseg.scene.bands import BandWanted
 from batchseg.training.train_recipe import BYTES_RANGE, TrainRecipe
 
-_MOST = {"uint8": 255, "uint16": 65535}
-_SYNTHETIC = (("red", "green", "blue"), "uint8", BYTES_RANGE)
+_LARGEST_VALUE = {"uint8": 255, "uint16": 65535}
+_SYNTHETIC_INPUT = (("red", "green", "blue"), "uint8", BYTES_RANGE)
 
 
 def make_contract(
@@ -48,47 +48,51 @@ def make_contract(
 
 
 def check_contract(recipe: TrainRecipe) -> None:
-    """What would be refused of the bundle must not be found out after hours."""
-    for got in problems_of_classes(recipe.class_list):
-        raise RecipeError("these are no classes", where="classes", got=got)
+    """Refuse a recipe whose bundle would be refused, before a training of hours."""
+    for problem in problems_of_classes(recipe.class_list):
+        raise RecipeError("the classes contradict each other", where="classes", got=problem)
     if not is_known(recipe.architecture) or recipe.architecture["kind"] == ONNX:
         raise RecipeError(
-            "an unknown architecture",
+            "the architecture is unknown",
             where="architecture",
-            expected=known_kinds().removesuffix(", or onnx"),  # which others have trained
+            expected=known_kinds().removesuffix(", or onnx"),  # an ONNX file is trained elsewhere
             got=str(recipe.architecture),
         )
     num_bands = len(recipe.bands)
     try:
         make_contract(recipe, mean=(0.0,) * num_bands, std=(1.0,) * num_bands, quality={}, lineage={})
     except BundleError as error:
-        raise RecipeError("no bundle could promise this", where=recipe.name, got=error.got) from error
+        raise RecipeError("no bundle can have this contract", where=recipe.name, got=error.got) from error
     _check_values(recipe)
+    _check_synthetic(recipe)
     _check_tile(recipe)
 
 
 def _check_values(recipe: TrainRecipe) -> None:
     if recipe.dtype != "uint8" and recipe.range is None:
         raise RecipeError(
-            f"values of {recipe.dtype} have no range of their own, and those beyond it are clipped",
+            f"{recipe.dtype} must have a range, since values beyond it are clipped",
             where="range",
-            todo="add `range: [low, high]`, the raw values that the model is to know; or drop `dtype` and add "
+            todo="add `range: [low, high]`, the raw values that the model should know; or drop `dtype` and add "
             "`scale: [low, high]`, which maps them into bytes",
         )
-    most = _MOST.get(recipe.dtype)
-    if most is not None and not 0 <= recipe.input_range[0] < recipe.input_range[1] <= most:
+    largest = _LARGEST_VALUE.get(recipe.dtype)
+    if largest is not None and not 0 <= recipe.input_range[0] < recipe.input_range[1] <= largest:
         raise RecipeError(
-            "a range of values that the data type does not have",
+            "the range must lie within the data type",
             where="range",
-            expected=f"0 to {most} ({recipe.dtype})",
+            expected=f"0 to {largest} ({recipe.dtype})",
             got=str(list(recipe.input_range)),
         )
     if recipe.scale is not None and not -inf < recipe.scale[0] < recipe.scale[1] < inf:
-        raise RecipeError("a scale is from low to high", where="scale", got=str(list(recipe.scale)))
-    asked = (recipe.bands, recipe.dtype, recipe.input_range)
-    if any(spec.seeds is not None for spec in recipe.grounds) and asked != _SYNTHETIC:
+        raise RecipeError("a scale must rise from low to high", where="scale", got=str(list(recipe.scale)))
+
+
+def _check_synthetic(recipe: TrainRecipe) -> None:
+    is_synthetic = any(spec.seeds is not None for spec in recipe.grounds)
+    if is_synthetic and (recipe.bands, recipe.dtype, recipe.input_range) != _SYNTHETIC_INPUT:
         raise RecipeError(
-            "synthetic scenes are bytes of red, green and blue",
+            "synthetic scenes have bytes of red, green and blue",
             where="bands, dtype, range",
             got=f"{', '.join(recipe.bands)}, {recipe.dtype}, {list(recipe.input_range)}",
             todo="drop these lines, or train on rasters",
@@ -96,10 +100,10 @@ def _check_values(recipe: TrainRecipe) -> None:
 
 
 def _check_tile(recipe: TrainRecipe) -> None:
-    """As a run cuts them, and as the ground is measured at the end."""
+    """Tiles must fit the network, both in a run and when the bundle is measured at the end."""
     core_px, stride = Tiling().core, stride_px(recipe.architecture)
     if (core_px + 2 * recipe.halo_px) % stride:
-        fits = next(
+        halo_px = next(
             halo for halo in range(recipe.halo_px, recipe.halo_px + stride) if not (core_px + 2 * halo) % stride
         )
         raise RecipeError(
@@ -107,5 +111,5 @@ def _check_tile(recipe: TrainRecipe) -> None:
             where="halo_px",
             expected=f"core + 2 x halo, a multiple of {stride}",
             got=f"{core_px} + 2 x {recipe.halo_px} = {core_px + 2 * recipe.halo_px}",
-            todo=f"set halo_px: {fits}",
+            todo=f"set halo_px: {halo_px}",
         )

@@ -1,12 +1,10 @@
-"""Checkpoints without pickle: one safetensors file, replaced at once, so that all of it is of one moment."""
+"""Checkpoints without pickle: one safetensors file, replaced atomically, so that its parts belong together."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -14,125 +12,102 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from batchseg.errors import RecipeError
-from batchseg.model.graph import WholeGraph
-from batchseg.training.lineage import public_recipe
-from batchseg.training.train_recipe import TrainRecipe
+from batchseg.training.lineage import make_public_recipe, select_deciding
+from batchseg.training.state import TrainingState
 
-_FREE = (
-    *("name", "tier", "gsd_m", "licence", "data", "limits"),
-    *("steps", "threads", "checkpoint_every", "validate", "patience"),
-)
+_STATE, _BEST = "state.safetensors", "best.safetensors"
 
 
-@dataclass(slots=True)
-class Training:
-    """The state of one run; `step` counts finished steps."""
-
-    recipe: TrainRecipe
-    graph: WholeGraph
-    optimiser: torch.optim.Optimizer
-    sources: dict[str, str]
-    """Digests of what it is made from: ground, and bundles that it begins with or learns from."""
-    step: int = 0
-    best_step: int = 0
-    """With `watch`: the moment that became the bundle so far."""
-    best_miou: float = -1.0
-
-
-def save_checkpoint(training: Training, folder: Path) -> None:
-    tensors = {f"graph.{name}": value for name, value in training.graph.state_dict().items()}
-    for number, state in training.optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
-    device = training.graph.mean.device
-    # Of dropout; crops are drawn anew.
+def save_checkpoint(state: TrainingState, folder: Path) -> None:
+    tensors = {f"graph.{name}": value for name, value in state.graph.state_dict().items()}
+    for number, moments in state.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{number}.{name}": value for name, value in moments.items()}
+    device = state.graph.mean.device
+    # For dropout; crops are drawn again from their seed.
     tensors["random"] = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-    facts = {"step": str(training.step), "made of": json.dumps(_must_agree(training))}
-    _put(tensors, folder / "state.safetensors", facts)
+    metadata = {"step": str(state.step), "made of": json.dumps(_describe_training(state))}
+    _write(tensors, folder / _STATE, metadata)
 
 
-def save_best(training: Training, folder: Path) -> None:
-    _put(training.graph.state_dict(), folder / "best.safetensors", _facts_of_best(training))
+def save_best(state: TrainingState, folder: Path) -> None:
+    """Save the weights of the best step."""
+    metadata = {"step": str(state.best_step), "miou": str(state.best_miou)}
+    _write(state.graph.state_dict(), folder / _BEST, metadata)
 
 
-def load_best(training: Training, folder: Path) -> None:
-    training.graph.load_state_dict(load_file(folder / "best.safetensors"))
+def load_best(state: TrainingState, folder: Path) -> None:
+    """Load the weights of the best step into the network."""
+    state.graph.load_state_dict(load_file(folder / _BEST))
 
 
-def _facts_of_best(training: Training) -> dict[str, str]:
-    return {"step": str(training.best_step), "miou": str(training.best_miou)}
-
-
-def _put(tensors: Mapping[str, Tensor], path: Path, facts: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name("unfinished.safetensors")
-    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, unfinished, facts)
-    unfinished.replace(path)
-
-
-def _must_agree(training: Training) -> dict[str, Any]:
-    """What may not change between a checkpoint and what goes on from it."""
-    # As it is told: an address that was signed anew is the same, and no signature is kept.
-    return deciding(public_recipe(training.recipe)) | {
-        f"digest of {what}": value for what, value in training.sources.items()
-    }
-
-
-def deciding(recipe: dict[str, Any]) -> dict[str, Any]:
-    """Of a plain recipe: what makes it another training."""
-    return {key: value for key, value in recipe.items() if key not in _FREE}
-
-
-def restore(training: Training, folder: Path) -> None:
-    """Go on where the checkpoint is. Without one, nothing has been done yet."""
-    path = folder / "state.safetensors"
+def restore_checkpoint(state: TrainingState, folder: Path) -> None:
+    """Continue from the checkpoint in the folder. Without one, the state stays before the first step."""
+    path = folder / _STATE
     if not path.exists():
         return
     with safe_open(path, "pt") as file:
-        facts, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    _check(training, folder, facts)
-    training.step = int(facts["step"])
-    device, random = training.graph.mean.device, tensors.pop("random")
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    _check_same_training(state, folder, metadata)
+    state.step = int(metadata["step"])
+    device, random = state.graph.mean.device, tensors.pop("random")
     if device.type == "cuda":
         torch.cuda.set_rng_state(random, device)
     else:
         torch.set_rng_state(random)
-    training.graph.load_state_dict({k.removeprefix("graph."): v for k, v in tensors.items() if k.startswith("graph.")})
-    state: dict[int, dict[str, Any]] = {}
+    state.graph.load_state_dict({k.removeprefix("graph."): v for k, v in tensors.items() if k.startswith("graph.")})
+    moments: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith("optimiser."):
             _, number, name = key.split(".", 2)
-            state.setdefault(int(number), {})[name] = value
-    groups = training.optimiser.state_dict()["param_groups"]
-    training.optimiser.load_state_dict({"state": state, "param_groups": groups})
-    _restore_best(training, folder / "best.safetensors")
+            moments.setdefault(int(number), {})[name] = value
+    groups = state.optimiser.state_dict()["param_groups"]
+    state.optimiser.load_state_dict({"state": moments, "param_groups": groups})
+    _restore_best(state, folder / _BEST)
 
 
-def _restore_best(training: Training, path: Path) -> None:
-    """From the file that has its weights. It may be later than the checkpoint: the same moment comes again then, and is
-    no better.
+def _restore_best(state: TrainingState, path: Path) -> None:
+    """Read the best step from the file that has its weights.
+
+    The file may be later than the checkpoint. The same step is then measured again, and is no improvement.
     """
-    if training.recipe.watch is not None and path.exists():
+    if state.recipe.watch is not None and path.exists():
         with safe_open(path, "pt") as file:
-            facts = file.metadata()
-        training.best_step, training.best_miou = int(facts["step"]), float(facts["miou"])
+            metadata = file.metadata()
+        state.best_step, state.best_miou = int(metadata["step"]), float(metadata["miou"])
 
 
-def _check(training: Training, folder: Path, facts: dict[str, str]) -> None:
-    ours, theirs = json.loads(json.dumps(_must_agree(training))), json.loads(facts.get("made of", "{}"))
-    other = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
-    if other:
+def _write(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name("unfinished.safetensors")
+    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, unfinished, metadata)
+    unfinished.replace(path)
+
+
+def _describe_training(state: TrainingState) -> dict[str, object]:
+    """What must not change between a checkpoint and the training that continues from it.
+
+    The recipe is the public one: a URL with a new signature is the same, and no signature is stored.
+    """
+    digests = {f"digest of {name}": digest for name, digest in state.digests.items()}
+    return select_deciding(make_public_recipe(state.recipe)) | digests
+
+
+def _check_same_training(state: TrainingState, folder: Path, metadata: dict[str, str]) -> None:
+    own, other = json.loads(json.dumps(_describe_training(state))), json.loads(metadata.get("made of", "{}"))
+    differing = sorted(key for key in own.keys() | other.keys() if own.get(key) != other.get(key))
+    if differing:
         raise RecipeError(
-            f"a training with another {' and another '.join(other)} is unfinished here",
+            f"the folder holds an unfinished training with another {' and another '.join(differing)}",
             where=str(folder),
-            expected=", ".join(f"{key}: {theirs.get(key)}" for key in other),
-            got=", ".join(f"{key}: {ours.get(key)}" for key in other),
-            todo="take another folder, or delete this checkpoint",
+            expected=", ".join(f"{key}: {other.get(key)}" for key in differing),
+            got=", ".join(f"{key}: {own.get(key)}" for key in differing),
+            todo="give another folder, or delete this checkpoint",
         )
-    if int(facts["step"]) > training.recipe.steps:
+    if int(metadata["step"]) > state.recipe.steps:
         raise RecipeError(
-            "more steps are done here than are asked for",
+            "the checkpoint has more steps than the recipe",
             where=str(folder),
-            expected=f"at least {facts['step']}",
-            got=f"steps: {training.recipe.steps}",
-            todo="take another folder, or more steps",
+            expected=f"at least {metadata['step']}",
+            got=f"steps: {state.recipe.steps}",
+            todo="give another folder, or more steps",
         )

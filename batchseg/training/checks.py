@@ -28,19 +28,28 @@ def check_train_recipe(recipe: TrainRecipe) -> None:
 
 
 def _check_crops(recipe: TrainRecipe) -> None:
-    stride, span_px = stride_px(recipe.architecture), recipe.crop_px + recipe.shift_px
-    if recipe.crop_px < stride or recipe.crop_px % stride or span_px > recipe.train.window_px:
+    stride = stride_px(recipe.architecture)
+    span_px, window_px = recipe.crop_px + recipe.shift_px, recipe.train.window_px
+    if recipe.crop_px < stride or recipe.crop_px % stride:
         raise RecipeError(
-            f"a {'pair of crops' if recipe.agree else 'crop'} fits a window, "
-            f"and a crop's side is a multiple of the network's stride, {stride}",
+            f"the side of a crop must be a multiple of the network's stride, {stride}",
             where="crop_px",
-            expected=f"at most {recipe.train.window_px}",
-            got=str(span_px),
+            got=str(recipe.crop_px),
         )
-    if not 0.25 <= recipe.zoom[0] <= recipe.zoom[1] <= 4 or span_px / recipe.zoom[0] > recipe.train.window_px:
+    if span_px > window_px:
         raise RecipeError(
-            "a zoom is 0.25 to 4, and the ground that the smallest one shows fits a window",
+            f"a {'pair of crops' if recipe.agree else 'crop'} must fit a window",
+            where="crop_px",
+            expected=f"at most {window_px} px",
+            got=f"{span_px} px",
+        )
+    if not 0.25 <= recipe.zoom[0] <= recipe.zoom[1] <= 4:
+        raise RecipeError("a zoom must rise within 0.25 to 4", where="zoom", got=str(list(recipe.zoom)))
+    if span_px / recipe.zoom[0] > window_px:
+        raise RecipeError(
+            "the ground that the smallest zoom shows must fit a window",
             where="zoom",
-            expected=f"crop_px / zoom at most {recipe.train.window_px}",
-            got=str(list(recipe.zoom)),
+            expected=f"crop_px / zoom of at most {window_px}",
+            got=f"{span_px / recipe.zoom[0]:g}",
+            todo="raise the smallest zoom, or `window_px` of `train`",
         )

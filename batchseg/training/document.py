@@ -1,6 +1,6 @@
-"""docs/training.md: how to train, and every key of a training recipe with its default, made from the code.
+"""The page docs/training.md: how to train, and every key of a training recipe with its default.
 
-`make docs` renews it: `python -m batchseg.training.document docs/training.md`.
+`make docs` writes it: `python -m batchseg.training.document docs/training.md`.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ HEAD = """# Train and distil your own models
     batchseg distill student.yaml models/town-bulk
     batchseg model tune models/town-bulk --on scene.tif
 
-A training recipe names ground to learn from and ground to measure on; both are whole scenes, so what is measured was
-never seen. Scenes are rasters with class ids on the same grid, or seeds of `batchseg synth`. The least that does:
+A training recipe names scenes to train on and scenes to measure on. A scene is never divided between the two, so the
+bundle is measured on ground that it has never seen. Scenes are rasters with class ids on the same grid, or seeds of
+`batchseg synth`. The smallest recipe for rasters:
 
 ```yaml
 name: town-heavy
@@ -33,34 +34,36 @@ validate: {rasters: [{image: c.tif, labels: c_labels.tif}]}
 gsd_m: [0.3, 0.8]
 ```
 
-- `gsd_m` is the smallest and the largest pixel, in metres on the ground, that the bundle is for. All rasters lie in
-  between, and a run refuses a scene that does not.
-- These rasters hold bytes, in bands that are called red, green and blue. Other bands need `bands` or `take`; wider
-  types need `dtype` and `range`, or `scale`, which maps their values into bytes.
-- The same command goes on after an interruption, from the last checkpoint, as if there had been none. What is made is
-  not made again; a folder with the bundle of another recipe, or labels that were changed meanwhile, are refused.
-- A GPU is taken where there is one (`--device`). Everything that is measured in these pages was trained on CPUs; on a
-  GPU our own tests have not been run.
-- Beside the bundle, in `training/`, are curves for a spreadsheet (CSV) and for TensorBoard. They may go once it is
-  made.
-- The bundle says what it was made of (recipe, digests of the data, commit) and how good it is by class, in `item.json`
-  and in a model card.
-- `watch` names a third set of scenes for early stopping. Without it the last step is what you get.
-- A student is a recipe with a `teacher`: a bundle with the same classes, whose answers are computed once and kept. Its
-  ground may have rasters without labels, and that is where a teacher is of most use: where you have few labels and it
-  had many, a student gained six points ([models.md](models.md)).
-- Tiles of a model with wide attention may show where they meet. Crops as large as a run's tiles, and `agree`, make that
-  less ([decision 53](decisions/0053-two-tiles-are-asked-to-agree.md)).
+- `gsd_m` is the range of pixel sizes, in metres on the ground, that the bundle is for. The pixels of all rasters must
+  lie within it, and a run refuses a scene whose pixels do not.
+- These rasters hold bytes in bands called red, green and blue. Other bands need `bands` or `take`. Wider data types
+  need `dtype` and `range`, or `scale`, which maps their values into bytes.
+- After an interruption, the same command continues from the last checkpoint, with the same result as without one. A
+  finished bundle is left unchanged. A folder with the bundle of another recipe is refused, and so is a checkpoint whose
+  labels have changed.
+- A GPU is used where there is one (`--device`). All figures in these pages come from trainings on CPUs; our own tests
+  have not been run on a GPU.
+- The folder `training/` beside the bundle has curves as CSV files and for TensorBoard. It may be deleted when the
+  bundle is finished.
+- `item.json` and the model card name the recipe, the digests of the data, the commit, and the IoU of each class.
+- `watch` names a third set of scenes for early stopping. Without it, the last step becomes the bundle.
+- A student is a recipe with a `teacher`: a bundle with the same classes, whose logits are computed once and kept. Its
+  `train` scenes may include rasters without labels. A teacher helps most there: with few labels of its own, a student
+  gained six points from a teacher that had many ([models.md](models.md)).
+- Borders of tiles may become visible in the output of a model with wide attention. Crops as large as a run's tiles, and
+  `agree`, reduce that ([decision 53](decisions/0053-two-tiles-are-asked-to-agree.md)).
+- From Python, `batchseg.train("town.yaml", "models/town-heavy")` and `batchseg.distill` do the same and return the
+  bundle.
 
-`configs/train/` has the recipes of all models that are shipped, and [models.md](models.md) what they are worth.
+`configs/train/` has the recipes of all models that are shipped, and [models.md](models.md) how good they are.
 
-The keys are made from the code (`make docs`). `validate` and `watch` have those of `train`.
+The keys are made from the code (`make docs`). `validate` and `watch` have the keys of `train`.
 """
 
 
-def document() -> str:
+def make_page() -> str:
     return f"{HEAD}\n{section('Training recipe', TrainRecipe)}"
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(document(), "utf-8")
+    Path(sys.argv[1]).write_text(make_page(), "utf-8")

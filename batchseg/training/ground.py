@@ -1,4 +1,4 @@
-"""Labelled ground in memory: windows of synthetic scenes, or of rasters read as a run reads them."""
+"""Labelled ground in memory: windows of synthetic scenes, or of rasters read in the same way as in a run."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from numpy.typing import NDArray
 
 from batchseg.errors import RecipeError
 from batchseg.synth import CLASSES, render
-from batchseg.training.rasters import raster_windows
+from batchseg.training.rasters import UNLABELLED, LabelledWindows, read_windows
 from batchseg.training.train_recipe import GroundSpec, TrainRecipe
 
-UNLABELLED = 255
-_PLACES_A_CLASS = 4096
-_EVERY_PX = 4
+_PLACES_PER_CLASS = 4096
+_SAMPLE_EVERY_PX = 4
 _LEAST_STD = 4e-6
-"""Of the range: a band that says nothing is not divided by nothing."""
+"""Smallest standard deviation, as a share of the range: a constant band must not be divided by zero."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class TrainingGround:
     """Windows in memory, with places of each class to centre crops on."""
 
     pixels_WBHW: NDArray[Any]
     labels_WHW: NDArray[np.uint8]
-    """Places in the list of classes; UNLABELLED where nothing is known."""
+    """Class indexes, or UNLABELLED."""
     places: dict[int, NDArray[np.int64]]
-    """By class: rows of (window, row, column)."""
+    """Rows of (window, row, column), by class index."""
     mean: NDArray[np.float64]
-    """A band, of the pixels that have data."""
+    """Mean of each band over the valid pixels."""
     std: NDArray[np.float64]
     fill: NDArray[np.float64]
-    """A band, what pixels without data have: the mean of the bundle that is trained or measured."""
+    """Values per band that pixels without data have: the mean of the bundle that is trained or measured."""
     inside_W2: NDArray[np.int64]
-    """Rows and columns of each window that its raster has; beyond them the edge is repeated."""
+    """Rows and columns of each window that lie within its raster; beyond them the edge is repeated."""
     names: tuple[str, ...] = tuple(c.name for c in CLASSES)
+    """Names of the classes, in order."""
 
     @property
     def digest(self) -> str:
-        """Of every pixel and label: what exactly was learnt from, for the lineage of a bundle."""
+        """Digest of every pixel and label, for the lineage of a bundle."""
         digest = hashlib.blake2b(digest_size=16)
         for array in (self.pixels_WBHW, self.labels_WHW):
             digest.update(f"{array.shape} {array.dtype}".encode())
@@ -50,32 +50,34 @@ class Ground:
         return digest.hexdigest()
 
 
-def open_ground(spec: GroundSpec, recipe: TrainRecipe, fill: Sequence[float] | None = None) -> Ground:
-    """Read the whole of it. What has no data gets the mean that the bundle has, as at inference: its own, where it
-    makes one.
+def read_ground(spec: GroundSpec, recipe: TrainRecipe, fill: Sequence[float] | None = None) -> TrainingGround:
+    """Read all windows into memory.
+
+    Args:
+        spec: The scenes to read.
+        recipe: The training recipe that the scenes belong to.
+        fill: The values of pixels without data: the mean of the bundle, as at inference. By default the mean of this
+            ground, which becomes the mean of the bundle.
     """
-    # What is measured on is the same for all seeds: else their spread would be that of ground.
+    # Ground to measure on is the same for all seeds; otherwise the spread of seeds would include that of ground.
     random = np.random.default_rng(recipe.seed if spec == recipe.train else 0)
-    if spec.seeds is None:
-        (pixels_WBHW, labels_WHW, valid_WHW), inside = raster_windows(spec, recipe, random)
-    else:
-        pixels_WBHW, labels_WHW = _synth_windows(spec, spec.seeds, random)
-        valid_WHW = (pixels_WBHW != 0).any(axis=1)
-        inside = [(spec.window_px, spec.window_px)] * len(labels_WHW)
-    inside_W2, classes = np.asarray(inside), recipe.class_list
-    own_WHW = valid_WHW & _within(inside_W2, spec.window_px)
+    windows = read_windows(spec, recipe, random) if spec.seeds is None else _render_windows(spec, spec.seeds, random)
+    pixels_WBHW, labels_WHW = windows.pixels_WBHW, windows.labels_WHW
+    own_WHW = windows.valid_WHW & _mark_inside(windows.inside_W2, spec.window_px)
     _check_pixels(spec, recipe, own_WHW, labels_WHW)
-    places = {number: _places(labels_WHW, number, random) for number in range(len(classes))}
-    mean, std = _scaling(pixels_WBHW, own_WHW)
+    classes = recipe.class_list
+    places = {index: _draw_places(labels_WHW, index, random) for index in range(len(classes))}
+    mean, std = _measure_scaling(pixels_WBHW, own_WHW)
     std = np.maximum(std, _LEAST_STD * (recipe.input_range[1] - recipe.input_range[0]))
-    filled = mean if fill is None else np.asarray(fill, np.float64)
-    filled = np.rint(filled) if pixels_WBHW.dtype == np.uint8 else filled
-    np.moveaxis(pixels_WBHW, 1, -1)[~valid_WHW] = filled
-    return Ground(pixels_WBHW, labels_WHW, places, mean, std, filled, inside_W2, tuple(c.name for c in classes))
+    fill_B = mean if fill is None else np.asarray(fill, np.float64)
+    fill_B = np.rint(fill_B) if pixels_WBHW.dtype == np.uint8 else fill_B
+    np.moveaxis(pixels_WBHW, 1, -1)[~windows.valid_WHW] = fill_B
+    names = tuple(c.name for c in classes)
+    return TrainingGround(pixels_WBHW, labels_WHW, places, mean, std, fill_B, windows.inside_W2, names)
 
 
-def _within(inside_W2: NDArray[np.int64], side_px: int) -> NDArray[np.bool_]:
-    """Of each window, what is no repetition beyond its raster's edge."""
+def _mark_inside(inside_W2: NDArray[np.int64], side_px: int) -> NDArray[np.bool_]:
+    """The pixels of each window that are no repetition beyond the edge of the raster."""
     rows_WH, cols_WH = (np.arange(side_px) < inside_W2[:, axis, None] for axis in (0, 1))
     return np.asarray(rows_WH[:, :, None] & cols_WH[:, None])
 
@@ -87,8 +89,8 @@ def _check_pixels(
     where = f"{name}: {', '.join(raster.image for raster in spec.rasters) or f'seeds {spec.seeds}'}"
     if not own_WHW.any():
         raise RecipeError("no pixel of this ground is valid", where=where, todo="take other scenes, or more `windows`")
-    taught_alone = name == "train" and recipe.teacher is not None
-    if not taught_alone and (labels_WHW == UNLABELLED).all():
+    has_teacher_only = name == "train" and recipe.teacher is not None
+    if not has_teacher_only and (labels_WHW == UNLABELLED).all():
         raise RecipeError(
             "no pixel of this ground has a label",
             where=where,
@@ -97,37 +99,39 @@ def _check_pixels(
         )
 
 
-def _scaling(pixels_WBHW: NDArray[Any], own_WHW: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and deviation of the valid pixels on every fourth row and column of all windows, so that each scene counts;
-    of all, where those have none. A window at a time: in double precision the ground is eight times as large.
-    """
-    step = _EVERY_PX if own_WHW[:, ::_EVERY_PX, ::_EVERY_PX].any() else 1
+def _measure_scaling(
+    pixels_WBHW: NDArray[Any], own_WHW: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation per band.
 
-    def mean_of(change: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[np.float64]:
+    Every fourth row and column of all windows is used, so that each scene counts; all pixels are used where the sample
+    has no valid one. Windows are summed one by one: in double precision the ground would be eight times as large.
+    """
+    step = _SAMPLE_EVERY_PX if own_WHW[:, ::_SAMPLE_EVERY_PX, ::_SAMPLE_EVERY_PX].any() else 1
+
+    def average(change: Callable[[NDArray[Any]], NDArray[Any]]) -> NDArray[np.float64]:
         sums = np.zeros(pixels_WBHW.shape[1])
         for pixels_BHW, own_HW in zip(pixels_WBHW[..., ::step, ::step], own_WHW[:, ::step, ::step], strict=True):
             sums += change(pixels_BHW[:, own_HW]).sum(1, dtype=np.float64)
         return sums / np.count_nonzero(own_WHW[:, ::step, ::step])
 
-    mean = mean_of(lambda values_BN: values_BN)
-    variance = mean_of(lambda values_BN: (values_BN - mean[:, None]) ** 2)
+    mean = average(lambda values_BN: values_BN)
+    variance = average(lambda values_BN: (values_BN - mean[:, None]) ** 2)
     return mean, np.sqrt(variance)
 
 
-def _synth_windows(
-    spec: GroundSpec, seeds: tuple[int, int], random: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A window somewhere in the scene of each seed."""
-    windows = []
+def _render_windows(spec: GroundSpec, seeds: tuple[int, int], random: np.random.Generator) -> LabelledWindows:
+    """Render one window, placed at random, of the synthetic scene of each seed."""
+    windows, span = [], spec.window_px
     for scene_seed in range(*seeds):
-        row, col = random.integers(0, spec.size_px - spec.window_px + 1, 2)
-        span = spec.window_px
+        row, col = random.integers(0, spec.size_px - span + 1, 2)
         windows.append(render(scene_seed, spec.size_px, slice(row, row + span), slice(col, col + span), 3, "uint8"))
     pixels_WBHW, labels_WHW = (np.stack(arrays) for arrays in zip(*windows, strict=True))
-    return pixels_WBHW, labels_WHW
+    valid_WHW = (pixels_WBHW != 0).any(axis=1)
+    return LabelledWindows(pixels_WBHW, labels_WHW, valid_WHW, np.full((len(labels_WHW), 2), span))
 
 
-def _places(labels_WHW: NDArray[np.uint8], class_id: int, random: np.random.Generator) -> NDArray[np.int64]:
-    found = np.flatnonzero(labels_WHW == class_id)
-    drawn = random.choice(found, min(len(found), _PLACES_A_CLASS), replace=False)
+def _draw_places(labels_WHW: NDArray[np.uint8], index: int, random: np.random.Generator) -> NDArray[np.int64]:
+    candidates = np.flatnonzero(labels_WHW == index)
+    drawn = random.choice(candidates, min(len(candidates), _PLACES_PER_CLASS), replace=False)
     return np.stack(np.unravel_index(drawn, labels_WHW.shape), axis=1)

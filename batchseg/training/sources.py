@@ -1,88 +1,77 @@
-"""What a training is made from: ground, and the bundles that it begins with or learns from. All of it is read and held
-against the recipe before the first step: a path that is wrong must not show after hours.
+"""The sources of a training: labelled ground, and the bundles that it starts from or learns from.
+
+All of them are read and compared with the recipe before the first step, so that a wrong path is reported at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.errors import BundleError
-from batchseg.model.bundle import ITEM, Bundle, open_bundle, read_weights
-from batchseg.training.checkpoint import deciding
-from batchseg.training.ground import Ground, open_ground
+from batchseg.model.bundle import Bundle, open_bundle
+from batchseg.training.ground import TrainingGround, read_ground
 from batchseg.training.rasters import check_rasters
 from batchseg.training.train_recipe import TrainRecipe
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    ground: Ground
-    unseen: Ground
-    watched: Ground | None
+    train_ground: TrainingGround
+    validation_ground: TrainingGround
+    watch_ground: TrainingGround | None
     start: Bundle | None
     teacher: Bundle | None
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """A band, of the model's input: that of the weights that training begins with, or of its ground."""
-        return _rounded(self.ground.mean) if self.start is None else self.start.contract.mean
+        """Mean per band of the model's input: that of the bundle to start from, or of the training ground."""
+        return _round(self.train_ground.mean) if self.start is None else self.start.contract.mean
 
     @property
     def std(self) -> tuple[float, ...]:
-        return _rounded(self.ground.std) if self.start is None else self.start.contract.std
+        """Standard deviation per band, from the same source as the mean."""
+        return _round(self.train_ground.std) if self.start is None else self.start.contract.std
 
     @property
-    def data(self) -> dict[str, str]:
-        """Digests of every pixel and label."""
-        grounds = {"train": self.ground, "validate": self.unseen, "watch": self.watched}
+    def ground_digests(self) -> dict[str, str]:
+        """Digests of every pixel and label, by the name of the ground."""
+        grounds = {"train": self.train_ground, "validate": self.validation_ground, "watch": self.watch_ground}
         return {name: ground.digest for name, ground in grounds.items() if ground is not None}
 
     @property
-    def parents(self) -> dict[str, str]:
-        """Digests of bundles. How a device runs them is not in it: a bundle may be tuned afterwards."""
+    def bundle_digests(self) -> dict[str, str]:
+        """Digests of the bundles. They do not cover how a device runs a bundle, so it may be tuned meanwhile."""
         bundles = {"start": self.start, "teacher": self.teacher}
         return {name: bundle.graph_digest for name, bundle in bundles.items() if bundle is not None}
 
 
 def open_sources(recipe: TrainRecipe) -> Sources:
+    """Open the bundles, check all rasters, then read the pixels and labels of every ground."""
     start, teacher = open_start(recipe), open_teacher(recipe)
     check_rasters(recipe)
-    ground = open_ground(recipe.train, recipe, None if start is None else start.contract.mean)
-    fill = _rounded(ground.mean) if start is None else start.contract.mean
-    watched = None if recipe.watch is None else open_ground(recipe.watch, recipe, fill)
-    return Sources(ground, open_ground(recipe.validate, recipe, fill), watched, start, teacher)
+    train_ground = read_ground(recipe.train, recipe, None if start is None else start.contract.mean)
+    fill = _round(train_ground.mean) if start is None else start.contract.mean
+    watch_ground = None if recipe.watch is None else read_ground(recipe.watch, recipe, fill)
+    return Sources(train_ground, read_ground(recipe.validate, recipe, fill), watch_ground, start, teacher)
 
 
-def _rounded(values: NDArray[np.float64]) -> tuple[float, ...]:
+def _round(values: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(float(f"{value:.6g}") for value in values)
 
 
-def is_made(folder: Path, lineage: dict[str, Any]) -> bool:
-    """Whether this very training has been finished here. The bundle of another one is not written over."""
-    if not (folder / ITEM).exists():
-        return False
-    bundle = open_bundle(str(folder), check_weights=False)
-    theirs = bundle.contract.lineage
-    if deciding(theirs.get("recipe", {})) != deciding(lineage["recipe"]):
-        raise BundleError("there is a bundle of another recipe already", where=str(folder), todo="give a new folder")
-    if any(theirs.get(key) != lineage.get(key) for key in ("recipe", "data", "start", "teacher")):
-        return False  # the same training, with more steps or other words: it goes on
-    read_weights(bundle)
-    return True
-
-
 def open_start(recipe: TrainRecipe) -> Bundle | None:
-    """Its mean and deviation are taken with its weights, so its input is the recipe's. Its classes may be others."""
+    """The bundle to start from. Its scaling is used with its weights, so it must have the recipe's input.
+
+    Its classes may be others.
+    """
     if recipe.start is None:
         return None
     bundle = open_bundle(recipe.start)
-    _check(recipe.start, "the bundle to start from", _inputs(bundle, recipe))
+    _check_equal(recipe.start, "the bundle to start from", _pair_inputs(bundle, recipe))
     return bundle
 
 
@@ -90,26 +79,26 @@ def open_teacher(recipe: TrainRecipe) -> Bundle | None:
     if recipe.teacher is None:
         return None
     bundle = open_bundle(recipe.teacher)
-    ours, theirs = ([(c.id, c.name) for c in classes] for classes in (recipe.class_list, bundle.contract.classes))
-    _check(recipe.teacher, "the teacher", [("classes", ours, theirs), *_inputs(bundle, recipe)])
+    expected, actual = ([(c.id, c.name) for c in classes] for classes in (recipe.class_list, bundle.contract.classes))
+    _check_equal(recipe.teacher, "the teacher", [("classes", expected, actual), *_pair_inputs(bundle, recipe)])
     return bundle
 
 
-def _inputs(bundle: Bundle, recipe: TrainRecipe) -> list[tuple[str, object, object]]:
-    theirs = bundle.contract
+def _pair_inputs(bundle: Bundle, recipe: TrainRecipe) -> list[tuple[str, object, object]]:
+    contract = bundle.contract
     return [
-        ("bands", list(recipe.bands), [band.name for band in theirs.bands]),
-        ("range", (recipe.dtype, recipe.input_range), (theirs.dtype, theirs.range)),
+        ("bands", list(recipe.bands), [band.name for band in contract.bands]),
+        ("range", (recipe.dtype, recipe.input_range), (contract.dtype, contract.range)),
     ]
 
 
-def _check(ref: str, who: str, pairs: Sequence[tuple[str, object, object]]) -> None:
-    for what, want, got in pairs:
-        if want != got:
+def _check_equal(ref: str, role: str, pairs: Sequence[tuple[str, object, object]]) -> None:
+    for what, expected, actual in pairs:
+        if expected != actual:
             raise BundleError(
-                f"{who} has other {what} than this recipe",
+                f"{role} has other {what} than this recipe",
                 where=ref,
-                expected=str(want),
-                got=str(got),
+                expected=str(expected),
+                got=str(actual),
                 todo="take another bundle, or change the training recipe",
             )

@@ -1,4 +1,4 @@
-"""Ground to learn from, to watch and to measure on: three sets of scenes that have none in common."""
+"""The split of the scenes: those to train on, to watch and to measure on must be different ones."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ from batchseg.training.train_recipe import GroundSpec, TrainRecipe
 
 
 def check_split(recipe: TrainRecipe) -> None:
+    """Refuse a recipe that measures on a scene it was trained on or that early stopping saw."""
     grounds = {"train": recipe.train, "watch": recipe.watch, "validate": recipe.validate}
-    given = {name: spec for name, spec in grounds.items() if spec is not None}
-    for (first, one), (second, other) in combinations(given.items(), 2):
-        _check_apart(first, one, second, other)
-    for name, spec in given.items():
+    specs = {name: spec for name, spec in grounds.items() if spec is not None}
+    for first, second in combinations(specs, 2):
+        _check_apart(first, specs[first], second, specs[second])
+    for name, spec in specs.items():
         if any(raster.labels is None for raster in spec.rasters):
             _check_unlabelled(name, recipe.teacher)
 
 
-def _check_apart(first: str, one: GroundSpec, second: str, other: GroundSpec) -> None:
-    again = [*_seeds_of_both(one, other), *_rasters_of_both(one, other)]
-    if again:
-        done = "trained on" if first == "train" else "watched, which chooses the best moment on it"
+def _check_apart(first: str, first_spec: GroundSpec, second: str, second_spec: GroundSpec) -> None:
+    shared = [*_find_shared_seeds(first_spec, second_spec), *_find_shared_rasters(first_spec, second_spec)]
+    if shared:
+        use = "trained on" if first == "train" else "watched, which selects the best step on it"
         raise RecipeError(
-            f"a scene to {'watch' if second == 'watch' else 'measure on'} is {done}",
-            where=", ".join(again),
+            f"a scene to {'watch' if second == 'watch' else 'measure on'} is {use}",
+            where=", ".join(shared),
             got=f"it in `{first}` and in `{second}`",
             todo="split by scene: give each scene to one of `train`, `watch` and `validate`",
         )
 
 
-def _seeds_of_both(one: GroundSpec, other: GroundSpec) -> list[str]:
-    if one.seeds is None or other.seeds is None:
+def _find_shared_seeds(first: GroundSpec, second: GroundSpec) -> list[str]:
+    if first.seeds is None or second.seeds is None:
         return []
-    start, stop = max(one.seeds[0], other.seeds[0]), min(one.seeds[1], other.seeds[1])
+    start, stop = max(first.seeds[0], second.seeds[0]), min(first.seeds[1], second.seeds[1])
     return [f"seeds {start} to {stop - 1}"] if start < stop else []
 
 
-def _rasters_of_both(one: GroundSpec, other: GroundSpec) -> list[str]:
-    known = {_file(raster.image) for raster in one.rasters}
-    return sorted({raster.image for raster in other.rasters if _file(raster.image) in known})
+def _find_shared_rasters(first: GroundSpec, second: GroundSpec) -> list[str]:
+    known = {_normalise_address(raster.image) for raster in first.rasters}
+    return sorted({raster.image for raster in second.rasters if _normalise_address(raster.image) in known})
 
 
-def _file(url: str) -> str:
-    """One name for a scene, however it is written: a path, links to it, an address with this or that signature."""
+def _normalise_address(url: str) -> str:
+    """One name for a scene, whether its path goes through links or its URL carries a signature."""
     if is_remote(url) or url.startswith("/vsi"):
         return make_public_url(url)
     return str(Path(url.removeprefix("file://")).resolve())
@@ -54,7 +55,9 @@ def _file(url: str) -> str:
 
 def _check_unlabelled(name: str, teacher: str | None) -> None:
     if name != "train":
-        raise RecipeError("ground to measure on needs labels", where=name)
+        raise RecipeError(
+            "scenes to measure on must have labels", where=name, todo="give `labels` for each of its rasters"
+        )
     if teacher is None:
         raise RecipeError(
             "a raster without labels teaches nothing by itself",

@@ -1,7 +1,7 @@
-"""What a teacher says of ground: asked once for every window, kept on disk, read back by every step.
+"""A teacher's logits of training ground: computed once per window, kept on disk, and read by every step.
 
-A heavy teacher costs more than a step of its student, so it is not asked again for each crop. It sees the ground as it
-is, in tiles with its own halo as in a run; what the student sees is relit and turned.
+A heavy teacher costs more than a step of its student, so it is not run again for each crop. It sees the ground as it
+is, in tiles with its own halo as in a run; the student sees the same ground relit and turned.
 """
 
 from __future__ import annotations
@@ -21,14 +21,30 @@ from batchseg.model.graph import WholeGraph
 from batchseg.model.segmenter import load_graph
 from batchseg.tiers import DeviceKind
 from batchseg.training.crops import SOFT_PX, SoftLabels
-from batchseg.training.ground import Ground
-from batchseg.training.validation import tiles_in
-
-Told = Callable[[int, int], None]
+from batchseg.training.ground import TrainingGround
+from batchseg.training.validation import cut_tiles
 
 
-def soft_labels(bundle: Bundle, ground: Ground, folder: Path, device: DeviceKind = "cpu", *, told: Told) -> SoftLabels:
-    """Logits of each window at a quarter of its resolution."""
+def make_soft_labels(
+    bundle: Bundle,
+    ground: TrainingGround,
+    folder: Path,
+    device: DeviceKind = "cpu",
+    *,
+    show: Callable[[int, int], None],
+) -> SoftLabels:
+    """Compute the logits of each window at a quarter of its resolution, unless `folder` has them already.
+
+    Args:
+        bundle: The teacher.
+        ground: The windows.
+        folder: Where the logits are kept.
+        device: Where the teacher runs.
+        show: Called after each computed window with the number of finished windows and of all windows to compute.
+
+    Returns:
+        A function from the number of a window to its logits.
+    """
     kept = folder / f"{bundle.graph_digest[:16]}-{ground.digest[:16]}"
     kept.mkdir(parents=True, exist_ok=True)
     num_windows = len(ground.pixels_WBHW)
@@ -36,8 +52,8 @@ def soft_labels(bundle: Bundle, ground: Ground, folder: Path, device: DeviceKind
     if missing:
         graph = load_graph(bundle).eval().to(device, memory_format=torch.channels_last)
     for done, number in enumerate(missing, start=1):
-        _put(_path(kept, number), _ask(graph, ground.pixels_WBHW[number], bundle.contract.halo_px))
-        told(done, len(missing))
+        _write(_path(kept, number), _compute_logits(graph, ground.pixels_WBHW[number], bundle.contract.halo_px))
+        show(done, len(missing))
     return lambda window: np.load(_path(kept, window), mmap_mode="r", allow_pickle=False)
 
 
@@ -45,26 +61,26 @@ def _path(kept: Path, number: int) -> Path:
     return kept / f"{number:06}.npy"
 
 
-def _put(path: Path, soft_KHW: NDArray[np.float16]) -> None:
-    """Whole or not at all: a distillation may be killed at any moment."""
+def _write(path: Path, soft_KHW: NDArray[np.float16]) -> None:
+    """Write a file whole or not at all, since a training may be killed at any moment."""
     unfinished = path.with_name(f"unfinished-{secrets.token_hex(4)}")
     with unfinished.open("wb") as file:
         np.save(file, soft_KHW, allow_pickle=False)
     unfinished.replace(path)
 
 
-def _ask(graph: WholeGraph, pixels_BHW: NDArray[Any], halo_px: int) -> NDArray[np.float16]:
+def _compute_logits(graph: WholeGraph, pixels_BHW: NDArray[Any], halo_px: int) -> NDArray[np.float16]:
     rows, cols = (side // SOFT_PX for side in pixels_BHW.shape[1:])
     soft_KHW: NDArray[np.float16] | None = None
-    for tile, x in tiles_in(pixels_BHW, halo_px):
+    for tile, x in cut_tiles(pixels_BHW, halo_px):
         with torch.inference_mode(), torch.autocast(graph.mean.device.type, torch.bfloat16):
             scores = graph.scores(x.to(graph.mean.device)).float()
         own_rows, own_cols = tile.owned.within(tile.read_window(halo_px))
         # A core at the window's end is cut short; windows and cores are multiples of SOFT_PX.
-        said = functional.avg_pool2d(scores[:, :, own_rows, own_cols], SOFT_PX)[0].half().cpu().numpy()
+        tile_KHW = functional.avg_pool2d(scores[:, :, own_rows, own_cols], SOFT_PX)[0].half().cpu().numpy()
         if soft_KHW is None:
-            soft_KHW = np.empty((said.shape[0], rows, cols), np.float16)
+            soft_KHW = np.empty((tile_KHW.shape[0], rows, cols), np.float16)
         down, right = tile.owned.rows.start // SOFT_PX, tile.owned.cols.start // SOFT_PX
-        soft_KHW[:, down : down + said.shape[1], right : right + said.shape[2]] = said
+        soft_KHW[:, down : down + tile_KHW.shape[1], right : right + tile_KHW.shape[2]] = tile_KHW
     assert soft_KHW is not None
     return soft_KHW

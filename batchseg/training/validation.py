@@ -1,9 +1,9 @@
-"""Running a network over windows of ground, in tiles as in a run: to measure it, or to keep what a teacher says."""
+"""A network run over windows of ground, in tiles as in a run: to measure its IoU, or to store a teacher's logits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -11,51 +11,63 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from batchseg.engine.inputs import cut_tile
-from batchseg.model.graph import WholeGraph
-from batchseg.training.ground import UNLABELLED, Ground
+from batchseg.recipe.recipe import Tiling
+from batchseg.score.confusion import count_confusion, iou_per_labelled_class, mean_iou
+from batchseg.training.ground import TrainingGround
 from tiling.grid import Grid, Tile, tiles_of
 from tiling.span import Window
 
-CORE_PX = 512
+CORE_PX = Tiling().core
+_DIGITS = 4
 
 
-def measure(graph: WholeGraph, ground: Ground, *, halo_px: int, device: str = "cpu") -> dict[str, float]:
-    """IoU of each class that the labels have, over whole windows cut into tiles as in a run."""
-    num = len(ground.names)
-    confusion = np.zeros((num, num), np.int64)
-    graph.eval()
-    for pixels_BHW, truth_HW in zip(ground.pixels_WBHW, ground.labels_WHW, strict=True):
-        predicted_HW = _predict(graph, pixels_BHW, halo_px, device)
-        known = truth_HW != UNLABELLED
-        pairs = truth_HW[known].astype(np.int64) * num + predicted_HW[known]
-        confusion += np.bincount(pairs, minlength=num**2).reshape(confusion.shape)
-    hits, labelled = np.diag(confusion), confusion.sum(1)
-    found = zip(ground.names, hits, labelled + confusion.sum(0) - hits, labelled, strict=True)
-    return {name: round(float(hit / union), 4) for name, hit, union, has in found if has}
+class Classifier(Protocol):
+    """A network for inference: a graph in torch, or a segmenter of a run behind the same interface."""
+
+    def eval(self) -> object: ...
+
+    def __call__(self, x_NBHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Class indexes and confidences."""
+        ...
 
 
-def mean_of(iou: dict[str, float]) -> float:
-    return round(sum(iou.values()) / max(1, len(iou)), 4)
+def measure_iou(
+    classifier: Classifier, ground: TrainingGround, *, halo_px: int, device: str = "cpu"
+) -> dict[str, float]:
+    """IoU of each class that the labels contain, by name, over whole windows that are cut into tiles as in a run."""
+    num_classes = len(ground.names)
+    confusion = np.zeros((num_classes, num_classes), np.int64)
+    classifier.eval()
+    for pixels_BHW, labels_HW in zip(ground.pixels_WBHW, ground.labels_WHW, strict=True):
+        index_HW = _predict(classifier, pixels_BHW, halo_px, device)
+        confusion += count_confusion(labels_HW, index_HW, num_classes)
+    iou = zip(ground.names, iou_per_labelled_class(confusion), strict=True)
+    return {name: round(value, _DIGITS) for name, value in iou if value is not None}
 
 
-def _predict(graph: WholeGraph, pixels_BHW: NDArray[Any], halo_px: int, device: str) -> NDArray[np.uint8]:
-    labels_HW = np.empty(pixels_BHW.shape[1:], np.uint8)
-    for tile, x in tiles_in(pixels_BHW, halo_px):
+def compute_miou(iou: Mapping[str, float]) -> float:
+    """Mean of the rounded IoU of the classes, as it stands in a bundle."""
+    return round(mean_iou(iou.values()), _DIGITS)
+
+
+def _predict(classifier: Classifier, pixels_BHW: NDArray[Any], halo_px: int, device: str) -> NDArray[np.uint8]:
+    window_index_HW = np.empty(pixels_BHW.shape[1:], np.uint8)
+    for tile, x in cut_tiles(pixels_BHW, halo_px):
         with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
-            index_NHW, _ = graph(x.to(device))
-        of = tile.owned.within(tile.read_window(halo_px))
-        labels_HW[tile.owned.within(_whole(pixels_BHW))] = index_NHW[0].cpu().numpy()[of]
-    return labels_HW
+            index_NHW, _ = classifier(x.to(device))
+        core = tile.owned.within(tile.read_window(halo_px))
+        window_index_HW[tile.owned.within(_whole_window(pixels_BHW))] = index_NHW[0].cpu().numpy()[core]
+    return window_index_HW
 
 
-def tiles_in(pixels_BHW: NDArray[Any], halo_px: int) -> Iterator[tuple[Tile, Tensor]]:
-    """The tiles of a window, each with its halo, as batches of one."""
-    have = _whole(pixels_BHW)
-    shape_px = (len(have.rows), len(have.cols))
-    for tile in tiles_of(Grid(shape_px, CORE_PX), have):
-        x_BHW = cut_tile(pixels_BHW, have, tile, halo_px, shape_px)
+def cut_tiles(pixels_BHW: NDArray[Any], halo_px: int) -> Iterator[tuple[Tile, Tensor]]:
+    """Cut a window into tiles with their halos; each is a batch of one."""
+    whole = _whole_window(pixels_BHW)
+    shape_px = (len(whole.rows), len(whole.cols))
+    for tile in tiles_of(Grid(shape_px, CORE_PX), whole):
+        x_BHW = cut_tile(pixels_BHW, whole, tile, halo_px, shape_px)
         yield tile, torch.from_numpy(x_BHW[None]).contiguous(memory_format=torch.channels_last)
 
 
-def _whole(pixels_BHW: NDArray[Any]) -> Window:
+def _whole_window(pixels_BHW: NDArray[Any]) -> Window:
     return Window.of(0, pixels_BHW.shape[1], 0, pixels_BHW.shape[2])

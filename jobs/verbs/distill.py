@@ -1,7 +1,7 @@
 """Train a student from a teacher's soft labels, on rasters with labels and without. Resumes like `train`.
 
-The training recipe names the `teacher`, the `temperature` and the `soft_share`; on rasters whose `labels` are null the
-teacher alone is learnt from. What it says is kept beside the bundle, so it is asked once.
+The training recipe names the `teacher`, the `temperature` and the `soft_share`. From a raster whose `labels` are null,
+the student learns the teacher's answers only. They are kept beside the bundle, so the teacher runs once.
 """
 
 from __future__ import annotations

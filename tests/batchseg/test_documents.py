@@ -18,8 +18,8 @@ from batchseg.recipe.load import load_as
 from batchseg.runs.night import Night
 from batchseg.training import document as training
 from batchseg.training.checks import load_train_recipe
-from batchseg.training.ground import UNLABELLED, open_ground
-from batchseg.training.rasters import check_rasters
+from batchseg.training.ground import read_ground
+from batchseg.training.rasters import UNLABELLED, check_rasters
 from jobs.cli import EPILOG, build_parser
 from tests.batchseg.scene.scene_rasters import UTM, noise, write
 
@@ -50,7 +50,7 @@ def code(text: str, language: str) -> list[str]:
 
 def test_the_page_of_recipes_is_made_from_the_code() -> None:
     assert (ROOT / "docs" / "recipe.md").read_text("utf-8") == document(), "run `make docs`"
-    assert (ROOT / "docs" / "training.md").read_text("utf-8") == training.document(), "run `make docs`"
+    assert (ROOT / "docs" / "training.md").read_text("utf-8") == training.make_page(), "run `make docs`"
 
 
 def test_the_training_recipe_of_the_page_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,7 +65,7 @@ def test_the_training_recipe_of_the_page_is_whole(tmp_path: Path, monkeypatch: p
         write(Path(raster.image), noise(3, 80, 96), names=("red", "green", "blue"), **place)
         write(Path(str(raster.labels)), noise(1, 80, 96, low=0) % 2, **place)
     check_rasters(recipe)
-    ground = open_ground(recipe.train, recipe)
+    ground = read_ground(recipe.train, recipe)
     assert set(np.unique(ground.labels_WHW)) == {0, 1, UNLABELLED}
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from batchseg.training.ground import UNLABELLED, Ground
+from batchseg.training.ground import TrainingGround
+from batchseg.training.rasters import UNLABELLED
 from bench import forest
 
 NAMES = ("dark", "never learnt", "bright")
 
 
-def ground(seed: int, *classes: int) -> Ground:
+def ground(seed: int, *classes: int) -> TrainingGround:
     """Two windows, whose pixels are as bright as their class; a corner has no label."""
     random = np.random.default_rng(seed)
     labels_WHW = random.choice(classes, (2, 8, 8)).astype(np.uint8).repeat(16, 1).repeat(16, 2)
     pixels_WBHW = (100 * labels_WHW[:, None] + random.integers(0, 20, (2, 3, 128, 128))).astype(np.uint8)
     labels_WHW[:, :5, :5] = UNLABELLED
     zeros, inside_W2 = np.zeros(3), np.full((2, 2), 128)
-    return Ground(pixels_WBHW, labels_WHW, {}, zeros, np.ones(3), fill=zeros, inside_W2=inside_W2, names=NAMES)
+    return TrainingGround(pixels_WBHW, labels_WHW, {}, zeros, np.ones(3), fill=zeros, inside_W2=inside_W2, names=NAMES)
 
 
 def test_pixels_are_known_by_the_square_that_they_lie_in() -> None:

@@ -16,7 +16,7 @@ from batchseg.adapt.samples import sample_tiles
 from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.graph import WholeGraph
 from batchseg.recipe.recipe import Models, Recipe
-from batchseg.training.ground import Ground, open_ground
+from batchseg.training.ground import TrainingGround, read_ground
 from batchseg.training.train_recipe import GroundSpec, LabelledRaster, TrainRecipe
 from tests.batchseg.model.model_bundles import contract
 from tests.batchseg.scene.scene_rasters import UTM, write
@@ -50,7 +50,7 @@ def raw_values(dtype: str, scale: tuple[float, float] | None) -> NDArray[Any]:
 
 def ways(
     folder: Path, dtype: str, scale: tuple[float, float] | None, model_dtype: str, model_range: tuple[float, float]
-) -> tuple[Ground, Bundle, NDArray[Any]]:
+) -> tuple[TrainingGround, Bundle, NDArray[Any]]:
     nodata = None if dtype == "float32" else 0
     image = write(folder / "scene.tif", raw_values(dtype, scale), names=BLUE_GREEN_RED, nodata=nodata, **UTM)
     labels = write(folder / "labels.tif", np.zeros((1, HEIGHT, WIDTH), np.uint8), **UTM)
@@ -66,10 +66,10 @@ def ways(
         name="n", tier="bulk", architecture=architecture, halo_px=0, train=spec, validate=spec_of_another(spec),
         crop_px=32, scale=scale, **values,
     )  # fmt: skip
-    first = open_ground(spec, recipe)
+    first = read_ground(spec, recipe)
     mean = tuple(float(np.float32(round(v, 3))) for v in first.mean)
     std = tuple(float(np.float32(round(v, 3))) for v in first.std)
-    learnt = open_ground(spec, recipe, mean)
+    learnt = read_ground(spec, recipe, mean)
     made = contract(mean=mean, std=std, halo_px=0, tile_px=SIDE_PX, **values)
     write_bundle(folder / "bundle", made, b"weights are not asked for", made="2026-01-31T00:00:00Z")
     bundle = open_bundle(str(folder / "bundle"))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from batchseg.model.bundle import Bundle
 from batchseg.synth import CLASSES
-from batchseg.training.crops import Crops
-from batchseg.training.ground import UNLABELLED, Ground
+from batchseg.training.crops import CropSampler
+from batchseg.training.ground import TrainingGround
+from batchseg.training.loop import ShowStep
+from batchseg.training.rasters import UNLABELLED
+from batchseg.training.train import train
 from batchseg.training.train_recipe import GroundSpec, TrainRecipe
 
-MADE = "2026-01-31T00:00:00Z"
 GROUND = GroundSpec(seeds=(1000, 1002), size_px=256, window_px=128)
 RECIPE = TrainRecipe(
     name="tiny-net",
@@ -29,12 +33,17 @@ RECIPE = TrainRecipe(
 )
 
 
+def train_on_cpu(recipe: TrainRecipe, folder: Path, *, show: ShowStep) -> Bundle:
+    """On machines with a GPU, too: the tests compare bytes."""
+    return train(recipe, folder, device="cpu", show=show)
+
+
 def quietly(step: int, steps: int, facts: dict[str, float]) -> None:
     assert step <= steps
     assert facts["loss"] > 0
 
 
-def square_ground(size: int = 96) -> Ground:
+def square_ground(size: int = 96) -> TrainingGround:
     """Each class has a brightness of its own, in blocks; a column without labels."""
     blocks = np.add.outer(np.arange(size // 16), 2 * np.arange(size // 16)) % len(CLASSES)
     labels = blocks.repeat(16, 0).repeat(16, 1).astype(np.uint8)[None]
@@ -42,8 +51,8 @@ def square_ground(size: int = 96) -> Ground:
     labels[:, :, -1] = UNLABELLED
     places = {c.id: np.argwhere(labels == c.id) for c in CLASSES}
     mean, inside_W2 = np.full(3, 115.0), np.array([[size, size]])
-    return Ground(pixels, labels, places, mean, np.full(3, 50.0), mean, inside_W2)
+    return TrainingGround(pixels, labels, places, mean, np.full(3, 50.0), mean, inside_W2)
 
 
-def crops(ground: Ground, *, seed: int = 0, size: int = 48) -> Crops:
-    return Crops(ground, size, 8, 0.5, np.random.default_rng(seed))
+def crops(ground: TrainingGround, *, seed: int = 0, size: int = 48) -> CropSampler:
+    return CropSampler(ground, size, 8, 0.5, np.random.default_rng(seed))

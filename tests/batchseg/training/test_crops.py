@@ -10,13 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from batchseg.synth import CLASSES
-from batchseg.training.crops import Crops
-from batchseg.training.ground import UNLABELLED, open_ground
+from batchseg.training.crops import CropSampler
+from batchseg.training.ground import read_ground
+from batchseg.training.rasters import UNLABELLED
 from tests.batchseg.training.small_trainings import GROUND, RECIPE, crops, square_ground
 
 
 def test_ground_without_data_is_filled_with_the_mean_as_at_inference() -> None:
-    ground = open_ground(replace(GROUND, window_px=256), RECIPE)
+    ground = read_ground(replace(GROUND, window_px=256), RECIPE)
     assert (ground.pixels_WBHW != 0).any(axis=1).all()
     void = (ground.pixels_WBHW == np.rint(ground.mean)[None, :, None, None]).all(axis=1)
     assert void.mean() > 0.005  # every scene has a corner without data
@@ -50,7 +51,7 @@ def test_what_is_zoomed_stays_together(zoom: tuple[float, float]) -> None:
     """Pixels, labels and soft labels of one place; blocks of 16 px are so many times wider."""
     ground = square_ground()
     soft = ground.pixels_WBHW[0, :1].reshape(1, 24, 4, 24, 4).mean((2, 4)).astype(np.float16)
-    made = Crops(ground, 48, 8, 0.5, np.random.default_rng(0), soft=lambda _: soft, light=0.0, zoom=zoom)
+    made = CropSampler(ground, 48, 8, 0.5, np.random.default_rng(0), soft=lambda _: soft, light=0.0, zoom=zoom)
     for batch in (made.draw() for _ in range(10)):
         assert batch.pixels_NBHW.shape[1:] == (3, 48, 48)
         known = batch.labels_NHW != UNLABELLED
@@ -64,7 +65,9 @@ def test_what_is_zoomed_stays_together(zoom: tuple[float, float]) -> None:
 
 def test_a_zoom_shows_more_or_less_of_the_ground() -> None:
     def changes(zoom: float) -> int:
-        labels = Crops(square_ground(), 48, 32, 0.0, np.random.default_rng(0), zoom=(zoom, zoom)).draw().labels_NHW
+        labels = (
+            CropSampler(square_ground(), 48, 32, 0.0, np.random.default_rng(0), zoom=(zoom, zoom)).draw().labels_NHW
+        )
         known = (labels[:, 1:] != UNLABELLED) & (labels[:, :-1] != UNLABELLED)
         return int(((labels[:, 1:] != labels[:, :-1]) & known).sum())
 
@@ -75,7 +78,8 @@ def test_a_mixed_crop_is_two_places_side_by_side() -> None:
     ground = square_ground()
     soft = ground.pixels_WBHW[0, :1].reshape(1, 24, 4, 24, 4).mean((2, 4)).astype(np.float16)
     alone, mixed = (
-        Crops(ground, 48, 8, 0.5, np.random.default_rng(3), soft=lambda _: soft, mix=mix).draw() for mix in (0.0, 1.0)
+        CropSampler(ground, 48, 8, 0.5, np.random.default_rng(3), soft=lambda _: soft, mix=mix).draw()
+        for mix in (0.0, 1.0)
     )
     for i in range(8):
         parts = [
@@ -96,7 +100,7 @@ def joined(first: NDArray[Any], second: NDArray[Any], axis: int, at: int) -> NDA
 
 def test_light_changes_as_much_as_is_asked() -> None:
     def spread(light: float) -> float:
-        made = Crops(square_ground(), 48, 64, 0.0, np.random.default_rng(0), light=light)
+        made = CropSampler(square_ground(), 48, 64, 0.0, np.random.default_rng(0), light=light)
         x, y = made.draw()[:2]
         return float(np.std([x[i, 0][y[i] == 2].mean() for i in range(len(x)) if (y[i] == 2).any()]))
 
@@ -116,7 +120,7 @@ def runs_of_equal_lines(x_BHW: NDArray[Any]) -> dict[str, int]:
 
 
 def test_edges_are_repeated_on_every_side_sometimes() -> None:
-    made = crops(open_ground(GROUND, RECIPE))
+    made = crops(read_ground(GROUND, RECIPE))
     seen = dict.fromkeys(("top", "bottom", "left", "right"), 0)
     filled = 0
     for _ in range(40):
@@ -143,11 +147,13 @@ def test_crops_lie_in_their_raster_as_far_as_it_reaches(balanced_share: float) -
     labels_WHW[0, 32:], labels_WHW[0, :, 20:] = UNLABELLED, UNLABELLED
     places = {c.id: np.argwhere(labels_WHW == c.id) for c in CLASSES}
     ground = replace(one, pixels_WBHW=pixels_WBHW, labels_WHW=labels_WHW, places=places, inside_W2=inside_W2)
-    made = Crops(ground, 16, 8, balanced_share, np.random.default_rng(0))
-    drawn = [made._place(16) for _ in range(400)]
+    made = CropSampler(ground, 16, 8, balanced_share, np.random.default_rng(0))
+    drawn = [made._choose_place(16) for _ in range(400)]
     assert all((np.add(at, 16) <= inside_W2[window]).all() for window, *at in drawn)
     assert 10 < sum(window == 0 for window, *_ in drawn) < 60  # 640 of 9856 pixels
-    assert {made._place(24)[2] for _ in range(400)} > {0}, "a square that is wider than the ground begins with it"
+    assert {made._choose_place(24)[2] for _ in range(400)} > {0}, (
+        "a square that is wider than the ground begins with it"
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
@@ -156,7 +162,7 @@ def test_ground_that_is_taken_away_is_filled_as_a_run_fills_it(dtype: type) -> N
     fill = np.array([7, 8, 9]) if dtype is np.uint8 else np.array([0.25, 0.5, 0.75])
     made = crops(replace(one, pixels_WBHW=one.pixels_WBHW.astype(dtype), fill=fill))
     x, hidden = np.zeros((3, 48, 48), np.float32), np.zeros((48, 48), bool)
-    made._invalid(x, hidden)
+    made._remove_pixels(x, hidden)
     np.testing.assert_array_equal(x[:, hidden], np.repeat(fill[:, None], hidden.sum(), 1))
     assert hidden.any()
 
@@ -176,7 +182,9 @@ def test_a_class_that_is_rare_is_drawn_often() -> None:
 def test_a_pair_shows_the_same_ground_in_the_same_light(soft: bool) -> None:
     ground = square_ground(160)
     answers = np.random.default_rng(0).normal(size=(2, 40, 40)).astype(np.float16)
-    made = Crops(ground, 64, 8, 0.5, np.random.default_rng(0), soft=(lambda _: answers) if soft else None, shift_px=32)
+    made = CropSampler(
+        ground, 64, 8, 0.5, np.random.default_rng(0), soft=(lambda _: answers) if soft else None, shift_px=32
+    )
     for _ in range(8):
         x, y, answer, seen = made.draw()
         assert len(x) == len(y) == len(answer) == len(seen) == 8

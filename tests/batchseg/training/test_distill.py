@@ -12,23 +12,22 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from batchseg.errors import BundleError
 from batchseg.model.bundle import open_bundle
 from batchseg.schema import plain
 from batchseg.training import loop, sources
-from batchseg.training.crops import Crops
-from batchseg.training.ground import UNLABELLED, open_ground
-from batchseg.training.loop import train
-from batchseg.training.loss import hard_loss, soft_loss
-from batchseg.training.teacher import soft_labels
+from batchseg.training import train as training
+from batchseg.training.crops import CropSampler
+from batchseg.training.ground import read_ground
+from batchseg.training.losses import compute_hard_loss, compute_soft_loss
+from batchseg.training.rasters import UNLABELLED
+from batchseg.training.state import TrainingState
+from batchseg.training.teacher import make_soft_labels
 from jobs.cli import main
 from tests.batchseg.model.model_bundles import write_random
-from tests.batchseg.training.small_trainings import MADE, RECIPE, quietly, square_ground
-
-
-def say_nothing(done: int, all_: int) -> None:
-    assert done <= all_
+from tests.batchseg.training.small_trainings import RECIPE, quietly, square_ground, train_on_cpu
 
 
 def shown(step: int, steps: int, facts: dict[str, float]) -> None:
@@ -39,7 +38,7 @@ def test_soft_labels_are_what_the_teacher_says_at_that_place() -> None:
     """Logits that hold the ground itself, so that a crop that is turned or moved wrongly cannot pass."""
     ground = square_ground()
     x_W1hw = ground.pixels_WBHW[:, :1].reshape(1, 1, 24, 4, 24, 4).mean((3, 5))
-    made = Crops(ground, 48, 8, 0.5, np.random.default_rng(0), soft=lambda _: x_W1hw[0].astype(np.float16))
+    made = CropSampler(ground, 48, 8, 0.5, np.random.default_rng(0), soft=lambda _: x_W1hw[0].astype(np.float16))
     unseen = 0
     for _ in range(20):
         batch = made.draw()
@@ -51,19 +50,19 @@ def test_soft_labels_are_what_the_teacher_says_at_that_place() -> None:
     assert unseen > 5
 
 
-def test_a_teacher_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ground = open_ground(RECIPE.train, RECIPE)
+def test_a_teacher_runs_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ground = read_ground(RECIPE.train, RECIPE)
     bundle = write_random(tmp_path / "teacher")
-    asked: list[int] = []
-    first = soft_labels(bundle, ground, tmp_path / "kept", told=lambda done, _: asked.append(done))
-    again = soft_labels(bundle, ground, tmp_path / "kept", told=lambda done, _: asked.append(done))
-    assert asked == [1, 2]
+    computed: list[int] = []
+    first = make_soft_labels(bundle, ground, tmp_path / "kept", show=lambda done, _: computed.append(done))
+    again = make_soft_labels(bundle, ground, tmp_path / "kept", show=lambda done, _: computed.append(done))
+    assert computed == [1, 2]
     for window in range(2):
         assert first(window).shape == (4, 32, 32)
         np.testing.assert_array_equal(first(window), again(window))
     other = replace(ground, pixels_WBHW=255 - ground.pixels_WBHW)
-    soft_labels(bundle, other, tmp_path / "kept", told=lambda done, _: asked.append(done))
-    assert asked == [1, 2, 1, 2]
+    make_soft_labels(bundle, other, tmp_path / "kept", show=lambda done, _: computed.append(done))
+    assert computed == [1, 2, 1, 2]
 
 
 def test_the_distance_to_a_teacher() -> None:
@@ -71,26 +70,26 @@ def test_the_distance_to_a_teacher() -> None:
     soft = torch.randn(1, 6, 8, 8) * 3
     scores = torch.nn.functional.interpolate(soft, scale_factor=4.0, mode="nearest")
     seen = torch.ones(1, 8, 8, dtype=torch.bool)
-    same, other = (float(soft_loss(s, soft, seen, 2.0)) for s in (scores, scores.flip(1)))
+    same, other = (float(compute_soft_loss(s, soft, seen, 2.0)) for s in (scores, scores.flip(1)))
     assert abs(same) < 1e-4
     assert other > 1.0
     seen[:, :4] = False
     hidden = scores.clone()
     hidden[:, :, :16] = 0
-    assert float(soft_loss(hidden, soft, seen, 2.0)) == pytest.approx(same, abs=1e-4)
+    assert float(compute_soft_loss(hidden, soft, seen, 2.0)) == pytest.approx(same, abs=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["dice", "focal"])
 def test_a_batch_without_labels_costs_nothing(kind: str) -> None:
     scores = torch.randn(1, 6, 8, 8)
-    assert float(hard_loss(scores, torch.full((1, 8, 8), UNLABELLED), kind)) == pytest.approx(0.0, abs=1e-6)  # type: ignore[arg-type]
+    assert float(compute_hard_loss(scores, torch.full((1, 8, 8), UNLABELLED), kind)) == pytest.approx(0.0, abs=1e-6)  # type: ignore[arg-type]
 
 
 def test_a_student_learns_what_only_its_teacher_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The student's own ground has no label at all; what it can, it has from its teacher."""
-    monkeypatch.setattr(sources, "open_ground", lambda *_, **__: square_ground())
+    monkeypatch.setattr(sources, "read_ground", lambda *_, **__: square_ground())
     recipe = replace(RECIPE, steps=160, checkpoint_every=200, batch=4)
-    teacher = train(recipe, tmp_path / "teacher", made=MADE, show=quietly)
+    teacher = train_on_cpu(recipe, tmp_path / "teacher", show=quietly)
 
     def without_labels(spec: object, *_: object) -> object:
         ground = square_ground()
@@ -99,52 +98,51 @@ def test_a_student_learns_what_only_its_teacher_knows(tmp_path: Path, monkeypatc
             ground = replace(ground, places={})
         return ground
 
-    monkeypatch.setattr(sources, "open_ground", without_labels)
-    recipe = replace(recipe, teacher=str(teacher), soft_share=1.0, temperature=1.0)
-    student = open_bundle(str(train(recipe, tmp_path / "student", made=MADE, show=shown)))
-    knows = open_bundle(str(teacher)).contract.quality["miou"]
-    assert student.contract.quality["miou"] > 0.8 * knows > 0.4
-    assert student.contract.lineage["teacher"] == open_bundle(str(teacher)).graph_digest
+    monkeypatch.setattr(sources, "read_ground", without_labels)
+    recipe = replace(recipe, teacher=str(teacher.folder), soft_share=1.0, temperature=1.0)
+    student = train_on_cpu(recipe, tmp_path / "student", show=shown)
+    assert student.contract.quality["miou"] > 0.8 * teacher.contract.quality["miou"] > 0.4
+    assert student.contract.lineage["teacher"] == teacher.graph_digest
     assert "soft labels" in (tmp_path / "student" / "README.md").read_text()
 
 
 def test_a_teacher_of_other_classes_is_refused_before_any_work(tmp_path: Path) -> None:
     write_random(tmp_path / "teacher")
     with pytest.raises(BundleError, match="other classes"):
-        train(replace(RECIPE, teacher=str(tmp_path / "teacher")), tmp_path / "out", made=MADE, show=quietly)
+        train_on_cpu(replace(RECIPE, teacher=str(tmp_path / "teacher")), tmp_path / "out", show=quietly)
     assert not (tmp_path / "out").exists()
 
 
 def test_the_best_moment_becomes_the_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ground that is watched gets better twice and then worse; training ends after two looks in vain."""
-    said = iter([0.2, 0.5, 0.4, 0.3, 0.9])
+    """The IoU of the watched ground rises twice and then falls; training ends after two measurements without a rise."""
+    miou = iter([0.2, 0.5, 0.4, 0.3, 0.9])
     kept: dict[int, dict[str, torch.Tensor]] = {}
     real = loop.save_best
 
-    def save_best(training: loop.Training, folder: Path) -> None:
-        kept[training.step] = {k: v.clone() for k, v in training.graph.network.state_dict().items()}
-        real(training, folder)
+    def save_best(state: TrainingState, folder: Path) -> None:
+        kept[state.step] = {k: v.clone() for k, v in state.graph.network.state_dict().items()}
+        real(state, folder)
 
-    monkeypatch.setattr(loop, "measure", lambda *_, **__: {"water": next(said)})
+    monkeypatch.setattr(loop, "measure_iou", lambda *_, **__: {"water": next(miou)})
+    monkeypatch.setattr(training, "measure_iou", lambda *_, **__: {"water": next(miou)})
     monkeypatch.setattr(loop, "save_best", save_best)
     watch = replace(RECIPE.validate, seeds=(3000, 3001))
     recipe = replace(RECIPE, steps=40, watch=watch, watch_every=2, patience=2)
-    folder = train(recipe, tmp_path, made=MADE, show=quietly)
-    bundle = open_bundle(str(folder))
+    bundle = train_on_cpu(recipe, tmp_path, show=quietly)
     assert list(kept) == [2, 4]
     assert bundle.contract.lineage["steps"] == 4
     assert bundle.contract.quality["miou"] == 0.9  # of the ground that was never looked at
-    looks = (folder / "training" / "watched.csv").read_text().splitlines()
+    looks = (tmp_path / "training" / "watched.csv").read_text().splitlines()
     seen = ["2,0.20000", "4,0.50000", "6,0.40000", "8,0.30000"]
     assert [",".join(line.split(",")[:2]) for line in looks[1:]] == seen
-    stored = loop.load((folder / "weights.safetensors").read_bytes())
+    stored = load_file(tmp_path / "weights.safetensors")
     assert torch.equal(stored["out.weight"], kept[4]["out.weight"].half())
 
 
 def test_tensorboard_can_read_the_curves(tmp_path: Path) -> None:
     """By the format's own rules: every record has a length and a message, each with its masked checksum."""
-    folder = train(replace(RECIPE, steps=3), tmp_path, made=MADE, show=quietly)
-    (path,) = (folder / "training").glob("events.out.tfevents.*")
+    train_on_cpu(replace(RECIPE, steps=3), tmp_path, show=quietly)
+    (path,) = (tmp_path / "training").glob("events.out.tfevents.*")
     data, messages = path.read_bytes(), []
     while data:
         (length,) = struct.unpack("<Q", data[:8])
@@ -169,10 +167,10 @@ def test_a_full_disk_ends_a_training_in_one_line(tmp_path: Path, capsys: pytest.
         assert main(["train", str(path), str(out)]) == 2
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    told = capsys.readouterr().err
-    assert f"{out}: the training cannot be written; got " in told
-    assert "File too large" in told
-    assert "the same command goes on from the last checkpoint" in told
+    error = capsys.readouterr().err
+    assert f"{out}: the training cannot be written; got " in error
+    assert "File too large" in error
+    assert "the same command goes on from the last checkpoint" in error
     assert main(["train", str(path), str(out)]) == 0
     assert open_bundle(str(out)).contract.lineage["steps"] == RECIPE.steps
 
@@ -188,5 +186,5 @@ def test_a_gpu_that_is_not_there_is_missed_at_once(tmp_path: Path, capsys: pytes
 def test_distilling_without_a_teacher_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = Path(__file__).parents[3] / "configs" / "train" / "synthetic-heavy.yaml"
     assert main(["distill", str(recipe), str(tmp_path / "out")]) == 2
-    assert "there is nobody to learn from" in capsys.readouterr().err
+    assert "a recipe for distillation must name a teacher" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

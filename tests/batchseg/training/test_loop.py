@@ -21,12 +21,11 @@ from batchseg.model.segmenter import load_graph
 from batchseg.synth import CLASSES
 from batchseg.training import sources
 from batchseg.training.checks import check_train_recipe, load_train_recipe
-from batchseg.training.ground import UNLABELLED
-from batchseg.training.loop import train
-from batchseg.training.loss import hard_loss, unlike
+from batchseg.training.losses import compute_hard_loss, measure_disagreement
+from batchseg.training.rasters import UNLABELLED
 from batchseg.training.train_recipe import GroundSpec, LabelledRaster
-from batchseg.training.validation import measure
-from tests.batchseg.training.small_trainings import MADE, RECIPE, quietly, square_ground
+from batchseg.training.validation import measure_iou
+from tests.batchseg.training.small_trainings import RECIPE, quietly, square_ground, train_on_cpu
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "train"
 
@@ -38,7 +37,7 @@ def test_the_recipes_of_what_is_shipped(path: Path) -> None:
     if recipe.train.seeds is None or recipe.validate.seeds is None:
         return  # a split of rasters is checked where recipes are read
     assert recipe.train.seeds[0] >= 1000
-    # Ground that is measured on is never trained on, and seeds below 100 belong to users.
+    # Ground to measure on is never trained on, and seeds below 100 belong to users.
     assert recipe.validate.seeds[0] >= max(2000, recipe.train.seeds[1])
 
 
@@ -60,12 +59,13 @@ def test_a_recipe_that_cannot_be_meant(text: str, said: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"zoom": (0.3, 1.0)}, "a zoom is"),
-        ({"mix": 1.5}, "shares are 0 to 1"),
+        ({"zoom": (0.1, 1.0)}, "a zoom must rise within"),
+        ({"zoom": (0.3, 1.0)}, "the smallest zoom shows must fit a window"),
+        ({"mix": 1.5}, "`mix` must be a share from 0 to 1"),
         ({"mix": 0.5, "agree": 1.0}, "crops of two places"),
         ({"light": -1.0}, "0 or more"),
-        ({"agree": 1.0, "batch": 3}, "an even `batch`"),
-        ({"agree": 1.0, "crop_px": 128}, "a pair of crops fits a window"),
+        ({"agree": 1.0, "batch": 3}, "`batch` must be even"),
+        ({"agree": 1.0, "crop_px": 128}, "a pair of crops must fit a window"),
         ({"agree": 1.0}, "overlap by four halos"),
     ],
 )
@@ -75,24 +75,23 @@ def test_an_augmentation_that_cannot_be_meant(change: dict[str, Any], said: str)
 
 
 def test_training_learns_and_writes_a_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "open_ground", lambda *_, **__: square_ground())
+    monkeypatch.setattr(sources, "read_ground", lambda *_, **__: square_ground())
     recipe = replace(RECIPE, steps=60, checkpoint_every=100)
-    folder = train(recipe, tmp_path / "bundle", made=MADE, show=quietly)
-    bundle = open_bundle(str(folder))
+    bundle = train_on_cpu(recipe, tmp_path / "bundle", show=quietly)
     assert read_weights(bundle)
     assert [(c.id, c.name, c.rgb) for c in bundle.contract.classes] == [(c.id, c.name, c.rgb) for c in CLASSES]
     assert bundle.contract.quality["miou"] > 0.5
-    card = (folder / "README.md").read_text()
+    card = (bundle.folder / "README.md").read_text()
     assert "tiny-net" in card
     assert f"| building | {bundle.contract.quality['iou']['building']:.3f} |" in card
     assert f"| **mean** | **{bundle.contract.quality['miou']:.3f}** |" in card
-    curve = [line.split(",") for line in (folder / "training" / "curve.csv").read_text().splitlines()]
+    curve = [line.split(",") for line in (bundle.folder / "training" / "curve.csv").read_text().splitlines()]
     assert curve.pop(0) == ["step", "loss", "learning_rate", "seconds"]
     assert [int(row[0]) for row in curve] == list(range(1, 61))
     losses = [float(row[1]) for row in curve]
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
     # What is stored in half the bytes still gives what was measured.
-    again = measure(load_graph(bundle), square_ground(), halo_px=recipe.halo_px)
+    again = measure_iou(load_graph(bundle), square_ground(), halo_px=recipe.halo_px)
     assert again == pytest.approx(bundle.contract.quality["iou"], abs=0.02)
 
 
@@ -111,30 +110,31 @@ def interrupt(step: int, steps: int, facts: dict[str, float]) -> None:
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(architecture: dict[str, Any], tmp_path: Path) -> None:
     """Transformers drop paths at random: what is random is gone on with, too."""
     recipe = replace(RECIPE, architecture=architecture)
-    whole = train(recipe, tmp_path / "whole", made=MADE, show=quietly)
+    train_on_cpu(recipe, tmp_path / "whole", show=quietly)
     with pytest.raises(Interrupted):
-        train(recipe, tmp_path / "parts", made=MADE, show=interrupt)
-    parts = train(recipe, tmp_path / "parts", made=MADE, show=quietly)
-    curves = [(f / "training" / "curve.csv").read_text().splitlines() for f in (whole, parts)]
+        train_on_cpu(recipe, tmp_path / "parts", show=interrupt)
+    train_on_cpu(recipe, tmp_path / "parts", show=quietly)
+    folders = [tmp_path / name for name in ("whole", "parts")]
+    curves = [(folder / "training" / "curve.csv").read_text().splitlines() for folder in folders]
     rows = [[line.split(",")[:3] for line in curve] for curve in curves]
     assert rows[0] == rows[1]
-    ours, theirs = (load_file(folder / "weights.safetensors") for folder in (whole, parts))
+    ours, theirs = (load_file(folder / "weights.safetensors") for folder in folders)
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
         assert torch.equal(tensor, theirs[name]), name
 
 
-def test_what_is_made_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_finished_bundle_is_left_as_it_is(tmp_path: Path) -> None:
     """Its numerics may have been tuned since; and a last step that had no checkpoint is not done twice."""
     recipe = replace(RECIPE, steps=5)
-    item = train(recipe, tmp_path / "out", made=MADE, show=quietly) / "item.json"
+    item = train_on_cpu(recipe, tmp_path / "out", show=quietly).folder / "item.json"
     item.write_text(item.read_text().replace('"threads": 2', '"threads": 3'))
     before = [path.read_bytes() for path in sorted((tmp_path / "out").glob("*.*"))]
-    train(recipe, tmp_path / "out", made=MADE, show=fail)
+    train_on_cpu(recipe, tmp_path / "out", show=fail)
     assert [path.read_bytes() for path in sorted((tmp_path / "out").glob("*.*"))] == before
     more = replace(recipe, steps=6)
-    again = train(more, tmp_path / "out", made=MADE, show=lambda step, *_: check_is(step, 6))
-    assert open_bundle(str(again)).contract.lineage["steps"] == 6
+    again = train_on_cpu(more, tmp_path / "out", show=lambda step, *_: check_is(step, 6))
+    assert again.contract.lineage["steps"] == 6
 
 
 def fail(*_: object) -> None:
@@ -146,43 +146,43 @@ def check_is(step: int, only: int) -> None:
 
 
 def test_a_bundle_of_another_recipe_is_not_written_over(tmp_path: Path) -> None:
-    folder = train(RECIPE, tmp_path / "out", made=MADE, show=quietly)
+    folder = train_on_cpu(RECIPE, tmp_path / "out", show=quietly).folder
     shutil.rmtree(folder / "training")
-    with pytest.raises(BundleError, match="a bundle of another recipe"):
-        train(replace(RECIPE, seed=1), folder, made=MADE, show=fail)
+    with pytest.raises(BundleError, match="holds a bundle of another recipe"):
+        train_on_cpu(replace(RECIPE, seed=1), folder, show=fail)
     assert open_bundle(str(folder)).contract.lineage["recipe"]["seed"] == 0
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"learning_rate": 0.5}, "a training with another learning_rate is unfinished here"),
-        ({"steps": 3}, "more steps are done here than are asked for"),
+        ({"learning_rate": 0.5}, "an unfinished training with another learning_rate"),
+        ({"steps": 3}, "the checkpoint has more steps than the recipe"),
     ],
 )
 def test_a_checkpoint_of_another_training_is_refused(change: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
-        train(RECIPE, tmp_path, made=MADE, show=interrupt)
+        train_on_cpu(RECIPE, tmp_path, show=interrupt)
     with pytest.raises(RecipeError, match=said):
-        train(replace(RECIPE, **change), tmp_path, made=MADE, show=fail)
+        train_on_cpu(replace(RECIPE, **change), tmp_path, show=fail)
 
 
 def test_labels_that_were_corrected_meanwhile_are_another_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "open_ground", lambda *_, **__: square_ground())
+    monkeypatch.setattr(sources, "read_ground", lambda *_, **__: square_ground())
     with pytest.raises(Interrupted):
-        train(RECIPE, tmp_path, made=MADE, show=interrupt)
+        train_on_cpu(RECIPE, tmp_path, show=interrupt)
     corrected = square_ground()
     corrected.labels_WHW[0, 0, 0] = 1
-    monkeypatch.setattr(sources, "open_ground", lambda *_, **__: corrected)
-    with pytest.raises(RecipeError, match="another digest of train is unfinished here"):
-        train(RECIPE, tmp_path, made=MADE, show=fail)
+    monkeypatch.setattr(sources, "read_ground", lambda *_, **__: corrected)
+    with pytest.raises(RecipeError, match="an unfinished training with another digest of train"):
+        train_on_cpu(RECIPE, tmp_path, show=fail)
 
 
 def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="the loss is no number any more") as caught:
-        train(replace(RECIPE, steps=40, learning_rate=1e30), tmp_path, made=MADE, show=lambda *_: None)
+    with pytest.raises(RecipeError, match="the loss is no longer a finite number") as caught:
+        train_on_cpu(replace(RECIPE, steps=40, learning_rate=1e30), tmp_path, show=lambda *_: None)
     assert "a lower `learning_rate`" in str(caught.value)
     assert not (tmp_path / "item.json").exists()
 
@@ -200,24 +200,24 @@ def test_a_start_of_other_inputs_is_refused(change: dict[str, Any], said: str) -
 
 
 def test_what_is_measured_on_is_the_same_for_all_seeds() -> None:
-    first, second = (sources.open_sources(replace(RECIPE, seed=seed)).data for seed in (0, 1))
+    first, second = (sources.open_sources(replace(RECIPE, seed=seed)).ground_digests for seed in (0, 1))
     assert first["validate"] == second["validate"]
     assert first["train"] != second["train"]
 
 
 def test_ground_without_data_has_the_mean_of_the_weights_that_training_begins_with() -> None:
     start = open_bundle("zoo:aerial-bulk")
-    found = sources.open_sources(replace(RECIPE, start="zoo:aerial-bulk"))
-    assert found.mean == start.contract.mean != tuple(np.round(found.ground.mean, 3))
-    for ground in (found.ground, found.unseen):
+    opened = sources.open_sources(replace(RECIPE, start="zoo:aerial-bulk"))
+    assert opened.mean == start.contract.mean != tuple(np.round(opened.train_ground.mean, 3))
+    for ground in (opened.train_ground, opened.validation_ground):
         np.testing.assert_array_equal(ground.fill, np.rint(start.contract.mean))
 
 
 def test_a_look_at_details_is_added_to_a_trained_transformer(tmp_path: Path) -> None:
     plain = replace(RECIPE, architecture={"kind": "segformer", "size": "b0", "decoder": 16}, steps=1)
-    start = train(plain, tmp_path / "plain", made=MADE, show=quietly)
+    start = train_on_cpu(plain, tmp_path / "plain", show=quietly).folder
     more = replace(plain, architecture=plain.architecture | {"detail": 8}, start=str(start), learning_rate=1e-9)
-    detailed = load_file(train(more, tmp_path / "detailed", made=MADE, show=quietly) / "weights.safetensors")
+    detailed = load_file(train_on_cpu(more, tmp_path / "detailed", show=quietly).folder / "weights.safetensors")
     taken = load_file(start / "weights.safetensors")
     for name in taken.keys() & detailed.keys():
         if "running" not in name and "num_batches" not in name:
@@ -227,26 +227,26 @@ def test_a_look_at_details_is_added_to_a_trained_transformer(tmp_path: Path) -> 
     }  # fmt: skip
     other = replace(more, architecture={"kind": "bulknet", "width": 8}, start=str(start))
     with pytest.raises(RecipeError, match="another architecture"):
-        train(other, tmp_path / "other", made=MADE, show=quietly)
+        train_on_cpu(other, tmp_path / "other", show=quietly)
 
 
 def test_a_network_that_calls_ground_by_its_place_in_the_crop_is_unlike_itself() -> None:
     torch.manual_seed(0)
     wide = torch.randn(2, 3, 64, 96)
     pairs = torch.stack([part for one in wide for part in (one[..., :64], one[..., 32:])])
-    assert float(unlike(pairs, 32, 8)) == 0
+    assert float(measure_disagreement(pairs, 32, 8)) == 0
     by_place = pairs + torch.linspace(0, 4, 64).expand(1, 64, 64)[:, None] * torch.tensor([1.0, 0, 0])[:, None, None]
-    assert float(unlike(by_place, 32, 8)) > 0.1
+    assert float(measure_disagreement(by_place, 32, 8)) > 0.1
     # What lies within a halo of a crop's edge is no tile's core.
     edges = pairs.clone()
     edges[0::2, ..., -8:], edges[1::2, ..., :8] = 9, -9
-    assert float(unlike(edges, 32, 8)) == 0
+    assert float(measure_disagreement(edges, 32, 8)) == 0
 
 
 def test_training_can_ask_for_agreement(tmp_path: Path) -> None:
     seen: list[dict[str, float]] = []
     recipe = replace(RECIPE, agree=1.0, steps=2, halo_px=8)
-    train(recipe, tmp_path, made=MADE, show=lambda _step, _steps, facts: seen.append(facts))
+    train_on_cpu(recipe, tmp_path, show=lambda _step, _steps, facts: seen.append(facts))
     assert all(facts["unlike"] > 0 for facts in seen)
     curve = [line.split(",") for line in (tmp_path / "training" / "curve.csv").read_text().splitlines()]
     assert curve[0] == ["step", "loss", "unlike", "learning_rate", "seconds"]
@@ -260,12 +260,12 @@ def test_the_loss_ignores_what_is_not_labelled(kind: Literal["dice", "focal"]) -
     y[:, :4] = UNLABELLED
     changed = scores.clone()
     changed[:, :, :4] = torch.randn(1, 6, 4, 8) * 50
-    assert torch.equal(hard_loss(scores, y, kind), hard_loss(changed, y, kind))
+    assert torch.equal(compute_hard_loss(scores, y, kind), compute_hard_loss(changed, y, kind))
     perfect = torch.nn.functional.one_hot(y.where(y != UNLABELLED, 0), 6).movedim(-1, 1) * 40.0
-    assert float(hard_loss(perfect, y, kind)) < 0.01 < float(hard_loss(scores, y, kind))
+    assert float(compute_hard_loss(perfect, y, kind)) < 0.01 < float(compute_hard_loss(scores, y, kind))
 
 
-def test_measure_counts_what_occurs_and_is_labelled() -> None:
+def test_iou_counts_what_occurs_and_is_labelled() -> None:
     class Oracle(WholeGraph):
         def forward(self, x_NBHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             index = ((x_NBHW[:, 0].float() - 40) / 30).round().to(torch.uint8)
@@ -273,11 +273,11 @@ def test_measure_counts_what_occurs_and_is_labelled() -> None:
 
     ground = square_ground()
     oracle = Oracle(BulkNet(3, 6, width=8), (0.0,) * 3, (1.0,) * 3)
-    assert measure(oracle, ground, halo_px=16) == {c.name: 1.0 for c in CLASSES}
+    assert measure_iou(oracle, ground, halo_px=16) == {c.name: 1.0 for c in CLASSES}
     ground.labels_WHW[ground.labels_WHW == 5] = 4
-    iou = measure(oracle, ground, halo_px=16)
+    iou = measure_iou(oracle, ground, halo_px=16)
     assert iou["water"] == 1.0
     assert "bare" not in iou, "what the labels have not is no part of their mean, whatever is predicted"
     assert 0.4 < iou["building"] < 0.6
     ground.pixels_WBHW[:], ground.labels_WHW[:] = 40, 0
-    assert measure(oracle, ground, halo_px=16) == {"water": 1.0}
+    assert measure_iou(oracle, ground, halo_px=16) == {"water": 1.0}

@@ -17,14 +17,15 @@ from batchseg.model.bundle import open_bundle
 from batchseg.model.card import adjusted_card, model_card
 from batchseg.scene.source import RasterSource
 from batchseg.schema import plain
+from batchseg.training import train as training
 from batchseg.training.checks import check_train_recipe, load_train_recipe
-from batchseg.training.ground import UNLABELLED, open_ground
-from batchseg.training.lineage import public_recipe
-from batchseg.training.loop import train
+from batchseg.training.ground import read_ground
+from batchseg.training.lineage import make_public_recipe
+from batchseg.training.rasters import UNLABELLED
 from batchseg.training.train_recipe import GroundSpec, LabelledRaster, TrainRecipe
 from tests.batchseg.scene.scene_rasters import UTM, write
+from tests.batchseg.training.small_trainings import train_on_cpu
 
-MADE = "2026-01-31T00:00:00Z"
 CLASSES = (ClassInfo(id=7, name="dark", rgb=(0, 0, 0)), ClassInfo(id=2, name="bright", rgb=(255, 255, 0)))
 COLOURS = {"red": 0, "green": 1, "blue": 2}
 
@@ -68,7 +69,7 @@ def quietly(step: int, steps: int, facts: dict[str, float]) -> None:
 def test_windows_cover_a_raster_and_nothing_beyond_it_is_labelled(tmp_path: Path) -> None:
     pair = write_pair(tmp_path, "scene")
     recipe = recipe_of(pair, write_pair(tmp_path, "other"))
-    ground = open_ground(recipe.train, recipe)
+    ground = read_ground(recipe.train, recipe)
     assert ground.pixels_WBHW.shape == (4, 3, 64, 64)  # 100 x 90, two by two
     known = ground.labels_WHW != UNLABELLED
     assert known.sum() == 96 * 90
@@ -84,10 +85,10 @@ def test_what_is_invalid_is_filled_with_the_mean_that_the_bundle_has(tmp_path: P
     mask_HW[:, :30] = 0
     pair = write_pair(tmp_path, "scene", mask_HW=mask_HW)
     recipe = recipe_of(pair, write_pair(tmp_path, "other"))
-    ground = open_ground(recipe.train, recipe)
+    ground = read_ground(recipe.train, recipe)
     np.testing.assert_array_equal(ground.pixels_WBHW[0, :, 50, 3], np.rint(ground.mean))
     assert (ground.labels_WHW[0, :, :30] == UNLABELLED).all()
-    given = open_ground(recipe.train, recipe, fill=(1.0, 2.0, 3.0))
+    given = read_ground(recipe.train, recipe, fill=(1.0, 2.0, 3.0))
     np.testing.assert_array_equal(given.pixels_WBHW[0, :, 50, 3], (1, 2, 3))
     np.testing.assert_allclose(given.mean, ground.mean)
 
@@ -96,14 +97,15 @@ def test_a_draw_of_windows_is_seeded_and_bounded(tmp_path: Path) -> None:
     pair = write_pair(tmp_path, "scene", shape=(200, 200))
     recipe = recipe_of(pair, write_pair(tmp_path, "other"))
     recipe = replace(recipe, train=replace(recipe.train, windows=3))
-    ground, again, other = (open_ground(recipe.train, replace(recipe, seed=seed)) for seed in (0, 0, 5))
+    ground, again, other = (read_ground(recipe.train, replace(recipe, seed=seed)) for seed in (0, 0, 5))
     assert len(ground.pixels_WBHW) == 3
     assert ground.digest == again.digest != other.digest
 
 
-def test_training_on_rasters_makes_a_bundle_of_its_own_classes(tmp_path: Path) -> None:
+def test_training_on_rasters_makes_a_bundle_of_its_own_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = recipe_of(write_pair(tmp_path, "scene"), write_pair(tmp_path, "another"))
-    bundle = open_bundle(str(train(recipe, tmp_path / "out", made=MADE, commit="abc", show=quietly)))
+    monkeypatch.setattr(training, "read_commit", lambda: "abc")
+    bundle = train_on_cpu(recipe, tmp_path / "out", show=quietly)
     contract = bundle.contract
     assert contract.classes == CLASSES
     assert contract.gsd_m == (5.0, 20.0)
@@ -138,9 +140,9 @@ def test_what_a_bundle_tells_of_where_things_lay(address: str, public: str) -> N
     other = LabelledRaster(image="other.tif", labels="other_labels.tif")
     spec = GroundSpec(rasters=(LabelledRaster(image=address, labels=address),), window_px=64)
     told = [
-        public_recipe(recipe_of(spec.rasters[0], other, start=address, teacher=address)),
-        public_recipe(recipe_of(other, spec.rasters[0])),
-        public_recipe(recipe_of(other, replace(other, image="third.tif"), watch=spec)),
+        make_public_recipe(recipe_of(spec.rasters[0], other, start=address, teacher=address)),
+        make_public_recipe(recipe_of(other, spec.rasters[0])),
+        make_public_recipe(recipe_of(other, replace(other, image="third.tif"), watch=spec)),
     ]
     assert [recipe[name] for recipe, name in zip(told, ("train", "validate", "watch"), strict=True)] == [
         plain(spec) | {"rasters": [{"image": public, "labels": public}]}
@@ -154,7 +156,7 @@ def test_what_a_bundle_tells_of_where_things_lay(address: str, public: str) -> N
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"classes": CLASSES[:1]}, "labels hold what is no class"),
+        ({"classes": CLASSES[:1]}, "labels must be ids of `classes`"),
         ({"dtype": "uint16", "range": (0.0, 255.0)}, "data type"),
         ({"gsd_m": (0.3, 0.8)}, r"scene\.tif: .*size.*expected 0\.3 to 0\.8 m \(`gsd_m`\), got 10 m\. Write `gsd_m:"),
         ({"bands": ("red", "green", "nir")}, "nir"),
@@ -163,7 +165,7 @@ def test_what_a_bundle_tells_of_where_things_lay(address: str, public: str) -> N
 def test_rasters_that_do_not_fit_are_refused(change: dict[str, Any], said: str, tmp_path: Path) -> None:
     recipe = recipe_of(write_pair(tmp_path, "scene"), write_pair(tmp_path, "other"), **change)
     with pytest.raises((BundleError, RecipeError, SceneError), match=said):
-        train(recipe, tmp_path / "out", made=MADE, show=quietly)
+        train_on_cpu(recipe, tmp_path / "out", show=quietly)
 
 
 def test_a_raster_of_other_pixels_is_refused_before_any_pixel_is_read(
@@ -175,8 +177,8 @@ def test_a_raster_of_other_pixels_is_refused_before_any_pixel_is_read(
     labels = write(tmp_path / "coarse_labels.tif", np.zeros((1, 100, 90), np.uint8), **coarse)
     recipe = recipe_of(write_pair(tmp_path, "scene"), LabelledRaster(image=str(image), labels=str(labels)))
     monkeypatch.setattr(RasterSource, "read", lambda *_: pytest.fail("a pixel was read"))
-    with pytest.raises(RecipeError, match=r"coarse\.tif: .*got 30 m"):
-        train(recipe, tmp_path / "out", made=MADE, show=quietly)
+    with pytest.raises(BundleError, match=r"coarse\.tif: .*got 30 m"):
+        train_on_cpu(recipe, tmp_path / "out", show=quietly)
 
 
 def test_nobody_can_tell_the_size_of_pixels_without_a_place(tmp_path: Path) -> None:
@@ -184,7 +186,7 @@ def test_nobody_can_tell_the_size_of_pixels_without_a_place(tmp_path: Path) -> N
     labels = write(tmp_path / "b.tif", np.full((1, 64, 64), 2, np.uint8))
     pair = LabelledRaster(image=str(image), labels=str(labels))
     recipe = recipe_of(pair, LabelledRaster(image="another.tif", labels="c.tif"), gsd_m=(0.3, 0.8))
-    assert open_ground(recipe.train, recipe).pixels_WBHW.shape == (1, 3, 64, 64)
+    assert read_ground(recipe.train, recipe).pixels_WBHW.shape == (1, 3, 64, 64)
 
 
 @pytest.mark.parametrize(
@@ -192,12 +194,18 @@ def test_nobody_can_tell_the_size_of_pixels_without_a_place(tmp_path: Path) -> N
     [
         (
             {"classes": (CLASSES[0], replace(CLASSES[1], name=CLASSES[0].name))},
-            "classes: these are no classes; got.*names",
+            "classes: the classes contradict each other; got.*names",
         ),
-        ({"classes": (CLASSES[0], replace(CLASSES[1], id=CLASSES[0].id))}, "classes: these are no classes; got.*ids"),
-        ({"dtype": "uint16"}, r"range: values of uint16 have no range of their own.*Add `range: \[low, high\]`"),
-        ({"dtype": "float32", "scale": (0.0, 4000.0)}, "range: values of float32 have no range of their own"),
-        ({"architecture": {"kind": "bulknett"}}, "^architecture: an unknown architecture; expected bulknet or unet"),
+        (
+            {"classes": (CLASSES[0], replace(CLASSES[1], id=CLASSES[0].id))},
+            "classes: the classes contradict each other; got.*ids",
+        ),
+        ({"dtype": "uint16"}, r"range: uint16 must have a range.*Add `range: \[low, high\]`"),
+        ({"dtype": "float32", "scale": (0.0, 4000.0)}, "range: float32 must have a range"),
+        (
+            {"architecture": {"kind": "bulknett"}},
+            "^architecture: the architecture is unknown; expected bulknet or unet",
+        ),
     ],
 )
 def test_what_no_bundle_could_have_is_refused_with_the_recipe(
@@ -263,7 +271,7 @@ def test_the_recipe_as_yaml(tmp_path: Path) -> None:
     )
     assert load_train_recipe(path).class_list == (ClassInfo(id=0, name="land", rgb=(1, 2, 3)),)
     path.write_text(path.read_text() + "crop_px: 2048\n")
-    with pytest.raises(RecipeError, match="a crop fits a window"):
+    with pytest.raises(RecipeError, match="a crop must fit a window"):
         load_train_recipe(path)
 
 
@@ -272,7 +280,7 @@ def test_wider_types_are_scaled_as_in_a_run(tmp_path: Path) -> None:
     wide: NDArray[np.uint16] = np.random.default_rng(0).integers(0, 4000, (3, 100, 90)).astype(np.uint16)
     image = write(tmp_path / "wide.tif", wide, names=tuple(COLOURS), **UTM)
     recipe = recipe_of(LabelledRaster(image=str(image), labels=pair.labels), pair, scale=(0.0, 4000.0))
-    ground = open_ground(recipe.train, recipe)
+    ground = read_ground(recipe.train, recipe)
     assert ground.pixels_WBHW.dtype == np.uint8
     np.testing.assert_array_equal(ground.pixels_WBHW[0, 0], np.rint(wide[0, :64, :64] * np.float32(255 / 4000)))
 
@@ -282,7 +290,7 @@ def test_the_range_of_wider_types_is_kept(tmp_path: Path) -> None:
     wide = np.random.default_rng(0).integers(300, 4000, (3, 100, 90)).astype(np.uint16)
     image = write(tmp_path / "wide.tif", wide, names=tuple(COLOURS), **UTM)
     recipe = recipe_of(LabelledRaster(image=str(image), labels=pair.labels), pair, dtype="uint16", range=(0.0, 4000.0))
-    np.testing.assert_array_equal(open_ground(recipe.train, recipe).pixels_WBHW[0, 0], wide[0, :64, :64])
+    np.testing.assert_array_equal(read_ground(recipe.train, recipe).pixels_WBHW[0, 0], wide[0, :64, :64])
     # Bytes in a wider type are asked for by name.
     assert replace(recipe, range=(0.0, 255.0)).range == (0.0, 255.0)
 
@@ -301,7 +309,7 @@ def test_all_windows_set_the_scaling(tmp_path: Path) -> None:
     scenes = tuple(write_flat(tmp_path, f"scene{value}", value) for value in (0, 40, 80, 120, 160))
     recipe = recipe_of(scenes[0], LabelledRaster(image="another.tif", labels="b.tif"))
     recipe = replace(recipe, train=GroundSpec(rasters=scenes, window_px=64))
-    ground = open_ground(recipe.train, recipe)
+    ground = read_ground(recipe.train, recipe)
     np.testing.assert_allclose(ground.mean, 100.0)
     np.testing.assert_allclose(ground.std, np.std([40, 80, 120, 160]))
     assert (ground.pixels_WBHW[0] == 100).all()
@@ -314,7 +322,7 @@ def test_what_repeats_the_edge_of_a_raster_sets_no_scaling(tmp_path: Path) -> No
     image = write(tmp_path / "a.tif", pixels_BHW, names=tuple(COLOURS), **UTM)
     labels = write(tmp_path / "a_labels.tif", np.full((1, 64, 65), 2, np.uint8), **UTM)
     recipe = recipe_of(LabelledRaster(image=str(image), labels=str(labels)), write_flat(tmp_path, "other", 9))
-    assert (open_ground(recipe.train, recipe).mean < 60).all()
+    assert (read_ground(recipe.train, recipe).mean < 60).all()
 
 
 def test_few_valid_pixels_between_the_sampled_ones_set_the_scaling(tmp_path: Path) -> None:
@@ -323,7 +331,7 @@ def test_few_valid_pixels_between_the_sampled_ones_set_the_scaling(tmp_path: Pat
     image = write(tmp_path / "a.tif", pixels_BHW, names=tuple(COLOURS), nodata=0, **UTM)
     labels = write(tmp_path / "a_labels.tif", np.full((1, 64, 64), 2, np.uint8), **UTM)
     recipe = recipe_of(LabelledRaster(image=str(image), labels=str(labels)), write_flat(tmp_path, "other", 9))
-    ground = open_ground(recipe.train, recipe)
+    ground = read_ground(recipe.train, recipe)
     np.testing.assert_allclose((ground.mean, ground.std), ((20,) * 3, (10,) * 3))
 
 
@@ -346,13 +354,13 @@ def test_ground_that_can_teach_or_tell_nothing_is_refused(
     }
     recipe = replace(recipe_of(*(grounds[name].rasters[0] for name in ("train", "validate"))), **grounds)
     with pytest.raises(RecipeError, match=rf"^{role}: .*{role}\.tif: {said}"):
-        train(recipe, tmp_path / "out", made=MADE, show=quietly)
+        train_on_cpu(recipe, tmp_path / "out", show=quietly)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_teacher_alone_may_teach(tmp_path: Path) -> None:
     bare, other = write_flat(tmp_path, "bare", 9, label=255), write_flat(tmp_path, "other", 9, label=255)
     recipe = replace(recipe_of(bare, other), teacher="zoo:aerial-heavy")
-    assert not sum(map(len, open_ground(recipe.train, recipe).places.values()))
+    assert not sum(map(len, read_ground(recipe.train, recipe).places.values()))
     with pytest.raises(RecipeError, match=r"^validate: .*has a label"):
-        open_ground(recipe.validate, recipe)
+        read_ground(recipe.validate, recipe)

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+import batchseg
 from batchseg.errors import RecipeError
+from batchseg.model.bundle import open_bundle
 from batchseg.training.checks import check_train_recipe
 from batchseg.training.train_recipe import GroundSpec, LabelledRaster, TrainRecipe
 from jobs.cli import main
@@ -33,20 +35,20 @@ steps: 1
         ({"gsd_m": (2.0, 0.5)}, "pixels of 2 to 0.5 m"),
         ({"gsd_m": (-1.0, 0.5)}, "pixels of -1 to 0.5 m"),
         ({"range": (255.0, 0.0)}, "a range of 255 to 0"),
-        ({"range": (0.0, 4000.0)}, "range: a range of values that the data type does not have"),
-        ({"scale": (100.0, 100.0)}, "scale: a scale is from low to high"),
+        ({"range": (0.0, 4000.0)}, "range: the range must lie within the data type"),
+        ({"scale": (100.0, 100.0)}, "scale: a scale must rise from low to high"),
         ({"halo_px": -8}, "halo -8"),
         ({"halo_px": 30}, r"halo_px: .*a multiple of 8, got 512 \+ 2 x 30 = 572\. Set halo_px: 32"),
-        ({"architecture": {"kind": "onnx"}}, "architecture: an unknown architecture; expected bulknet"),
-        ({"architecture": {"kind": ["bulknet"]}}, "architecture: an unknown architecture; expected bulknet"),
+        ({"architecture": {"kind": "onnx"}}, "architecture: the architecture is unknown; expected bulknet"),
+        ({"architecture": {"kind": ["bulknet"]}}, "architecture: the architecture is unknown; expected bulknet"),
         ({"crop_px": 36}, "crop_px: .*a multiple of the network's stride, 8"),
         ({"crop_px": 0}, "crop_px: "),
-        ({"adam_beta2": 1.5}, "adam_beta2: this value cannot be; expected 0 or more, below 1, got 1.5"),
+        ({"adam_beta2": 1.5}, "adam_beta2: `adam_beta2` must be 0 or more and below 1; got 1.5"),
         ({"learning_rate": 0.0}, "learning_rate: .*above 0"),
         ({"weight_decay": -0.1}, "weight_decay: .*0 or more"),
         ({"seed": -1}, "seed: .*0 or more"),
-        ({"bands": ("red", "green", "blue", "nir")}, "synthetic scenes are bytes of red, green and blue"),
-        ({"dtype": "uint16", "range": (0.0, 10_000.0)}, "synthetic scenes are bytes"),
+        ({"bands": ("red", "green", "blue", "nir")}, "synthetic scenes have bytes of red, green and blue"),
+        ({"dtype": "uint16", "range": (0.0, 10_000.0)}, "synthetic scenes have bytes"),
     ],
 )
 def test_what_no_bundle_may_be_is_refused_with_the_recipe(change: dict[str, Any], said: str) -> None:
@@ -57,8 +59,8 @@ def test_what_no_bundle_may_be_is_refused_with_the_recipe(change: dict[str, Any]
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"seeds": (-2, 2)}, "there is no scene"),
-        ({"size_px": 64}, "size_px: a window fits its scene; expected at least 128"),
+        ({"seeds": (-2, 2)}, "seeds must name at least one scene"),
+        ({"size_px": 64}, "size_px: a synthetic scene must be at least as large as its window; expected at least 128"),
     ],
 )
 def test_ground_that_cannot_be_made(change: dict[str, Any], said: str) -> None:
@@ -122,10 +124,10 @@ SIGNED = "https://host/a.tif?X-Amz-Signature={}"
         ((seeds(1, 2), seeds(3, 5), seeds(4, 6)), "^seeds 4 to 4: a scene to measure on is watched"),
         ((rasters("a.tif"), rasters("b.tif"), rasters("b.tif")), r"^b\.tif: a scene to measure on is watched"),
         ((rasters("a.tif", labels=None), rasters("b.tif")), "teaches nothing"),
-        ((rasters("a.tif"), rasters("b.tif", labels=None)), "^validate: ground to measure on needs labels"),
+        ((rasters("a.tif"), rasters("b.tif", labels=None)), "^validate: scenes to measure on must have labels"),
         (
             (rasters("a.tif"), rasters("b.tif"), rasters("c.tif", labels=None)),
-            "^watch: ground to measure on needs labels",
+            "^watch: scenes to measure on must have labels",
         ),
     ],
 )
@@ -147,3 +149,27 @@ def test_a_split_by_scene_is_one() -> None:
     check_train_recipe(split(rasters("a/scene.tif"), rasters("b/scene.tif"), rasters("https://host/scene.tif?sig=1")))
     check_train_recipe(split(seeds(1000, 1002), seeds(1002, 1003), seeds(1003, 1004)))
     check_train_recipe(split(seeds(1000, 1002), rasters("a.tif")))
+
+
+def test_training_checks_a_recipe_that_was_made_in_python(tmp_path: Path) -> None:
+    """`dataclasses.replace` checks fields one by one only; what they say together is checked before any work."""
+    with pytest.raises(RecipeError, match=r"crop_px: .*a multiple of the network's stride"):
+        batchseg.train(replace(RECIPE, crop_px=36), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_python_trains_what_a_file_says(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"{WHOLE}crop_px: 64\nthreads: 1\n")
+    bundle = batchseg.train(str(path), str(tmp_path / "out"), device="cpu")
+    assert bundle.folder == tmp_path / "out"
+    assert bundle.contract.lineage["steps"] == 1
+    assert bundle.digest == open_bundle(str(tmp_path / "out")).digest
+
+
+def test_python_distils_with_a_teacher_only(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"{WHOLE}crop_px: 64\n")
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: a recipe for distillation must name a teacher"):
+        batchseg.distill(path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

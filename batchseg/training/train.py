@@ -1,0 +1,180 @@
+"""Training and distillation: from a training recipe to a bundle. Seeded, and resumable from the last checkpoint."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from batchseg.errors import RecipeError
+from batchseg.model.bundle import Bundle, open_bundle, write_bundle
+from batchseg.model.card import write_card
+from batchseg.model.device import Device, choose_device
+from batchseg.model.segmenter import check_device
+from batchseg.tiers import DeviceKind
+from batchseg.training.bundle_contract import make_contract
+from batchseg.training.checkpoint import load_best, restore_checkpoint
+from batchseg.training.checks import check_train_recipe, load_train_recipe
+from batchseg.training.crops import CropSampler
+from batchseg.training.curves import open_curves
+from batchseg.training.lineage import is_finished, make_public_ground, make_public_recipe, read_commit
+from batchseg.training.loop import ShowStep, list_figures, run_steps
+from batchseg.training.output_folder import check_output_folder, report_full_disk
+from batchseg.training.sources import Sources, open_sources
+from batchseg.training.state import TrainingState, start_training
+from batchseg.training.teacher import make_soft_labels
+from batchseg.training.train_recipe import TrainRecipe
+from batchseg.training.validation import compute_miou, measure_iou
+
+TRAINING = "training"
+"""Folder beside the bundle with checkpoint, curves and a teacher's logits. It may be deleted after the training."""
+
+
+def train(
+    recipe: TrainRecipe | str | Path, folder: str | Path, *, device: Device = "auto", show: ShowStep | None = None
+) -> Bundle:
+    """Train a bundle, and measure it on scenes that it has never seen.
+
+    After an interruption, the same call continues from the last checkpoint. If the bundle is already finished, it is
+    left unchanged.
+
+    Args:
+        recipe: A training recipe, or the path of a file with one.
+        folder: Folder of the bundle; it is made if it does not exist. Checkpoint and curves lie in its subfolder
+            `training`.
+        device: "cpu", "cuda", or "auto" for a GPU where there is one.
+        show: Called after each step with the number of finished steps, the number of all steps, and figures of the
+            step by name. A teacher's windows are counted in the same way, before the first step.
+
+    Returns:
+        The bundle. Its `contract.quality` has the IoU on the `validate` scenes of the recipe.
+
+    Raises:
+        RecipeError: The recipe contradicts itself or its rasters, or the loss diverged.
+        SceneError: A raster or its labels cannot be read.
+        BundleError: A bundle that the recipe names does not fit, there is no GPU, or the folder cannot be written or
+            holds a bundle of another recipe.
+    """
+    recipe = _load(recipe)
+    folder = Path(folder)
+    check_train_recipe(recipe)
+    check_output_folder(folder)
+    device_kind = choose_device(device)
+    check_device(device_kind)
+    with report_full_disk(folder):
+        _make_bundle(recipe, folder, device_kind, show or _show_nothing)
+        return open_bundle(str(folder))
+
+
+def distill(
+    recipe: TrainRecipe | str | Path, folder: str | Path, *, device: Device = "auto", show: ShowStep | None = None
+) -> Bundle:
+    """Train a bundle from a teacher's soft labels, on rasters with labels and without.
+
+    This is `train` for a recipe that names a `teacher`. The teacher's logits are kept in the subfolder `training`, so
+    it runs once.
+
+    Args:
+        recipe: A training recipe with a `teacher`, or the path of a file with one.
+        folder: Folder of the bundle, as for `train`.
+        device: "cpu", "cuda", or "auto" for a GPU where there is one.
+        show: Called after each step, as for `train`.
+
+    Returns:
+        The bundle, as from `train`.
+
+    Raises:
+        RecipeError: The recipe names no teacher, or any reason of `train`.
+        SceneError: A raster or its labels cannot be read.
+        BundleError: As for `train`.
+    """
+    loaded = _load(recipe)
+    if loaded.teacher is None:
+        raise RecipeError(
+            "a recipe for distillation must name a teacher",
+            where=loaded.name if isinstance(recipe, TrainRecipe) else str(recipe),
+            todo="add a line `teacher: …`, a bundle, or use `train`",
+        )
+    return train(loaded, folder, device=device, show=show)
+
+
+def _load(recipe: TrainRecipe | str | Path) -> TrainRecipe:
+    return recipe if isinstance(recipe, TrainRecipe) else load_train_recipe(recipe)
+
+
+def _show_nothing(_done: int, _total: int, _figures: dict[str, float]) -> None: ...
+
+
+def _make_bundle(recipe: TrainRecipe, folder: Path, device: DeviceKind, show: ShowStep) -> None:
+    torch.set_num_threads(recipe.threads)
+    torch.manual_seed(recipe.seed)
+    sources = open_sources(recipe)
+    lineage: dict[str, Any] = {
+        "recipe": make_public_recipe(recipe),
+        "data": sources.ground_digests,
+        "commit": read_commit(),
+        **sources.bundle_digests,
+    }
+    if is_finished(folder, lineage):
+        return
+    state, beside = start_training(recipe, sources, device), folder / TRAINING
+    restore_checkpoint(state, beside / "checkpoint")
+    crops = _make_sampler(recipe, sources, beside / "teacher", device, show)
+    for _ in range(state.step):
+        crops.draw()  # so that the next crops are those of a training without an interruption
+    class_names = () if sources.watch_ground is None else sources.watch_ground.names
+    with open_curves(beside, state.step, list_figures(recipe), class_names) as curves:
+        run_steps(state, crops, sources.watch_ground, beside / "checkpoint", curves, show)
+    if sources.watch_ground is not None:
+        load_best(state, beside / "checkpoint")
+    lineage["steps"] = state.best_step or state.step
+    iou = measure_iou(state.graph, sources.validation_ground, halo_px=recipe.halo_px, device=device)
+    _write(state, folder, iou, lineage)
+
+
+def _make_sampler(
+    recipe: TrainRecipe, sources: Sources, logits: Path, device: DeviceKind, show: ShowStep
+) -> CropSampler:
+    crops = CropSampler(
+        sources.train_ground,
+        recipe.crop_px,
+        recipe.batch,
+        recipe.balanced_share,
+        np.random.default_rng(recipe.seed),
+        recipe.input_range,
+        light=recipe.light,
+        zoom=recipe.zoom,
+        mix=recipe.mix,
+        shift_px=recipe.shift_px,
+    )
+    if sources.teacher is not None:
+        crops.soft = make_soft_labels(
+            sources.teacher,
+            sources.train_ground,
+            logits,
+            device,
+            show=lambda done, total: show(done, total, {"teacher": 1.0}),
+        )
+    return crops
+
+
+def _write(state: TrainingState, folder: Path, iou: dict[str, float], lineage: dict[str, Any]) -> None:
+    recipe, graph = state.recipe, state.graph
+    # Normalisation statistics stay exact; everything else is stored in half the bytes.
+    weights = {
+        name: (tensor.half() if tensor.is_floating_point() and "running" not in name else tensor).cpu().contiguous()
+        for name, tensor in graph.network.state_dict().items()
+    }
+    contract = make_contract(
+        recipe,
+        mean=tuple(graph.mean.flatten().tolist()),
+        std=tuple(graph.std.flatten().tolist()),
+        quality={"iou": iou, "miou": compute_miou(iou), "on": make_public_ground(recipe.validate)},
+        lineage=lineage,
+    )
+    write_card(folder, contract)
+    write_bundle(folder, contract, save(weights), made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
