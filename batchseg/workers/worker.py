@@ -41,6 +41,7 @@ from batchseg.tiers import DeviceKind, Tier
 from batchseg.workers.failure import Failure, failure_of, is_out_of_memory
 from batchseg.workers.heartbeat import Heartbeat
 from batchseg.workers.measure import measure
+from batchseg.workers.wanted import read_wanted
 from tiling.grid import Tile, tiles_of
 from tiling.span import Window
 
@@ -163,23 +164,16 @@ class Worker:
     def _predict(self, scene: SceneJob, window: Window, task: str) -> Prediction:
         """In a function of its own, so that the pixels are gone before anything is written."""
         tiles = tiles_of(self.job.lattice(scene), window)
-        inside_HW = None if scene.aoi is None else scene.aoi.mask(window)
-        if inside_HW is not None and not inside_HW.any():
-            return self._blank(window, tiles)
         with self.clock.stage("read", task):
-            read_window = window.grow(self.job.halo_px).clip(scene.shape_px)
-            pixels = self._source(scene).read(read_window)
-        wanted_HW = pixels.valid_HW[window.within(read_window)]
-        if inside_HW is not None:
-            wanted_HW = wanted_HW & inside_HW
-        if not wanted_HW.any():
+            wanted = read_wanted(self.job, scene, self._source(scene), window)
+        if wanted is None:
             return self._blank(window, tiles)
         work = ChunkWork(
             window=window,
             tiles=tiles,
             codes=assign_tier_codes(self.job, scene, tiles),
-            pixels=pixels,
-            wanted_HW=wanted_HW,
+            pixels=wanted.pixels,
+            wanted_HW=wanted.wanted_HW,
             scene_shape_px=scene.shape_px,
             rules=scene.rules,
             doubt=self.job.doubt,

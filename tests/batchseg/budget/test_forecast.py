@@ -27,6 +27,7 @@ from batchseg.errors import ForeignRunError, RecipeError
 from batchseg.ledger.ledger import Ledger
 from batchseg.paths import PILOT_KEY
 from batchseg.recipe import Budget, Fleet, Models, PoolSpec, Route
+from batchseg.recipe.recipe import ByUncertainty, Uncertain
 from batchseg.resolve.job import Job
 from batchseg.resolve.plan_file import read_plan
 from batchseg.resolve.resolve import resolve
@@ -283,3 +284,12 @@ def test_a_preview_needs_two_models(place: Workplace) -> None:
     recipe = place.recipe(models=Models(bulk=place.changes["models"].bulk))
     with pytest.raises(RecipeError, match="a pilot compares two models"):
         preview_pilot(resolve(recipe), Fleet(), LocalStore(place.output), Placement(), models=no_models)
+
+
+def test_a_rehearsal_runs_the_bulk_model_alone_whatever_the_recipes_threshold(place: Workplace) -> None:
+    """With this threshold a run sends every tile to the heavy model."""
+    route = Route(priority=(ByUncertainty(uncertain=Uncertain(above=0.0)),))
+    store = LocalStore(place.output, durable=False)
+    found = preview_pilot(resolve(place.recipe(route=route)), Fleet(), store, Placement(), models=fake_models)
+    assert found.threshold == 0
+    assert found.curve[-1].heavy_share == 1.0
