@@ -13,15 +13,19 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields, is_dataclass
 from functools import cache
-from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
 from batchseg.errors import RecipeError
 
 T = TypeVar("T")
 
-Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
-"""What a JSON file can hold. Read-only, so that a list of text is one too."""
-JsonObject: TypeAlias = Mapping[str, Json]
+if TYPE_CHECKING:
+    Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+    """The values that a JSON file can hold. The containers are read-only, so that a list of text is one too."""
+    JsonObject: TypeAlias = Mapping[str, Json]
+else:  # what `build` understands: it passes such a value on as it is
+    Json = Any
+    JsonObject = Mapping[str, Any]
 
 
 def setting(default: Any = MISSING, *, doc: str, key: str | None = None) -> Any:
@@ -32,6 +36,11 @@ def setting(default: Any = MISSING, *, doc: str, key: str | None = None) -> Any:
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
+
+
+def optional() -> Any:
+    """A field that is None where its key is absent; `plain` leaves the key out then."""
+    return field(default=None, metadata={"optional": True})
 
 
 def yaml_name(of: Field[Any]) -> str:
@@ -77,7 +86,7 @@ def _convert(hint: Any, value: object, where: str) -> Any:
         return value
     if origin is tuple:
         return _convert_tuple(args, value, where)
-    if origin is dict:
+    if origin in (dict, Mapping):
         if not isinstance(value, Mapping):
             raise _wrong(where, "a mapping", value)
         return {_convert(args[0], k, where): _convert(args[1], v, f"{where}: {k}") for k, v in value.items()}
@@ -94,6 +103,7 @@ def _convert_union(args: tuple[Any, ...], value: object, where: str) -> Any:
         return _convert(options[0], value, where)
     mappings = [option for option in options if is_dataclass(option)]
     if mappings and isinstance(value, Mapping):
+        mappings = _select_by_tag(mappings, value, where)
         # The one that shares most keys is meant, so that a wrong key is judged as one of its own.
         keys = {option: {yaml_name(f) for f in fields(option)} for option in mappings}
         return _convert(max(mappings, key=lambda option: len(keys[option] & value.keys())), value, where)
@@ -105,6 +115,27 @@ def _convert_union(args: tuple[Any, ...], value: object, where: str) -> Any:
     words = [word for option in options if get_origin(option) is Literal for word in get_args(option)]
     near = difflib.get_close_matches(str(value), words, n=1, cutoff=0.6)
     raise _wrong(where, " or ".join(map(_option_name, options)), value, f"did you mean `{near[0]}`?" if near else None)
+
+
+def _select_by_tag(options: list[Any], value: Mapping[Any, Any], where: str) -> list[Any]:
+    """The options with the value's tag. A tag is a key that has one fixed word in each option, such as `kind`."""
+    words = [_tags(option) for option in options]
+    for key in set.intersection(*(set(word) for word in words)):
+        known = list(dict.fromkeys(word[key] for word in words))
+        got = value.get(key)
+        if got not in known:
+            near = difflib.get_close_matches(str(got), known, n=1, cutoff=0.6)
+            todo = f"did you mean `{near[0]}`?" if near else None
+            raise _wrong(f"{where}: {key}", " or ".join(known), got, todo)
+        options = [option for option, word in zip(options, words, strict=True) if word[key] == got]
+    return options
+
+
+@cache
+def _tags(option: Any) -> dict[str, str]:
+    hints = _hints(option)
+    words = {yaml_name(f): get_args(hints[f.name]) for f in fields(option) if get_origin(hints[f.name]) is Literal}
+    return {key: word[0] for key, word in words.items() if len(word) == 1}
 
 
 def _option_name(option: Any) -> str:
@@ -185,7 +216,11 @@ def _find_converter(hint: Any) -> Callable[[Any], Any] | None:
 def plain(value: object) -> Any:
     """The inverse of `build`: dataclasses to JSON-ready data, with YAML's names."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {yaml_name(f): plain(getattr(value, f.name)) for f in fields(value)}
+        return {
+            yaml_name(f): plain(v)
+            for f in fields(value)
+            if (v := getattr(value, f.name)) is not None or not f.metadata.get("optional")
+        }
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

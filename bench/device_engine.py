@@ -55,7 +55,7 @@ class DeviceEngine:
 
     def __init__(self, bundle: Bundle, device: DeviceKind, *, core_px: int, chunk_px: int, how: How = "eager") -> None:
         contract = bundle.contract
-        numerics = contract.numerics_on(device)
+        numerics = contract.find_numerics(device)
         self.batch, self.core_px, self.halo_px = numerics.batch, core_px, contract.halo_px
         self.tile_px, self._chunk_px, self._bands = core_px + 2 * contract.halo_px, chunk_px, len(contract.bands)
         self._on_gpu, self._device = device == "cuda", torch.device(device)

@@ -234,7 +234,7 @@ def measure(ref: str, how: How, scene: Path, folder: Path, args: argparse.Namesp
     mpx, km2 = height * width / 1e6, height * width * PIXEL_M**2 / 1e6
     tiles_per_s = len(job.lattice(ground.scene)) / first.seconds
     tflops = tiles_per_s * gflop_a_tile(bundle, engine.tile_px) / 1e3
-    peak = args.peak_tflops or matrix_peak_tflops(device, bundle.contract.numerics_on(device).precision)
+    peak = args.peak_tflops or matrix_peak_tflops(device, bundle.contract.find_numerics(device).precision)
     moved = len(ground.windows) * (slots[0].host_in_BHW.numel() + slots[0].host_out_LHW.numel())
     print(
         f"{ref}, {how}, {device}: {mpx / first.seconds:.1f} Mpx/s, bare forward {mpx / bare_s:.1f} "

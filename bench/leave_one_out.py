@@ -16,6 +16,7 @@ from pathlib import Path
 
 from batchseg.errors import RecipeError
 from batchseg.model.bundle import ITEM, open_bundle
+from batchseg.model.quality import TrainedQuality
 from batchseg.training.checks import load_train_recipe
 from batchseg.training.train import train
 from batchseg.training.train_recipe import LabelledRaster, TrainRecipe
@@ -41,8 +42,8 @@ def trained(recipe: TrainRecipe, folder: Path) -> dict[str, float]:
     if not (folder / ITEM).exists():
         train(recipe, folder, device="cpu")
     quality = open_bundle(str(folder)).contract.quality
-    iou: dict[str, float] = quality["iou"]
-    return iou | {"mean": quality["miou"]}
+    assert isinstance(quality, TrainedQuality)
+    return quality.iou | {"mean": quality.miou}
 
 
 def main() -> None:

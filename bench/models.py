@@ -25,8 +25,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from batchseg.adapt.trial import CORE_PX, Trial, synthetic_tiles, try_out, usual_tile_px
 from batchseg.errors import BatchsegError
+from batchseg.model.architecture import OnnxSpec
 from batchseg.model.bundle import Bundle, open_bundle, zoo_names
 from batchseg.model.contract import Contract, Numerics
+from batchseg.model.lineage import find_training
 from batchseg.model.networks import build_network
 from batchseg.model.segmenter import open_segmenter
 from batchseg.schema import build
@@ -94,8 +96,10 @@ def fastest_s(work: Callable[[], Any], times: int = 8) -> float:
 
 def gflop_of(contract: Contract) -> float | None:
     """Of one tile; None for a network whose layers we do not know."""
-    architecture = contract.architecture.get("of", contract.architecture)
-    if architecture["kind"] == "onnx":
+    architecture = contract.architecture
+    if isinstance(architecture, OnnxSpec) and architecture.of is not None:
+        architecture = architecture.of
+    if isinstance(architecture, OnnxSpec):
         return None
     bands, classes, side_px = len(contract.bands), len(contract.classes), usual_tile_px(contract)
     network = build_network(architecture, num_bands=bands, num_classes=classes).eval()
@@ -105,20 +109,23 @@ def gflop_of(contract: Contract) -> float | None:
 
 
 def precision_of(contract: Contract, numerics: Numerics) -> str:
-    return str(contract.architecture.get("quantized", numerics.precision))
+    return quantized_type(contract) or numerics.precision
+
+
+def quantized_type(contract: Contract) -> str | None:
+    return contract.architecture.quantized if isinstance(contract.architecture, OnnxSpec) else None
 
 
 def unseen(contract: Contract) -> TrainingGround | None:
     """The ground that its recipe measures on; None where the imagery is not here, or nothing says which it is."""
-    lineage = contract.lineage.get("original", contract.lineage)
-    if "recipe" not in lineage:
+    training = find_training(contract.lineage)
+    if training is None:
         return None
-    known = CONFIGS / f"{lineage['recipe']['name']}.yaml"
     try:
-        if lineage["recipe"]["validate"]["rasters"] and known.exists():
+        recipe = build(TrainRecipe, training.recipe, where=f"lineage of {contract.name}")
+        known = CONFIGS / f"{recipe.name}.yaml"
+        if recipe.validate.rasters and known.exists():
             recipe = load_train_recipe(known)  # the lineage names rasters without their folders
-        else:
-            recipe = build(TrainRecipe, lineage["recipe"], where=f"lineage of {contract.name}")
         return read_ground(recipe.validate, recipe, contract.mean)
     except BatchsegError as error:
         print(f"{contract.name}: IoU is not measured: {error}", flush=True)
@@ -139,7 +146,7 @@ def measured(ref: str, trial: Trial, numerics: Numerics, peaks: dict[str, float]
     share = None if gflop is None else gflop * 1e9 / trial.seconds_per_tile / peak
     exact = Numerics(backend="openvino", precision="float32", batch=1, threads=numerics.threads)
     # Eight bits stay eight bits in any precision: their float32 is the bundle that they were made from.
-    miou_exact = None if "quantized" in bundle.contract.architecture else miou_of(bundle, exact, ground)
+    miou_exact = None if quantized_type(bundle.contract) else miou_of(bundle, exact, ground)
     return Row(ref, numerics, trial.seconds_per_tile, gflop, share, miou_of(bundle, numerics, ground), miou_exact)
 
 
@@ -173,7 +180,7 @@ def main() -> None:
     args = parser.parse_args()
     bundles = {ref: open_bundle(ref) for ref in args.bundles}
     numerics = {
-        ref: replace(bundle.contract.numerics_on("cpu"), threads=args.threads) for ref, bundle in bundles.items()
+        ref: replace(bundle.contract.find_numerics("cpu"), threads=args.threads) for ref, bundle in bundles.items()
     }
     tiles = {
         ref: synthetic_tiles(one, numerics[ref].batch, usual_tile_px(one.contract)) for ref, one in bundles.items()

@@ -14,6 +14,7 @@ from rasterio.transform import Affine
 
 from batchseg.classes import ClassInfo
 from batchseg.engine.segment import Model
+from batchseg.model.architecture import BulkNetSpec
 from batchseg.model.bundle import write_bundle
 from batchseg.model.contract import Contract, Numerics
 from batchseg.recipe import Fleet, Models, Recipe, Tiling
@@ -45,7 +46,7 @@ def write_fake_bundle(folder: Path, **changes: Any) -> str:
         "classes": CLASSES,
         "halo_px": 8,
         "stride_px": 1,
-        "architecture": {"kind": "bulknet", "width": 32},
+        "architecture": BulkNetSpec(width=32),
         "numerics": {"cpu": Numerics(backend="torch", precision="float32", batch=3, threads=1)},
     }
     write_bundle(folder, Contract(**(values | changes)), b"weights of nobody", made="2026-01-01T00:00:00Z")

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.errors import BundleError
+from batchseg.model.architecture import ImportedSegformerSpec, OnnxSpec, SegformerSpec
 from batchseg.model.bundle import Bundle, read_weights
-from batchseg.model.contract import ONNX, Contract, Numerics
+from batchseg.model.contract import Contract, Numerics
 from batchseg.model.segmenter import load_graph, openvino_module
 
 Target = Literal["int8", "bfloat16", "float16"]
@@ -23,12 +24,13 @@ Target = Literal["int8", "bfloat16", "float16"]
 
 def quantized(bundle: Bundle, to: Target, x_NBHW: NDArray[Any], name: str) -> tuple[Contract, bytes]:
     """Contract and weights; numerics, quality and lineage are still those of the original."""
-    if bundle.contract.architecture.get("quantized"):
+    original = bundle.contract.architecture
+    if isinstance(original, OnnxSpec) and original.quantized:
         raise BundleError("this bundle is quantised already", where=bundle.contract.name, todo="give the original")
     contract = replace(bundle.contract, name=name)
     if to != "int8":
         return _halved(bundle, contract, to)
-    architecture = {"kind": ONNX, "quantized": "int8", "of": bundle.contract.architecture}
+    architecture = OnnxSpec(quantized="int8", of=original)
     threads = next(iter(bundle.contract.numerics.values())).threads
     exact = Numerics(backend="openvino", precision="float32", batch=1, threads=threads)
     return replace(contract, architecture=architecture, numerics={"cpu": exact}), _int8(bundle, x_NBHW)
@@ -48,7 +50,7 @@ def _int8(bundle: Bundle, x_NBHW: NDArray[Any]) -> bytes:
     stored = {one.name for one in model.graph.initializer}
     (entry,) = (one.name for one in model.graph.input if one.name not in stored)
     tiles = [{entry: whole.normalise(torch.from_numpy(x[None])).numpy()} for x in x_NBHW]
-    attention = contract.architecture.get("kind") == "segformer"
+    attention = isinstance(contract.architecture, SegformerSpec | ImportedSegformerSpec)
     result = nncf.quantize(
         model,
         nncf.Dataset(tiles),

@@ -103,7 +103,7 @@ def _make_prices(resolved: Resolved, fleet: Fleet, placement: Placement, stint: 
     usd_per_hour = usd_per_hour[: 1 if placement.in_process else max(1, num_chunks)]
     threads = 0
     if placement.one_machine and stint.device == "cpu":
-        threads = max(bundle.contract.numerics_on("cpu").threads for bundle in resolved.bundles.values())
+        threads = max(bundle.contract.find_numerics("cpu").threads for bundle in resolved.bundles.values())
     num_workers = len(usd_per_hour)
     return Prices(
         num_workers=num_workers,

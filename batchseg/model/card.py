@@ -1,174 +1,209 @@
-"""The model card of a bundle: what it is, what it was made from, how well it does, where it ends."""
+"""The model card of a bundle: what it is, what it was made from, how well it does, and where it ends."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
+from batchseg.errors import BundleError
+from batchseg.model.architecture import Architecture, OnnxSpec
 from batchseg.model.contract import Contract
+from batchseg.model.lineage import AdjustedLineage, QuantizedLineage, TrainedLineage, find_training
+from batchseg.model.quality import AdjustedQuality, GroundRecord, QuantizedQuality, RasterRecord, TrainedQuality
+from batchseg.schema import build, plain
 
 CARD = "README.md"
 
 
-def write_card(folder: Path, contract: Contract) -> None:
-    cards = {"quantized_from": quantized_card, "adjusted_from": adjusted_card}
-    card = next((made for key, made in cards.items() if key in contract.lineage), model_card)
-    (folder / CARD).write_text(card(contract), "utf-8")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingFacts:
+    """The keys of a training recipe that a card speaks of. Recipes of earlier versions lack the last three."""
 
+    train: GroundRecord
+    start: str | None
+    teacher: str | None
+    batch: int
+    crop_px: int
+    data: str | None = None
+    licence: str | None = None
+    limits: str | None = None
 
-def model_card(contract: Contract) -> str:
-    """Markdown. Every number in it comes from the contract."""
-    recipe, on = contract.lineage["recipe"], contract.quality["on"]
-    low_m, high_m = contract.gsd_m
-    learnt = f" and from the soft labels of {recipe['teacher']}" if recipe["teacher"] else ""
-    begun = f"begun with the weights of {recipe['start']}" if recipe["start"] else "trained from scratch"
-    others = ", no weights or images of others" if recipe["train"]["seeds"] and not recipe["start"] else ""
-    return f"""# {contract.name}
+    @staticmethod
+    def read(lineage: TrainedLineage) -> TrainingFacts:
+        known = {field.name for field in fields(TrainingFacts)}
+        selected = {key: value for key, value in lineage.recipe.items() if key in known}
+        return build(TrainingFacts, selected, where="lineage: recipe")
 
-{_paragraph(f"The {contract.tier} tier for {_data(recipe)}. {_licence(recipe)}")}
+    @property
+    def purpose(self) -> str:
+        if self.data:
+            return self.data
+        return "scenes of `batchseg.synth`" if self.train.seeds else "ground like the ground that it was trained on"
 
-- Network: {_words(contract.architecture)}; {begun}{others}.
-- Input: {", ".join(band.name for band in contract.bands)}, {contract.dtype}, {low_m:g} to {high_m:g} m a pixel.
-- Learnt from {_ground(recipe["train"])}{learnt}, {contract.lineage["steps"]} steps of {recipe["batch"]} crops of
-  {recipe["crop_px"]} px. The whole recipe is in `item.json`, under `batchseg:lineage`.
-- A tile needs {contract.halo_px} px of ground around its core; its side is a multiple of {contract.stride_px} px.
+    @property
+    def licence_sentence(self) -> str:
+        return f"Licence of the weights: {self.licence}." if self.licence else "Its licence was not named."
 
-## How well it does
-
-Intersection over union on {_ground(on)}, never trained on, in tiles as in a run:
-
-{_iou_table(contract.quality)}
-
-## Where it ends
-
-{_paragraph(_limits(recipe))}
-"""
-
-
-def _data(recipe: dict[str, Any]) -> str:
-    of = "scenes of `batchseg.synth`" if recipe["train"]["seeds"] else "ground like that which it learnt from"
-    return recipe.get("data") or of
-
-
-def _licence(recipe: dict[str, Any]) -> str:
-    licence = recipe.get("licence")
-    return f"Licence of the weights: {licence}." if licence else "Its licence was not named."
-
-
-def _limits(recipe: dict[str, Any]) -> str:
-    """What is known of every model, where its maker said nothing."""
-    return recipe.get("limits") or (_SYNTHETIC if recipe["train"]["seeds"] else _REAL)
+    @property
+    def limits_paragraph(self) -> str:
+        """The limits, or those of every model if its maker named none."""
+        return self.limits or (_SYNTHETIC if self.train.seeds else _REAL)
 
 
 _SYNTHETIC = """\
 It knows synthetic ground and nothing else. It shows how the engine works and what two tiers are worth; it is of no
 use on real images, and these numbers say nothing about any."""
 _REAL = """\
-Its maker has not said. It knows ground, light and pixels like those that it learnt from; the table says how it does
-on scenes that it never saw, and nothing about others."""
+Its maker has named no limits. It knows ground, light and pixels like those that it was trained on. The table says how
+it does on scenes that it never saw, and nothing about other ground."""
 
 
-def quantized_card(contract: Contract) -> str:
-    """Of a bundle that was made smaller: what that cost. All else is as its original's card says."""
-    quality, original = contract.quality, contract.lineage["quantized_from"]
-    judged = quality["judged_on"]
-    recipe = _first_recipe(contract)
-    kind = contract.architecture.get("quantized") or next(iter(contract.numerics.values())).precision
+def write_card(folder: Path, contract: Contract) -> None:
+    (folder / CARD).write_text(make_card(contract), "utf-8")
+
+
+def make_card(contract: Contract) -> str:
+    """The card as Markdown. Every number in it comes from the contract."""
+    match contract.lineage, contract.quality:
+        case TrainedLineage() as lineage, TrainedQuality() as quality:
+            return _make_trained_card(contract, lineage, quality)
+        case QuantizedLineage() as lineage, QuantizedQuality() as quality:
+            return _make_quantized_card(contract, lineage, quality)
+        case AdjustedLineage() as lineage, AdjustedQuality() as quality:
+            return _make_adjusted_card(contract, lineage, quality)
+    raise BundleError(
+        "there is no card for this bundle",
+        where=contract.name,
+        expected="a lineage and a quality of one kind: trained, quantised or adjusted",
+        got=f"{type(contract.lineage).__name__} and {type(contract.quality).__name__}",
+    )
+
+
+def _make_trained_card(contract: Contract, lineage: TrainedLineage, quality: TrainedQuality) -> str:
+    facts = TrainingFacts.read(lineage)
+    low_m, high_m = contract.gsd_m
+    teacher = f" and from the soft labels of {facts.teacher}" if facts.teacher else ""
+    start = f"started from the weights of {facts.start}" if facts.start else "trained from scratch"
+    others = ", no weights or images of others" if facts.train.seeds and not facts.start else ""
     return f"""# {contract.name}
 
-{_paragraph(f"{original} in {kind}, for the {contract.tier} tier.{_from_recipe(recipe)}")}
+{_wrap(f"The {contract.tier} tier for {facts.purpose}. {facts.licence_sentence}")}
 
-- Judged on {judged["tiles"]} tiles of {judged["on"]}, others than those that calibrated it.
-- {quality["agreement_with_original"]:.2%} of their labels are those of float32.
-- Where it was learnt from is in `item.json`, under `batchseg:lineage`.
-{_iou_after(quality)}
-## Where it ends
-
-{_paragraph(_limits(recipe) if recipe else f"Where {original} ends.")}
-"""
-
-
-def adjusted_card(contract: Contract) -> str:
-    """Of a bundle that a few labels brought to other ground. All else is as its original's card says."""
-    quality, original = contract.quality, contract.lineage["adjusted_from"]
-    judged, recipe = quality["judged_on"], _first_recipe(contract)
-    limits = recipe.get("limits") or ""  # None where its maker said nothing
-    return f"""# {contract.name}
-
-{_paragraph(f"{original}, adjusted to {judged['on']}, for the {contract.tier} tier.{_from_recipe(recipe)}")}
-
-- Its scores are mixed anew, as {judged["pixels"]} labelled pixels in {judged["tiles"]} tiles of {judged["on"]} told.
-  Nothing else differs from the original.
-- The mixture, and what {original} learnt from, are in `item.json`, under `batchseg:lineage`.
+- Network: {_describe_network(contract.architecture)}; {start}{others}.
+- Input: {", ".join(band.name for band in contract.bands)}, {contract.dtype}, {low_m:g} to {high_m:g} m per pixel.
+- Trained on {_describe_ground(facts.train)}{teacher}, in {lineage.steps} steps of {facts.batch} crops of
+  {facts.crop_px} px. The whole recipe is in `item.json`, under `batchseg:lineage`.
+- A tile needs {contract.halo_px} px of ground around its core; its side is a multiple of {contract.stride_px} px.
 
 ## How well it does
 
-Intersection over union on those pixels, where they have told nothing: each half of their places is judged with what the
-other half told. It knows no more of other scenes than {original} does.
+Intersection over union on {_describe_ground(quality.on)}, never trained on, in tiles as in a run:
 
-{_iou_table(quality)}
-| mean of the original | {quality["miou_of_original"]:.3f} |
+{_make_iou_table(quality.iou, quality.miou)}
 
 ## Where it ends
 
-{_paragraph(f"It suits {judged['on']} and ground like it, and ends where {original} does. {limits}")}
+{_wrap(facts.limits_paragraph)}
 """
 
 
-def _first_recipe(contract: Contract) -> dict[str, Any]:
-    """Of the training, however often its bundle has been changed since; nothing for a model of others."""
-    lineage = contract.lineage
-    while "original" in lineage:
-        lineage = lineage["original"]
-    recipe: dict[str, Any] = lineage.get("recipe", {})
-    return recipe
+def _make_quantized_card(contract: Contract, lineage: QuantizedLineage, quality: QuantizedQuality) -> str:
+    """What quantisation cost. The rest is as the card of the original says."""
+    original, judged, facts = lineage.quantized_from, quality.judged_on, _find_facts(contract)
+    architecture = contract.architecture
+    quantized = architecture.quantized if isinstance(architecture, OnnxSpec) else None
+    precision = quantized or next(iter(contract.numerics.values())).precision
+    return f"""# {contract.name}
+
+{_wrap(f"{original} in {precision}, for the {contract.tier} tier.{_describe_training(facts)}")}
+
+- Judged on {judged.tiles} tiles of {judged.on}, which did not take part in the calibration.
+- {quality.agreement_with_original:.2%} of their labels are those of the original in float32.
+- The lineage is in `item.json`, under `batchseg:lineage`.
+{_make_iou_section(quality)}
+## Where it ends
+
+{_wrap(facts.limits_paragraph if facts else f"Where {original} ends.")}
+"""
 
 
-def _from_recipe(recipe: dict[str, Any]) -> str:
-    return f" It is for {_data(recipe)}. {_licence(recipe)}" if recipe else ""
+def _make_adjusted_card(contract: Contract, lineage: AdjustedLineage, quality: AdjustedQuality) -> str:
+    """How labels adjusted the original to other ground. The rest is as the card of the original says."""
+    original, judged, facts = lineage.adjusted_from, quality.judged_on, _find_facts(contract)
+    limits = (facts and facts.limits) or ""
+    return f"""# {contract.name}
+
+{_wrap(f"{original}, adjusted to {judged.on}, for the {contract.tier} tier.{_describe_training(facts)}")}
+
+- Its scores are mixed anew, fitted to {judged.pixels} labelled pixels in {judged.tiles} tiles of {judged.on}.
+  Nothing else differs from the original.
+- The mixture and the lineage of {original} are in `item.json`, under `batchseg:lineage`.
+
+## How well it does
+
+Intersection over union on those pixels, by cross-validation: each half of the labelled places was judged with a mixture
+that was fitted to the other half. The bundle knows no more of other scenes than {original} does.
+
+{_make_iou_table(quality.iou, quality.miou)}
+| mean of the original | {quality.miou_of_original:.3f} |
+
+## Where it ends
+
+{_wrap(f"It suits {judged.on} and ground like it, and ends where {original} does. {limits}")}
+"""
 
 
-def _iou_table(quality: dict[str, Any]) -> str:
+def _find_facts(contract: Contract) -> TrainingFacts | None:
+    training = find_training(contract.lineage)
+    return TrainingFacts.read(training) if training else None
+
+
+def _describe_training(facts: TrainingFacts | None) -> str:
+    return f" It is for {facts.purpose}. {facts.licence_sentence}" if facts else ""
+
+
+def _make_iou_table(iou: dict[str, float], miou: float) -> str:
     return f"""| class | IoU |
 |---|---|
-{chr(10).join(f"| {name} | {value:.3f} |" for name, value in quality["iou"].items())}
-| **mean** | **{quality["miou"]:.3f}** |"""
+{chr(10).join(f"| {name} | {value:.3f} |" for name, value in iou.items())}
+| **mean** | **{miou:.3f}** |"""
 
 
-def _iou_after(quality: dict[str, Any]) -> str:
-    """Nothing without labels."""
-    if "iou" not in quality:
+def _make_iou_section(quality: QuantizedQuality) -> str:
+    """Empty without labels."""
+    if quality.iou is None or quality.miou is None:
         return ""
     return f"""
 ## How well it does
 
-Intersection over union on those tiles. What it calibrates on its original may have learnt from: the original's card
-says what to expect elsewhere.
+Intersection over union on those tiles. The original may have been trained on this scene; its card says what to expect
+elsewhere.
 
-{_iou_table(quality)}
-| mean of the original in float32 | {quality["miou_of_original"]:.3f} |
+{_make_iou_table(quality.iou, quality.miou)}
+| mean of the original in float32 | {quality.miou_of_original:.3f} |
 """
 
 
-def _paragraph(text: str) -> str:
+def _wrap(text: str) -> str:
     return "\n".join(textwrap.fill(line, 118) for line in text.splitlines())
 
 
-def _words(architecture: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" if key != "kind" else str(value) for key, value in architecture.items())
+def _describe_network(architecture: Architecture) -> str:
+    words = plain(architecture)
+    return ", ".join(f"{key} {value}" if key != "kind" else str(value) for key, value in words.items())
 
 
-def _ground(spec: dict[str, Any]) -> str:
-    if spec["seeds"]:
-        first, after = spec["seeds"]
-        return f"seeds {first} to {after - 1}, a window of {spec['window_px']} px of each"
-    part = "" if spec["windows"] is None else f", {spec['windows']} windows of {spec['window_px']} px"
-    labelled = _images(raster for raster in spec["rasters"] if raster["labels"])
-    unlabelled = _images(raster for raster in spec["rasters"] if not raster["labels"])
+def _describe_ground(ground: GroundRecord) -> str:
+    if ground.seeds:
+        first, after = ground.seeds
+        return f"seeds {first} to {after - 1}, a window of {ground.window_px} px of each"
+    part = "" if ground.windows is None else f", {ground.windows} windows of {ground.window_px} px"
+    labelled = _join_names(raster for raster in ground.rasters if raster.labels)
+    unlabelled = _join_names(raster for raster in ground.rasters if not raster.labels)
     return "; ".join(filter(None, (labelled, unlabelled and f"{unlabelled} without labels"))) + part
 
 
-def _images(rasters: Iterable[dict[str, Any]]) -> str:
-    return ", ".join(sorted(raster["image"].rsplit("/", 1)[-1] for raster in rasters))
+def _join_names(rasters: Iterable[RasterRecord]) -> str:
+    return ", ".join(sorted(raster.image.rsplit("/", 1)[-1] for raster in rasters))

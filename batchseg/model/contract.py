@@ -1,53 +1,56 @@
-"""What a model promises and asks for. Everything that a run has to know of it, and nothing that it has to guess."""
+"""What a model promises and requires: everything that a run has to know about it, so that nothing is guessed."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 from batchseg.classes import ClassInfo, problems_of_classes
 from batchseg.errors import BundleError
-from batchseg.model.architecture import is_known, known_kinds
+from batchseg.model.architecture import Architecture, OnnxSpec
+from batchseg.model.lineage import Lineage, UnknownLineage
+from batchseg.model.quality import Quality, UnknownQuality
 from batchseg.scene.bands import BandWanted
+from batchseg.schema import JsonObject, optional
 from batchseg.tiers import DeviceKind, Tier
 
 InputType = Literal["uint8", "uint16", "float32"]
 Backend = Literal["torch", "compiled", "openvino", "onnxruntime"]
 """`compiled` is torch.compile; it needs a C++ compiler on CPUs."""
 Precision = Literal["float32", "bfloat16", "float16"]
-"""Of what the weights leave open: a quantised graph keeps its own types."""
-ONNX = "onnx"
-"""The architecture's kind where the weights are a whole network."""
+"""Precision of the computation, as far as the weights leave it open: a quantised graph keeps its own types."""
+Problem = tuple[str, str]
+"""What was expected of a contract, and what it holds instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numerics:
-    """How a model is run on one kind of device. Measured once, obeyed always: it decides the output's last bits."""
+    """How a model is run on one kind of device. It is measured once and then obeyed: it decides the last bits."""
 
     backend: Backend
     precision: Precision
     batch: int
-    """Tiles that are handed over at once: in one forward, padded to them, or to streams, which take what there is."""
+    """Tiles per call. One forward takes all of them, padded to this number; streams take as many as there are."""
     threads: int
     streams: int = 1
-    """Above 1, OpenVINO only: so many forwards side by side, of one tile and on their share of the threads each."""
+    """Number of forwards that run side by side, each on one tile and a share of the threads. OpenVINO only."""
     seconds_per_tile: float | None = None
-    """As measured when this was chosen; for estimates only, not part of the digest."""
+    """Seconds as measured by tuning. They serve estimates and are no part of the digest."""
     measured_on: str | None = None
     memory_bytes: int | None = None
-    """Of a process that runs the model, at its peak; measured and used like the seconds."""
+    """Peak memory of a process that runs the model; measured and used like the seconds."""
     agreement: float | None = None
-    """Share of pixels with the label that the same weights give in float32, when this was chosen.
+    """Share of pixels with the same label as these weights give in float32, as measured by tuning.
 
-    What quantising these weights has changed is not in it: that is quality's `agreement_with_original`.
+    It says nothing about what quantisation changed: that is `agreement_with_original` in the quality.
     """
 
-    def runs_alike(self) -> dict[str, Any]:
-        """What of it decides output."""
-        alike = {"backend": self.backend, "precision": self.precision, "batch": self.batch, "threads": self.threads}
-        return alike if self.streams == 1 else alike | {"streams": self.streams}
+    def digest_content(self) -> JsonObject:
+        """The fields that decide output bytes."""
+        content = {"backend": self.backend, "precision": self.precision, "batch": self.batch, "threads": self.threads}
+        return content if self.streams == 1 else content | {"streams": self.streams}
 
     def __str__(self) -> str:
         side_by_side = "" if self.streams == 1 else f"{self.streams} streams, "
@@ -58,92 +61,98 @@ class Numerics:
 class Contract:
     name: str
     tier: Tier
-    """The slot that it was made for; any slot may use it."""
+    """The slot that the model was made for. Any slot may use it."""
     bands: tuple[BandWanted, ...]
     dtype: InputType
     range: tuple[float, float]
-    """Raw values that the model knows; what lies beyond is clipped when a recipe scales."""
+    """Raw values that the model knows. If a recipe scales, values beyond them are clipped."""
     mean: tuple[float, ...]
-    """A band, in raw values; also what invalid pixels are filled with."""
+    """Mean of each band in raw values. Invalid pixels are filled with it."""
     std: tuple[float, ...]
     gsd_m: tuple[float, float]
     """Smallest and largest ground size of a pixel."""
     classes: tuple[ClassInfo, ...]
-    """In the order of the network's outputs."""
+    """Classes in the order of the network's outputs."""
     halo_px: int
     stride_px: int
-    """Tile sides are a multiple of this."""
-    architecture: dict[str, Any]
+    """Tile sides must be a multiple of this."""
+    architecture: Architecture
     numerics: dict[str, Numerics]
-    """By device kind."""
-    tile_px: int | None = None
-    """The only side that the network takes; None: any multiple of the stride."""
-    quality: dict[str, Any] = field(default_factory=dict)
-    lineage: dict[str, Any] = field(default_factory=dict)
+    """Numerics by kind of device."""
+    tile_px: int | None = optional()
+    """The only tile side that the network takes; None: any multiple of the stride."""
+    quality: Quality = UnknownQuality()
+    lineage: Lineage = UnknownLineage()
 
     def __post_init__(self) -> None:
-        for got in (*self._problems(), *self._problems_of_network(), *self._problems_of_numerics()):
-            raise BundleError("this contract contradicts itself", where=self.name, got=got)
+        for expected, got in (*self._problems(), *self._problems_of_network(), *self._problems_of_numerics()):
+            raise BundleError("the contract contradicts itself", where=self.name, expected=expected, got=got)
 
-    def _problems(self) -> Iterator[str]:
+    def _problems(self) -> Iterator[Problem]:
         num_bands = len(self.bands)
         if not num_bands or len(self.mean) != num_bands or len(self.std) != num_bands:
-            yield f"{num_bands} bands, {len(self.mean)} means, {len(self.std)} deviations"
+            got = f"{num_bands} bands, {len(self.mean)} means, {len(self.std)} deviations"
+            yield "one mean and one deviation per band", got
         elif not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
-            yield f"means {self.mean}, deviations {self.std}; deviations are above 0"
-        yield from problems_of_classes(self.classes)
-        if self.tier not in get_args(Tier) or self.dtype not in get_args(InputType):
-            yield f"tier {self.tier!r}, data type {self.dtype!r}"
+            yield "finite means, and deviations above 0", f"means {self.mean}, deviations {self.std}"
+        yield from (("classes that a model can have", problem) for problem in problems_of_classes(self.classes))
+        if self.tier not in get_args(Tier):
+            yield f"a tier of {' or '.join(get_args(Tier))}", repr(self.tier)
+        if self.dtype not in get_args(InputType):
+            yield f"a data type of {' or '.join(get_args(InputType))}", repr(self.dtype)
         if not -math.inf < self.range[0] < self.range[1] < math.inf:
-            yield f"a range of {self.range[0]:g} to {self.range[1]:g}"
+            yield "a finite range from low to high", f"a range of {self.range[0]:g} to {self.range[1]:g}"
         if not 0 < self.gsd_m[0] <= self.gsd_m[1]:
-            yield f"pixels of {self.gsd_m[0]:g} to {self.gsd_m[1]:g} m"
+            yield "pixel sizes above 0, from small to large", f"pixels of {self.gsd_m[0]:g} to {self.gsd_m[1]:g} m"
 
-    def _problems_of_network(self) -> Iterator[str]:
-        if not is_known(self.architecture):
-            yield f"an unknown architecture, {self.architecture}; known are {known_kinds()}"
+    def _problems_of_network(self) -> Iterator[Problem]:
         if self.halo_px < 0 or self.stride_px < 1:
-            yield f"halo {self.halo_px}, stride {self.stride_px}"
+            yield "a halo of 0 or more and a stride of 1 or more", f"halo {self.halo_px}, stride {self.stride_px}"
         if self.tile_px is not None and self.tile_px <= 2 * self.halo_px:
-            yield f"tiles of {self.tile_px} px with a halo of {self.halo_px} px have no core"
+            got = f"tiles of {self.tile_px} px with a halo of {self.halo_px} px"
+            yield "tiles that are larger than two halos, so that they have a core", got
 
-    def _problems_of_numerics(self) -> Iterator[str]:
+    def _problems_of_numerics(self) -> Iterator[Problem]:
         if not self.numerics or not set(self.numerics) <= set(get_args(DeviceKind)):
-            yield f"numerics for {', '.join(self.numerics) or 'no device'}; devices are cpu and cuda"
+            yield "numerics for cpu or cuda", f"numerics for {', '.join(self.numerics) or 'no device'}"
         for kind, numerics in self.numerics.items():
-            # A batch of nothing would label nothing, and nobody would be told.
+            # A batch of 0 would label nothing without any error.
             if numerics.batch < 1 or numerics.threads < 1:
-                yield f"{kind}: a batch of {numerics.batch} on {numerics.threads} threads"
+                got = f"{kind}: a batch of {numerics.batch} on {numerics.threads} threads"
+                yield "a batch of 1 or more on 1 thread or more", got
             if not 1 <= numerics.streams <= numerics.threads:
-                yield f"{kind}: {numerics.streams} streams on {numerics.threads} threads"
+                yield (
+                    "1 stream or more, each with a thread",
+                    f"{kind}: {numerics.streams} on {numerics.threads} threads",
+                )
             if numerics.streams > 1 and numerics.backend != "openvino":
-                yield f"{kind}: {numerics.streams} streams in {numerics.backend}; OpenVINO has them"
+                yield "streams in openvino only", f"{kind}: {numerics.streams} streams in {numerics.backend}"
             if kind != "cpu" and numerics.backend == "openvino":
-                yield f"{kind}: OpenVINO, which is for CPUs here"
+                yield "openvino on CPUs only", f"{kind}: openvino"
             if self.is_onnx and numerics.backend not in ("openvino", "onnxruntime"):
-                yield f"{kind}: an ONNX network in {numerics.backend}; openvino and onnxruntime run it"
+                yield "openvino or onnxruntime for an ONNX network", f"{kind}: {numerics.backend}"
             if (numerics.backend, numerics.precision) not in _runnable():
-                yield f"{kind}: {numerics.precision} in {numerics.backend}"
+                yield "a precision that the backend has", f"{kind}: {numerics.precision} in {numerics.backend}"
 
     @property
     def is_onnx(self) -> bool:
-        return bool(self.architecture.get("kind") == ONNX)
+        return isinstance(self.architecture, OnnxSpec)
 
-    def numerics_on(self, device: DeviceKind) -> Numerics:
-        found = self.numerics.get(device)
-        if found is None:
+    def find_numerics(self, device: DeviceKind) -> Numerics:
+        numerics = self.numerics.get(device)
+        if numerics is None:
             raise BundleError(
                 f"this bundle was never tuned for {device}",
                 where=self.name,
                 expected=f"numerics for {device}",
                 got=", ".join(self.numerics) or "none",
-                todo="give pools a device that it has",
+                todo=f"run `batchseg model tune --device {device}`, or give pools a device that the bundle has",
             )
-        return found
+        return numerics
 
 
 def _runnable() -> set[tuple[Backend, Precision]]:
-    """OpenVINO has no float16 on most CPUs and would fall back without a word; onnxruntime runs what is stored."""
+    """OpenVINO lacks float16 on most CPUs and would silently use another type; onnxruntime runs the stored types."""
     free: tuple[Backend, ...] = ("torch", "compiled")
     pairs = {(backend, precision) for backend in free for precision in get_args(Precision)}
     return pairs | {("openvino", "float32"), ("openvino", "bfloat16"), ("onnxruntime", "float32")}

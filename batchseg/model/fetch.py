@@ -19,11 +19,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("BATCHSEG_CACHE") or Path.home() / ".cache" / "batchseg")
 
 
-def fetched(url: str, cache: Path) -> Path:
+def fetch_bundle(url: str, cache: Path) -> Path:
     """A local folder with this version of the bundle; what its item says is checked by whoever loads it."""
     url = url.rstrip("/")
     try:
-        return _fetched(url, cache)
+        return _fetch(url, cache)
     except (FileNotFoundError, KeyError, TypeError, ValueError, RefusedError, StorageError) as error:
         raise BundleError(
             "no bundle could be fetched from here",
@@ -34,7 +34,7 @@ def fetched(url: str, cache: Path) -> Path:
         ) from None
 
 
-def _fetched(url: str, cache: Path) -> Path:
+def _fetch(url: str, cache: Path) -> Path:
     item = read_object(f"{url}/{_ITEM}")
     weights = str(json.loads(item)["assets"]["weights"]["href"]).removeprefix("./")
     if "/" in weights or "\\" in weights or weights in ("", ".", "..", _ITEM):

@@ -9,54 +9,56 @@ give.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from batchseg.errors import BundleError
-from batchseg.model.architecture import SEGFORMER_SIZES, is_known, known_kinds
+from batchseg.model.architecture import (
+    PUBLISHED_SHAPES,
+    Architecture,
+    BulkNetSpec,
+    ImportedSegformerSpec,
+    OnnxSpec,
+    SegformerShape,
+    UNetSpec,
+)
+from batchseg.schema import plain
 
 BULK_FIELD_PX = 32
 
 
-def build_network(architecture: dict[str, Any], *, num_bands: int, num_classes: int) -> nn.Module:
-    if not is_known(architecture):
-        raise BundleError(
-            "an unknown architecture",
-            where="batchseg:architecture",
-            expected=known_kinds(),
-            got=str(architecture),
-        )
-    kind = architecture["kind"]
-    if kind == "bulknet":
-        return BulkNet(num_bands, num_classes, width=architecture.get("width", 32))
-    if kind == "unet":
-        return UNet(num_bands, num_classes, width=architecture.get("width", 16))
-    if kind == "onnx":
-        raise BundleError("an ONNX network is not built here", where="batchseg:architecture", got=str(architecture))
-    if "config" in architecture:
-        return SegFormer(num_bands, num_classes, architecture["config"])
-    shape = SEGFORMER_SIZES[architecture["size"]]
-    if "decoder" in architecture:
-        shape = shape | {"decoder_hidden_size": architecture["decoder"]}
-    if "detail" in architecture:
-        return DetailedSegFormer(num_bands, num_classes, shape, width=architecture["detail"])
+def build_network(architecture: Architecture, *, num_bands: int, num_classes: int) -> nn.Module:
+    match architecture:
+        case BulkNetSpec():
+            return BulkNet(num_bands, num_classes, width=architecture.width or 32)
+        case UNetSpec():
+            return UNet(num_bands, num_classes, width=architecture.width or 16)
+        case ImportedSegformerSpec():
+            return SegFormer(num_bands, num_classes, architecture.config)
+        case OnnxSpec():
+            raise BundleError("an ONNX network cannot be built, only run", where="architecture", got=str(architecture))
+    shape = PUBLISHED_SHAPES[architecture.size]
+    if architecture.decoder is not None:
+        shape = replace(shape, decoder_hidden_size=architecture.decoder)
+    if architecture.detail is not None:
+        return DetailedSegFormer(num_bands, num_classes, shape, width=architecture.detail)
     return SegFormer(num_bands, num_classes, shape)
 
 
 class SegFormer(nn.Module):
-    def __init__(self, num_bands: int, num_classes: int, shape: dict[str, Any]) -> None:
+    def __init__(self, num_bands: int, num_classes: int, shape: SegformerShape) -> None:
         super().__init__()
-        # Two seconds to import, and only who runs or trains a SegFormer has to wait for it.
+        # It takes two seconds to import, so only programs that run or train a SegFormer wait for it.
         from transformers import (  # noqa: PLC0415
             PreTrainedModel,
             SegformerConfig,
             SegformerForSemanticSegmentation,
         )
 
-        config = SegformerConfig(num_channels=num_bands, num_labels=num_classes, drop_path_rate=0.05, **shape)
+        config = SegformerConfig(num_channels=num_bands, num_labels=num_classes, drop_path_rate=0.05, **plain(shape))
         self.segformer = SegformerForSemanticSegmentation(config)
         # Never called; where there is none, tracing makes the library log that it would take one for language models.
         for module in self.segformer.modules():
@@ -80,9 +82,9 @@ class DetailedSegFormer(SegFormer):
     roads are a few cells wide, so a quarter of the resolution costs their edges.
     """
 
-    def __init__(self, num_bands: int, num_classes: int, shape: dict[str, Any], *, width: int) -> None:
+    def __init__(self, num_bands: int, num_classes: int, shape: SegformerShape, *, width: int) -> None:
         super().__init__(num_bands, num_classes, shape)
-        known = shape["decoder_hidden_size"]
+        known = shape.decoder_hidden_size
         self.segformer.decode_head.classifier = nn.Identity()
         self.coarse = nn.Conv2d(known, num_classes, 1)
         self.stem = _Conv(num_bands, width, 4, stride=4)

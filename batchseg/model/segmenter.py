@@ -32,7 +32,7 @@ Labels = NDArray[np.uint8]
 
 def open_segmenter(bundle: Bundle, *, device: DeviceKind, tile_px: int, halo_px: int = 0) -> Segmenter:
     """The bundle's model for tiles of this side; it answers for all but a halo."""
-    numerics = bundle.contract.numerics_on(device)
+    numerics = bundle.contract.find_numerics(device)
     if tile_px % bundle.contract.stride_px:
         expected = f"a multiple of {bundle.contract.stride_px} px"
         raise BundleError(

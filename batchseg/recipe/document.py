@@ -50,8 +50,8 @@ def _rows(kind: type[Any], prefix: str) -> Iterator[str]:
 
 
 def _inner(hint: Any) -> Iterator[type[Any]]:
-    """The dataclasses that a field may hold, alone or in a list."""
-    if isinstance(hint, type) and is_dataclass(hint):
+    """The dataclasses with documented fields that a field may hold, alone or in a list."""
+    if isinstance(hint, type) and is_dataclass(hint) and any("doc" in of.metadata for of in fields(hint)):
         yield hint
     for part in get_args(hint):
         yield from _inner(part)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from math import inf
-from typing import Any
 
 from batchseg.classes import problems_of_classes
 from batchseg.errors import BundleError, RecipeError
-from batchseg.model.architecture import is_known, known_kinds, stride_px
-from batchseg.model.contract import ONNX, Contract, Numerics
+from batchseg.model.contract import Contract, Numerics
+from batchseg.model.lineage import Lineage, UnknownLineage
+from batchseg.model.quality import Quality, UnknownQuality
 from batchseg.recipe.recipe import Tiling
 from batchseg.scene.bands import BandWanted
 from batchseg.training.train_recipe import BYTES_RANGE, TrainRecipe
@@ -22,8 +22,8 @@ def make_contract(
     *,
     mean: tuple[float, ...],
     std: tuple[float, ...],
-    quality: dict[str, Any],
-    lineage: dict[str, Any],
+    quality: Quality = UnknownQuality(),
+    lineage: Lineage = UnknownLineage(),
 ) -> Contract:
     return Contract(
         name=recipe.name,
@@ -36,7 +36,7 @@ def make_contract(
         gsd_m=recipe.gsd_m,
         classes=recipe.class_list,
         halo_px=recipe.halo_px,
-        stride_px=stride_px(recipe.architecture),
+        stride_px=recipe.architecture.stride_px,
         architecture=recipe.architecture,
         numerics={
             "cpu": Numerics(backend="openvino", precision="bfloat16", batch=2, threads=2),
@@ -51,18 +51,12 @@ def check_contract(recipe: TrainRecipe) -> None:
     """Refuse a recipe whose bundle would be refused, before a training of hours."""
     for problem in problems_of_classes(recipe.class_list):
         raise RecipeError("the classes contradict each other", where="classes", got=problem)
-    if not is_known(recipe.architecture) or recipe.architecture["kind"] == ONNX:
-        raise RecipeError(
-            "the architecture is unknown",
-            where="architecture",
-            expected=known_kinds().removesuffix(", or onnx"),  # an ONNX file is trained elsewhere
-            got=str(recipe.architecture),
-        )
     num_bands = len(recipe.bands)
     try:
-        make_contract(recipe, mean=(0.0,) * num_bands, std=(1.0,) * num_bands, quality={}, lineage={})
+        make_contract(recipe, mean=(0.0,) * num_bands, std=(1.0,) * num_bands)
     except BundleError as error:
-        raise RecipeError("no bundle can have this contract", where=recipe.name, got=error.got) from error
+        expected, got = error.expected, error.got
+        raise RecipeError("no bundle can have this contract", where=recipe.name, expected=expected, got=got) from error
     _check_values(recipe)
     _check_synthetic(recipe)
     _check_tile(recipe)
@@ -101,7 +95,7 @@ def _check_synthetic(recipe: TrainRecipe) -> None:
 
 def _check_tile(recipe: TrainRecipe) -> None:
     """Tiles must fit the network, both in a run and when the bundle is measured at the end."""
-    core_px, stride = Tiling().core, stride_px(recipe.architecture)
+    core_px, stride = Tiling().core, recipe.architecture.stride_px
     if (core_px + 2 * recipe.halo_px) % stride:
         halo_px = next(
             halo for halo in range(recipe.halo_px, recipe.halo_px + stride) if not (core_px + 2 * halo) % stride

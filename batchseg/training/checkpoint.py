@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from batchseg.errors import RecipeError
+from batchseg.schema import JsonObject
 from batchseg.training.lineage import make_public_recipe, select_deciding
 from batchseg.training.state import TrainingState
 
@@ -83,7 +84,7 @@ def _write(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) 
     unfinished.replace(path)
 
 
-def _describe_training(state: TrainingState) -> dict[str, object]:
+def _describe_training(state: TrainingState) -> JsonObject:
     """What must not change between a checkpoint and the training that continues from it.
 
     The recipe is the public one: a URL with a new signature is the same, and no signature is stored.

@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from batchseg.errors import RecipeError
-from batchseg.model.architecture import stride_px
 from batchseg.recipe.load import load_as
 from batchseg.training.bundle_contract import check_contract
 from batchseg.training.split import check_split
@@ -28,7 +27,7 @@ def check_train_recipe(recipe: TrainRecipe) -> None:
 
 
 def _check_crops(recipe: TrainRecipe) -> None:
-    stride = stride_px(recipe.architecture)
+    stride = recipe.architecture.stride_px
     span_px, window_px = recipe.crop_px + recipe.shift_px, recipe.train.window_px
     if recipe.crop_px < stride or recipe.crop_px % stride:
         raise RecipeError(

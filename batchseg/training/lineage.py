@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from batchseg.errors import BundleError
 from batchseg.model.bundle import ITEM, open_bundle
+from batchseg.model.lineage import TrainedLineage
+from batchseg.model.quality import GroundRecord, RasterRecord
 from batchseg.redact import make_public_url
-from batchseg.schema import plain
+from batchseg.schema import Json, JsonObject, plain
 from batchseg.training.train_recipe import GroundSpec, TrainRecipe
 
-_GROUNDS, _BUNDLES = ("train", "validate", "watch"), ("start", "teacher")
 _FREE = (
     *("name", "tier", "gsd_m", "licence", "data", "limits"),
     *("steps", "threads", "checkpoint_every", "validate", "patience"),
@@ -20,23 +21,30 @@ _FREE = (
 """Settings that may change between a checkpoint and the training that continues from it."""
 
 
-def make_public_recipe(recipe: TrainRecipe) -> Any:
+def make_public_recipe(recipe: TrainRecipe) -> JsonObject:
     """The recipe as JSON for the lineage, with public names of rasters and bundles."""
-    public = plain(recipe)
-    public["range"] = list(recipe.input_range)
-    for name in _GROUNDS:
-        public[name] = make_public_ground(getattr(recipe, name))
-    for name in _BUNDLES:
-        public[name] = public[name] and make_public_name(public[name])
-    return public
+    grounds = {"train": recipe.train, "validate": recipe.validate, "watch": recipe.watch}
+    bundles = {"start": recipe.start, "teacher": recipe.teacher}
+    public: JsonObject = plain(recipe)
+    return {
+        **public,
+        "range": list(recipe.input_range),
+        **{name: plain(spec and make_public_ground(spec)) for name, spec in grounds.items()},
+        **{name: ref and make_public_name(ref) for name, ref in bundles.items()},
+    }
 
 
-def make_public_ground(spec: GroundSpec | None) -> Any:
-    public = plain(spec)
-    for raster in public["rasters"] if public else ():
-        for name, address in raster.items():
-            raster[name] = address and make_public_name(address)
-    return public
+def make_public_ground(spec: GroundSpec) -> GroundRecord:
+    return GroundRecord(
+        seeds=spec.seeds,
+        size_px=spec.size_px,
+        rasters=tuple(
+            RasterRecord(image=make_public_name(raster.image), labels=raster.labels and make_public_name(raster.labels))
+            for raster in spec.rasters
+        ),
+        windows=spec.windows,
+        window_px=spec.window_px,
+    )
 
 
 def make_public_name(address: str) -> str:
@@ -49,19 +57,19 @@ def make_public_name(address: str) -> str:
     return public if is_on_server else PurePosixPath(public).name or public
 
 
-def select_deciding(public_recipe: dict[str, Any]) -> dict[str, Any]:
+def select_deciding(public_recipe: JsonObject) -> dict[str, Json]:
     """The settings that tell one training from another."""
     return {key: value for key, value in public_recipe.items() if key not in _FREE}
 
 
-def is_finished(folder: Path, lineage: dict[str, Any]) -> bool:
+def is_finished(folder: Path, lineage: TrainedLineage) -> bool:
     """Whether this very training is already finished in the folder; the bundle of another training is refused."""
     if not (folder / ITEM).exists():
         return False
     existing = open_bundle(str(folder), check_weights=False).contract.lineage
-    if select_deciding(existing.get("recipe", {})) != select_deciding(lineage["recipe"]):
+    if not isinstance(existing, TrainedLineage) or select_deciding(existing.recipe) != select_deciding(lineage.recipe):
         raise BundleError("the folder holds a bundle of another recipe", where=str(folder), todo="give a new folder")
-    if any(existing.get(key) != lineage.get(key) for key in ("recipe", "data", "start", "teacher")):
+    if replace(existing, commit=None, steps=0) != replace(lineage, commit=None, steps=0):
         return False  # the same training with more steps or another text: it continues
     open_bundle(str(folder))
     return True

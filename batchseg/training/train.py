@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from batchseg.errors import RecipeError
 from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.card import write_card
 from batchseg.model.device import Device, choose_device
+from batchseg.model.lineage import TrainedLineage
+from batchseg.model.quality import TrainedQuality
 from batchseg.model.segmenter import check_device
 from batchseg.tiers import DeviceKind
 from batchseg.training.bundle_contract import make_contract
@@ -113,12 +115,13 @@ def _make_bundle(recipe: TrainRecipe, folder: Path, device: DeviceKind, show: Sh
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     sources = open_sources(recipe)
-    lineage: dict[str, Any] = {
-        "recipe": make_public_recipe(recipe),
-        "data": sources.ground_digests,
-        "commit": read_commit(),
+    lineage = TrainedLineage(
+        recipe=make_public_recipe(recipe),
+        data=sources.ground_digests,
+        commit=read_commit(),
         **sources.bundle_digests,
-    }
+        steps=recipe.steps,
+    )
     if is_finished(folder, lineage):
         return
     state, beside = start_training(recipe, sources, device), folder / TRAINING
@@ -131,7 +134,7 @@ def _make_bundle(recipe: TrainRecipe, folder: Path, device: DeviceKind, show: Sh
         run_steps(state, crops, sources.watch_ground, beside / "checkpoint", curves, show)
     if sources.watch_ground is not None:
         load_best(state, beside / "checkpoint")
-    lineage["steps"] = state.best_step or state.step
+    lineage = replace(lineage, steps=state.best_step or state.step)
     iou = measure_iou(state.graph, sources.validation_ground, halo_px=recipe.halo_px, device=device)
     _write(state, folder, iou, lineage)
 
@@ -162,7 +165,7 @@ def _make_sampler(
     return crops
 
 
-def _write(state: TrainingState, folder: Path, iou: dict[str, float], lineage: dict[str, Any]) -> None:
+def _write(state: TrainingState, folder: Path, iou: dict[str, float], lineage: TrainedLineage) -> None:
     recipe, graph = state.recipe, state.graph
     # Normalisation statistics stay exact; everything else is stored in half the bytes.
     weights = {
@@ -173,7 +176,7 @@ def _write(state: TrainingState, folder: Path, iou: dict[str, float], lineage: d
         recipe,
         mean=tuple(graph.mean.flatten().tolist()),
         std=tuple(graph.std.flatten().tolist()),
-        quality={"iou": iou, "miou": compute_miou(iou), "on": make_public_ground(recipe.validate)},
+        quality=TrainedQuality(iou=iou, miou=compute_miou(iou), on=make_public_ground(recipe.validate)),
         lineage=lineage,
     )
     write_card(folder, contract)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import Any, Literal
+from typing import Literal
 
 from batchseg.classes import ClassInfo
 from batchseg.errors import RecipeError
+from batchseg.model.architecture import BuiltArchitecture
 from batchseg.model.contract import InputType
 from batchseg.schema import setting
 from batchseg.synth import CLASSES
@@ -69,7 +70,7 @@ class TrainRecipe:
 
     name: str = setting(doc="name of the bundle")
     tier: Literal["bulk", "heavy"] = setting(doc="slot that the model is made for")
-    architecture: dict[str, Any] = setting(
+    architecture: BuiltArchitecture = setting(
         doc="network: {kind: bulknet, width: 32} or {kind: segformer, size: b0, decoder: 128, detail: 64}"
     )
     halo_px: int = setting(doc="pixels of context around a core at inference")

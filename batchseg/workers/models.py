@@ -46,7 +46,7 @@ def open_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str
             )
         tile_px = job.core_px + 2 * wanted.halo_px
         segmenter = open_segmenter(bundle, device=spec.device, tile_px=tile_px, halo_px=wanted.halo_px)
-        numerics = bundle.contract.numerics_on(spec.device)
+        numerics = bundle.contract.find_numerics(spec.device)
         environment[tier] = str(numerics)
         environment |= {name: version(name) for name in LIBRARIES[numerics.backend]}
         ids = np.array([c.id for c in job.classes], scene.zarr.layer("labels").dtype)

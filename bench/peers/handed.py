@@ -43,7 +43,7 @@ class Handed:
         bundle = open_bundle(ref)
         self.halo_px = bundle.contract.halo_px
         self.tile_px = CORE_PX + 2 * self.halo_px
-        self.batch = bundle.contract.numerics_on("cpu").batch if backend == "openvino" else TORCH_BATCH
+        self.batch = bundle.contract.find_numerics("cpu").batch if backend == "openvino" else TORCH_BATCH
         self.num_bands = len(bundle.contract.bands)
         if backend != "openvino":
             self._run = _in_torch(bundle, form, compiled=backend == "compiled", cache=cache)
@@ -112,7 +112,7 @@ def _scores_in_openvino(bundle: Bundle, shape: tuple[int, ...], cache: Path) -> 
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         openvino.save_model(graph, path, compress_to_fp16=False)
-    numerics = bundle.contract.numerics_on("cpu")
+    numerics = bundle.contract.find_numerics("cpu")
     options = {
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[numerics.precision],
         "INFERENCE_NUM_THREADS": numerics.threads,

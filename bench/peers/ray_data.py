@@ -75,7 +75,7 @@ def _shape_of(task: Task) -> tuple[int, int]:
     from bench.peers.handed import TORCH_BATCH
 
     contract = open_bundle(task.model).contract
-    return contract.halo_px, contract.numerics_on("cpu").batch if task.backend == "openvino" else TORCH_BATCH
+    return contract.halo_px, contract.find_numerics("cpu").batch if task.backend == "openvino" else TORCH_BATCH
 
 
 if __name__ == "__main__":

@@ -145,16 +145,20 @@ def _told(answers: Answers, names: tuple[str, ...]) -> Iterator[str]:
 
 def _documented(original: Contract, name: str, found: QualityChange, mixing: Mixing, facts: dict[str, Any]) -> Contract:
     """Quality is what halves of the labels are worth to each other, never that of the original."""
+    from batchseg.model.lineage import AdjustedLineage, MixingRecord
+    from batchseg.model.quality import AdjustedQuality, JudgedPixels
     from batchseg.score.confusion import mean_iou
 
     assert found.before is not None
     assert found.after is not None
     names = [c.name for c in original.classes]
     iou = {name: round(value, 4) for name, value in zip(names, found.after, strict=True) if value is not None}
-    means = {"miou": round(mean_iou(found.after), 4), "miou_of_original": round(mean_iou(found.before), 4)}
-    lineage = {
-        "adjusted_from": original.name,
-        "mixing": {"weights": mixing.weights_KK.round(4).tolist(), "offsets": mixing.offsets_K.round(4).tolist()},
-        "original": original.lineage,
-    }
-    return replace(original, name=name, quality={"iou": iou, **means, "judged_on": facts}, lineage=lineage)
+    quality = AdjustedQuality(
+        iou=iou,
+        miou=round(mean_iou(found.after), 4),
+        miou_of_original=round(mean_iou(found.before), 4),
+        judged_on=JudgedPixels(**facts),
+    )
+    record = MixingRecord(weights=mixing.weights_KK.round(4).tolist(), offsets=mixing.offsets_K.round(4).tolist())
+    lineage = AdjustedLineage(adjusted_from=original.name, mixing=record, original=original.lineage)
+    return replace(original, name=name, quality=quality, lineage=lineage)

@@ -89,12 +89,12 @@ def lines(bundle: Bundle) -> Iterator[str]:
     yield line("classes", ", ".join("{} {} #{:02x}{:02x}{:02x}".format(c.id, c.name, *c.rgb) for c in contract.classes))
     side = f"{contract.tile_px} px" if contract.tile_px else f"a multiple of {contract.stride_px} px"
     yield line("tile", f"{side}, of it {contract.halo_px} px of context on each side")
-    yield line("network", ", ".join(f"{key} {value}" for key, value in contract.architecture.items()))
+    yield line("network", ", ".join(f"{key} {value}" for key, value in plain(contract.architecture).items()))
     for kind, numerics in sorted(contract.numerics.items()):
         yield line(kind, told(numerics, contract))
     quality = plain(contract.quality)
     if "agreement_with_original" in quality:
-        original = contract.lineage.get("quantized_from", "the original")
+        original = plain(contract.lineage).get("quantized_from", "the original")
         yield line(
             "agreement", f"{quality['agreement_with_original']:.2%} of labels as {original} gives them in float32"
         )
@@ -106,13 +106,15 @@ def lines(bundle: Bundle) -> Iterator[str]:
 
 
 def told(numerics: Numerics, contract: Contract) -> str:
+    from batchseg.model.lineage import QuantizedLineage
+
     parts = [str(numerics)]
     if numerics.seconds_per_tile is not None:
         parts.append(f"{1000 * numerics.seconds_per_tile:.1f} ms a tile")
     if numerics.memory_bytes is not None:
         parts.append(f"{numerics.memory_bytes / 2**30:.2f} GiB")
     if numerics.agreement is not None:
-        quantised = "quantized" in contract.architecture or "quantized_from" in contract.lineage
+        quantised = isinstance(contract.lineage, QuantizedLineage)
         exact = "its own quantised weights give them" if quantised else "in float32"
         parts.append(f"{numerics.agreement:.2%} of labels as {exact}")
     return ", ".join(parts) + (f" ({numerics.measured_on})" if numerics.measured_on else ", not measured")
@@ -130,7 +132,7 @@ def check(bundle: Bundle, device: DeviceKind) -> int:
     from jobs.terminal.formats import line
 
     contract = bundle.contract
-    numerics, side_px = contract.numerics_on(device), usual_tile_px(contract)
+    numerics, side_px = contract.find_numerics(device), usual_tile_px(contract)
     x = synthetic_tiles(bundle, numerics.batch, side_px)
     trial = try_out(bundle, numerics, device, x)
     counts = [int((trial.labels_NHW == i).sum()) for i in range(len(contract.classes))]

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from jobs.terminal.new_bundle import unfinished
 
 if TYPE_CHECKING:
     from batchseg.classes import ClassInfo
@@ -34,49 +31,36 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
         "--range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="of raw values; of uint8 by default 0 255"
     )
     parser.add_argument("--tier", choices=("bulk", "heavy"), default="heavy", help="the slot it suits")
-    parser.add_argument("--halo", type=int, default=64, metavar="PX", help="context around a core: 64")
+    parser.add_argument(
+        "--halo",
+        type=int,
+        metavar="PX",
+        help="context around a core, in pixels; by default an eighth of the side of an "
+        "ONNX network that takes tiles of one size only, else 64",
+    )
     parser.add_argument("--stride", type=int, default=32, metavar="PX", help="tile sides are a multiple of it: 32")
     parser.add_argument("--name", help="of the bundle; by default that of OUT")
 
 
 def imported(args: argparse.Namespace) -> Bundle:
     """The new bundle, whole or not at all."""
-    from batchseg.model.bundle import open_bundle
-    from batchseg.model.importing import Told, import_model
+    from batchseg.model.importing import import_bundle
+    from batchseg.model.model_facts import ModelFacts
 
-    told = Told(
-        name=args.name or args.out.name,
+    facts = ModelFacts(
+        name=args.name,
         bands=parse_bands(args.bands),
         classes=None if args.classes is None else parse_classes(args.classes),
         gsd_m=tuple(args.gsd),
         tier=args.tier,
         dtype=args.dtype,
-        range=_range(args),
+        range=None if args.range is None else tuple(args.range),
         mean=args.mean,
         std=args.std,
         halo_px=args.halo,
         stride_px=args.stride,
     )
-    made = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    with unfinished(args.out) as folder:
-        import_model(args.path, folder, told, made=made)
-    return open_bundle(str(args.out))
-
-
-def _range(args: argparse.Namespace) -> tuple[float, float]:
-    """Told, since it is what raw values are scaled and clipped to; only bytes have one that is theirs by nature."""
-    from batchseg.errors import InputError
-
-    if args.range is not None:
-        return args.range[0], args.range[1]
-    if args.dtype != "uint8":
-        raise InputError(
-            f"{args.dtype} does not say which raw values the model knows",
-            where="--range",
-            expected="the lowest and the highest, like --range 0 10000",
-            got="nothing",
-        )
-    return 0.0, 255.0
+    return import_bundle(args.path, args.out, facts)
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -98,7 +82,7 @@ def parse_classes(text: str) -> tuple[ClassInfo, ...]:
     """`[ID=]NAME[:#RRGGBB]` with commas between, or a file with one a line."""
     from batchseg.classes import ClassInfo
     from batchseg.errors import InputError
-    from batchseg.model.importing import colour
+    from batchseg.model.model_facts import choose_colour
 
     try:
         parts = Path(text).read_text("utf-8").splitlines() if _is_file(text) else text.split(",")
@@ -110,7 +94,7 @@ def parse_classes(text: str) -> tuple[ClassInfo, ...]:
         if match is None:
             raise InputError("this is no class", where="--classes", expected="[ID=]NAME[:#RRGGBB]", got=part)
         own_id, name, rgb = match.groups()
-        red, green, blue = bytes.fromhex(rgb) if rgb else colour(number)
+        red, green, blue = bytes.fromhex(rgb) if rgb else choose_colour(number)
         found.append(ClassInfo(id=int(own_id or number), name=name.strip(), rgb=(red, green, blue)))
     return tuple(found)
 

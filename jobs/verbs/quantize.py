@@ -117,12 +117,18 @@ def _fastest(made: Bundle, x_NBHW: Any) -> Numerics:
 
 def _documented(original: Contract, contract: Contract, found: QualityChange, facts: dict[str, Any]) -> Contract:
     """Quality is what was measured of this bundle, never that of the original."""
+    from batchseg.model.lineage import QuantizedLineage
+    from batchseg.model.quality import JudgedTiles, QuantizedQuality
     from batchseg.score.confusion import mean_iou
 
-    quality: dict[str, Any] = {"agreement_with_original": round(found.agreement, 5), "judged_on": facts}
+    quality = QuantizedQuality(agreement_with_original=round(found.agreement, 5), judged_on=JudgedTiles(**facts))
     if found.after is not None and found.before is not None:
         iou = {c.name: v for c, v in zip(contract.classes, found.after, strict=True) if v is not None}
-        quality |= {"iou": {name: round(value, 4) for name, value in iou.items()}}
-        quality |= {"miou": round(mean_iou(found.after), 4), "miou_of_original": round(mean_iou(found.before), 4)}
-    lineage = {"quantized_from": original.name, "original": original.lineage}
+        quality = replace(
+            quality,
+            iou={name: round(value, 4) for name, value in iou.items()},
+            miou=round(mean_iou(found.after), 4),
+            miou_of_original=round(mean_iou(found.before), 4),
+        )
+    lineage = QuantizedLineage(quantized_from=original.name, original=original.lineage)
     return replace(contract, quality=quality, lineage=lineage)

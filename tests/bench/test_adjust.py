@@ -71,7 +71,7 @@ def test_a_bundle_is_asked_on_the_scene_that_its_recipe_leaves_out(tmp_path: Pat
             {
                 "name": "left-out",
                 "tier": "bulk",
-                "architecture": bundle.contract.architecture,
+                "architecture": plain(bundle.contract.architecture),
                 "halo_px": bundle.contract.halo_px,
                 "classes": [plain(one) for one in bundle.contract.classes],
                 "train": {"rasters": rasters[:1]},

@@ -13,6 +13,7 @@ import shapely
 
 from batchseg.model.bundle import open_bundle, write_bundle
 from batchseg.model.mixing import Mixing, with_mixing
+from batchseg.model.quality import JudgedPixels
 from jobs.cli import main
 from jobs.terminal.new_bundle import scene_name
 from tests.batchseg.model.model_bundles import MADE
@@ -76,16 +77,16 @@ def test_points_bring_a_bundle_back(
     assert said.splitlines()[-1] == str(out / "item.json")
     made, item = open_bundle(str(out)).contract, json.loads((out / "item.json").read_text())
     assert problems_of(item) == []
-    assert made.lineage["adjusted_from"] == open_bundle(str(wrong)).contract.name
-    assert np.array(made.lineage["mixing"]["weights"]).shape == (6, 6)
-    assert made.quality["judged_on"] == {"on": "scene.tif", "tiles": 9, "pixels": 300}
-    assert made.quality["miou"] > made.quality["miou_of_original"] + 0.15
+    assert made.lineage.adjusted_from == open_bundle(str(wrong)).contract.name
+    assert np.array(made.lineage.mixing.weights).shape == (6, 6)
+    assert made.quality.judged_on == JudgedPixels(on="scene.tif", tiles=9, pixels=300)
+    assert made.quality.miou > made.quality.miou_of_original + 0.15
     card = (out / "README.md").read_text()
-    assert "as 300 labelled pixels in 9 tiles of scene.tif told" in card
-    assert f"| **mean** | **{made.quality['miou']:.3f}** |" in card
+    assert "fitted to 300 labelled pixels in 9 tiles of scene.tif" in card
+    assert f"| **mean** | **{made.quality.miou:.3f}** |" in card
     before, after = (miou_of_run(bundle, scene, tmp_path) for bundle in (wrong, out))
     assert after > before + 0.15, "what was promised on labels holds on the whole scene"
-    assert abs(after - made.quality["miou"]) < 0.12
+    assert abs(after - made.quality.miou) < 0.12
 
 
 def test_labels_that_gain_nothing_change_nothing(
@@ -165,7 +166,7 @@ def test_classes_without_labels_and_codes_that_are_none_are_named(
     caught = capsys.readouterr()
     assert f"{unknown_px} labelled pixels hold a code that is no class" in caught.err
     assert "no labels  field: what is not labelled is not judged, and keeps its score" in caught.out
-    assert "field" not in open_bundle(str(tmp_path / "mended")).contract.quality["iou"]
+    assert "field" not in open_bundle(str(tmp_path / "mended")).contract.quality.iou
 
 
 def test_a_raster_that_is_labelled_here_and_there(
@@ -183,5 +184,5 @@ def test_a_raster_that_is_labelled_here_and_there(
     caught = capsys.readouterr()
     assert "3 of 4 tiles with labels are asked; --tiles takes more" in caught.err
     quality = open_bundle(str(tmp_path / "mended")).contract.quality
-    assert quality["miou"] > quality["miou_of_original"] + 0.1
-    assert quality["judged_on"]["tiles"] == 3
+    assert quality.miou > quality.miou_of_original + 0.1
+    assert quality.judged_on.tiles == 3

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from batchseg.model.architecture import BulkNetSpec
 from batchseg.recipe import load_recipe
 from batchseg.resolve.resolve import resolve
 from jobs.cli import main
@@ -70,7 +71,7 @@ def test_plan_with_a_pilot_shows_a_curve(folder: Path, capsys: pytest.CaptureFix
             folder / tier,
             gsd_m=(0.1, 50.0),
             halo_px=8,
-            architecture={"kind": "bulknet", "width": width},
+            architecture=BulkNetSpec(width=width),
             numerics=on_cpu(backend="torch", precision="float32", batch=3, threads=1),
         )
     models = {tier: str(folder / tier) for tier in ("bulk", "heavy")}

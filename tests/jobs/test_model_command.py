@@ -142,7 +142,7 @@ def another_model(folder: Path) -> None:
         (no_safetensors, [], "pickles are never loaded"),
         (no_names, [], "does not name its classes"),
         (another_model, [], "expected segformer, got vit"),
-        (lambda f: (f / "preprocessor_config.json").unlink(), [], "how its input is scaled"),
+        (lambda f: (f / "preprocessor_config.json").unlink(), [], "no file says how the input is scaled"),
         (lambda _: None, ["--bands", "red,green"], "number of bands"),
         (lambda _: None, ["--classes", "water,forest"], "number of classes"),
         (lambda _: None, ["--gsd", "2", "1"], "contradicts itself"),
@@ -184,7 +184,7 @@ def test_no_place_of_its_makers_machine_comes_along(downloaded: Path, tmp_path: 
     assert imported(downloaded, tmp_path / "bundle", *BANDS, *GSD) == 0
     item = (tmp_path / "bundle" / "item.json").read_text()
     assert "/home/maker" not in item
-    assert open_bundle(str(tmp_path / "bundle")).contract.lineage["imported"]["config"]["model_type"] == "segformer"
+    assert open_bundle(str(tmp_path / "bundle")).contract.lineage.imported.config["model_type"] == "segformer"
 
 
 def test_a_list_of_classes_may_be_longer_than_the_name_of_a_file(tmp_path: Path) -> None:
@@ -219,18 +219,46 @@ def test_other_files_are_refused_unread(name: str, tmp_path: Path, capsys: pytes
     assert not (tmp_path / "bundle").exists()
 
 
+def write_fixed(folder: Path, side_px: int) -> Path:
+    """An ONNX network that takes tiles of one size only."""
+    net = onnx.load(write_onnx(folder / "made").weights)
+    for size in net.graph.input[0].type.tensor_type.shape.dim[2:]:
+        size.dim_value = side_px
+    onnx.save(net, folder / "fixed.onnx")
+    return folder / "fixed.onnx"
+
+
 def test_tiles_without_a_core_are_answered_with_the_halo_to_give(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    net = onnx.load(write_onnx(tmp_path / "made").weights)
-    for size in net.graph.input[0].type.tensor_type.shape.dim[2:]:
-        size.dim_value = 64
-    path = tmp_path / "fixed.onnx"
-    onnx.save(net, path)
-    argv = [path, tmp_path / "bundle", *BANDS, "--classes", "a,b,c,d", *SCALING, *GSD]
-    assert imported(*argv) == 2
-    assert "Give --halo, less than 32" in capsys.readouterr().err
-    assert imported(*argv, "--halo", "8") == 0
+    argv = [write_fixed(tmp_path, 64), tmp_path / "bundle", *BANDS, "--classes", "a,b,c,d", *SCALING, *GSD]
+    assert imported(*argv, "--halo", "32") == 2
+    assert "Give a --halo of less than 32" in capsys.readouterr().err
+    assert imported(*argv, "--halo", "31") == 0
+
+
+@pytest.mark.parametrize(
+    ("side_px", "halo", "expected_px"),
+    [(256, [], 32), (224, [], 28), (512, [], 64), (250, [], 28), (64, [], 8), (256, ["--halo", "48"], 48)],
+)
+def test_a_network_of_one_size_gets_an_eighth_of_it_as_halo(
+    side_px: int, halo: list[str], expected_px: int, tmp_path: Path
+) -> None:
+    argv = [write_fixed(tmp_path, side_px), tmp_path / "bundle", *BANDS, "--classes", "a,b,c,d", *SCALING, *GSD]
+    assert imported(*argv, *halo) == 0
+    contract = open_bundle(str(tmp_path / "bundle")).contract
+    assert (contract.tile_px, contract.halo_px) == (side_px, expected_px)
+    if not halo:
+        assert (side_px - 2 * contract.halo_px) ** 2 >= 0.56 * side_px**2, "most of a tile is core"
+
+
+def test_other_networks_get_the_usual_halo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = [write_onnx(tmp_path / "made").weights, tmp_path / "bundle", *BANDS, "--classes", "a,b,c,d", *SCALING, *GSD]
+    assert imported(*argv) == 0
+    assert open_bundle(str(tmp_path / "bundle")).contract.halo_px == 64
+    with pytest.raises(SystemExit):
+        main(["model", "import", "--help"])
+    assert "an eighth of the side" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
@@ -293,7 +321,7 @@ def test_what_is_not_ones_own_is_copied_before_it_is_tuned(
 ) -> None:
     folder = write_random(tmp_path / "some net").folder
     ref = "https://models.example/some net" if remote else "zoo:some net"
-    monkeypatch.setattr(bundle_module, "fetched", lambda *_: folder)
+    monkeypatch.setattr(bundle_module, "fetch_bundle", lambda *_: folder)
     monkeypatch.setattr(bundle_module, "ZOO", tmp_path)
     found = Tried(replace(open_bundle(str(folder)).contract.numerics["cpu"], seconds_per_tile=1.0, agreement=1.0), None)
     monkeypatch.setattr(tune, "try_all", lambda *_, **__: [found])
@@ -324,5 +352,5 @@ def test_an_unknown_network_is_refused_before_anything_runs(tmp_path: Path, caps
     for command in (["model", "show", str(path.parent)], ["model", "check", str(path.parent)]):
         assert main(command) == 2
         told = capsys.readouterr().err
-        assert "an unknown architecture, {'kind': 'vgg', 'depth': 16}" in told
-        assert "known are bulknet or unet with a width" in told
+        assert "architecture: kind: the contract cannot be understood" in told
+        assert "expected bulknet or unet or segformer or onnx, got 'vgg'" in told

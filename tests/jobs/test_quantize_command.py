@@ -10,6 +10,7 @@ import pytest
 
 from batchseg.adapt import tune
 from batchseg.errors import BundleError
+from batchseg.model.architecture import OnnxSpec
 from batchseg.model.bundle import open_bundle, write_bundle
 from batchseg.model.segmenter import open_segmenter
 from batchseg.score.gate import check_gate, measure_change
@@ -93,11 +94,11 @@ def test_eight_bits_pass_the_gate_and_run(
     assert not list(tmp_path.glob("*.unfinished"))
     assert b"QuantizeLinear" in made.weights.read_bytes()
     assert made.weights.stat().st_size < 0.75 * 4 * 168_000  # bytes of its weights in float32
-    assert made.contract.quality["agreement_with_original"] > 0.97
-    assert made.contract.quality["miou"] > made.contract.quality["miou_of_original"] - 0.005
-    assert made.contract.lineage["quantized_from"] == original.contract.name
+    assert made.contract.quality.agreement_with_original > 0.97
+    assert made.contract.quality.miou > made.contract.quality.miou_of_original - 0.005
+    assert made.contract.lineage.quantized_from == original.contract.name
     assert made.digest != original.digest
-    assert f"| **mean** | **{made.contract.quality['miou']:.3f}** |" in (out / "README.md").read_text()
+    assert f"| **mean** | **{made.contract.quality.miou:.3f}** |" in (out / "README.md").read_text()
     numerics = made.contract.numerics["cpu"]
     assert numerics.seconds_per_tile is not None
     segmenter = open_segmenter(made, device="cpu", tile_px=576)
@@ -123,7 +124,7 @@ def test_what_cannot_be_quantised_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert main(["quantize", "zoo:synthetic-bulk", str(taken), "--calibrate", "scene.tif"]) == 2
     assert "there is something already" in capsys.readouterr().err
     taken.rmdir()
-    made = contract(architecture={"kind": "onnx", "quantized": "int8"}, numerics=on_cpu())
+    made = contract(architecture=OnnxSpec(quantized="int8"), numerics=on_cpu())
     write_bundle(tmp_path / "net", made, b"never read", made="2026-01-31T00:00:00Z")
     assert main(["synth", str(tmp_path / "scene"), "--size", "600"]) == 0
     scene = str(tmp_path / "scene/scene.tif")

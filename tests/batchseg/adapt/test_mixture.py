@@ -13,6 +13,7 @@ from batchseg.adapt import mixture as adjusting
 from batchseg.adapt.mixture import PLACE_PX, Answers, answers_of, check_gain, crossed, fitted
 from batchseg.adapt.samples import Sample
 from batchseg.errors import BundleError, RecipeError
+from batchseg.model.architecture import BulkNetSpec, SegformerSpec, UNetSpec
 from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.contract import Contract
 from batchseg.model.mixing import Mixing, open_scores, with_mixing
@@ -171,10 +172,10 @@ def test_labels_where_nothing_is_seen_are_refused() -> None:
 
 
 NETWORKS: dict[str, dict[str, Any]] = {
-    "bulknet": {"kind": "bulknet", "width": 8},
-    "unet": {"kind": "unet", "width": 4},
-    "segformer": {"kind": "segformer", "size": "b0"},
-    "detail": {"kind": "segformer", "size": "b0", "decoder": 32, "detail": 16},
+    "bulknet": BulkNetSpec(width=8),
+    "unet": UNetSpec(width=4),
+    "segformer": SegformerSpec(size="b0"),
+    "detail": SegformerSpec(size="b0", decoder=32, detail=16),
 }
 
 

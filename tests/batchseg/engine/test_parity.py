@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from batchseg.adapt.samples import sample_tiles
+from batchseg.model.architecture import BulkNetSpec
 from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.graph import WholeGraph
 from batchseg.recipe.recipe import Models, Recipe
@@ -61,7 +62,7 @@ def ways(
         "range": model_range,
         "gsd_m": (5.0, 20.0),
     }
-    architecture = {"kind": "bulknet", "width": 8}
+    architecture = BulkNetSpec(width=8)
     recipe = TrainRecipe(
         name="n", tier="bulk", architecture=architecture, halo_px=0, train=spec, validate=spec_of_another(spec),
         crop_px=32, scale=scale, **values,

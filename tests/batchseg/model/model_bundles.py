@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save
 
 from batchseg.classes import ClassInfo
+from batchseg.model.architecture import BulkNetSpec, OnnxSpec
 from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.contract import Contract, Numerics
 from batchseg.model.networks import build_network
@@ -17,7 +18,7 @@ from batchseg.model.segmenter import load_graph
 from batchseg.scene.bands import BandWanted
 
 MADE = "2026-01-31T00:00:00Z"
-SMALL = {"kind": "bulknet", "width": 8}
+SMALL = BulkNetSpec(width=8)
 
 
 def contract(**changes: Any) -> Contract:
@@ -61,7 +62,7 @@ def write_onnx(folder: Path, **changes: Any) -> Bundle:
     """The same random network, as ONNX."""
     ours = write_random(folder / "ours", numerics=on_cpu(), **changes)
     content = network_as_onnx(ours, load_graph(ours).network, 64)
-    values: dict[str, Any] = {"architecture": {"kind": "onnx"}, "numerics": on_cpu()}
+    values: dict[str, Any] = {"architecture": OnnxSpec(), "numerics": on_cpu()}
     write_bundle(folder, contract(**(values | changes)), content, made=MADE)
     return open_bundle(str(folder))
 

@@ -13,12 +13,21 @@ from pystac.extensions.mlm import MLMExtension
 from batchseg.classes import ClassInfo
 from batchseg.errors import BundleError
 from batchseg.model import bundle as bundles
+from batchseg.model.architecture import OnnxSpec
 from batchseg.model.bundle import open_bundle, read_weights, write_bundle, zoo_names
 from batchseg.model.contract import Contract, Numerics
+from batchseg.model.lineage import QuantizedLineage, TrainedLineage
+from batchseg.model.quality import GroundRecord, TrainedQuality
 from tests.batchseg.model.model_bundles import MADE, contract, on_cpu, write_random
 from tests.stac import problems_of
 
 WEIGHTS = b"weights of nobody"
+GROUND = GroundRecord(seeds=(1, 3), size_px=512, rasters=(), windows=None, window_px=128)
+QUALITY = TrainedQuality(iou={"class 0": 0.25}, miou=0.25, on=GROUND)
+LINEAGE = QuantizedLineage(
+    quantized_from="another",
+    original=TrainedLineage(recipe={"steps": 3}, data={"train": "12ab"}, commit=None, teacher="34cd", steps=3),
+)
 
 
 def write(folder: Path, wanted: Contract, weights: bytes = WEIGHTS) -> str:
@@ -36,8 +45,8 @@ def test_a_contract_comes_back_from_the_disk_as_it_was(tmp_path: Path) -> None:
     wanted = contract(
         dtype="uint16",
         range=(0.0, 10000.0),
-        quality={"miou": 0.5, "iou": {"class 0": 0.25}},
-        lineage={"recipe": {"steps": 3}},
+        quality=QUALITY,
+        lineage=LINEAGE,
         classes=(ClassInfo(id=7, name="snow", rgb=(0, 255, 3)), ClassInfo(id=3, name="rock", rgb=(1, 0, 0))),
     )
     found = open_bundle(write(tmp_path, wanted))
@@ -64,7 +73,7 @@ def test_the_schemas_find_what_is_wrong(break_it: Any, tmp_path: Path) -> None:
     assert problems_of(content) != []
 
 
-@pytest.mark.parametrize("changes", [{"architecture": {"kind": "onnx"}, "numerics": on_cpu()}, {"tile_px": 512}])
+@pytest.mark.parametrize("changes", [{"architecture": OnnxSpec(), "numerics": on_cpu()}, {"tile_px": 512}])
 def test_every_form_of_bundle_fits_the_schemas(changes: dict[str, Any], tmp_path: Path) -> None:
     write(tmp_path, contract(**changes))
     assert problems_of(json.loads((tmp_path / "item.json").read_text())) == []
@@ -75,8 +84,8 @@ def test_the_digest_is_of_what_decides_output(tmp_path: Path) -> None:
     base = contract()
     cpu = base.numerics["cpu"]
     same = [
-        replace(base, quality={"miou": 1.0}),
-        replace(base, lineage={"by": "somebody"}),
+        replace(base, quality=QUALITY),
+        replace(base, lineage=LINEAGE),
         replace(base, numerics=base.numerics | {"cpu": replace(cpu, seconds_per_tile=0.01, measured_on="a laptop")}),
         replace(base, numerics=base.numerics | {"cpu": replace(cpu, memory_bytes=2**30, agreement=0.99)}),
     ]
@@ -173,7 +182,6 @@ def twins(*names: str) -> tuple[ClassInfo, ...]:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"architecture": {"kind": "vgg"}},
         {"mean": (1.0, 2.0)},
         {"std": (1.0, 0.0, 1.0)},
         {"mean": (1.0, math.nan, 1.0)},
@@ -212,9 +220,9 @@ def test_a_contract_that_contradicts_itself_is_refused(changes: dict[str, Any]) 
 
 def test_a_device_that_was_never_tuned_is_refused() -> None:
     only_cpu = contract(numerics=on_cpu())
-    assert only_cpu.numerics_on("cpu").batch == 2
+    assert only_cpu.find_numerics("cpu").batch == 2
     with pytest.raises(BundleError, match="never tuned for cuda"):
-        only_cpu.numerics_on("cuda")
+        only_cpu.find_numerics("cuda")
 
 
 def test_what_is_shipped_is_whole_and_small() -> None:
@@ -224,7 +232,7 @@ def test_what_is_shipped_is_whole_and_small() -> None:
         content = json.loads((one.folder / "item.json").read_text())
         assert problems_of(content) == []
         assert one.contract.name == one.folder.name
-        eight_bits = "quantized" in one.contract.architecture
+        eight_bits = isinstance(one.contract.architecture, OnnxSpec)
         assert set(one.contract.numerics) == ({"cpu"} if eight_bits else {"cpu", "cuda"})
         assert (one.folder / "README.md").exists()
     assert sum(path.stat().st_size for one in shipped for path in one.folder.iterdir()) < 30e6

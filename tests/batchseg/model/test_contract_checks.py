@@ -74,7 +74,7 @@ REFUSED: dict[str, tuple[Make, str, str]] = {
     "another class list": (two_class_lists, "different classes", "one class list"),
     "a side that does not fit": (bundle(stride_px=64, halo_px=8), "does not fit the model", "{bulk: 24}"),
     "another side than the only one": (bundle(tile_px=64), "one size only", "core: 48"),
-    "too many classes": (too_many_classes, "contradicts itself", "255 apart"),
+    "too many classes": (too_many_classes, "contradicts itself", "255"),
     "a device without numerics": (lambda _: {}, "never tuned for cuda", "Give pools a device that it has"),
 }
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from batchseg.errors import BundleError
-from batchseg.model.architecture import SEGFORMER_KEYS
+from batchseg.model.architecture import OnnxSpec, SegformerSpec, UNetSpec
 from batchseg.model.graph import CERTAIN, UPSAMPLING, WholeGraph, best_of
 from batchseg.model.networks import BULK_FIELD_PX, BulkNet, DetailedSegFormer, SegFormer, build_network, folded
 
@@ -118,30 +117,14 @@ def test_best_of_is_argmax_and_softmax() -> None:
     assert confidence.max() <= CERTAIN
 
 
-@pytest.mark.parametrize(
-    "architecture",
-    [
-        {},
-        {"kind": "vgg"},
-        {"kind": "segformer"},
-        {"kind": "segformer", "size": 0},
-        {"kind": "segformer", "size": "b0", "width": 8},
-        {"kind": "bulknet", "width": 0},
-        {"kind": "bulknet", "width": "wide"},
-        {"kind": "segformer", "config": {"depths": [1]}},
-        {"kind": "segformer", "config": None},
-        {"kind": "segformer", "size": "b0", "detail": 0},
-        {"kind": "segformer", "config": dict.fromkeys(SEGFORMER_KEYS), "detail": 64},
-    ],
-)
-def test_an_unknown_architecture_is_refused(architecture: dict[str, Any]) -> None:
-    with pytest.raises(BundleError, match="unknown architecture"):
-        build_network(architecture, num_bands=3, num_classes=2)
+def test_an_onnx_network_is_not_built_here() -> None:
+    with pytest.raises(BundleError, match="cannot be built, only run"):
+        build_network(OnnxSpec(), num_bands=3, num_classes=2)
 
 
 @torch.no_grad()
 def test_a_plain_u_net_gives_logits_at_full_resolution() -> None:
-    network = build_network({"kind": "unet", "width": 4}, num_bands=4, num_classes=5).eval()
+    network = build_network(UNetSpec(width=4), num_bands=4, num_classes=5).eval()
     x = torch.randn(1, 4, 64, 96)
     logits = network(x)
     assert logits.shape == (1, 5, 64, 96)
@@ -151,14 +134,14 @@ def test_a_plain_u_net_gives_logits_at_full_resolution() -> None:
 
 @torch.no_grad()
 def test_segformer_gives_logits_at_a_quarter() -> None:
-    network = build_network({"kind": "segformer", "size": "b0"}, num_bands=4, num_classes=5).eval()
+    network = build_network(SegformerSpec(size="b0"), num_bands=4, num_classes=5).eval()
     assert network(torch.randn(1, 4, 64, 96)).shape == (1, 5, 16, 24)
     assert 3.6e6 < sum(p.numel() for p in network.parameters()) < 3.9e6
 
 
 @torch.no_grad()
 def test_a_look_at_details_gives_full_resolution_and_begins_with_the_transformers_answer() -> None:
-    architecture = {"kind": "segformer", "size": "b0", "decoder": 32, "detail": 8}
+    architecture = SegformerSpec(size="b0", decoder=32, detail=8)
     network = build_network(architecture, num_bands=3, num_classes=5).eval()
     assert isinstance(network, DetailedSegFormer)
     x = torch.randn(1, 3, 64, 96)
@@ -176,8 +159,7 @@ def test_a_look_at_details_gives_full_resolution_and_begins_with_the_transformer
 def test_a_segformer_may_have_a_narrower_decoder() -> None:
     sizes = [
         sum(
-            p.numel()
-            for p in build_network({"kind": "segformer", "size": "b0"} | extra, num_bands=3, num_classes=6).parameters()
+            p.numel() for p in build_network(SegformerSpec(size="b0", **extra), num_bands=3, num_classes=6).parameters()
         )
         for extra in ({}, {"decoder": 128})
     ]

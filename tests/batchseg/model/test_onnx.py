@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from batchseg.errors import BundleError
+from batchseg.model.architecture import OnnxSpec
 from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.segmenter import open_segmenter
 from tests.batchseg.model.model_bundles import MADE, contract, on_cpu, write_onnx, write_random
@@ -79,11 +80,11 @@ def test_weights_of_another_kind_are_never_opened(name: str, tmp_path: Path, mon
 @pytest.mark.parametrize("backend", ["torch", "compiled"])
 def test_torch_does_not_run_onnx(backend: str) -> None:
     with pytest.raises(BundleError, match="contradicts itself"):
-        contract(architecture={"kind": "onnx"}, numerics=on_cpu(backend=backend))
+        contract(architecture=OnnxSpec(), numerics=on_cpu(backend=backend))
 
 
 def test_what_is_no_network_is_an_error_of_ours(tmp_path: Path) -> None:
-    write_bundle(tmp_path, contract(architecture={"kind": "onnx"}, numerics=on_cpu()), b"no network", made=MADE)
+    write_bundle(tmp_path, contract(architecture=OnnxSpec(), numerics=on_cpu()), b"no network", made=MADE)
     with pytest.raises(BundleError, match="cannot be read"):
         run_in(open_bundle(str(tmp_path)), "openvino", "float32", tiles(2))
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from batchseg.errors import BundleError
 from batchseg.model import segmenter as segmenters
+from batchseg.model.architecture import BulkNetSpec, SegformerSpec
 from batchseg.model.bundle import Bundle, open_bundle, zoo_names
 from batchseg.model.segmenter import open_segmenter
 from batchseg.scene.bands import BandWanted
@@ -199,9 +200,9 @@ def test_streams_give_the_bytes_of_one_tile_alone_however_many_come(precision: s
 
 
 ARCHITECTURES = {
-    "bulk": {"kind": "bulknet", "width": 8},
-    "segformer": {"kind": "segformer", "size": "b0"},
-    "details": {"kind": "segformer", "size": "b0", "decoder": 64, "detail": 16},
+    "bulk": BulkNetSpec(width=8),
+    "segformer": SegformerSpec(size="b0"),
+    "details": SegformerSpec(size="b0", decoder=64, detail=16),
 }
 
 
@@ -224,7 +225,7 @@ def test_without_its_halo_a_tile_gives_the_bytes_that_it_gives_with_it(
 @pytest.mark.parametrize(("backend", "precision"), [("openvino", "bfloat16"), ("torch", "bfloat16")])
 def test_segformer(backend: str, precision: str, extra: dict[str, Any], tmp_path: Path) -> None:
     numerics = on_cpu(backend=backend, precision=precision)
-    architecture = {"kind": "segformer", "size": "b0"} | extra
+    architecture = SegformerSpec(size="b0", **extra)
     bundle = write_random(tmp_path, architecture=architecture, numerics=numerics, stride_px=32)
     segment = open_segmenter(bundle, device="cpu", tile_px=SIDE)
     a, b = tiles(2), tiles(2, seed=5)

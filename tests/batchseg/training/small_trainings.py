@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from batchseg.model.architecture import BulkNetSpec
 from batchseg.model.bundle import Bundle
 from batchseg.synth import CLASSES
 from batchseg.training.crops import CropSampler
@@ -20,7 +21,7 @@ GROUND = GroundSpec(seeds=(1000, 1002), size_px=256, window_px=128)
 RECIPE = TrainRecipe(
     name="tiny-net",
     tier="bulk",
-    architecture={"kind": "bulknet", "width": 8},
+    architecture=BulkNetSpec(width=8),
     halo_px=16,
     train=GROUND,
     validate=replace(GROUND, seeds=(2000, 2001)),

@@ -101,8 +101,8 @@ def test_a_student_learns_what_only_its_teacher_knows(tmp_path: Path, monkeypatc
     monkeypatch.setattr(sources, "read_ground", without_labels)
     recipe = replace(recipe, teacher=str(teacher.folder), soft_share=1.0, temperature=1.0)
     student = train_on_cpu(recipe, tmp_path / "student", show=shown)
-    assert student.contract.quality["miou"] > 0.8 * teacher.contract.quality["miou"] > 0.4
-    assert student.contract.lineage["teacher"] == teacher.graph_digest
+    assert student.contract.quality.miou > 0.8 * teacher.contract.quality.miou > 0.4
+    assert student.contract.lineage.teacher == teacher.graph_digest
     assert "soft labels" in (tmp_path / "student" / "README.md").read_text()
 
 
@@ -130,8 +130,8 @@ def test_the_best_moment_becomes_the_bundle(tmp_path: Path, monkeypatch: pytest.
     recipe = replace(RECIPE, steps=40, watch=watch, watch_every=2, patience=2)
     bundle = train_on_cpu(recipe, tmp_path, show=quietly)
     assert list(kept) == [2, 4]
-    assert bundle.contract.lineage["steps"] == 4
-    assert bundle.contract.quality["miou"] == 0.9  # of the ground that was never looked at
+    assert bundle.contract.lineage.steps == 4
+    assert bundle.contract.quality.miou == 0.9  # of the ground that was never looked at
     looks = (tmp_path / "training" / "watched.csv").read_text().splitlines()
     seen = ["2,0.20000", "4,0.50000", "6,0.40000", "8,0.30000"]
     assert [",".join(line.split(",")[:2]) for line in looks[1:]] == seen
@@ -172,7 +172,7 @@ def test_a_full_disk_ends_a_training_in_one_line(tmp_path: Path, capsys: pytest.
     assert "File too large" in error
     assert "the same command goes on from the last checkpoint" in error
     assert main(["train", str(path), str(out)]) == 0
-    assert open_bundle(str(out)).contract.lineage["steps"] == RECIPE.steps
+    assert open_bundle(str(out)).contract.lineage.steps == RECIPE.steps
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from batchseg.classes import ClassInfo
 from batchseg.errors import BundleError, RecipeError
+from batchseg.model.architecture import Architecture, BulkNetSpec, SegformerSpec
 from batchseg.model.bundle import open_bundle, read_weights
 from batchseg.model.graph import WholeGraph
 from batchseg.model.networks import BulkNet
@@ -80,11 +81,11 @@ def test_training_learns_and_writes_a_bundle(tmp_path: Path, monkeypatch: pytest
     bundle = train_on_cpu(recipe, tmp_path / "bundle", show=quietly)
     assert read_weights(bundle)
     assert [(c.id, c.name, c.rgb) for c in bundle.contract.classes] == [(c.id, c.name, c.rgb) for c in CLASSES]
-    assert bundle.contract.quality["miou"] > 0.5
+    assert bundle.contract.quality.miou > 0.5
     card = (bundle.folder / "README.md").read_text()
     assert "tiny-net" in card
-    assert f"| building | {bundle.contract.quality['iou']['building']:.3f} |" in card
-    assert f"| **mean** | **{bundle.contract.quality['miou']:.3f}** |" in card
+    assert f"| building | {bundle.contract.quality.iou['building']:.3f} |" in card
+    assert f"| **mean** | **{bundle.contract.quality.miou:.3f}** |" in card
     curve = [line.split(",") for line in (bundle.folder / "training" / "curve.csv").read_text().splitlines()]
     assert curve.pop(0) == ["step", "loss", "learning_rate", "seconds"]
     assert [int(row[0]) for row in curve] == list(range(1, 61))
@@ -92,7 +93,7 @@ def test_training_learns_and_writes_a_bundle(tmp_path: Path, monkeypatch: pytest
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
     # What is stored in half the bytes still gives what was measured.
     again = measure_iou(load_graph(bundle), square_ground(), halo_px=recipe.halo_px)
-    assert again == pytest.approx(bundle.contract.quality["iou"], abs=0.02)
+    assert again == pytest.approx(bundle.contract.quality.iou, abs=0.02)
 
 
 class Interrupted(BaseException):
@@ -105,9 +106,9 @@ def interrupt(step: int, steps: int, facts: dict[str, float]) -> None:
 
 
 @pytest.mark.parametrize(
-    "architecture", [RECIPE.architecture, {"kind": "segformer", "size": "b0", "decoder": 16}], ids=lambda a: a["kind"]
+    "architecture", [RECIPE.architecture, SegformerSpec(size="b0", decoder=16)], ids=lambda a: a.kind
 )
-def test_an_interrupted_training_goes_on_as_if_it_had_not_been(architecture: dict[str, Any], tmp_path: Path) -> None:
+def test_an_interrupted_training_goes_on_as_if_it_had_not_been(architecture: Architecture, tmp_path: Path) -> None:
     """Transformers drop paths at random: what is random is gone on with, too."""
     recipe = replace(RECIPE, architecture=architecture)
     train_on_cpu(recipe, tmp_path / "whole", show=quietly)
@@ -134,7 +135,7 @@ def test_a_finished_bundle_is_left_as_it_is(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in sorted((tmp_path / "out").glob("*.*"))] == before
     more = replace(recipe, steps=6)
     again = train_on_cpu(more, tmp_path / "out", show=lambda step, *_: check_is(step, 6))
-    assert again.contract.lineage["steps"] == 6
+    assert again.contract.lineage.steps == 6
 
 
 def fail(*_: object) -> None:
@@ -150,7 +151,7 @@ def test_a_bundle_of_another_recipe_is_not_written_over(tmp_path: Path) -> None:
     shutil.rmtree(folder / "training")
     with pytest.raises(BundleError, match="holds a bundle of another recipe"):
         train_on_cpu(replace(RECIPE, seed=1), folder, show=fail)
-    assert open_bundle(str(folder)).contract.lineage["recipe"]["seed"] == 0
+    assert open_bundle(str(folder)).contract.lineage.recipe["seed"] == 0
 
 
 @pytest.mark.parametrize(
@@ -214,9 +215,9 @@ def test_ground_without_data_has_the_mean_of_the_weights_that_training_begins_wi
 
 
 def test_a_look_at_details_is_added_to_a_trained_transformer(tmp_path: Path) -> None:
-    plain = replace(RECIPE, architecture={"kind": "segformer", "size": "b0", "decoder": 16}, steps=1)
+    plain = replace(RECIPE, architecture=SegformerSpec(size="b0", decoder=16), steps=1)
     start = train_on_cpu(plain, tmp_path / "plain", show=quietly).folder
-    more = replace(plain, architecture=plain.architecture | {"detail": 8}, start=str(start), learning_rate=1e-9)
+    more = replace(plain, architecture=replace(plain.architecture, detail=8), start=str(start), learning_rate=1e-9)
     detailed = load_file(train_on_cpu(more, tmp_path / "detailed", show=quietly).folder / "weights.safetensors")
     taken = load_file(start / "weights.safetensors")
     for name in taken.keys() & detailed.keys():
@@ -225,7 +226,7 @@ def test_a_look_at_details_is_added_to_a_trained_transformer(tmp_path: Path) -> 
     assert {name.split(".")[0] for name in detailed.keys() - taken.keys()} == {
         "coarse", "stem", "squeeze", "mix", "detail"
     }  # fmt: skip
-    other = replace(more, architecture={"kind": "bulknet", "width": 8}, start=str(start))
+    other = replace(more, architecture=BulkNetSpec(width=8), start=str(start))
     with pytest.raises(RecipeError, match="another architecture"):
         train_on_cpu(other, tmp_path / "other", show=quietly)
 

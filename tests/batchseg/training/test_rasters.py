@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from batchseg.classes import ClassInfo
 from batchseg.errors import BundleError, RecipeError, SceneError
-from batchseg.model.bundle import open_bundle
-from batchseg.model.card import adjusted_card, model_card
+from batchseg.model.architecture import BulkNetSpec
+from batchseg.model.quality import RasterRecord
 from batchseg.scene.source import RasterSource
 from batchseg.schema import plain
 from batchseg.training import train as training
@@ -46,7 +46,7 @@ def recipe_of(train_: LabelledRaster, validate: LabelledRaster, **changes: Any) 
     values: dict[str, Any] = {
         "name": "real-net",
         "tier": "bulk",
-        "architecture": {"kind": "bulknet", "width": 8},
+        "architecture": BulkNetSpec(width=8),
         "halo_px": 16,
         "train": GroundSpec(rasters=(train_,), window_px=64),
         "validate": GroundSpec(rasters=(validate,), window_px=64),
@@ -109,16 +109,16 @@ def test_training_on_rasters_makes_a_bundle_of_its_own_classes(tmp_path: Path, m
     contract = bundle.contract
     assert contract.classes == CLASSES
     assert contract.gsd_m == (5.0, 20.0)
-    assert set(contract.quality["iou"]) == {"dark", "bright"}
-    assert contract.quality["miou"] > 0.6
-    assert contract.lineage["commit"] == "abc"
-    assert set(contract.lineage["data"]) == {"train", "validate"}
+    assert set(contract.quality.iou) == {"dark", "bright"}
+    assert contract.quality.miou > 0.6
+    assert contract.lineage.commit == "abc"
+    assert set(contract.lineage.data) == {"train", "validate"}
     card = (tmp_path / "out" / "README.md").read_text()
     assert "another.tif, never trained on" in card
     assert "Two shades." in card
     # A bundle is given away.
-    assert contract.quality["on"]["rasters"] == [{"image": "another.tif", "labels": "another_labels.tif"}]
-    assert contract.lineage["recipe"]["train"]["rasters"][0]["image"] == "scene.tif"
+    assert contract.quality.on.rasters == (RasterRecord(image="another.tif", labels="another_labels.tif"),)
+    assert contract.lineage.recipe["train"]["rasters"][0]["image"] == "scene.tif"
     assert str(tmp_path) not in (tmp_path / "out" / "item.json").read_text() + card
 
 
@@ -202,10 +202,6 @@ def test_nobody_can_tell_the_size_of_pixels_without_a_place(tmp_path: Path) -> N
         ),
         ({"dtype": "uint16"}, r"range: uint16 must have a range.*Add `range: \[low, high\]`"),
         ({"dtype": "float32", "scale": (0.0, 4000.0)}, "range: float32 must have a range"),
-        (
-            {"architecture": {"kind": "bulknett"}},
-            "^architecture: the architecture is unknown; expected bulknet or unet",
-        ),
     ],
 )
 def test_what_no_bundle_could_have_is_refused_with_the_recipe(
@@ -214,52 +210,6 @@ def test_what_no_bundle_could_have_is_refused_with_the_recipe(
     with pytest.raises(RecipeError, match=said):
         check_train_recipe(recipe_of(write_pair(tmp_path, "scene"), write_pair(tmp_path, "other"), **change))
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("rasters", "said", "unsaid"),
-    [
-        (
-            True,
-            ("ground like that which it learnt from", "Its licence was not named", "Its maker has not said"),
-            "synth",
-        ),
-        (False, ("scenes of `batchseg.synth`", "knows synthetic ground"), "Its maker"),
-    ],
-)
-def test_a_card_says_nothing_that_nobody_said(rasters: bool, said: tuple[str, ...], unsaid: str) -> None:
-    contract = open_bundle("zoo:synthetic-heavy").contract
-    recipe = contract.lineage["recipe"] | dict.fromkeys(("data", "limits", "licence"))
-    if rasters:
-        recipe |= {
-            "start": None,
-            "train": {"seeds": None, "rasters": [{"image": "a.tif", "labels": "b.tif"}], "windows": None},
-        }
-        contract = replace(contract, quality=contract.quality | {"on": recipe["train"]})
-    card = model_card(replace(contract, lineage=contract.lineage | {"recipe": recipe}))
-    assert all(text in card for text in said)
-    assert unsaid not in card.replace(contract.name, "")
-
-
-def test_a_card_says_which_ground_had_no_labels() -> None:
-    contract = open_bundle("zoo:aerial-bulk").contract
-    recipe = contract.lineage["recipe"]
-    first, *others = recipe["train"]["rasters"]
-    bare = recipe["train"] | {"rasters": [first, *(raster | {"labels": None} for raster in others)]}
-    card = model_card(replace(contract, lineage=contract.lineage | {"recipe": recipe | {"train": bare}}))
-    learnt = "Learnt from scene_1.tif; scene_4.tif, scene_5.tif, scene_6.tif, scene_7.tif without labels and from"
-    assert learnt in " ".join(card.split())
-
-
-@pytest.mark.parametrize("trained_here", [True, False])
-def test_the_card_of_an_adjusted_bundle_says_nothing_that_nobody_said(trained_here: bool) -> None:
-    contract = open_bundle("zoo:synthetic-heavy").contract
-    quality = {**contract.quality, "miou_of_original": 0.5, "judged_on": {"on": "a.tif", "tiles": 4, "pixels": 90}}
-    recipe = contract.lineage["recipe"] | {"limits": None}
-    lineage = {"adjusted_from": "town", "original": {"recipe": recipe} if trained_here else {}}
-    card = adjusted_card(replace(contract, quality=quality, lineage=lineage))
-    assert "It suits a.tif and ground like it, and ends where town does." in " ".join(card.split())
-    assert "None" not in card
 
 
 def test_the_recipe_as_yaml(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 import batchseg
 from batchseg.errors import RecipeError
 from batchseg.model.bundle import open_bundle
-from batchseg.training.checks import check_train_recipe
+from batchseg.training.checks import check_train_recipe, load_train_recipe
 from batchseg.training.train_recipe import GroundSpec, LabelledRaster, TrainRecipe
 from jobs.cli import main
 from tests.batchseg.training.small_trainings import RECIPE
@@ -39,8 +39,6 @@ steps: 1
         ({"scale": (100.0, 100.0)}, "scale: a scale must rise from low to high"),
         ({"halo_px": -8}, "halo -8"),
         ({"halo_px": 30}, r"halo_px: .*a multiple of 8, got 512 \+ 2 x 30 = 572\. Set halo_px: 32"),
-        ({"architecture": {"kind": "onnx"}}, "architecture: the architecture is unknown; expected bulknet"),
-        ({"architecture": {"kind": ["bulknet"]}}, "architecture: the architecture is unknown; expected bulknet"),
         ({"crop_px": 36}, "crop_px: .*a multiple of the network's stride, 8"),
         ({"crop_px": 0}, "crop_px: "),
         ({"adam_beta2": 1.5}, "adam_beta2: `adam_beta2` must be 0 or more and below 1; got 1.5"),
@@ -54,6 +52,14 @@ steps: 1
 def test_what_no_bundle_may_be_is_refused_with_the_recipe(change: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         check_train_recipe(replace(RECIPE, **change))
+
+
+@pytest.mark.parametrize("kind", ["onnx", "bulknett", "[bulknet]"])
+def test_only_networks_that_are_built_here_are_trained(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(WHOLE.replace("kind: bulknet", f"kind: {kind}"))
+    with pytest.raises(RecipeError, match=r"architecture: kind: .*expected bulknet or unet or segformer, got"):
+        load_train_recipe(path)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +169,7 @@ def test_python_trains_what_a_file_says(tmp_path: Path) -> None:
     path.write_text(f"{WHOLE}crop_px: 64\nthreads: 1\n")
     bundle = batchseg.train(str(path), str(tmp_path / "out"), device="cpu")
     assert bundle.folder == tmp_path / "out"
-    assert bundle.contract.lineage["steps"] == 1
+    assert bundle.contract.lineage.steps == 1
     assert bundle.digest == open_bundle(str(tmp_path / "out")).digest
 
 
