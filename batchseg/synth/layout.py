@@ -1,4 +1,4 @@
-"""What lies where: the layers of the ground laid over each other, from farmland up to highways."""
+"""The layout of the ground: layers laid over each other, from farmland up to highways."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 
 from batchseg.synth import highway, parcels, terrain, town
 from batchseg.synth.materials import ID
-from batchseg.synth.noise import F32, Grid, again, unit
+from batchseg.synth.noise import F32, PixelGrid, rehash, to_unit
 
 U8 = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 
 @dataclass(slots=True, kw_only=True)
-class Layout:
-    """The material of each pixel, and what the painter needs besides."""
+class GroundLayout:
+    """The material of each pixel, and further fields for the painter."""
 
     material: U8
     tone: F32  # [-1, 1], of the parcel, pit, lake or yard
@@ -28,22 +28,22 @@ class Layout:
     highway_px: F32  # distance to the middle of a highway
 
 
-def lay(grid: Grid) -> Layout:
+def lay_ground(grid: PixelGrid) -> GroundLayout:
     """Lay the layers of a window."""
-    d = parcels.districts(grid)
-    p = parcels.parcels(grid, d)
-    out = Layout(
+    d = parcels.find_districts(grid)
+    p = parcels.find_parcels(grid, d)
+    out = GroundLayout(
         material=p.material,
-        tone=unit(p.word) * np.float32(2.0) - np.float32(1.0),
-        warmth=unit(again(p.word.copy(), 2)) * np.float32(2.0) - np.float32(1.0),
-        rows=parcels.farm_rows(p),
-        orchard=parcels.orchard_crowns(p),
+        tone=to_unit(p.word) * np.float32(2.0) - np.float32(1.0),
+        warmth=to_unit(rehash(p.word.copy(), 2)) * np.float32(2.0) - np.float32(1.0),
+        rows=parcels.make_farm_rows(p),
+        orchard=parcels.make_orchard_crowns(p),
         shore=np.ones(grid.shape, np.float32),
         strata=np.zeros(grid.shape, np.float32),
-        forest=terrain.forest(grid),
-        highway_px=highway.highway_px(grid),
+        forest=terrain.measure_forest(grid),
+        highway_px=highway.measure_highway_px(grid),
     )
-    parcels.borders(d, p, out.material)
+    parcels.draw_borders(d, p, out.material)
     out.material[out.forest > 0.0] = ID["forest"]
     _lay_pits(grid, out)
     _lay_lanes(d, out)
@@ -53,8 +53,8 @@ def lay(grid: Grid) -> Layout:
     return out
 
 
-def _lay_pits(grid: Grid, out: Layout) -> None:
-    pits = terrain.blobs(grid, terrain.PITS)
+def _lay_pits(grid: PixelGrid, out: GroundLayout) -> None:
+    pits = terrain.make_blobs(grid, terrain.PITS)
     if pits is None:
         return
     open_ground = pits.depth > 0.0
@@ -64,18 +64,18 @@ def _lay_pits(grid: Grid, out: Layout) -> None:
     np.copyto(out.strata, pits.depth, where=open_ground)
 
 
-def _lay_lanes(d: parcels.Districts, out: Layout) -> None:
-    kind = unit(d.border_word)
+def _lay_lanes(d: parcels.Districts, out: GroundLayout) -> None:
+    kind = to_unit(d.border_word)
     free = out.material != ID["bare"]
     out.material[free & (d.border_px < 4.6) & (kind < 0.5)] = ID["lane"]
     out.material[free & (d.border_px < 4.2) & (kind >= 0.5) & (kind < 0.8)] = ID["track"]
 
 
-def _lay_towns(grid: Grid, out: Layout) -> None:
-    for t in town.towns_in(grid.seed, grid.bounds):
-        part = grid.around(t.y, t.x, t.reach_px)
+def _lay_towns(grid: PixelGrid, out: GroundLayout) -> None:
+    for t in town.find_towns(grid.seed, grid.bounds):
+        part = grid.crop_around(t.y, t.x, t.reach_px)
         at = part.within(grid)
-        s = town.streets(part, t)
+        s = town.make_streets(part, t)
         material = np.full(part.shape, ID["garden"], np.uint8)
         material[(s.zone == town.INDUSTRY) | (s.zone == town.SQUARE)] = ID["yard"]
         material[s.paved] = ID["street"]
@@ -84,14 +84,14 @@ def _lay_towns(grid: Grid, out: Layout) -> None:
         np.copyto(out.tone[at], s.tone, where=mine)
 
 
-def _built(material: U8) -> np.ndarray:
+def _is_built(material: U8) -> np.ndarray:
     return np.asarray((material == ID["street"]) | (material == ID["yard"]) | (material == ID["garden"]))
 
 
-def _lay_water(grid: Grid, out: Layout) -> None:
-    river = terrain.river(grid)
-    width = np.float32(14.0) * (grid.noise("river/sand", 128) - np.float32(0.25))
-    sandy = (river > -np.minimum(width, np.float32(11.0))) & ~_built(out.material)
+def _lay_water(grid: PixelGrid, out: GroundLayout) -> None:
+    river = terrain.measure_river(grid)
+    width = np.float32(14.0) * (grid.make_noise("river/sand", 128) - np.float32(0.25))
+    sandy = (river > -np.minimum(width, np.float32(11.0))) & ~_is_built(out.material)
     out.material[sandy] = ID["bank"]
     depth = river
     tone = np.float32(-0.2)
@@ -99,7 +99,7 @@ def _lay_water(grid: Grid, out: Layout) -> None:
     out.material[wet] = ID["water"]
     np.copyto(out.tone, tone, where=wet)
     np.copyto(out.warmth, np.float32(0.0), where=wet)
-    lakes = terrain.lakes(grid, out.highway_px)
+    lakes = terrain.measure_lakes(grid, out.highway_px)
     if lakes is not None:
         in_lake = lakes.depth > 0.0
         out.material[in_lake] = ID["water"]

@@ -1,4 +1,4 @@
-"""What the ground is made of: the classes of the labels, and the materials that are painted for them."""
+"""The classes of the labels, and the materials that are painted for them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WATER, FOREST, FIELD, ROAD, BUILDING, BARE = range(6)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """Reflectance in red, green, blue, near-infrared (0 to 1), and how much of each texture it takes."""
+    """Reflectance in red, green, blue, near-infrared (0 to 1), and the weight of each texture."""
 
     label: int
     rgbn: tuple[float, float, float, float]
@@ -80,8 +80,8 @@ MATERIALS = tuple(_TABLE.values())
 LABEL_OF = np.array([m.label for m in MATERIALS], np.uint8)
 
 
-def column(field: str) -> F32:
-    """One texture weight of all materials, indexed by material."""
+def get_column(field: str) -> F32:
+    """The weight of one texture for all materials, indexed by material."""
     return np.array([getattr(m, field) for m in MATERIALS], np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Hashed lattices: every random number of a synthetic scene, as a function of seed and position.
+"""Hashed lattices: every random number of a synthetic scene is a function of seed and position.
 
 Theory of operation. A scene has no random state. A number belongs to a *layer* (a name) and a lattice node
 (integers), and is the integer hash of seed, layer and node. Noise between nodes is interpolated, so a pixel
@@ -46,7 +46,7 @@ def _mix_int(h: int) -> int:
 
 
 @lru_cache(maxsize=4096)
-def layer_key(seed: int, layer: str) -> int:
+def make_layer_key(seed: int, layer: str) -> int:
     """The 32-bit key of one layer of one scene."""
     low, high = seed & _MASK, (seed >> 32) & _MASK
     return _mix_int(_mix_int(_mix_int(low + 0x9E37) ^ high) ^ zlib.crc32(layer.encode()))
@@ -59,25 +59,25 @@ def hash_nodes(key: int, iy: I64, ix: I64) -> U32:
     return mix(hx + hy)
 
 
-def again(h: U32, nth: int) -> U32:
+def rehash(h: U32, nth: int) -> U32:
     """The nth further word drawn from hashed words."""
     return mix(h ^ np.uint32((nth * _X_PRIME) & _MASK))
 
 
-def unit(h: U32) -> F32:
+def to_unit(h: U32) -> F32:
     """Words as numbers in [0, 1)."""
     return (h >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
 
 
 def draw(seed: int, layer: str, *node: int) -> float:
     """One number in [0, 1) for a layer and a node, without arrays."""
-    h = layer_key(seed, layer)
+    h = make_layer_key(seed, layer)
     for part in node:
         h = _mix_int((h + (part & _MASK) * _X_PRIME) & _MASK)
     return h / 2.0**32
 
 
-def direction(turn: float) -> tuple[float, float]:
+def make_direction(turn: float) -> tuple[float, float]:
     """A unit vector (cos, sin) for turn in [0, 1), by the rational form of the circle: exact arithmetic only."""
     quarter = int(turn * 4.0)
     t = turn * 4.0 - quarter
@@ -88,25 +88,25 @@ def direction(turn: float) -> tuple[float, float]:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """A box of ground in pixels, half-open, that layers use to leave out what cannot touch it."""
+    """A half-open box of ground in pixels. Layers use it to leave out objects that cannot touch it."""
 
     y0: float
     y1: float
     x0: float
     x1: float
 
-    def cells(self, period_px: int, reach_px: float) -> list[tuple[int, int]]:
+    def list_cells(self, period_px: int, reach_px: float) -> list[tuple[int, int]]:
         """Lattice cells (iy, ix) whose content may reach the box."""
         rows = range(int((self.y0 - reach_px) // period_px), int((self.y1 + reach_px) // period_px) + 1)
         cols = range(int((self.x0 - reach_px) // period_px), int((self.x1 + reach_px) // period_px) + 1)
         return [(iy, ix) for iy in rows for ix in cols]
 
-    def near(self, y: float, x: float, reach_px: float) -> bool:
+    def touches(self, y: float, x: float, reach_px: float) -> bool:
         """Whether a disc may touch the box."""
         return self.y0 - reach_px <= y <= self.y1 + reach_px and self.x0 - reach_px <= x <= self.x1 + reach_px
 
 
-class Ground(Protocol):
+class Places(Protocol):
     """Places on the ground: a grid of pixels or a list of points. `y` and `x` broadcast to `shape`."""
 
     @property
@@ -119,12 +119,12 @@ class Ground(Protocol):
     def shape(self) -> tuple[int, ...]: ...
     @property
     def bounds(self) -> Bounds: ...
-    def noise(self, layer: str, period_px: int) -> F32:
+    def make_noise(self, layer: str, period_px: int) -> F32:
         """Smooth noise with mean 0 and standard deviation 1."""
         ...
 
 
-def _spline_taps(at: F32, period_px: int) -> tuple[I64, list[F32]]:
+def _compute_taps(at: F32, period_px: int) -> tuple[I64, list[F32]]:
     t = at * np.float32(1.0 / period_px)
     low = np.floor(t)
     f = t - low
@@ -136,12 +136,12 @@ def _spline_taps(at: F32, period_px: int) -> tuple[I64, list[F32]]:
     return low.astype(np.int64) - 1, [w0, w1, w2, w3]
 
 
-def _nodes(key: int, iy: I64, ix: I64) -> F32:
-    return (unit(hash_nodes(key, iy, ix)) - np.float32(0.5)) * np.float32(2.0 * _UNIT_STD)
+def _draw_nodes(key: int, iy: I64, ix: I64) -> F32:
+    return (to_unit(hash_nodes(key, iy, ix)) - np.float32(0.5)) * np.float32(2.0 * _UNIT_STD)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
+class PixelGrid:
     """The pixels of a window; noise over it is interpolated one axis at a time."""
 
     seed: int
@@ -166,11 +166,11 @@ class Grid:
     def bounds(self) -> Bounds:
         return Bounds(*self.rows, *self.cols)
 
-    def noise(self, layer: str, period_px: int) -> F32:
-        iy, wy = _spline_taps(self.y[:, 0], period_px)
-        ix, wx = _spline_taps(self.x[0], period_px)
+    def make_noise(self, layer: str, period_px: int) -> F32:
+        iy, wy = _compute_taps(self.y[:, 0], period_px)
+        ix, wx = _compute_taps(self.x[0], period_px)
         node_y, node_x = np.arange(iy[0], iy[-1] + 4), np.arange(ix[0], ix[-1] + 4)
-        nodes = _nodes(layer_key(self.seed, layer), node_y[:, None], node_x[None, :])
+        nodes = _draw_nodes(make_layer_key(self.seed, layer), node_y[:, None], node_x[None, :])
         iy, ix = iy - iy[0], ix - ix[0]
         along_x = nodes[:, ix] * wx[0]
         for k in (1, 2, 3):
@@ -184,24 +184,24 @@ class Grid:
             out += row
         return out
 
-    def around(self, y: float, x: float, reach_px: float) -> Grid:
-        """The part of this window within reach of a place, along each axis."""
+    def crop_around(self, y: float, x: float, reach_px: float) -> PixelGrid:
+        """The part of this window that is within reach of a place, along each axis."""
         r0, r1 = max(self.rows[0], int(y - reach_px)), min(self.rows[1], int(y + reach_px) + 2)
         c0, c1 = max(self.cols[0], int(x - reach_px)), min(self.cols[1], int(x + reach_px) + 2)
-        return Grid(seed=self.seed, rows=(r0, max(r0 + 1, r1)), cols=(c0, max(c0 + 1, c1)))
+        return PixelGrid(seed=self.seed, rows=(r0, max(r0 + 1, r1)), cols=(c0, max(c0 + 1, c1)))
 
-    def within(self, outer: Grid) -> tuple[slice, slice]:
+    def within(self, outer: PixelGrid) -> tuple[slice, slice]:
         """Where this window lies in an array of the outer one."""
         r, c = outer.rows[0], outer.cols[0]
         return slice(self.rows[0] - r, self.rows[1] - r), slice(self.cols[0] - c, self.cols[1] - c)
 
-    def grain(self, layer: str, period_px: int) -> F32:
-        """Rough noise in [-1, 1]: linear between nodes, for texture."""
+    def make_grain(self, layer: str, period_px: int) -> F32:
+        """Rough noise in [-1, 1] for texture, linear between nodes."""
         ty, tx = self.y[:, 0] * np.float32(1.0 / period_px), self.x[0] * np.float32(1.0 / period_px)
         iy, ix = np.floor(ty).astype(np.int64), np.floor(tx).astype(np.int64)
         fy, fx = (ty - np.floor(ty))[:, None], tx - np.floor(tx)
         node_y, node_x = np.arange(iy[0], iy[-1] + 2), np.arange(ix[0], ix[-1] + 2)
-        nodes = _nodes(layer_key(self.seed, layer), node_y[:, None], node_x[None, :])
+        nodes = _draw_nodes(make_layer_key(self.seed, layer), node_y[:, None], node_x[None, :])
         nodes *= np.float32(1.0 / _UNIT_STD)
         iy, ix = iy - iy[0], ix - ix[0]
         left = nodes[:, ix]
@@ -213,9 +213,9 @@ class Grid:
         out += above
         return out
 
-    def words(self, layer: str) -> U32:
-        """One hashed word a pixel."""
-        key = layer_key(self.seed, layer)
+    def make_words(self, layer: str) -> U32:
+        """One hashed word per pixel."""
+        key = make_layer_key(self.seed, layer)
         return hash_nodes(
             key, np.arange(*self.rows, dtype=np.int64)[:, None], np.arange(*self.cols, dtype=np.int64)[None, :]
         )
@@ -223,7 +223,7 @@ class Grid:
 
 @dataclass(frozen=True, kw_only=True)
 class Points:
-    """Single places, for asking a layer about an object before it is drawn."""
+    """Single places, to query a layer about an object before it is drawn."""
 
     seed: int
     y: F32
@@ -239,12 +239,12 @@ class Points:
             return Bounds(0.0, 0.0, 0.0, 0.0)
         return Bounds(float(self.y.min()), float(self.y.max()), float(self.x.min()), float(self.x.max()))
 
-    def noise(self, layer: str, period_px: int) -> F32:
-        iy, wy = _spline_taps(self.y, period_px)
-        ix, wx = _spline_taps(self.x, period_px)
+    def make_noise(self, layer: str, period_px: int) -> F32:
+        iy, wy = _compute_taps(self.y, period_px)
+        ix, wx = _compute_taps(self.x, period_px)
         steps = np.arange(4)
-        nodes = _nodes(
-            layer_key(self.seed, layer), (iy[:, None] + steps)[:, :, None], (ix[:, None] + steps)[:, None, :]
+        nodes = _draw_nodes(
+            make_layer_key(self.seed, layer), (iy[:, None] + steps)[:, :, None], (ix[:, None] + steps)[:, None, :]
         )
         out = np.zeros(self.shape, np.float32)
         for j in range(4):

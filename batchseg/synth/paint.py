@@ -8,12 +8,12 @@ from functools import lru_cache
 import numpy as np
 
 from batchseg.synth import materials
-from batchseg.synth.layout import Layout
+from batchseg.synth.layout import GroundLayout
 from batchseg.synth.materials import ID
-from batchseg.synth.noise import F32, I64, Grid, direction, draw, hash_nodes, layer_key, unit
+from batchseg.synth.noise import F32, I64, PixelGrid, draw, hash_nodes, make_direction, make_layer_key, to_unit
 
 _CROWN_PX = 11
-_WARM = (1.0, 0.15, -0.9, 0.1)  # how one unit of warmth tints red, green, blue, near-infrared
+_WARM = (1.0, 0.15, -0.9, 0.1)  # tint of red, green, blue, near-infrared per unit of warmth
 _VEGETATION = ("forest", "cereal", "meadow", "orchard", "nursery", "hedge", "margin", "garden")
 
 
@@ -27,13 +27,13 @@ class Season:
 
 
 @lru_cache(maxsize=64)
-def season(seed: int) -> Season:
-    """The season of a scene: never far from the mean, so that seeds belong to one distribution."""
+def make_season(seed: int) -> Season:
+    """The season of a scene. It stays near the mean, so that all seeds belong to one distribution."""
 
     def at(k: int) -> float:
         return draw(seed, "season", k)
 
-    cos, sin = direction(at(0) * 0.5)  # the sun stands in the south half: y grows southwards
+    cos, sin = make_direction(at(0) * 0.5)  # the sun stands in the south half: y grows southwards
     base = materials.RGBN_OF.T.copy()
     for band in range(4):
         base[band] *= np.float32((0.93 + 0.14 * at(1)) * (0.96 + 0.08 * at(2 + band)))
@@ -48,17 +48,17 @@ def season(seed: int) -> Season:
 class Crowns:
     height: F32  # 0 between trees, up to 1
     lit: F32  # [-1, 1], from the shaded to the sunny side
-    word: F32  # [0, 1), one number a tree
+    word: F32  # [0, 1), one number per tree
 
 
-def crowns(grid: Grid, sun: tuple[float, float]) -> Crowns:
-    """Tree crowns: domes on a jittered lattice. Four nodes around a pixel hold every dome that can cover it."""
+def make_crowns(grid: PixelGrid, sun: tuple[float, float]) -> Crowns:
+    """Tree crowns: domes on a jittered lattice. A dome that covers a pixel belongs to one of four nodes."""
     period = np.float32(_CROWN_PX)
     ty = grid.y[:, 0] / period - np.float32(0.5)
     tx = grid.x[0] / period - np.float32(0.5)
     iy, ix = np.floor(ty).astype(np.int64), np.floor(tx).astype(np.int64)
     node_y, node_x = np.arange(iy[0], iy[-1] + 2), np.arange(ix[0], ix[-1] + 2)
-    key = layer_key(grid.seed, "crown")
+    key = make_layer_key(grid.seed, "crown")
     word = hash_nodes(key, node_y[:, None], node_x[None, :])
     byte = [((word >> np.uint32(8 * k)) & np.uint32(255)).astype(np.float32) / np.float32(256.0) for k in range(4)]
     y = (node_y[:, None].astype(np.float32) + np.float32(0.25) + np.float32(0.5) * byte[0]) * period
@@ -89,30 +89,30 @@ def crowns(grid: Grid, sun: tuple[float, float]) -> Crowns:
 
 
 def _spread(nodes: F32, rows: I64, cols: I64) -> F32:
-    """One lattice value for every pixel; an axis at a time is ten times faster than both at once."""
+    """Spread lattice values over the pixels; one axis at a time is ten times faster than both at once."""
     return np.take(np.take(nodes, cols, axis=1), rows, axis=0)
 
 
-def light(grid: Grid, ground: Layout, s: Season) -> F32:
+def compute_light(grid: PixelGrid, ground: GroundLayout, s: Season) -> F32:
     """Brightness of every pixel relative to its material: textures, trees and the shadows of woods."""
     m = ground.material
-    fine = grid.grain("grain/2", 2) + np.float32(0.8) * grid.grain("grain/5", 5)
-    coarse = np.float32(0.6) * grid.noise("mottle/16", 16) + np.float32(0.6) * grid.noise("mottle/64", 64)
-    fine *= np.take(materials.column("grain"), m)
-    coarse *= np.take(materials.column("mottle"), m)
+    fine = grid.make_grain("grain/2", 2) + np.float32(0.8) * grid.make_grain("grain/5", 5)
+    coarse = np.float32(0.6) * grid.make_noise("mottle/16", 16) + np.float32(0.6) * grid.make_noise("mottle/64", 64)
+    fine *= np.take(materials.get_column("grain"), m)
+    coarse *= np.take(materials.get_column("mottle"), m)
     out = fine
     out += coarse
-    out += ground.rows * np.take(materials.column("rows"), m)
-    out += ground.tone * np.take(materials.column("tone"), m)
+    out += ground.rows * np.take(materials.get_column("rows"), m)
+    out += ground.tone * np.take(materials.get_column("tone"), m)
     out += np.float32(1.0)
-    _terraces(ground, out)
-    _trees(grid, ground, s, out)
+    _draw_terraces(ground, out)
+    _draw_trees(grid, ground, s, out)
     out += (np.float32(1.0) - ground.shore) * (m == ID["water"]) * np.float32(0.45)
     return out
 
 
-def _terraces(ground: Layout, out: F32) -> None:
-    """Contour steps in some pits."""
+def _draw_terraces(ground: GroundLayout, out: F32) -> None:
+    """Draw contour steps in some pits."""
     stepped = (ground.material == ID["bare"]) & (ground.tone > 0.35)
     if not stepped.any():
         return
@@ -121,13 +121,13 @@ def _terraces(ground: Layout, out: F32) -> None:
     out -= np.where(stepped & (t < np.float32(0.22)), np.float32(0.16), np.float32(0.0))
 
 
-def _trees(grid: Grid, ground: Layout, s: Season, out: F32) -> None:
+def _draw_trees(grid: PixelGrid, ground: GroundLayout, s: Season, out: F32) -> None:
     m = ground.material
     wood = (m == ID["forest"]) | (m == ID["hedge"]) | (m == ID["nursery"])
     garden = m == ID["garden"]
     orchard = (m == ID["orchard"]) & (ground.orchard > 0.0)
     if wood.any() or garden.any():
-        c = crowns(grid, s.sun)
+        c = make_crowns(grid, s.sun)
         shade = np.float32(0.50) + np.float32(0.52) * c.height
         shade += np.float32(0.26) * c.lit
         shade += np.float32(0.40) * (c.word - np.float32(0.5))
@@ -135,24 +135,26 @@ def _trees(grid: Grid, ground: Layout, s: Season, out: F32) -> None:
         single = garden & (c.word > np.float32(0.86)) & (c.height > np.float32(0.12))
         np.copyto(out, shade * np.float32(0.62), where=single)
     np.copyto(out, np.float32(0.42) + np.float32(0.28) * ground.orchard, where=orchard)
-    _wood_shadow(wood, s, out)
+    _draw_wood_shadow(wood, s, out)
 
 
-def _wood_shadow(wood: np.ndarray, s: Season, out: F32) -> None:
-    """The edge of a wood darkens the ground beyond it: the mask, moved away from the sun within the margin."""
+def _draw_wood_shadow(wood: np.ndarray, s: Season, out: F32) -> None:
+    """Darken the ground beyond the edge of a wood: its mask, moved away from the sun within the margin."""
     dark = np.zeros_like(wood)
     for step in (3.0, 6.0):
         move_y = round(-s.sun[0] * step * s.shadow_px)
         move_x = round(-s.sun[1] * step * s.shadow_px)
-        moved = np.roll(wood, (move_y, move_x), axis=(0, 1))  # what wraps around lies in the margin, cut off later
+        moved = np.roll(
+            wood, (move_y, move_x), axis=(0, 1)
+        )  # pixels that wrap around lie in the margin, which is cut off later
         dark |= moved
     dark &= ~wood
     np.copyto(out, out * np.float32(0.58), where=dark)
 
 
-def colour(ground: Layout, brightness: F32, s: Season, bands: int) -> list[F32]:
+def compute_colours(ground: GroundLayout, brightness: F32, s: Season, bands: int) -> list[F32]:
     """Reflectance of each band before roofs."""
-    tint = ground.warmth * np.take(materials.column("warmth"), ground.material)
+    tint = ground.warmth * np.take(materials.get_column("warmth"), ground.material)
     index = ground.material.astype(np.intp)
     out = []
     for band in range(bands):
@@ -167,7 +169,7 @@ def colour(ground: Layout, brightness: F32, s: Season, bands: int) -> list[F32]:
 
 
 def soften(value: F32) -> F32:
-    """A binomial 3x3 blur; the outermost pixels are lost."""
+    """Apply a binomial 3x3 blur; the outermost pixels are lost."""
     rows = value[:-2] + value[2:]
     rows += value[1:-1]
     rows += value[1:-1]
@@ -178,10 +180,10 @@ def soften(value: F32) -> F32:
     return out
 
 
-def sensor_noise(grid: Grid, bands: int) -> list[F32]:
-    """White noise for every band, mostly shared between them."""
-    word = grid.words("sensor")
-    shared = unit(word) - np.float32(0.5)
+def make_sensor_noise(grid: PixelGrid, bands: int) -> list[F32]:
+    """White noise per band, most of which the bands share."""
+    word = grid.make_words("sensor")
+    shared = to_unit(word) - np.float32(0.5)
     out = []
     for band in range(bands):
         own = ((word >> np.uint32(5 * band)) & np.uint32(31)).astype(np.float32) * np.float32(1.0 / 31.0)

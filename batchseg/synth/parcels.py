@@ -1,7 +1,7 @@
-"""Farmland: districts with a ploughing direction each, cut into rectangular parcels, with lanes between districts.
+"""Farmland: districts, each with its own ploughing direction, cut into rectangular parcels; lanes lie between them.
 
 A district is the Voronoi cell of a jittered lattice. Inside it, strips across one axis and parcels along the
-other have hashed widths, so borders are straight and parcels lie side by side. What grows is hashed by parcel.
+other have hashed widths, so borders are straight and parcels lie side by side. The crop is hashed by parcel.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from batchseg.synth.noise import (
     F32,
     I64,
     U32,
-    Grid,
-    again,
-    direction,
+    PixelGrid,
     draw,
     hash_nodes,
-    layer_key,
+    make_direction,
+    make_layer_key,
     mix,
-    unit,
+    rehash,
+    to_unit,
 )
 
 _DISTRICT_PX = 704
@@ -49,19 +49,19 @@ _CROP_BY_SHARE = np.array(
 
 @dataclass(slots=True, kw_only=True)
 class Districts:
-    """Which district a place lies in, and the border to the next one."""
+    """The district of each place, and the border to the next district."""
 
     index: I64  # into `sites`, of the nearest site
-    sites: F32  # one row a district: y, x, cos, sin, strip width, parcel length
-    words: U32  # one hashed word a district
+    sites: F32  # one row per district: y, x, cos, sin, strip width, parcel length
+    words: U32  # one hashed word per district
     border_px: F32  # distance to the border of the district
-    border_word: U32  # one hashed word a border, the same from both sides
+    border_word: U32  # one hashed word per border, the same from both sides
 
 
-def _site_table(seed: int, cells: list[tuple[int, int]]) -> tuple[F32, U32]:
+def _make_site_table(seed: int, cells: list[tuple[int, int]]) -> tuple[F32, U32]:
     rows = []
     for iy, ix in cells:
-        cos, sin = direction(draw(seed, "district/turn", iy, ix))
+        cos, sin = make_direction(draw(seed, "district/turn", iy, ix))
         rows.append(
             (
                 (iy + 0.25 + 0.5 * draw(seed, "district/y", iy, ix)) * _DISTRICT_PX,
@@ -73,11 +73,11 @@ def _site_table(seed: int, cells: list[tuple[int, int]]) -> tuple[F32, U32]:
             )
         )
     nodes = np.array(cells, np.int64)
-    return np.array(rows, np.float32), hash_nodes(layer_key(seed, "district"), nodes[:, 0], nodes[:, 1])
+    return np.array(rows, np.float32), hash_nodes(make_layer_key(seed, "district"), nodes[:, 0], nodes[:, 1])
 
 
-def _contenders(grid: Grid, sites: F32, words: U32) -> tuple[F32, U32]:
-    """Only sites that can be first or second somewhere in the window; who wins does not depend on the others."""
+def _select_contenders(grid: PixelGrid, sites: F32, words: U32) -> tuple[F32, U32]:
+    """Select the sites that can be nearest or second nearest somewhere in the window. The others change nothing."""
     box, zero = grid.bounds, np.float32(0.0)
     y, x, wave = sites[:, 0], sites[:, 1], np.float32(_WAVE_REACH_PX)
     near_y = np.maximum(np.maximum(box.y0 - wave - y, y - box.y1 - wave), zero)
@@ -89,14 +89,14 @@ def _contenders(grid: Grid, sites: F32, words: U32) -> tuple[F32, U32]:
     return sites[kept], words[kept]
 
 
-def districts(grid: Grid) -> Districts:
-    """The nearest and second nearest site of every pixel; borders bend a little, like lanes do."""
-    wave_y = grid.noise("district/wave-y", 256) * np.float32(_WAVE_PX)
-    wave_x = grid.noise("district/wave-x", 256) * np.float32(_WAVE_PX)
+def find_districts(grid: PixelGrid) -> Districts:
+    """Find the nearest and second nearest site of every pixel. Borders bend a little, as lanes do."""
+    wave_y = grid.make_noise("district/wave-y", 256) * np.float32(_WAVE_PX)
+    wave_x = grid.make_noise("district/wave-x", 256) * np.float32(_WAVE_PX)
     y, x = grid.y + wave_y, grid.x + wave_x
-    # One cell more, past what the wave moves, holds every site that can be first or second.
-    sites, words = _site_table(grid.seed, grid.bounds.cells(_DISTRICT_PX, _DISTRICT_PX + _WAVE_REACH_PX))
-    sites, words = _contenders(grid, sites, words)
+    # One more cell, beyond the reach of the wave, holds every site that can be nearest or second nearest.
+    sites, words = _make_site_table(grid.seed, grid.bounds.list_cells(_DISTRICT_PX, _DISTRICT_PX + _WAVE_REACH_PX))
+    sites, words = _select_contenders(grid, sites, words)
     first = np.full(grid.shape, _FAR, np.float32)
     second = np.full(grid.shape, _FAR, np.float32)
     index = np.zeros(grid.shape, np.int64)
@@ -127,7 +127,7 @@ def districts(grid: Grid) -> Districts:
 @dataclass(slots=True, kw_only=True)
 class Parcels:
     material: NDArrayU8
-    word: U32  # one hashed word a parcel
+    word: U32  # one hashed word per parcel
     edge_px: F32  # distance to the parcel's border
     row_u: F32  # across the rows, in pixels
     row_v: F32  # along the rows
@@ -136,11 +136,11 @@ class Parcels:
 NDArrayU8 = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 
-def _cut(at: F32, width: F32, key: U32) -> tuple[U32, F32]:
+def _cut_line(at: F32, width: F32, key: U32) -> tuple[U32, F32]:
     """Cut a line into pieces of jittered length: the hashed word of the piece, and the distance to its end."""
     t = at / width
     nearest = np.floor(t + np.float32(0.5))
-    border = unit(mix(nearest.astype(np.int32).view(np.uint32) * np.uint32(0x9E3779B1) + key))
+    border = to_unit(mix(nearest.astype(np.int32).view(np.uint32) * np.uint32(0x9E3779B1) + key))
     border -= np.float32(0.5)
     border *= np.float32(0.56)
     border += nearest
@@ -153,24 +153,24 @@ def _cut(at: F32, width: F32, key: U32) -> tuple[U32, F32]:
     return word, t
 
 
-def parcels(grid: Grid, d: Districts) -> Parcels:
-    """Parcels of every pixel, as if the whole ground were farmed."""
+def find_parcels(grid: PixelGrid, d: Districts) -> Parcels:
+    """Find the parcel of every pixel, as if all ground were farmland."""
     site_y, site_x, cos, sin, width, length = (np.take(column, d.index) for column in d.sites.T.copy())
     dy, dx = grid.y - site_y, grid.x - site_x
     u, v = dx * cos + dy * sin, dy * cos - dx * sin
-    strip, edge_u = _cut(u, width, np.take(d.words, d.index))
-    word, edge_v = _cut(v, length, strip)
+    strip, edge_u = _cut_line(u, width, np.take(d.words, d.index))
+    word, edge_v = _cut_line(v, length, strip)
     share = (word >> np.uint32(24)).astype(np.intp)
     return Parcels(
         material=np.take(_CROP_BY_SHARE, share),
-        word=again(word, 1),
+        word=rehash(word, 1),
         edge_px=np.minimum(np.minimum(edge_u, edge_v), d.border_px),
         row_u=u,
         row_v=v,
     )
 
 
-def farm_rows(p: Parcels) -> F32:
+def make_farm_rows(p: Parcels) -> F32:
     """Tillage rows in [-1, 1], with tramlines; a parcel is worked along or across, with its own spacing."""
     across = (p.word & np.uint32(3)) == 0
     at = np.where(across, p.row_v, p.row_u)
@@ -187,7 +187,7 @@ def farm_rows(p: Parcels) -> F32:
     return t
 
 
-def orchard_crowns(p: Parcels) -> F32:
+def make_orchard_crowns(p: Parcels) -> F32:
     """Height of trees planted in rows: positive on a crown."""
     out = np.full(p.row_u.shape, 1.0, np.float32)
     for at in (p.row_u, p.row_v):
@@ -200,16 +200,11 @@ def orchard_crowns(p: Parcels) -> F32:
     return out
 
 
-def borders(d: Districts, p: Parcels, material: NDArrayU8) -> None:
-    """Draw what lies between parcels: margins and hedges around them, lanes and tracks between districts."""
+def draw_borders(d: Districts, p: Parcels, material: NDArrayU8) -> None:
+    """Draw the margins and hedges around parcels, and the hedges between districts."""
     material[p.edge_px < 2.0] = ID["margin"]
     hedged = (p.word >> np.uint32(8)) & np.uint32(7)
     material[(p.edge_px < 5.0) & (hedged == 0)] = ID["hedge"]
-    kind = unit(d.border_word)
+    kind = to_unit(d.border_word)
     wood = (kind >= 0.80) & (d.border_px < 6.0)
     material[wood] = ID["hedge"]
-
-
-def lanes(d: Districts) -> tuple[F32, F32]:
-    """Distance to the district border, and the hashed share that tells lane (< 0.5), track (< 0.8) or neither."""
-    return d.border_px, unit(d.border_word)

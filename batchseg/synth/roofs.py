@@ -8,7 +8,7 @@ import numpy as np
 
 from batchseg.synth import houses, town
 from batchseg.synth.materials import ID
-from batchseg.synth.noise import F32, Grid, again, unit
+from batchseg.synth.noise import F32, PixelGrid, rehash, to_unit
 from batchseg.synth.paint import Season
 
 _SHADE = np.float32(0.52)
@@ -45,21 +45,21 @@ class _Patch:
     v: F32
 
 
-def buildings_in(grid: Grid) -> tuple[F32, np.ndarray]:
-    """Rows and words of the buildings that may touch the window, in an order that does not depend on it."""
+def find_buildings(grid: PixelGrid) -> tuple[F32, np.ndarray]:
+    """Find the buildings that may touch the window, as rows and words, in the same order for all windows."""
     box, tables, words = grid.bounds, [], []
-    for t in town.towns_in(grid.seed, grid.bounds):
-        found = houses.houses_of(grid.seed, *t.node)
-        y, x, reach = found.table[:, 0], found.table[:, 1], found.reach_px
+    for t in town.find_towns(grid.seed, grid.bounds):
+        buildings = houses.place_houses(grid.seed, *t.node)
+        y, x, reach = buildings.table[:, 0], buildings.table[:, 1], buildings.reach_px
         near = (y > box.y0 - reach) & (y < box.y1 + reach) & (x > box.x0 - reach) & (x < box.x1 + reach)
-        tables.append(found.table[near])
-        words.append(found.word[near])
+        tables.append(buildings.table[near])
+        words.append(buildings.word[near])
     if not tables:
         return np.zeros((0, 8), np.float32), np.zeros(0, np.uint32)
     return np.concatenate(tables), np.concatenate(words)
 
 
-def _patch(grid: Grid, house: F32, reach: float) -> _Patch | None:
+def _cut_patch(grid: PixelGrid, house: F32, reach: float) -> _Patch | None:
     y, x, cos, sin = (np.float32(v) for v in house[:4])
     r0, r1 = max(int(y - reach), grid.rows[0]), min(int(y + reach) + 2, grid.rows[1])
     c0, c1 = max(int(x - reach), grid.cols[0]), min(int(x + reach) + 2, grid.cols[1])
@@ -70,24 +70,24 @@ def _patch(grid: Grid, house: F32, reach: float) -> _Patch | None:
     return _Patch(at=at, u=dx * cos + dy * sin, v=dy * cos - dx * sin)
 
 
-def draw_buildings(grid: Grid, material: np.ndarray, colours: list[F32], s: Season) -> None:
+def draw_buildings(grid: PixelGrid, material: np.ndarray, colours: list[F32], s: Season) -> None:
     """Draw all buildings of the window into the material map and the colours."""
-    table, words = buildings_in(grid)
+    table, words = find_buildings(grid)
     shaded = np.zeros(grid.shape, bool)
     for house in table:
-        _cast(grid, house, s, shaded)
+        _draw_shadow(grid, house, s, shaded)
     if shaded.any():
         for value in colours:
             np.copyto(value, value * _SHADE, where=shaded)
     for k, house in enumerate(table):
-        _roof(grid, house, words[k : k + 1], material, colours, s)
+        _draw_roof(grid, house, words[k : k + 1], material, colours, s)
 
 
-def _cast(grid: Grid, house: F32, s: Season, shaded: np.ndarray) -> None:
-    """The shadow: every place that a move of up to the shadow's length takes back under the roof."""
+def _draw_shadow(grid: PixelGrid, house: F32, s: Season, shaded: np.ndarray) -> None:
+    """Mark the shadow: every place from which a move of at most the shadow's length leads under the roof."""
     cos, sin, half_l, half_w, height = (float(v) for v in house[2:7])
     length = height * s.shadow_px
-    p = _patch(grid, house, half_l + half_w + length)
+    p = _cut_patch(grid, house, half_l + half_w + length)
     if p is None:
         return
     sy, sx = -s.sun[0] * length, -s.sun[1] * length
@@ -102,9 +102,11 @@ def _cast(grid: Grid, house: F32, s: Season, shaded: np.ndarray) -> None:
     shaded[p.at] |= enter <= leave
 
 
-def _roof(grid: Grid, house: F32, word: np.ndarray, material: np.ndarray, colours: list[F32], s: Season) -> None:
+def _draw_roof(
+    grid: PixelGrid, house: F32, word: np.ndarray, material: np.ndarray, colours: list[F32], s: Season
+) -> None:
     cos, sin, half_l, half_w = (float(v) for v in house[2:6])
-    p = _patch(grid, house, half_l + half_w)
+    p = _cut_patch(grid, house, half_l + half_w)
     if p is None:
         return
     au, av = np.abs(p.u), np.abs(p.v)
@@ -112,17 +114,17 @@ def _roof(grid: Grid, house: F32, word: np.ndarray, material: np.ndarray, colour
     if not roof.any():
         return
     flat = house[7] > 0.5
-    pick, tint = (float(unit(again(word.copy(), 40 + k))[0]) for k in range(2))
+    pick, tint = (float(to_unit(rehash(word.copy(), 40 + k))[0]) for k in range(2))
     palette = _FLAT if flat else _GABLE
     base = palette[int(pick * len(palette))] * np.float32(0.82 + 0.36 * tint)
-    shade = _flat_shade(p, au, av, house, word) if flat else _gable_shade(p, half_l, half_w, (cos, sin), s)
+    shade = _shade_flat(p, au, av, house, word) if flat else _shade_gable(p, half_l, half_w, (cos, sin), s)
     material[p.at][roof] = ID["building"]
     texture = shade[roof]
     for band, value in enumerate(colours):
         value[p.at][roof] = base[band] * texture
 
 
-def _gable_shade(p: _Patch, half_l: float, half_w: float, axis: tuple[float, float], s: Season) -> F32:
+def _shade_gable(p: _Patch, half_l: float, half_w: float, axis: tuple[float, float], s: Season) -> F32:
     cos, sin = axis
     if half_l >= half_w:
         at, facing = p.v, s.sun[0] * cos - s.sun[1] * sin
@@ -132,7 +134,7 @@ def _gable_shade(p: _Patch, half_l: float, half_w: float, axis: tuple[float, flo
     return np.where(at > 0, np.float32(1.0) + slope, np.float32(1.0) - slope).astype(np.float32)
 
 
-def _flat_shade(p: _Patch, au: F32, av: F32, house: F32, word: np.ndarray) -> F32:
+def _shade_flat(p: _Patch, au: F32, av: F32, house: F32, word: np.ndarray) -> F32:
     """Flat roofs: a light parapet, and seams or rooflights on some."""
     half_l, half_w = np.float32(house[4]), np.float32(house[5])
     shade = np.ones(p.u.shape, np.float32)

@@ -1,6 +1,6 @@
 """Write one synthetic scene as files: `scene.tif`, `labels.tif` and `priority.geojson`.
 
-Files are written under temporary names and renamed at the end, `scene.tif` last: a folder that holds it is whole.
+Files are written under temporary names and renamed at the end, `scene.tif` last. A folder with it is complete.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from rasterio.windows import Window
 
 from batchseg.errors import InputError
 from batchseg.synth.materials import CLASSES, UNLABELLED
-from batchseg.synth.priority import priority_areas
-from batchseg.synth.render import Labels, Pixels, check, render
+from batchseg.synth.priority import find_priority_areas
+from batchseg.synth.render import Labels, Pixels, check_scene, render
 
 CRS = "EPSG:32633"
 PIXEL_M = 0.5
 BLOCK_PX = 512
 _BAND_NAMES = ("red", "green", "blue", "nir")
 _INTERPRETATION = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.nir)
-_THREADS = 2  # that compress, while the next stripe is rendered; the bytes do not depend on it
+_THREADS = 2  # compress while the next stripe is rendered; the number does not affect the bytes
 _CACHE_BYTES = 64 << 20  # without a limit, GDAL keeps written blocks up to a share of the machine's memory
 
 
@@ -43,26 +43,26 @@ def write_scene(
     """Write a square scene with its labels and priority polygons.
 
     Args:
-        folder: made if it does not exist; a scene already there is replaced.
-        size_px: side of the scene.
-        seed: which scene.
-        bands: 3 (red, green, blue) or 4 (and near-infrared).
+        folder: Folder of the three files. It is made if it does not exist; a scene in it is replaced.
+        size_px: Side of the scene.
+        seed: Seed of the scene.
+        bands: 3 (red, green, blue) or 4 (with near-infrared).
         dtype: uint8 or uint16.
-        stripe_px: rows rendered at a time, rounded up to whole blocks of the file; it bounds memory.
-        progress: called with rows done and rows in all after every stripe.
+        stripe_px: Rows rendered at a time, rounded up to whole blocks of the file; it bounds memory.
+        progress: Called after every stripe with the number of finished rows and of all rows.
 
     Raises:
-        InputError: a size, band count, type, stripe or folder that cannot be meant.
+        InputError: The size, number of bands, data type, stripe or folder is invalid.
     """
-    check(size_px, bands, dtype)
+    check_scene(size_px, bands, dtype)
     if stripe_px < 1:
-        raise InputError("stripes must have rows", expected="1 or more", got=str(stripe_px))
-    _make(folder)
+        raise InputError("a stripe must have at least one row", expected="1 or more", got=str(stripe_px))
+    _make_folder(folder)
     names = ("labels.tif", "priority.geojson", "scene.tif")
     part = {name: folder / f".{name}.part" for name in names}
     try:
         _write_rasters(part["scene.tif"], part["labels.tif"], (seed, size_px, bands, dtype), stripe_px, progress)
-        areas = priority_areas(seed, size_px, CRS, transform_of(seed))
+        areas = find_priority_areas(seed, size_px, CRS, make_transform(seed))
         part["priority.geojson"].write_text(json.dumps(areas, indent=1) + "\n", encoding="utf-8")
         for name in names:
             part[name].replace(folder / name)
@@ -71,19 +71,21 @@ def write_scene(
             path.unlink(missing_ok=True)
 
 
-def transform_of(seed: int) -> Affine:
-    """Where a scene lies: seeds are laid out side by side, 20 km apart."""
+def make_transform(seed: int) -> Affine:
+    """The place of a scene on the Earth: scenes lie side by side, 20 km apart."""
     east, north = 300_000 + 20_000 * (seed % 16), 5_700_000 - 20_000 * (seed // 16 % 16)
     return Affine(PIXEL_M, 0.0, float(east), 0.0, -PIXEL_M, float(north))
 
 
-def _make(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise InputError("a scene is written into a folder", where=str(folder), got="a file")
+        raise InputError(
+            "a synthetic scene must be written into a folder", where=str(folder), got="a file", todo="give another path"
+        )
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def _profile(seed: int, size_px: int, count: int, dtype: str, nodata: int) -> dict[str, Any]:
+def _make_profile(seed: int, size_px: int, count: int, dtype: str, nodata: int) -> dict[str, Any]:
     return {
         "driver": "GTiff",
         "width": size_px,
@@ -92,7 +94,7 @@ def _profile(seed: int, size_px: int, count: int, dtype: str, nodata: int) -> di
         "dtype": dtype,
         "nodata": nodata,
         "crs": CRS,
-        "transform": transform_of(seed),
+        "transform": make_transform(seed),
         "tiled": True,
         "blockxsize": BLOCK_PX,
         "blockysize": BLOCK_PX,
@@ -115,15 +117,17 @@ def _write_rasters(
     with ExitStack() as stack:
         stack.enter_context(rasterio.Env(GDAL_CACHEMAX=_CACHE_BYTES))
         scene = stack.enter_context(
-            rasterio.open(scene_path, "w", **_profile(seed, size_px, bands, dtype, 0), predictor=2)
+            rasterio.open(scene_path, "w", **_make_profile(seed, size_px, bands, dtype, 0), predictor=2)
         )
-        labels = stack.enter_context(rasterio.open(labels_path, "w", **_profile(seed, size_px, 1, "uint8", UNLABELLED)))
+        labels = stack.enter_context(
+            rasterio.open(labels_path, "w", **_make_profile(seed, size_px, 1, "uint8", UNLABELLED))
+        )
         scene.descriptions = _BAND_NAMES[:bands]
         scene.colorinterp = _INTERPRETATION[:bands]
         labels.set_band_description(1, "class")
         labels.write_colormap(1, {entry.id: (*entry.rgb, 255) for entry in CLASSES})
         labels.update_tags(1, **{f"class_{entry.id}": entry.name for entry in CLASSES})
-        for row, pixels_BHW, labels_HW in _stripes(what, stripe_px):
+        for row, pixels_BHW, labels_HW in _render_stripes(what, stripe_px):
             height, width = labels_HW.shape
             scene.write(pixels_BHW, window=Window(0, row, width, height))
             labels.write(labels_HW, 1, window=Window(0, row, width, height))
@@ -131,7 +135,7 @@ def _write_rasters(
                 progress(row + height, size_px)
 
 
-def _stripes(what: tuple[int, int, int, str], stripe_px: int) -> Iterator[tuple[int, Pixels, Labels]]:
+def _render_stripes(what: tuple[int, int, int, str], stripe_px: int) -> Iterator[tuple[int, Pixels, Labels]]:
     seed, size_px, bands, dtype = what
     step = -(-stripe_px // BLOCK_PX) * BLOCK_PX
     for top in range(0, size_px, step):

@@ -1,4 +1,4 @@
-"""Natural ground: forest, rivers, lakes and open ground, as signed fields over places (inside where positive)."""
+"""Natural ground: forest, rivers, lakes and open ground, as signed fields over places; positive means inside."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from functools import lru_cache
 import numpy as np
 
 from batchseg.synth import highway
-from batchseg.synth.noise import F32, Ground, draw
+from batchseg.synth.noise import F32, Places, draw
 
-FAR_PX = -48.0  # no layer tells places apart that lie farther outside than this
+FAR_PX = -48.0  # depths below this are cut off
 _RIVER_PERIOD_PX = 2048
 _NOISE_CLIP = 1.7
-_TRIES = 4  # of so many places a blob takes the one farthest from a town
+_TRIES = 4  # a blob takes, of this many places, the one farthest from a town
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Blob:
 
 
 @lru_cache(maxsize=4096)
-def _blob(seed: int, kind: BlobKind, iy: int, ix: int) -> Blob | None:
+def _draw_blob(seed: int, kind: BlobKind, iy: int, ix: int) -> Blob | None:
     def at(k: int) -> float:
         return draw(seed, kind.layer, iy, ix, k)
 
@@ -53,7 +53,7 @@ def _blob(seed: int, kind: BlobKind, iy: int, ix: int) -> Blob | None:
         ((iy + 0.2 + 0.6 * at(7 + k)) * kind.period_px, (ix + 0.2 + 0.6 * at(17 + k)) * kind.period_px)
         for k in range(_TRIES)
     ]
-    y, x = max(spots, key=lambda spot: highway.town_distance2_px(seed, *spot))
+    y, x = max(spots, key=lambda spot: highway.measure_town_distance2_px(seed, *spot))
     return Blob(
         y=y,
         x=x,
@@ -66,34 +66,36 @@ def _blob(seed: int, kind: BlobKind, iy: int, ix: int) -> Blob | None:
 
 @dataclass(slots=True, kw_only=True)
 class BlobField:
-    """Depth inside the nearest blob in pixels, and that blob's tone and warmth."""
+    """Depth inside the nearest blob in pixels, with the tone and warmth of that blob."""
 
     depth: F32
     tone: F32
     warmth: F32
 
 
-def blobs(ground: Ground, kind: BlobKind) -> BlobField | None:
-    """The blobs of a family at these places; None where none comes near."""
+def make_blobs(places: Places, kind: BlobKind) -> BlobField | None:
+    """The blobs of a family at these places; None if no blob comes near."""
 
     def reach(radius_px: float) -> float:
         return (radius_px * (1.0 + kind.ragged * _NOISE_CLIP) - FAR_PX) * 1.3  # 1.3: more than any stretch
 
-    cells = ground.bounds.cells(kind.period_px, reach(kind.radius_px[1]))
-    placed = [b for b in (_blob(ground.seed, kind, iy, ix) for iy, ix in cells) if b is not None]
-    found = [b for b in placed if ground.bounds.near(b.y, b.x, reach(b.radius_px))]
-    if not found:
+    cells = places.bounds.list_cells(kind.period_px, reach(kind.radius_px[1]))
+    placed = [b for b in (_draw_blob(places.seed, kind, iy, ix) for iy, ix in cells) if b is not None]
+    near = [b for b in placed if places.bounds.touches(b.y, b.x, reach(b.radius_px))]
+    if not near:
         return None
-    ragged = ground.noise(kind.layer + "/outline", 96) + np.float32(0.45) * ground.noise(kind.layer + "/rim", 24)
+    ragged = places.make_noise(kind.layer + "/outline", 96) + np.float32(0.45) * places.make_noise(
+        kind.layer + "/rim", 24
+    )
     ragged = np.clip(ragged, -_NOISE_CLIP, _NOISE_CLIP) * np.float32(kind.ragged)
     ragged += np.float32(1.0)
     field = BlobField(
-        depth=np.full(ground.shape, FAR_PX, np.float32),
-        tone=np.zeros(ground.shape, np.float32),
-        warmth=np.zeros(ground.shape, np.float32),
+        depth=np.full(places.shape, FAR_PX, np.float32),
+        tone=np.zeros(places.shape, np.float32),
+        warmth=np.zeros(places.shape, np.float32),
     )
-    for b in found:
-        dy, dx = (ground.y - np.float32(b.y)) * np.float32(b.stretch), ground.x - np.float32(b.x)
+    for b in near:
+        dy, dx = (places.y - np.float32(b.y)) * np.float32(b.stretch), places.x - np.float32(b.x)
         depth = np.float32(b.radius_px) * ragged - np.sqrt(dx * dx + dy * dy)
         nearer = depth > field.depth
         np.copyto(field.depth, depth, where=nearer)
@@ -102,40 +104,40 @@ def blobs(ground: Ground, kind: BlobKind) -> BlobField | None:
     return field
 
 
-def river(ground: Ground) -> F32:
+def measure_river(places: Places) -> F32:
     """Depth inside a river in pixels: one in each band of 2048 px, so that every large scene is crossed."""
-    flows_down = draw(ground.seed, "river/axis") < 0.5
-    across = ground.x if flows_down else ground.y
-    v = across + np.float32(150.0) * ground.noise("river/bend", 1024)
-    v += np.float32(26.0) * ground.noise("river/bank", 256)
-    v += np.float32(2.5) * ground.noise("river/edge", 32)
+    flows_down = draw(places.seed, "river/axis") < 0.5
+    across = places.x if flows_down else places.y
+    v = across + np.float32(150.0) * places.make_noise("river/bend", 1024)
+    v += np.float32(26.0) * places.make_noise("river/bank", 256)
+    v += np.float32(2.5) * places.make_noise("river/edge", 32)
     period = np.float32(_RIVER_PERIOD_PX)
     v /= period
     off_centre = np.abs(v - np.floor(v) - np.float32(0.5)) * period
-    half = np.float32(24.0 + 12.0 * draw(ground.seed, "river/width"))
+    half = np.float32(24.0 + 12.0 * draw(places.seed, "river/width"))
     depth: F32 = np.maximum(half - off_centre, np.float32(FAR_PX))
     return depth
 
 
-def lakes(ground: Ground, highway_px: F32) -> BlobField | None:
-    """Lakes, which keep off the highways."""
-    field = blobs(ground, LAKES)
+def measure_lakes(places: Places, highway_px: F32) -> BlobField | None:
+    """The lakes, which keep away from highways."""
+    field = make_blobs(places, LAKES)
     if field is not None:
         np.minimum(field.depth, highway_px - np.float32(16.0), out=field.depth)
     return field
 
 
-def water(ground: Ground) -> F32:
-    """Depth inside any water, for asking whether something can be built."""
-    depth = river(ground)
-    field = lakes(ground, highway.highway_px(ground))
+def measure_water(places: Places) -> F32:
+    """Depth inside any water, to decide whether a place can be built on."""
+    depth = measure_river(places)
+    field = measure_lakes(places, highway.measure_highway_px(places))
     return depth if field is None else np.maximum(depth, field.depth)
 
 
-def forest(ground: Ground) -> F32:
+def measure_forest(places: Places) -> F32:
     """Forest where positive; one unit is about the spread of the field."""
-    f = ground.noise("forest/large", 384)
-    f += np.float32(0.42) * ground.noise("forest/middle", 128)
-    f += np.float32(0.16) * ground.noise("forest/edge", 32)
-    f -= np.float32(0.45 + 0.2 * draw(ground.seed, "forest/share"))
+    f = places.make_noise("forest/large", 384)
+    f += np.float32(0.42) * places.make_noise("forest/middle", 128)
+    f += np.float32(0.16) * places.make_noise("forest/edge", 32)
+    f -= np.float32(0.45 + 0.2 * draw(places.seed, "forest/share"))
     return f
