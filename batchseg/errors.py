@@ -10,9 +10,14 @@ went wrong, where, what was expected and what was got, and what to do about it. 
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 from batchseg.redact import redact
+
+MAX_PART_LENGTH = 2000
+"""A longer part of a message is cut; the value behind it may be a file of many megabytes."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class BatchsegError(Exception):
@@ -30,9 +35,9 @@ class BatchsegError(Exception):
         got: str | None = None,
         todo: str | None = None,
     ) -> None:
-        self.what = redact(what)
+        self.what = _clean(what)
         self.where, self.expected, self.got, self.todo = (
-            None if text is None else redact(text) for text in (where, expected, got, todo)
+            None if text is None else _clean(text) for text in (where, expected, got, todo)
         )
         super().__init__(self.what)
 
@@ -48,6 +53,15 @@ class BatchsegError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.what, self.where, self.expected, self.got, self.todo)
+
+
+def _clean(text: str) -> str:
+    """One line without secrets. Text from files can hold control characters, which would forge lines of a terminal."""
+    # Cut twice: a secret that the first cut leaves without its end, and so unknown, does not survive the second.
+    line = redact(text[: 2 * MAX_PART_LENGTH])
+    if len(text) > MAX_PART_LENGTH:
+        line = f"{line[: min(MAX_PART_LENGTH, len(line) // 2)]}… ({len(text)} characters)"
+    return _CONTROL.sub(lambda match: " " if match[0].isspace() else f"\\x{ord(match[0]):02x}", line)
 
 
 def _rebuild(

@@ -28,7 +28,7 @@ _LEAST_LENGTH = 6
 # Of any URL: user and password, and everything after a question mark. Which parameters sign a URL differs by server,
 # and none of them helps whoever reads a message.
 _USER = re.compile(r"(?<=://)[^/\s?#'\"]+@")
-_QUERY = re.compile(r"((?:[a-z][a-z0-9+.-]*://|/vsi[a-z0-9_]+/)[^\s?'\"<>|]*)\?[^\s'\"<>|]+", re.IGNORECASE)
+_QUERY = re.compile(r"((?:\b[a-z][a-z0-9+.-]{0,31}://|/vsi[a-z0-9_]+/)[^\s?'\"<>|]*)\?[^\s'\"<>|]+", re.IGNORECASE)
 # The same without its URL, as in the message of an HTTP client, in an XML answer, or in a header.
 _SIGNED = re.compile(
     r"\b(X-Amz-(?:Signature|Credential|Security-Token)|X-Goog-(?:Signature|Credential)|AWSAccessKeyId|Signature|sig)="

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import yaml
 
@@ -17,7 +17,16 @@ T = TypeVar("T")
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """Refuses duplicate keys, of which YAML keeps the last one silently."""
+    """Refuses duplicate keys, of which YAML keeps the last one silently, and aliases.
+
+    With aliases of aliases, a file of a few hundred bytes stands for more values than fit into memory.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            line = self.get_mark().line + 1
+            raise RecipeError("an alias is not allowed here", where=f"line {line}", todo="write the value out")
+        return super().compose_node(parent, index)
 
 
 def _no_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[object, object]:
@@ -90,7 +99,7 @@ def _load(kind: type[T], path: str | Path, what: str, check: Callable[[T], None]
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of a date like 2024-99-99
         raise RecipeError("this YAML cannot be read", where=str(path), got=" ".join(str(error).split())) from error
     except RecipeError as error:
-        raise RecipeError(error.what, where=f"{path}: {error.where}") from error
+        raise RecipeError(error.what, where=f"{path}: {error.where}", todo=error.todo) from error
     try:
         settings = build(kind, {} if data is None else data, where=str(path))
         if check is not None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import time
 
 import pytest
 
@@ -62,3 +63,33 @@ def test_who_has_to_act() -> None:
         by_the_user = issubclass(kind, InputError | BusyError)
         assert kind.exit_status == (2 if by_the_user else 5 if kind is RefusedError else 1), kind
         assert sum(issubclass(kind, branch) for branch in (InputError, TaskError, StoppedError)) <= 1, kind
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("band\nbatchseg: complete", "band batchseg: complete"),
+        ("band\r\nok", "band  ok"),
+        ("\x1b[2K\x1b[1Aok", "\\x1b[2K\\x1b[1Aok"),
+        ("a\x85b\u2028c", "a b c"),
+        ("tab\there", "tab here"),
+        ("bell\a", "bell\\x07"),
+    ],
+)
+def test_text_of_a_file_cannot_forge_a_line(text: str, line: str) -> None:
+    error = BatchsegError(text, where=text, got=text)
+    assert str(error) == f"{line}: {line}; got {line}"
+    assert len(str(error).splitlines()) == 1
+
+
+@pytest.mark.parametrize("unit", ["x", "a://", "/vsi", "é", "?a=b ", "X-Amz-"])
+def test_a_long_value_is_cut_in_no_time(unit: str) -> None:
+    begun_s = time.monotonic()
+    assert len(str(BatchsegError("wrong value", got=unit * 10**6))) < 3000
+    assert time.monotonic() - begun_s < 5
+
+
+def test_a_secret_at_the_cut_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary" * 10)
+    for length in range(0, 3 * errors.MAX_PART_LENGTH, 7):
+        assert "canarycanary" not in str(BatchsegError(" " * length + "canary" * 10 + " " * 9000))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import time
 from dataclasses import fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -282,3 +284,17 @@ def documented(kind: type[Any]) -> list[str]:
 @pytest.mark.parametrize("kind", [Recipe, Models, Priority, Fleet, PoolSpec])
 def test_every_setting_is_documented(kind: type[Any]) -> None:
     assert documented(kind) == []
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 8)}]\n" for before, name in pairwise("abcdefghi")
+)
+
+
+@pytest.mark.parametrize("text", [BOMB + "scenes: *i\n", "scenes: &s [a.tif]\noutput: *s\n", "a: &a {b: *a}\n"])
+def test_aliases_are_refused_before_they_grow(recipe_file: Path, text: str) -> None:
+    recipe_file.write_text(text)
+    begun_s = time.monotonic()
+    with pytest.raises(RecipeError, match=r"alias is not allowed here\. Write the value out"):
+        load_recipe(recipe_file)
+    assert time.monotonic() - begun_s < 5
