@@ -3,16 +3,16 @@
     from batchseg import load_recipe, run
 
     outcome = run(load_recipe("recipe.yaml"))
-    print(outcome.metrics)
+    print(outcome.metrics.cost_usd_per_km2, outcome.metrics.scores.iou)
 
 Runs:
 
     load_recipe, load_fleet    read a recipe file and a fleet file
-    plan                       say what a run will do, take and cost, without writing anything
+    plan                       say what a run will do, take and cost, without writing anything; returns a `Plan`
     run                        run a recipe, or resume it, with one worker in this process; returns an `Outcome`
     status                     say how far a run is; returns a `RunStatus`
-    report                     make the reports of a run again
-    evaluate                   score finished output against reference labels
+    report                     make the reports of a run again; returns its `Metrics`
+    evaluate                   score finished output against reference labels; returns an `Evaluation`
     compare                    compare two runs over the same ground
 
 Models:
@@ -38,6 +38,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from batchseg.errors import BatchsegError
     from batchseg.recipe.load import load_fleet, load_recipe
+    from batchseg.reports.evaluate import Evaluation, evaluate
+    from batchseg.reports.metrics import Metrics
+    from batchseg.reports.write import report
     from batchseg.runs.estimate import Plan, plan
     from batchseg.runs.session import Outcome, run
     from batchseg.runs.status import RunStatus, status
@@ -45,13 +48,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BatchsegError",
+    "Evaluation",
+    "Metrics",
     "Outcome",
     "Plan",
     "RunStatus",
     "distill",
+    "evaluate",
     "load_fleet",
     "load_recipe",
     "plan",
+    "report",
     "run",
     "status",
     "train",
@@ -59,13 +66,17 @@ __all__ = [
 
 _HOMES = {
     "BatchsegError": "batchseg.errors",
+    "Evaluation": "batchseg.reports.evaluate",
+    "Metrics": "batchseg.reports.metrics",
     "Outcome": "batchseg.runs.session",
     "Plan": "batchseg.runs.estimate",
     "RunStatus": "batchseg.runs.status",
     "distill": "batchseg.training.train",
+    "evaluate": "batchseg.reports.evaluate",
     "load_fleet": "batchseg.recipe.load",
     "load_recipe": "batchseg.recipe.load",
     "plan": "batchseg.runs.estimate",
+    "report": "batchseg.reports.write",
     "run": "batchseg.runs.session",
     "status": "batchseg.runs.status",
     "train": "batchseg.training.train",

@@ -43,6 +43,11 @@ def optional() -> Any:
     return field(default=None, metadata={"optional": True})
 
 
+def inlined() -> Any:
+    """A nested dataclass, or one of several, whose keys stand in the file among those of the class that holds it."""
+    return field(metadata={"inlined": True})
+
+
 def yaml_name(of: Field[Any]) -> str:
     return of.metadata.get("key") or of.name
 
@@ -52,6 +57,7 @@ def build(kind: type[T], data: object, *, where: str) -> T:
     if not isinstance(data, Mapping):
         raise RecipeError("this has to be a mapping", where=where, expected="key: value lines", got=repr(data))
     known = {yaml_name(f): f for f in fields(kind)}  # type: ignore[arg-type]
+    data = _gather_inlined(kind, data)
     for key in data:
         if key not in known:
             raise _unknown_key(str(key), list(known), where)
@@ -62,6 +68,17 @@ def build(kind: type[T], data: object, *, where: str) -> T:
             doc = f" ({f.metadata['doc']})" if "doc" in f.metadata else ""
             raise RecipeError(f"`{key}` is missing", where=where, todo=f"add a line `{key}: …`{doc}")
     return kind(**given)
+
+
+def _gather_inlined(kind: type, data: Mapping[Any, object]) -> Mapping[Any, object]:
+    """The same data with the keys of each inlined field in a mapping of its own."""
+    for f in fields(kind):
+        if f.metadata.get("inlined"):
+            hint = _hints(kind)[f.name]
+            keys = {yaml_name(inner) for option in get_args(hint) or (hint,) for inner in fields(option)}
+            rest = {key: value for key, value in data.items() if key not in keys}
+            data = rest | {f.name: {key: value for key, value in data.items() if key in keys}}
+    return data
 
 
 @cache
@@ -216,11 +233,14 @@ def _find_converter(hint: Any) -> Callable[[Any], Any] | None:
 def plain(value: object) -> Any:
     """The inverse of `build`: dataclasses to JSON-ready data, with YAML's names."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {
-            yaml_name(f): plain(v)
-            for f in fields(value)
-            if (v := getattr(value, f.name)) is not None or not f.metadata.get("optional")
-        }
+        content: dict[str, Any] = {}
+        for f in fields(value):
+            part = plain(getattr(value, f.name))
+            if f.metadata.get("inlined"):
+                content |= part
+            elif part is not None or not f.metadata.get("optional"):
+                content[yaml_name(f)] = part
+        return content
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

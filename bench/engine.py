@@ -10,7 +10,6 @@ columns say what share of the bare forward's pace is left: of the whole command,
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from batchseg.model.segmenter import open_segmenter
 from batchseg.output.sheet import make_sheet
 from batchseg.output.stored import read_chunk, write_chunk
 from batchseg.recipe import Models, Recipe
+from batchseg.reports.metrics import read_metrics
 from batchseg.resolve.resolve import Resolved, resolve
 from batchseg.store import LocalStore
 from batchseg.synth import write_scene
@@ -95,12 +95,12 @@ def measure(model: str, scene: Path, folder: Path) -> None:
     forward_s = (before_s + after_s) / 2
     read_s = decode_s(resolved)
     write_s = encode_s(resolved, output, folder / "again")
-    metrics = json.loads((output / "metrics.json").read_text())
+    metrics = read_metrics(LocalStore(output))
     stint = next(Ledger(LocalStore(output)).read_stints())
     print(f"{model}: bare forward before {before_s:.1f} s, after {after_s:.1f} s")
-    show(model, num_tiles, metrics["valid_px"] / 1e6, forward_s, read_s, write_s, whole_s, stint.start_s)
-    price = metrics["cost_usd"] / (stint.beat_unix_s - stint.begun_unix_s)
-    stages = ", ".join(f"{part} {usd / price:.1f} s" for part, usd in metrics["cost"].items() if usd)
+    show(model, num_tiles, metrics.valid_px / 1e6, forward_s, read_s, write_s, whole_s, stint.start_s)
+    price = metrics.cost_usd / (stint.beat_unix_s - stint.begun_unix_s)
+    stages = ", ".join(f"{part} {usd / price:.1f} s" for part, usd in metrics.cost.parts.items() if usd)
     outside_s = whole_s - (stint.beat_unix_s - stint.begun_unix_s)
     print(f"  inside the worker: {stages}; outside of it (imports, resolve, reports): {outside_s:.1f} s", flush=True)
 

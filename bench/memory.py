@@ -81,8 +81,8 @@ def measure_one(scene: Path, output: Path) -> None:
         "exit_status": outcome.exit_status,
         "worker_mb": max(stint.peak_rss_bytes for stint in stints) / 1e6,
         "driver_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6,
-        "wall_s": outcome.metrics["wall_s"],
-        "chunks": outcome.metrics["chunks"]["done"],
+        "wall_s": outcome.metrics.wall_s,
+        "chunks": outcome.metrics.chunks.done,
     }))  # fmt: skip
 
 

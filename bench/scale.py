@@ -16,7 +16,6 @@ mind who else uses the machine: those of a scene of one tile are taken for start
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from batchseg.ledger.ledger import Ledger
+from batchseg.reports.metrics import read_metrics
 from batchseg.store import LocalStore
 from batchseg.synth import write_scene
 
@@ -67,16 +67,16 @@ def spent(scene: Path, model: str, output: Path) -> Spent:
     subprocess.run([sys.executable, "-m", "jobs", "run", recipe, "--quiet"], check=True, stdout=subprocess.DEVNULL)
     ended_unix_s = time.time()
     cpu_s = _children_cpu_s() - cpu_before_s
-    metrics = json.loads((output / "metrics.json").read_text())
+    metrics = read_metrics(LocalStore(output))
     (stint,) = Ledger(LocalStore(output)).read_stints()
     return Spent(
         wall_s=ended_unix_s - begun_unix_s,
         start_s=stint.begun_unix_s + stint.start_s - begun_unix_s,
         end_s=ended_unix_s - stint.beat_unix_s,
-        usd=metrics["cost_usd"] - metrics["cost"]["start"],
-        km2=metrics["area_km2"],
+        usd=metrics.cost_usd - metrics.cost.start,
+        km2=metrics.area_km2 or 0.0,
         cpu_s=cpu_s,
-        num_tiles=metrics["tiles"]["bulk"] + metrics["tiles"]["heavy"],
+        num_tiles=metrics.tiles.bulk + metrics.tiles.heavy,
     )
 
 

@@ -13,7 +13,6 @@ of one tier alone, which is the only fair measure, since routes draw borders whe
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -27,7 +26,9 @@ from numpy.typing import NDArray
 
 from batchseg.engine.route import NO_SCORE, SCORE_TOP, tile_hash
 from batchseg.recipe import Tiling
+from batchseg.reports.metrics import Metrics, read_metrics
 from batchseg.score.agreement import index_classes
+from batchseg.store import LocalStore
 from batchseg.synth import write_scene
 from batchseg.tiers import HEAVY_BY_UNCERTAINTY
 from bench.scale import mosaic
@@ -38,26 +39,25 @@ RUN_SHARES = (0.1, 0.25)
 THRESHOLDS = (0.05, 0.08, 0.1, 0.12, 0.15, 0.2, 0.25, 0.3)
 
 
-def cheapest(recipes: dict[str, dict[str, Any]], folder: Path, rounds: int) -> dict[str, dict[str, Any]]:
+def cheapest(recipes: dict[str, dict[str, Any]], folder: Path, rounds: int) -> dict[str, Metrics]:
     """The metrics of each recipe's cheapest run; all in turns, since a machine has better and worse minutes."""
     turns = [{name: run(folder, name, recipe) for name, recipe in recipes.items()} for _ in range(rounds)]
     return {name: min((turn[name] for turn in turns), key=whole_usd) for name in recipes}
 
 
-def run(folder: Path, name: str, changes: dict[str, Any]) -> dict[str, Any]:
+def run(folder: Path, name: str, changes: dict[str, Any]) -> Metrics:
     """One run in a process of its own; its metrics."""
     output, recipe = folder / name, folder / f"{name}.yaml"
     shutil.rmtree(output, ignore_errors=True)
     recipe.write_text(yaml.safe_dump({"output": str(output)} | changes))
     command = [sys.executable, "-m", "jobs", "run", str(recipe), "--quiet"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    metrics: dict[str, Any] = json.loads((output / "metrics.json").read_text())
-    return metrics
+    return read_metrics(LocalStore(output))
 
 
-def whole_usd(metrics: dict[str, Any]) -> float:
+def whole_usd(metrics: Metrics) -> float:
     """Without the pilot, which is a worker that only starts."""
-    return float(metrics["cost_usd"] - metrics["cost"]["start"])
+    return metrics.cost_usd - metrics.cost.start
 
 
 def orders(maps: Maps) -> dict[str, NDArray[np.intp]]:
@@ -107,9 +107,9 @@ def show_thresholds(maps: Maps) -> None:
         print(f"| {above} | {heavy.sum() / valid.sum():.1%} | {maps.miou(heavy):.4f} |")
 
 
-def show_costs(metrics: dict[str, dict[str, Any]]) -> None:
-    def compute(m: dict[str, Any]) -> float:
-        return float(m["cost"]["compute_bulk"] + m["cost"]["compute_heavy"])
+def show_costs(metrics: dict[str, Metrics]) -> None:
+    def compute(m: Metrics) -> float:
+        return m.cost.compute_bulk + m.cost.compute_heavy
 
     base = metrics["heavy"]
     print(
@@ -118,9 +118,9 @@ def show_costs(metrics: dict[str, dict[str, Any]]) -> None:
         + "|"
     )
     for name, m in metrics.items():
-        area = m["area_km2"] or 1.0
+        area = m.area_km2 or 1.0
         print(
-            f"| {name} | {m['heavy_share']:.1%} | {compute(m) / area:.3g} | {compute(m) / compute(base):.1%} | "
+            f"| {name} | {m.heavy_share or 0:.1%} | {compute(m) / area:.3g} | {compute(m) / compute(base):.1%} | "
             f"{whole_usd(m) / area:.3g} | {whole_usd(m) / whole_usd(base):.1%} |"
         )
 

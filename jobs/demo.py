@@ -6,10 +6,11 @@ once the scene is there.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
+from batchseg.reports.metrics import read_metrics
+from batchseg.store import LocalStore
 from jobs.cli import main as batchseg
 from jobs.terminal.formats import format_usd
 
@@ -33,8 +34,8 @@ def main() -> int:
 
 def _reconciled(path: Path) -> int:
     """The parts of the cost were timed one by one; what was paid is the workers' lives at their price."""
-    metrics = json.loads(path.read_text("utf-8"))
-    parts_usd, paid_usd = sum(metrics["cost"].values()), metrics["paid_usd"]
+    metrics = read_metrics(LocalStore(path.parent))
+    parts_usd, paid_usd = metrics.cost.total_usd, metrics.paid_usd
     off = abs(parts_usd - paid_usd) / paid_usd
     print(f"    money  the parts add up to {format_usd(parts_usd)}, {format_usd(paid_usd)} were paid: {off:.2%} apart")
     return 0 if off <= TOLERANCE else 1

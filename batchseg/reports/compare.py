@@ -19,12 +19,12 @@ from batchseg.errors import InputError
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import StoredObject
 from batchseg.output.stored import ZarrLayout, read_stored
-from batchseg.paths import METRICS_KEY
 from batchseg.recipe import LabelPolygons
 from batchseg.reports.evaluate import open_labels
+from batchseg.reports.metrics import read_metrics
 from batchseg.resolve.plan_file import PlanFile, read_plan
 from batchseg.score.agreement import ReferenceLabels, index_classes
-from batchseg.store import Store, get_json
+from batchseg.store import Store
 from tiling.grid import Grid
 from tiling.span import Window
 
@@ -224,8 +224,8 @@ _RANGE = ("value", "low", "high")
 
 
 def _cost(store: Store) -> dict[str, Any]:
-    metrics = get_json(store, METRICS_KEY)
-    return {name: metrics[name] for name in ("cost_usd", "cost_usd_per_km2", "wall_s", "heavy_share")}
+    metrics = read_metrics(store)
+    return {name: getattr(metrics, name) for name in ("cost_usd", "cost_usd_per_km2", "wall_s", "heavy_share")}
 
 
 def verdict(content: dict[str, Any]) -> str:

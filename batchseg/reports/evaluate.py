@@ -1,14 +1,14 @@
 """Scoring a finished run against references, from its output folder alone: no recipe, no scene and no model.
 
-The stored labels are read a chunk at a time and counted by the same code that counts while a run goes on, so the
-numbers are the same. Which tier labelled a pixel is in the chunks' records; priority ground is kept in run/priority/.
+The stored labels are read chunk by chunk and counted by the same code that counts during a run, so the numbers are the
+same. The chunks' records say which tier labelled a pixel; run/priority/ keeps the priority ground.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -19,48 +19,125 @@ from batchseg.ledger.records import Record
 from batchseg.output.stored import read_chunk
 from batchseg.paths import EVALUATION_KEY
 from batchseg.recipe import LabelPolygons
-from batchseg.reports.metrics import accuracy_of
+from batchseg.reports.fold import fold_scores
+from batchseg.resolve.output_folder import open_output
 from batchseg.resolve.plan_file import PlanFile, read_plan
 from batchseg.resolve.priority_file import read_priority
-from batchseg.schema import plain
+from batchseg.schema import inlined
 from batchseg.score.agreement import ReferenceLabels, count_agreement, expand_tile_codes, index_classes
 from batchseg.score.reference import open_reference, open_reference_labels
-from batchseg.store import Store
+from batchseg.score.scores import NoScores, ReferenceScores
+from batchseg.store import Store, put_value
+
+GivenLabels = str | LabelPolygons
+"""A reference: the path or URL of a raster or of a vector file, or polygons with a description of their classes."""
 
 
-def evaluate(store: Store, labels_of: Mapping[str, str | LabelPolygons]) -> dict[str, Any]:
-    """Accuracy of each scene with a reference, and of all of them together; also put into evaluation.json."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """The scores of a run against some references; `plain` of it is the content of evaluation.json."""
+
+    fingerprint: str
+    """Hash of the resolved recipe of the run."""
+    labels: dict[str, GivenLabels]
+    """The references, by scene."""
+    scores: NoScores | ReferenceScores = inlined()
+    """The scores over all these scenes together."""
+    scenes: dict[str, NoScores | ReferenceScores]
+    """The scores of each scene that has a reference, by scene."""
+
+
+def evaluate(output: str | Path, labels: GivenLabels | Mapping[str, GivenLabels]) -> Evaluation:
+    """Score the output of a run against reference labels. No model runs; the scenes are not needed either.
+
+    Args:
+        output: The output folder of the run, or its URL.
+        labels: A reference for the run's only scene, or references by scene.
+
+    Returns:
+        The scores, per scene and together. They are also written to evaluation.json in the output folder.
+
+    Raises:
+        InputError: The folder is not the output of a run, or a reference does not fit its scene.
+        DamagedError: A stored object does not match the digest in its record.
+    """
+    store = open_output(output)
     plan = read_plan(store)
-    sources = open_labels(plan, labels_of)
-    wanted = (record for record in Ledger(store).read_records() if record.key.scene in sources)
-    scored = [_scored(store, plan, record, sources[record.key.scene]) for record in wanted]
-    labelled = {name: replace(scene, labels_id=None) for name, scene in plan.scenes.items()}
-    labelled |= {name: replace(plan.scenes[name], labels_id=source.id) for name, source in sources.items()}
-    plan = replace(plan, scenes=labelled)
-    content = {
-        "fingerprint": plan.fingerprint,
-        "labels": plain(labels_of),
-        **accuracy_of(plan, scored),
-        "scenes": {name: accuracy_of(plan, [r for r in scored if r.key.scene == name]) for name in sources},
+    evaluation = _evaluate(store, plan, assign_labels(plan, labels))
+    put_value(store, EVALUATION_KEY, evaluation)
+    return evaluation
+
+
+def assign_labels(plan: PlanFile, labels: GivenLabels | Mapping[str, GivenLabels]) -> dict[str, GivenLabels]:
+    """Find the scene of each reference.
+
+    Raises:
+        RecipeError: A scene is unknown, or one reference is given for several scenes.
+    """
+    scenes = ", ".join(plan.scenes)
+    if isinstance(labels, Mapping):
+        for name in labels:
+            if name not in plan.scenes:
+                raise RecipeError("the run has no such scene", where="--labels", expected=scenes, got=name)
+        return dict(labels)
+    if len(plan.scenes) > 1:
+        raise RecipeError(
+            "the reference must name its scene, since the run has several",
+            where="--labels",
+            expected=f"SCENE=FILE, where SCENE is one of {scenes}",
+            got=labels if isinstance(labels, str) else labels.polygons,
+        )
+    return dict.fromkeys(plan.scenes, labels)
+
+
+def open_labels(plan: PlanFile, labels: Mapping[str, GivenLabels]) -> dict[str, ReferenceLabels]:
+    """Open the references of some scenes; each must fit its scene."""
+    references = {}
+    for name, given in labels.items():
+        scene = plan.scenes[name]
+        references[name] = open_reference_labels(open_reference(given, scene.georef, scene.url, plan.classes))
+    return references
+
+
+def read_stored_labels(store: Store, plan: PlanFile, record: Record) -> NDArray[Any]:
+    """Read the stored labels of one chunk.
+
+    Raises:
+        DamagedError: An object does not match the digest in the record.
+    """
+    layout = plan.zarr_layout(record.key.scene)
+    try:
+        return read_chunk(store, layout, layout.layer("labels"), plan.window(record.key), record.objects)
+    except DamagedError as error:
+        todo = f"delete {record_key(record.key)} and run the recipe again, which makes this chunk anew"
+        raise DamagedError(error.what, where=error.where, expected=error.expected, got=error.got, todo=todo) from error
+
+
+def _evaluate(store: Store, plan: PlanFile, labels: Mapping[str, GivenLabels]) -> Evaluation:
+    sources = open_labels(plan, labels)
+    scored = [
+        _score_record(store, plan, record, sources[record.key.scene])
+        for record in Ledger(store).read_records()
+        if record.key.scene in sources
+    ]
+    # The scores count agreements with the references that the plan names: here those that were given.
+    scenes = {
+        name: replace(scene, labels_id=sources[name].id if name in sources else None)
+        for name, scene in plan.scenes.items()
     }
-    store.put(EVALUATION_KEY, json.dumps(content, indent=1).encode())
-    return content
+    plan = replace(plan, scenes=scenes)
+    return Evaluation(
+        fingerprint=plan.fingerprint,
+        labels=dict(labels),
+        scores=fold_scores(plan, scored),
+        scenes={name: fold_scores(plan, [r for r in scored if r.key.scene == name]) for name in sources},
+    )
 
 
-def open_labels(plan: PlanFile, labels_of: Mapping[str, str | LabelPolygons]) -> dict[str, ReferenceLabels]:
-    for name in labels_of:
-        if name not in plan.scenes:
-            raise RecipeError("the run has no such scene", where="--labels", expected=", ".join(plan.scenes), got=name)
-    scenes = {name: plan.scenes[name] for name in labels_of}
-    return {
-        name: open_reference_labels(open_reference(labels_of[name], scene.georef, scene.url, plan.classes))
-        for name, scene in scenes.items()
-    }
-
-
-def _scored(store: Store, plan: PlanFile, record: Record, labels: ReferenceLabels) -> Record:
+def _score_record(store: Store, plan: PlanFile, record: Record, labels: ReferenceLabels) -> Record:
+    """The record with its agreement with these labels."""
     window = plan.window(record.key)
-    index_HW = index_classes(stored_labels(store, plan, record), plan.class_ids, plan.nodata)
+    index_HW = index_classes(read_stored_labels(store, plan, record), plan.class_ids, plan.nodata)
     priority = read_priority(store, record.key.scene, plan.scenes[record.key.scene].georef)
     agreement = count_agreement(
         index_HW,
@@ -72,12 +149,3 @@ def _scored(store: Store, plan: PlanFile, record: Record, labels: ReferenceLabel
         inside_HW=None if priority is None else priority.mask(window),
     )
     return replace(record, measured=replace(record.measured, agreement=agreement))
-
-
-def stored_labels(store: Store, plan: PlanFile, record: Record) -> NDArray[Any]:
-    layout = plan.zarr_layout(record.key.scene)
-    try:
-        return read_chunk(store, layout, layout.layer("labels"), plan.window(record.key), record.objects)
-    except DamagedError as error:
-        todo = f"delete {record_key(record.key)} and run the recipe again, which makes this chunk anew"
-        raise DamagedError(error.what, where=error.where, expected=error.expected, got=error.got, todo=todo) from error

@@ -16,9 +16,11 @@ from shapely import affinity
 from batchseg.classes import ClassInfo
 from batchseg.layers.layer import Layer
 from batchseg.ledger.records import SheetRecord, StoredObject
+from batchseg.reports.metrics import Metrics
 from batchseg.resolve.plan_file import PlanFile
 from batchseg.scene.georef import Georef
 from batchseg.scene.outline import outline
+from batchseg.schema import plain
 from tiling.span import Window
 
 _HOST = "https://stac-extensions.github.io"
@@ -36,8 +38,8 @@ _BLAKE2B_128 = "90e40210"
 """Multihash: the code of the function as a varint, then the digest's length in bytes."""
 
 
-def stac_item(plan: PlanFile, scene: str, metrics: dict[str, Any], sheets: Sequence[SheetRecord]) -> dict[str, Any]:
-    """`metrics` is the content of metrics.json; `sheets` are the scene's."""
+def stac_item(plan: PlanFile, scene: str, metrics: Metrics, sheets: Sequence[SheetRecord]) -> dict[str, Any]:
+    """The item of one scene; `sheets` are the scene's."""
     georef = plan.scenes[scene].georef
     whole = outline(georef, Window.of(0, georef.height_px, 0, georef.width_px))
     ground = None if whole is None else _within_the_map(whole)
@@ -77,8 +79,8 @@ def _degrees(longitude: float, edge: float) -> float:
     return edge if abs(around) == 180 else around
 
 
-def _properties(plan: PlanFile, scene: str, metrics: dict[str, Any], sheets: Sequence[SheetRecord]) -> dict[str, Any]:
-    of_scene, georef = metrics["scenes"][scene], plan.scenes[scene].georef
+def _properties(plan: PlanFile, scene: str, metrics: Metrics, sheets: Sequence[SheetRecord]) -> dict[str, Any]:
+    of_scene, georef = metrics.scenes[scene], plan.scenes[scene].georef
     begun, ended = (
         datetime.fromtimestamp(pick(unix), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         for pick, unix in (
@@ -95,19 +97,19 @@ def _properties(plan: PlanFile, scene: str, metrics: dict[str, Any], sheets: Seq
         **_projection(georef),
         "processing:datetime": ended,
         "processing:lineage": ", ".join(f"{tier}: {model.name}" for tier, model in sorted(plan.models.items())),
-        "processing:software": metrics.get("versions", {}),
+        "processing:software": metrics.versions,
         "batchseg:fingerprint": plan.fingerprint,
         "batchseg:models": {tier: model.digest for tier, model in plan.models.items()},
-        "batchseg:iou": of_scene["iou"],
-        "batchseg:miou": of_scene["miou"],
-        "batchseg:class_area_km2": of_scene["class_area_km2"],
-        "batchseg:area_km2": of_scene["area_km2"],
-        "batchseg:mean_confidence": of_scene["mean_confidence"],
-        "batchseg:cost_usd": of_scene["cost_usd"],
-        "batchseg:cost_usd_per_km2": of_scene["cost_usd_per_km2"],
+        "batchseg:iou": of_scene.scores.iou,
+        "batchseg:miou": of_scene.scores.miou,
+        "batchseg:class_area_km2": of_scene.class_area_km2,
+        "batchseg:area_km2": of_scene.area_km2,
+        "batchseg:mean_confidence": of_scene.mean_confidence,
+        "batchseg:cost_usd": of_scene.cost_usd,
+        "batchseg:cost_usd_per_km2": of_scene.cost_usd_per_km2,
         "batchseg:coverage": {
-            "chunks": of_scene["chunks"],
-            "valid_share": round(of_scene["valid_px"] / (georef.width_px * georef.height_px), 6),
+            "chunks": plain(of_scene.chunks),
+            "valid_share": round(of_scene.valid_px / (georef.width_px * georef.height_px), 6),
             "missing": sorted(str(key) for sheet in sheets for key in sheet.missing),
         },
     }

@@ -1,15 +1,16 @@
-"""ledger.parquet: one row and one polygon a chunk, for QGIS, DuckDB and pandas.
+"""ledger.parquet: one row and one polygon per chunk, for QGIS, DuckDB and pandas.
 
-Written by pyarrow as GeoParquet 1.0. geopandas would do the same in a line, but it brings pandas, and the two are a
-quarter of the memory that a run of a small scene needs. `pa.array` and `pa.table` import pandas too where it is
-installed, if only to ask whether a list is one of its columns: hence columns are laid out here.
+pyarrow writes it as GeoParquet 1.0. geopandas would do the same in one line, but it imports pandas, and the two need a
+quarter of the memory of a small run. `pa.array` and `pa.table` import pandas as well where it is installed, only to
+check whether a list is one of its columns. This module therefore lays out the columns itself.
 """
 
 from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ import pyproj
 import shapely
 from pyarrow import parquet
 
-from batchseg.ledger.keys import ChunkKey
+from batchseg.ledger.keys import ChunkKey, Story, TaskKey
 from batchseg.ledger.records import Record
-from batchseg.ledger.stages import STAGES
-from batchseg.reports.money import usd_by_stage
+from batchseg.ledger.stages import STAGES, Stage
+from batchseg.reports.money import price_stages
 from batchseg.resolve.plan_file import PlanFile
 from batchseg.scene.outline import outline
+from batchseg.schema import JsonObject
 from batchseg.store import Store
 from tiling.span import Window
 
@@ -32,33 +34,83 @@ GEOMETRY = "geometry"
 BATCH_ROWS = 65_536
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One chunk, or one task that was given up; a field without a value is empty in the table."""
+
+    scene: str
+    row: int
+    col: int
+    kind: str
+    """`done` or `empty`; `failed` for a chunk that was given up, `failed sheet` for a sheet."""
+    attempts: int
+    worker: str | None = None
+    pool: str | None = None
+    device: str | None = None
+    cost_usd: float | None = None
+    valid_px: int | None = None
+    area_km2: float | None = None
+    tiles_bulk: int | None = None
+    tiles_heavy: int | None = None
+    tiles_skipped: int | None = None
+    mean_confidence: float | None = None
+    stage_s: Mapping[Stage, float] | None = None
+    """Seconds by stage; a column for each stage, like `read_s`."""
+    stage_usd: Mapping[Stage, float] | None = None
+    """US dollars by stage; a column for each stage, like `read_usd`."""
+    story: str | None = None
+    """What happened to a task that was given up, one line for each attempt."""
+
+    def cells(self) -> Iterator[tuple[str, object]]:
+        """The columns with the values of this row."""
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name in _PER_STAGE:
+                unit = _PER_STAGE[f.name]
+                yield from ((f"{stage}_{unit}", None if value is None else value[stage]) for stage in STAGES)
+            else:
+                yield f.name, value
+
+
+_PER_STAGE = {"stage_s": "s", "stage_usd": "usd"}
+_TEXTS = frozenset({"scene", "kind", "worker", "pool", "device", "story"})
+_WHOLE_NUMBERS = frozenset({"row", "col", "attempts", "valid_px", "tiles_bulk", "tiles_heavy", "tiles_skipped"})
+
+
 def write_table(
-    plan: PlanFile, store: Store, records: Sequence[Record], quarantined: dict[str, tuple[str, ...]], key: str
+    plan: PlanFile, store: Store, records: Sequence[Record], quarantined: Mapping[TaskKey, Story], key: str
 ) -> None:
-    rows = [_row(record) for record in records]
+    """Write the table of a run: its committed chunks, and the tasks that were given up."""
+    tasks: list[TaskKey] = [record.key for record in records]
+    tasks += quarantined
+    rows = [_chunk_row(record) for record in records]
     rows += [_failed_row(task, story) for task, story in quarantined.items()]
-    outlines = np.array([_outline_of(plan, row) for row in rows], dtype=object)
-    for row, polygon in zip(rows, outlines, strict=True):
-        row[GEOMETRY] = None if polygon is None else shapely.to_wkb(polygon)
-    schema = pa.schema([*_types().items(), (GEOMETRY, pa.binary())], metadata={"geo": json.dumps(_geo(outlines))})
+    outlines = np.array([_outline(plan, task) for task in tasks], dtype=object)
+    cells = [
+        dict(row.cells()) | {GEOMETRY: None if polygon is None else shapely.to_wkb(polygon)}
+        for row, polygon in zip(rows, outlines, strict=True)
+    ]
+    schema = pa.schema(
+        [*_column_types().items(), (GEOMETRY, pa.binary())], metadata={"geo": json.dumps(_describe_geometry(outlines))}
+    )
     with tempfile.TemporaryDirectory(dir=store.scratch()) as folder:
         path = Path(folder) / "ledger.parquet"
-        parquet.write_table(pa.Table.from_batches(_batches(rows, schema), schema), path, compression="zstd")
+        parquet.write_table(pa.Table.from_batches(_lay_out(cells, schema), schema), path, compression="zstd")
         store.put_file(key, path)
 
 
-def _batches(rows: list[dict[str, Any]], schema: Any) -> list[Any]:
-    """Of so many rows that no column's bytes need more than four bytes to count."""
-    found = []
+def _lay_out(rows: Sequence[Mapping[str, object]], schema: Any) -> list[Any]:
+    """Arrow batches of so few rows that 32-bit offsets suffice for every column."""
+    batches = []
     for start in range(0, len(rows), BATCH_ROWS):
         part = rows[start : start + BATCH_ROWS]
         columns = [_column([row.get(field.name) for row in part], field.type) for field in schema]
-        found.append(pa.RecordBatch.from_arrays(columns, schema=schema))
-    return found
+        batches.append(pa.RecordBatch.from_arrays(columns, schema=schema))
+    return batches
 
 
-def _column(values: list[Any], kind: Any) -> Any:
-    """An Arrow array: a bit a value that is there, and numbers, or bytes and where each value's end."""
+def _column(values: Sequence[Any], kind: Any) -> Any:
+    """An Arrow array: one validity bit per value, then the numbers, or the offsets of the values and their bytes."""
     is_there = np.packbits(np.array([value is not None for value in values], bool), bitorder="little")
     if kind in {pa.string(), pa.binary()}:
         pieces = [value.encode() if isinstance(value, str) else value or b"" for value in values]
@@ -69,70 +121,57 @@ def _column(values: list[Any], kind: Any) -> Any:
     return pa.Array.from_buffers(kind, len(values), [pa.py_buffer(buffer) for buffer in buffers])
 
 
-def _types() -> dict[str, Any]:
-    """The columns, of the same types whatever the rows say: the tables of many runs can be read as one."""
-    plain = ["scene", "row", "col", "kind", "attempts", "worker", "pool", "device", "cost_usd", "valid_px", "area_km2"]
-    tiles = ["tiles_bulk", "tiles_heavy", "tiles_skipped"]
-    stages = [f"{stage}_{unit}" for unit in ("s", "usd") for stage in STAGES]
-    special = dict.fromkeys(("scene", "kind", "worker", "pool", "device", "story"), pa.string())
-    special |= dict.fromkeys(("row", "col", "attempts", "valid_px", *tiles), pa.int64())
-    names = [*plain, *tiles, "mean_confidence", *stages, "story"]
-    return {name: special.get(name, pa.float64()) for name in names}
+def _column_types() -> dict[str, Any]:
+    """The columns with their types, which never depend on the rows: tables of many runs can be read as one."""
+    columns = [name for name, _ in Row(scene="", row=0, col=0, kind="", attempts=0).cells()]
+    kinds = dict.fromkeys(_TEXTS, pa.string()) | dict.fromkeys(_WHOLE_NUMBERS, pa.int64())
+    return {name: kinds.get(name, pa.float64()) for name in columns}
 
 
-def _geo(outlines: Any) -> dict[str, Any]:
-    """What GeoParquet says of its geometry."""
-    column: dict[str, Any] = {
+def _describe_geometry(outlines: Any) -> JsonObject:
+    """The metadata that GeoParquet requires about the geometry column."""
+    has_any = any(polygon is not None for polygon in outlines)
+    column = {
         "encoding": "WKB",
         "geometry_types": ["Polygon"],
         "crs": pyproj.CRS("EPSG:4326").to_json_dict(),
+        **({"bbox": shapely.total_bounds(outlines).tolist()} if has_any else {}),
     }
-    if any(outline is not None for outline in outlines):
-        column["bbox"] = shapely.total_bounds(outlines).tolist()
     return {"version": "1.0.0", "primary_column": GEOMETRY, "columns": {GEOMETRY: column}}
 
 
-def _row(record: Record) -> dict[str, Any]:
+def _chunk_row(record: Record) -> Row:
     measured, attempt = record.measured, record.attempt
-    usd = usd_by_stage(attempt)
-    return {
-        "scene": record.key.scene,
-        "row": record.key.row,
-        "col": record.key.col,
-        "kind": record.kind,
-        "attempts": attempt.number,
-        "worker": attempt.worker,
-        "pool": attempt.pool,
-        "device": attempt.device,
-        "cost_usd": sum(usd.values()),
-        "valid_px": measured.valid_px,
-        "area_km2": measured.area_km2,
-        "tiles_bulk": measured.tiles.bulk,
-        "tiles_heavy": measured.tiles.heavy,
-        "tiles_skipped": measured.tiles.skipped,
-        "mean_confidence": measured.confidence_sum / 254 / measured.valid_px if measured.valid_px else None,
-        **{f"{stage}_s": attempt.seconds.get(stage, 0.0) for stage in STAGES},
-        **{f"{stage}_usd": usd[stage] for stage in STAGES},
-    }
+    usd = price_stages(attempt)
+    return Row(
+        scene=record.key.scene,
+        row=record.key.row,
+        col=record.key.col,
+        kind=record.kind,
+        attempts=attempt.number,
+        worker=attempt.worker,
+        pool=attempt.pool,
+        device=attempt.device,
+        cost_usd=sum(usd.values()),
+        valid_px=measured.valid_px,
+        area_km2=measured.area_km2,
+        tiles_bulk=measured.tiles.bulk,
+        tiles_heavy=measured.tiles.heavy,
+        tiles_skipped=measured.tiles.skipped,
+        mean_confidence=measured.confidence_sum / 254 / measured.valid_px if measured.valid_px else None,
+        stage_s={stage: attempt.seconds.get(stage, 0.0) for stage in STAGES},
+        stage_usd=usd,
+    )
 
 
-def _failed_row(task: str, story: tuple[str, ...]) -> dict[str, Any]:
-    scene, _, cell = task.rpartition("/")
-    row, _, col = cell.removeprefix("sheet_").partition("_")
-    kind = "failed sheet" if cell.startswith("sheet_") else "failed"
-    return {
-        "scene": scene,
-        "row": int(row),
-        "col": int(col),
-        "kind": kind,
-        "attempts": len(story),
-        "story": "\n".join(story),
-    }
+def _failed_row(task: TaskKey, story: Story) -> Row:
+    kind = "failed" if isinstance(task, ChunkKey) else "failed sheet"
+    return Row(scene=task.scene, row=task.row, col=task.col, kind=kind, attempts=len(story), story="\n".join(story))
 
 
-def _outline_of(plan: PlanFile, row: dict[str, Any]) -> Any:
-    """Ground that was given up is on the map too; a sheet lies over the whole of its scene."""
-    georef = plan.scenes[row["scene"]].georef
-    if row["kind"] == "failed sheet":
-        return outline(georef, Window.of(0, georef.height_px, 0, georef.width_px))
-    return outline(georef, plan.window(ChunkKey(row["scene"], row["row"], row["col"])))
+def _outline(plan: PlanFile, task: TaskKey) -> Any:
+    """The polygon of a task's ground; a sheet gets that of its whole scene."""
+    georef = plan.scenes[task.scene].georef
+    if isinstance(task, ChunkKey):
+        return outline(georef, plan.window(task))
+    return outline(georef, Window.of(0, georef.height_px, 0, georef.width_px))

@@ -1,54 +1,84 @@
-"""Folding the ledger of a run into its reports: metrics.json, the table, STAC items. Needs the output folder only."""
+"""Writing the reports of a run: metrics.json, the page, the table and the STAC items. Needs the output folder only."""
 
 from __future__ import annotations
 
 import json
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from pathlib import Path
 
 from batchseg.ledger.ledger import Ledger
-from batchseg.ledger.sessions import count_wall_s
+from batchseg.ledger.sessions import read_sessions
 from batchseg.paths import METRICS_KEY, PAGE_KEY, TABLE_KEY, item_key
-from batchseg.reports.metrics import metrics
-from batchseg.reports.money import paid_usd
+from batchseg.reports.fold import fold_metrics
+from batchseg.reports.metrics import Metrics
+from batchseg.reports.money import price_head, sum_paid_usd
+from batchseg.resolve.output_folder import open_output
 from batchseg.resolve.plan_file import read_plan
+from batchseg.schema import plain
 from batchseg.store import Store
 
 VERSIONED = ("batchseg", "numpy", "openvino", "rasterio", "ray", "torch", "transformers", "zarr")
+"""Packages whose versions a report names."""
 
 
-def write_reports(store: Store) -> dict[str, Any]:
-    """The same numbers whenever it is done."""
+def report(output: str | Path) -> Metrics:
+    """Make the reports of a run again, from its ledger alone. No model runs.
+
+    Args:
+        output: The output folder of the run, or its URL.
+
+    Returns:
+        The metrics of the run. They are also written to metrics.json, beside report.html, ledger.parquet and a STAC
+        item for each scene.
+
+    Raises:
+        InputError: The folder is not the output of a run.
+        DamagedError: A file of the run is damaged.
+    """
+    return write_reports(open_output(output))
+
+
+def write_reports(store: Store) -> Metrics:
+    """Write all reports of a run; the same ledger always gives the same numbers."""
     from batchseg.reports.page.html import report_html  # noqa: PLC0415 - like the others, needed at the end only
     from batchseg.reports.stac import stac_item  # noqa: PLC0415
     from batchseg.reports.table import write_table  # noqa: PLC0415
 
     plan, ledger = read_plan(store), Ledger(store)
-    records = list(ledger.read_records())
-    quarantined = {str(task): story for task, story in ledger.read_quarantine().items()}
-    content = metrics(
+    records, sheets, quarantined = list(ledger.read_records()), list(ledger.read_sheets()), ledger.read_quarantine()
+    metrics = fold_metrics(
         plan,
         records,
-        list(ledger.read_sheets()),
+        sheets,
         list(ledger.read_stints()),
+        sessions=read_sessions(store),
         quarantined=quarantined,
-        wall_s=count_wall_s(store),
+        versions={package: found for package in VERSIONED if (found := _find_version(package))},
     )
-    content["versions"] = {name: found for name in VERSIONED if (found := _version(name))}
-    sheets = list(ledger.read_sheets())
     for scene in plan.scenes:
-        made = [sheet for sheet in sheets if sheet.key.scene == scene]
-        if made:
-            item = stac_item(plan, scene, content, made)
-            _put_if_other(store, item_key(scene), json.dumps(item, indent=1).encode())
-    store.put(METRICS_KEY, json.dumps(content, indent=1).encode())
-    store.put(PAGE_KEY, report_html(plan, store, records, content).encode())
+        of_scene = [sheet for sheet in sheets if sheet.key.scene == scene]
+        if of_scene:
+            item = stac_item(plan, scene, metrics, of_scene)
+            _put_if_changed(store, item_key(scene), json.dumps(item, indent=1).encode())
+    store.put(METRICS_KEY, json.dumps(plain(metrics), indent=1).encode())
+    store.put(PAGE_KEY, report_html(plan, store, records, metrics).encode())
     write_table(plan, store, records, quarantined, TABLE_KEY)
-    return content
+    return metrics
 
 
-def _put_if_other(store: Store, key: str, content: bytes) -> None:
-    """Catalogs look at dates: what says the same is left alone."""
+def sum_spent_usd(store: Store, *, head_usd_per_hour: float) -> float:
+    """What the run has cost so far, up to its last heartbeats, whatever the money was spent on.
+
+    Args:
+        store: The output folder.
+        head_usd_per_hour: The head price of sessions that did not write down theirs.
+    """
+    head_usd = price_head(read_sessions(store), default_usd_per_hour=head_usd_per_hour)
+    return sum_paid_usd([], list(Ledger(store).read_stints()), head_usd=head_usd)
+
+
+def _put_if_changed(store: Store, key: str, content: bytes) -> None:
+    """Catalogs look at the dates of files, so a file that would not change is not written."""
     try:
         same = store.get(key) == content
     except FileNotFoundError:
@@ -57,13 +87,8 @@ def _put_if_other(store: Store, key: str, content: bytes) -> None:
         store.put(key, content)
 
 
-def _version(package: str) -> str | None:
+def _find_version(package: str) -> str | None:
     try:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def spent_usd(store: Store, *, head_usd_per_hour: float) -> float:
-    """What the run has cost so far, to one beat; known without reading what the money was spent on."""
-    return paid_usd([], list(Ledger(store).read_stints()), count_wall_s(store), head_usd_per_hour)

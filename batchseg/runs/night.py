@@ -158,9 +158,9 @@ def _judge(
 
 
 def _judge_run(url: str, name: str, output: str, outcome: Outcome) -> SceneResult:
-    chunks = outcome.metrics["scenes"][name]["chunks"]
-    num_chunks, num_good = sum(chunks.values()), chunks["done"] + chunks["empty"]
-    has_sheets = not any(task.startswith(f"{name}/sheet_") for task in outcome.metrics["quarantined"])
+    chunks = outcome.metrics.scenes[name].chunks
+    num_chunks, num_good = chunks.total, chunks.done + chunks.empty
+    has_sheets = not any(task.startswith(f"{name}/sheet_") for task in outcome.metrics.quarantined)
     coverage = num_good / num_chunks
     if num_good == num_chunks and has_sheets:
         return SceneResult(url=url, name=name, state="done", coverage=coverage, output=output)

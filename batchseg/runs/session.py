@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 from batchseg.budget.pilot import PilotResult
 from batchseg.budget.pilot_file import write_pilot
@@ -29,8 +28,9 @@ from batchseg.output.stored import clear
 from batchseg.output.zarrmeta import create
 from batchseg.paths import EXIT_KEY
 from batchseg.recipe import Fleet, Recipe
+from batchseg.reports.metrics import Metrics
 from batchseg.reports.rescore import rescore
-from batchseg.reports.write import spent_usd, write_reports
+from batchseg.reports.write import sum_spent_usd, write_reports
 from batchseg.resolve.destination import check_output
 from batchseg.resolve.file_layout import layout_warnings
 from batchseg.resolve.job import Job
@@ -64,7 +64,7 @@ class Outcome:
 
     exit_status: int
     why: str
-    metrics: dict[str, Any]
+    metrics: Metrics
     output: Path | str
     """A folder or a URL."""
 
@@ -224,7 +224,7 @@ class _Session:
             num_chunks=len(todo.committed) + len(todo.chunks),
             num_before=len(todo.committed),
             num_sheets=len(todo.sheets),
-            usd_before=spent_usd(store, head_usd_per_hour=fleet.head_usd_per_hour),
+            usd_before=sum_spent_usd(store, head_usd_per_hour=fleet.head_usd_per_hour),
             head_usd_per_hour=fleet.head_usd_per_hour,
             max_usd=fleet.max_usd,
             stop=stop,
@@ -268,13 +268,13 @@ def local_pool(job: Job, store: Store, fleet: Fleet) -> Pool:
 
 
 def _exit_status(
-    metrics: dict[str, Any], stopped: Stop | None, unscored: list[str], *, asked_for_all: bool
+    metrics: Metrics, stopped: Stop | None, unscored: list[str], *, asked_for_all: bool
 ) -> tuple[int, str]:
     if stopped is not None and stopped.why == "budget":
         return EXIT_BUDGET, "stopped by the budget; the same command with a higher max_usd goes on"
     if stopped is not None:
         return stopped.exit_status, f"interrupted by {stopped.why}; the same command goes on"
-    num_given_up, num_left = len(metrics["quarantined"]), metrics["chunks"]["not_run"]
+    num_given_up, num_left = len(metrics.quarantined), metrics.chunks.not_run
     if num_given_up:
         tasks = "1 task was" if num_given_up == 1 else f"{num_given_up} tasks were"
         return EXIT_QUARANTINED, f"{tasks} given up; --retry-quarantined tries again"

@@ -13,7 +13,7 @@ from batchseg.ledger.keys import Story, TaskKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.sessions import Session, read_holder
 from batchseg.paths import LEASE_KEY
-from batchseg.reports.write import spent_usd
+from batchseg.reports.write import sum_spent_usd
 from batchseg.resolve.output_folder import open_output
 from batchseg.resolve.plan_file import read_plan
 
@@ -94,7 +94,7 @@ def status(output: str | Path) -> RunStatus:
             for scene in plan.scenes
         ),
         given_up=ledger.read_quarantine(),
-        cost_usd=spent_usd(store, head_usd_per_hour=plan.head_usd_per_hour),
+        cost_usd=sum_spent_usd(store, head_usd_per_hour=plan.head_usd_per_hour),
         driver=_judge_driver(holder, time.time()),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -52,6 +52,31 @@ class PriorityScores:
     outside: AccuracyScores | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceScores(AccuracyScores):
+    """The scores of some ground against its reference, and what they are computed from."""
+
+    confusion: tuple[tuple[int, ...], ...]
+    """Pixels: rows are reference classes, columns predicted classes."""
+    unknown_label_px: int
+    """Predicted pixels whose label is no class of the bundle."""
+    by_tier: TierScores
+    by_priority: PriorityScores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoScores:
+    """What stands in place of scores where nothing was compared with a reference."""
+
+    iou: None
+    miou: None
+    confusion: None
+    unknown_label_px: int
+
+
+NO_SCORES = NoScores(iou=None, miou=None, confusion=None, unknown_label_px=0)
+
+
 def compute_scores(confusion: NDArray[Any], classes: Sequence[str]) -> AccuracyScores:
     """All scores of a confusion matrix: rows are reference classes, columns predicted classes."""
     hits, reference_px, predicted_px = np.diag(confusion), confusion.sum(1), confusion.sum(0)
@@ -70,19 +95,30 @@ def compute_scores(confusion: NDArray[Any], classes: Sequence[str]) -> AccuracyS
     )
 
 
-def compute_tier_scores(parts: Mapping[str, NDArray[Any]], classes: Sequence[str]) -> TierScores:
-    """The scores of each tier, from confusion matrices by `agreement.Part`."""
-    return TierScores(bulk=_part_scores(parts, "bulk", classes), heavy=_part_scores(parts, "heavy", classes))
+def compute_reference_scores(
+    confusion: NDArray[Any], parts: Mapping[str, NDArray[Any]], unknown_px: int, classes: Sequence[str]
+) -> ReferenceScores:
+    """All scores of a confusion matrix, and those of its parts.
 
-
-def compute_priority_scores(parts: Mapping[str, NDArray[Any]], classes: Sequence[str]) -> PriorityScores:
-    """The scores inside and outside of priority polygons, from confusion matrices by `agreement.Part`."""
-    inside, outside = (_part_scores(parts, place, classes) for place in ("inside", "outside"))
-    return PriorityScores(inside=inside, outside=outside)
+    Args:
+        confusion: The whole matrix.
+        parts: The matrices of its parts, by `agreement.Part`; parts without a pixel may be left out.
+        unknown_px: Predicted pixels whose label is no class.
+        classes: The names of the classes.
+    """
+    whole = compute_scores(confusion, classes)
+    of_part = {word: _part_scores(parts, word, classes) for word in ("bulk", "heavy", "inside", "outside")}
+    return ReferenceScores(
+        **{f.name: getattr(whole, f.name) for f in fields(AccuracyScores)},
+        confusion=tuple(tuple(row) for row in confusion.tolist()),
+        unknown_label_px=unknown_px,
+        by_tier=TierScores(bulk=of_part["bulk"], heavy=of_part["heavy"]),
+        by_priority=PriorityScores(inside=of_part["inside"], outside=of_part["outside"]),
+    )
 
 
 def _part_scores(parts: Mapping[str, NDArray[Any]], word: str, classes: Sequence[str]) -> AccuracyScores | None:
-    """The scores over all parts whose name has this word."""
+    """The scores over all parts whose name contains this word."""
     matrices = [matrix for part, matrix in parts.items() if word in part.split("_")]
     return compute_scores(np.sum(matrices, axis=0), classes) if matrices else None
 

@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jobs.terminal.labels_arguments import add_drawing_arguments, describe_drawing
 from jobs.terminal.new_bundle import scene_name, show_comparison, unfinished
 from jobs.terminal.raster_arguments import add_raster_arguments, at_least, recipe_of
-from jobs.verbs.evaluate import add_drawing_arguments, drawn_as
 
 if TYPE_CHECKING:
     from batchseg.adapt.mixture import Answers
@@ -96,7 +96,7 @@ def _asked(bundle: Bundle, args: argparse.Namespace) -> tuple[Answers, int]:
     from batchseg.model.mixing import open_scores
     from jobs.terminal.progress_bar import show_progress
 
-    labels = drawn_as(args, {args.on: args.labels})[args.on]
+    labels = describe_drawing(args, {args.on: args.labels})[args.on]
     sampling = Sampling.of(bundle, recipe_of(args, args.on, labels))
     scores = open_scores(bundle, choose_device(args.device))
     tiles = _tiles(sampling, args)

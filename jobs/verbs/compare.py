@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from jobs.verbs.evaluate import add_labels_argument, labels_of
+from jobs.terminal.labels_arguments import add_labels_arguments, parse_labels
 
 HELP = "two runs side by side: cost, IoU, agreement, and where they differ most"
 NUM_CROPS = 6
@@ -20,20 +20,21 @@ NUM_CROPS = 6
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("first", metavar="OUT_A", help="output folder or URL of one run")
     parser.add_argument("second", metavar="OUT_B", help="output folder or URL of the other")
-    add_labels_argument(parser, required=False)
+    add_labels_arguments(parser, required=False)
     parser.add_argument("--to", metavar="FOLDER", type=Path, help="for compare.json and crops; default: OUT_B/compare")
 
 
 def main(args: argparse.Namespace) -> int:
     from batchseg.reports.compare import StoredLabels, compare
     from batchseg.reports.disagreement_crops import write_crop
+    from batchseg.reports.evaluate import assign_labels
     from batchseg.resolve.plan_file import read_plan
     from jobs.terminal.output_folder import opened
 
     (first, _), (second, _) = opened(args.first), opened(args.second)
     plans = read_plan(first), read_plan(second)
     folder = args.to or _beside(args.second)
-    found, blocks = compare(first, second, labels_of(args, list(plans[0].scenes)) if args.labels else {})
+    found, blocks = compare(first, second, assign_labels(plans[0], parse_labels(args)) if args.labels else {})
     folder.mkdir(parents=True, exist_ok=True)
     crops = [block for block in blocks[:NUM_CROPS] if block.agreeing_px < block.both_px]
     for number, block in enumerate(crops, start=1):

@@ -1,24 +1,23 @@
-"""Make metrics.json, ledger.parquet, report.html, the STAC items and the summary again, from the ledger alone. No model
-runs.
+"""Make the reports of a run again: metrics.json, ledger.parquet, report.html, the STAC items and the summary.
+
+They come from the ledger alone; no model runs.
 """
 
 from __future__ import annotations
 
 import argparse
 
-HELP = "make the reports again, from the ledger alone"
+HELP = "make the reports of a run again, from its ledger alone"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", metavar="OUTPUT", help="the run's output folder or URL")
+    parser.add_argument("output", metavar="OUTPUT", help="output folder or URL of the run")
 
 
 def main(args: argparse.Namespace) -> int:
-    from batchseg.reports.write import write_reports
-    from jobs.terminal.output_folder import opened
-    from jobs.terminal.summary import summary_lines
+    from batchseg.reports.write import report
+    from jobs.terminal.summary import format_summary
 
-    store, _ = opened(args.output)
-    for line in summary_lines(write_reports(store), args.output):
+    for line in format_summary(report(args.output), args.output):
         print(line)
     return 0

@@ -150,7 +150,7 @@ def test_the_same_from_python(finished: Path) -> None:
     recipe = write_recipe(finished, "python.yaml", output=str(finished / "python"))
     outcome = run(load_recipe(recipe))
     assert (outcome.exit_status, outcome.output) == (0, finished / "python")
-    assert outcome.metrics["area_km2"] == pytest.approx(70 * 45 / 1e6, rel=0.01)
+    assert outcome.metrics.area_km2 == pytest.approx(70 * 45 / 1e6, rel=0.01)
     assert product_bytes(finished / "python") == product_bytes(finished / "out")
 
 

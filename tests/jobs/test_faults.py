@@ -256,7 +256,7 @@ def test_a_run_over_a_bad_network_gives_the_same_bytes(proxy, place, base, monke
     assert proxy.num_struck() > 5
     proxy.strike()
     assert outcome.exit_status == 0
-    assert not outcome.metrics["quarantined"]
+    assert not outcome.metrics.quarantined
     assert product_of(f"{base}/remote") == expected
 
 
@@ -275,5 +275,5 @@ def test_a_server_that_fails_for_good_stops_the_run_and_the_same_command_goes_on
     options = Options(retry_quarantined=kind != "expired_token")
     outcome = run(recipe, open_pool=fake_pool, options=options)
     assert outcome.exit_status == 0
-    assert not outcome.metrics["quarantined"]
+    assert not outcome.metrics.quarantined
     assert product_of(f"{base}/remote") == expected

@@ -95,7 +95,7 @@ def test_one_two_and_three_workers_give_the_bytes_of_the_run_in_process(cluster,
     place = place_of(tmp_path)
     outcome = place.run()
     assert outcome.exit_status == 0
-    assert outcome.metrics["tiles"]["heavy"] > 0
+    assert outcome.metrics.tiles.heavy > 0
     clean = product_bytes(place.output)
     for workers in (1, 2, 3):
         output = tmp_path / f"ray{workers}"
@@ -109,14 +109,14 @@ def test_routes_by_uncertainty_do_not_depend_on_the_number_of_workers(cluster, t
     outcome = place.run()
     codes = {code for r in Ledger(LocalStore(place.output)).read_records() for code in r.measured.tile_codes}
     assert {BULK, HEAVY_BY_POLYGONS, HEAVY_BY_UNCERTAINTY} <= codes
-    assert outcome.metrics["audit"]["tiles"] > 0
+    assert outcome.metrics.audit.tiles > 0
     clean = product_bytes(place.output)
     for workers in (1, 2, 3):
         output = tmp_path / f"ray{workers}"
         found = run_on_ray(place.recipe(output=str(output)), workers, fake_models)
         assert found.exit_status == 0
         assert product_bytes(output) == clean
-        assert found.metrics["audit"] == outcome.metrics["audit"]
+        assert found.metrics.audit == outcome.metrics.audit
 
 
 def test_a_pilot_runs_where_the_workers_do_and_gives_the_same_route(cluster, tmp_path):
@@ -183,7 +183,7 @@ def test_killed_workers_cost_only_the_chunks_in_hand(cluster, tmp_path):
     assert log.count('"worker_lost"') == 2
     committed = [json.loads(line)["task"] for line in log.splitlines() if '"chunk_committed"' in line]
     assert len(committed) == len(set(committed)) == sum(1 for _ in Ledger(LocalStore(output)).read_records())
-    assert outcome.metrics["cost"]["waste"] >= 0
+    assert outcome.metrics.cost.waste >= 0
 
 
 def poison_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str, str]]:
@@ -211,8 +211,8 @@ def test_a_poison_chunk_is_given_up_and_the_rest_is_done(cluster, tmp_path):
     place = Workplace.of(tmp_path, pixels)
     outcome = run_on_ray(place.recipe(), 2, poison_models)
     assert outcome.exit_status == 3
-    assert list(outcome.metrics["quarantined"]) == ["scene0/1_1"]
-    assert len(outcome.metrics["quarantined"]["scene0/1_1"]) == 3
+    assert list(outcome.metrics.quarantined) == ["scene0/1_1"]
+    assert len(outcome.metrics.quarantined["scene0/1_1"]) == 3
     with rasterio.open(place.output / "scene0" / "labels.tif") as labels:
         missing = labels.read(1) == 255
     expected = np.zeros((100, 100), bool)

@@ -109,7 +109,7 @@ def test_a_run_with_everything_on_the_server_gives_the_bytes_of_a_local_one(s3, 
     assert product_of(f"{base}/remote") == product_bytes(place.output)
     cached = {path for path in (tmp_path / "scratch" / "cache").rglob("*") if path.is_file()}
     assert {path for path in tmp_path.rglob("*") if path.is_file()} - before - cached == set()
-    assert outcome.metrics["tiles"]["heavy"] > 0
+    assert outcome.metrics.tiles.heavy > 0
     store = ObjectStore(f"{base}/remote")
     identity = json.loads(store.get("run/recipe.json"))["resolved"]["scenes"]["scene0"]["identity"]
     assert identity.keys() == {"url", "size_bytes", "etag", "modified"}

@@ -20,9 +20,10 @@ from batchseg.layers.tier import TIER_CLASSES
 from batchseg.ledger.records import Record
 from batchseg.ledger.stages import STAGES, paid_s
 from batchseg.output.stored import ZarrLayout
+from batchseg.reports.metrics import Metrics
 from batchseg.reports.page.pictures import classes_png, level_for, measure_png, read_level, scene_jpeg
 from batchseg.resolve.plan_file import PlanFile
-from batchseg.schema import JsonObject
+from batchseg.schema import JsonObject, plain
 from batchseg.store import Store
 from tiling.span import Window
 
@@ -32,7 +33,7 @@ _PAGE_PX = 1600
 _CROP_PX, _NUM_CROPS = 256, 8
 
 
-def report_html(plan: PlanFile, store: Store, records: Sequence[Record], metrics: dict[str, Any]) -> str:
+def report_html(plan: PlanFile, store: Store, records: Sequence[Record], metrics: Metrics) -> str:
     names = list(plan.scenes)
     shown = names[:MOST_MAPS]
     # So that the page of many scenes is no heavier than that of a few.
@@ -41,7 +42,7 @@ def report_html(plan: PlanFile, store: Store, records: Sequence[Record], metrics
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         maps = {name: _map(plan, store, name, longest_px) for name in shown}
     data = {
-        "metrics": metrics,
+        "metrics": plain(metrics),
         "classes": [{"name": one.name, "rgb": one.rgb} for one in plan.classes],
         "layers": {layer.name: _legend(layer) for name in shown for layer in plan.zarr_layout(name).layers},
         "tiers": [{"name": info.name, "rgb": info.rgb} for info in TIER_CLASSES],

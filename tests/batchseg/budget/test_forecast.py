@@ -110,10 +110,10 @@ def test_a_run_costs_what_its_pilot_said(place: Workplace) -> None:
     spent = expected["pilot_usd"]
     assert least <= expected["usd"] <= least + 2.2
     assert 0.2 < expected["heavy_share"] < 0.7
-    assert outcome.metrics["cost_usd"] - spent == pytest.approx(expected["usd"] - spent, rel=0.15)
-    assert outcome.metrics["heavy_share"] == pytest.approx(expected["heavy_share"], abs=0.03)
-    assert outcome.metrics["cost"]["start"] >= spent
-    assert outcome.metrics["cost_usd"] == pytest.approx(outcome.metrics["paid_usd"], rel=0.02)
+    assert outcome.metrics.cost_usd - spent == pytest.approx(expected["usd"] - spent, rel=0.15)
+    assert outcome.metrics.heavy_share == pytest.approx(expected["heavy_share"], abs=0.03)
+    assert outcome.metrics.cost.start >= spent
+    assert outcome.metrics.cost_usd == pytest.approx(outcome.metrics.paid_usd, rel=0.02)
 
 
 @pytest.mark.timeout(120)
@@ -149,12 +149,8 @@ def test_ground_without_a_place_has_no_km2(place: Workplace) -> None:
     scene = write_scene(place.folder / "nowhere.tif", noise(64, 64), crs=None)
     with pytest.raises(RecipeError, match="budget: usd_per_km2: the scenes have no known place on the Earth"):
         run_slowly(place, scenes=(scene,), route=UNCERTAIN, budget=Budget(usd_per_km2=1e9, sample_tiles=8))
-    assert (
-        run_slowly(place, scenes=(scene,), route=UNCERTAIN, budget=Budget(usd=1e9, sample_tiles=8)).metrics[
-            "heavy_share"
-        ]
-        == 1
-    )
+    outcome = run_slowly(place, scenes=(scene,), route=UNCERTAIN, budget=Budget(usd=1e9, sample_tiles=8))
+    assert outcome.metrics.heavy_share == 1
 
 
 def test_workers_on_another_device_cannot_be_timed_here(place: Workplace) -> None:
@@ -265,8 +261,8 @@ def test_a_preview_shows_what_a_run_then_gives(place: Workplace) -> None:
     assert found.measure == "miou"
     outcome = place.run(route=route, budget=Budget(heavy_share=0.4), labels=labels)
     (point,) = [point for point in found.curve if point.threshold == found.threshold]
-    assert point.miou == outcome.metrics["miou"]
-    assert point.heavy_share == outcome.metrics["heavy_share"]
+    assert point.miou == outcome.metrics.scores.miou
+    assert point.heavy_share == outcome.metrics.heavy_share
     place.run(models=Models(heavy=place.changes["models"].heavy), output=str(place.folder / "alone"))
     same = []
     for scene in ("scene0", "scene1"):

@@ -58,24 +58,24 @@ def test_the_threshold_is_the_lowest_that_the_share_allows(tiles: list[PilotTile
 @pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
 def test_a_sample_of_all_tiles_keeps_the_share(place: Workplace, share: float) -> None:
     outcome = place.run(route=UNCERTAIN, budget=Budget(heavy_share=share))
-    tiles = outcome.metrics["tiles"]
-    assert sum(tiles.values()) == 130 + 16
+    tiles = outcome.metrics.tiles
+    assert tiles.bulk + tiles.heavy + tiles.skipped == 130 + 16
     # Tiles of one score go one way together.
-    assert tiles["heavy"] <= round(share * 146)
-    assert tiles["heavy"] >= round(share * 146) - 3
+    assert tiles.heavy <= round(share * 146)
+    assert tiles.heavy >= round(share * 146) - 3
 
 
 def test_priority_ground_is_part_of_the_share(place: Workplace) -> None:
     route = Route(priority=("uncertain", polygons(place.folder)))
-    tiles = place.run(route=route, budget=Budget(heavy_share=0.3)).metrics["tiles"]
-    assert round(0.3 * 146) - 3 <= tiles["heavy"] <= round(0.3 * 146)
+    tiles = place.run(route=route, budget=Budget(heavy_share=0.3)).metrics.tiles
+    assert round(0.3 * 146) - 3 <= tiles.heavy <= round(0.3 * 146)
     few = place.run(route=route, budget=Budget(heavy_share=0.01), output=str(place.folder / "few"))
-    assert few.metrics["tiles"]["heavy"] == 3 * 4 * 2  # what the polygons touch in both scenes
+    assert few.metrics.tiles.heavy == 3 * 4 * 2  # what the polygons touch in both scenes
 
 
 def test_a_small_sample_comes_near(place: Workplace) -> None:
     outcome = place.run(route=UNCERTAIN, budget=Budget(heavy_share=0.4, sample_tiles=60))
-    assert abs(outcome.metrics["heavy_share"] - 0.4) < 0.15
+    assert abs(outcome.metrics.heavy_share - 0.4) < 0.15
     assert json.loads((place.output / PILOT_KEY).read_text())["num_tiles"] == 60
 
 

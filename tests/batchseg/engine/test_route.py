@@ -17,6 +17,7 @@ from batchseg.engine.route import NEVER, NO_SCORE, SCORE_TOP, Doubt, is_audited
 from batchseg.errors import ForeignRunError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
+from batchseg.ledger.records import TileCounts
 from batchseg.ledger.stages import STAGES
 from batchseg.recipe import ByUncertainty, Models, Priority, Route, Tiling, Uncertain
 from batchseg.recipe.recipe import Halo
@@ -120,11 +121,11 @@ def test_each_tile_is_recorded_with_its_reason_and_score(place: Workplace) -> No
         assert (score == NO_SCORE) == (code in (HEAVY_BY_POLYGONS, NODATA_CODE))
         assert code != BULK or score < SCORE_TOP // 2
     codes = [code for code, _ in pairs]
-    assert outcome.metrics["tiles"] == {
-        "bulk": codes.count(BULK),
-        "heavy": codes.count(HEAVY_BY_POLYGONS) + codes.count(HEAVY_BY_UNCERTAINTY),
-        "skipped": codes.count(NODATA_CODE),
-    }
+    assert outcome.metrics.tiles == TileCounts(
+        bulk=codes.count(BULK),
+        heavy=codes.count(HEAVY_BY_POLYGONS) + codes.count(HEAVY_BY_UNCERTAINTY),
+        skipped=codes.count(NODATA_CODE),
+    )
     assert codes.count(NODATA_CODE) > 0
 
 
@@ -163,8 +164,8 @@ def test_what_an_audit_costs_stands_apart_from_what_routes_cost(place: Workplace
     parts = table[[f"{stage}_usd" for stage in STAGES]]
     assert np.allclose(parts.sum(axis=1), table.cost_usd, rtol=1e-12, atol=0)
     for part in ("audit", "compute_bulk", "compute_heavy", "read"):
-        assert outcome.metrics["cost"][part] == pytest.approx(parts[f"{part}_usd"].sum(), abs=1e-8)
-    assert outcome.metrics["paid_usd"] == pytest.approx(outcome.metrics["cost_usd"], rel=0.02)
+        assert outcome.metrics.cost.parts[part] == pytest.approx(parts[f"{part}_usd"].sum(), abs=1e-8)
+    assert outcome.metrics.paid_usd == pytest.approx(outcome.metrics.cost_usd, rel=0.02)
 
 
 def test_a_resume_may_add_an_audit_but_not_another_threshold(place: Workplace) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from batchseg.engine.route import TileAudit
-from batchseg.ledger.keys import ChunkKey, SheetKey
+from batchseg.ledger.keys import ChunkKey, SheetKey, Story, TaskKey
 from batchseg.ledger.records import Agreement, Record, Seams, SheetRecord, Stint, TileCounts
+from batchseg.reports.fold import fold_metrics
+from batchseg.reports.metrics import Metrics
 from batchseg.resolve.plan_file import PlanFile, ScenePlan
 from batchseg.scene.georef import Georef
-from tests.batchseg.ledger.ledger_records import attempt_of, record_of, stint_of
+from tests.batchseg.ledger.ledger_records import attempt_of, record_of, session_of, stint_of
 
 CLASSES = ("soil", "water", "roof")
-WALL_S = 64.0
-QUARANTINED = {
-    "nowhere/0_1": ("attempt 1: the raster is damaged", "attempt 2: the raster is damaged"),
-    "nowhere/sheet_0_0": ("attempt 1: No space left on device",),
+QUARANTINED: dict[TaskKey, Story] = {
+    ChunkKey("nowhere", 0, 1): ("attempt 1: the raster is damaged", "attempt 2: the raster is damaged"),
+    SheetKey("nowhere", 0, 0): ("attempt 1: No space left on device",),
 }
 VERSIONS = {"batchseg": "0.1.0", "numpy": "2.0"}
 
@@ -107,3 +108,15 @@ def small_stints() -> list[Stint]:
             "spot-1", 31.0, usd_per_hour=1.0, start_s=2.0, waste_s=3.0, ended=False, failures=("nowhere/0_1: why",)
         ),
     ]
+
+
+def small_metrics() -> Metrics:
+    return fold_metrics(
+        small_plan(),
+        small_records(),
+        small_sheets(),
+        small_stints(),
+        sessions=[session_of("driver", 0.0, 64.0, 0.1)],
+        quarantined=QUARANTINED,
+        versions=VERSIONS,
+    )

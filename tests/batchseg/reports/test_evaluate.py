@@ -14,12 +14,16 @@ from sklearn.metrics import confusion_matrix
 from batchseg.errors import DamagedError
 from batchseg.recipe import Models, Route
 from batchseg.reports.evaluate import evaluate
+from batchseg.schema import plain
 from batchseg.store import LocalStore
 from jobs.cli import main as batchseg
 from tests.batchseg.engine.test_route import layer, polygons, tiling, uncertain
 from tests.runs import Workplace, noise, product_bytes, write_fake_bundle, write_scene
 
-ACCURACY = ("iou", "recall", "precision", "f1", "miou", "fwiou", "accuracy", "confusion", "by_tier", "by_priority")
+SCORES = (
+    *("iou", "recall", "precision", "f1", "miou", "fwiou", "accuracy", "scored_px", "confusion", "unknown_label_px"),
+    *("by_tier", "by_priority"),
+)
 
 
 @pytest.fixture
@@ -48,10 +52,13 @@ def test_the_numbers_after_the_fact_are_those_of_the_run(place: Workplace, chunk
     labels = reference(place)
     during = place.run(labels=(labels,), tiling=tiling(chunk), output=str(place.folder / "during")).metrics
     place.run(tiling=tiling(chunk))
-    after = evaluate(store_of(place.output), {"scene0": labels})
-    assert {key: after[key] for key in ACCURACY} == {key: during[key] for key in ACCURACY}
-    assert after["unknown_label_px"] == during["unknown_label_px"] > 0
-    assert json.loads((place.output / "evaluation.json").read_text()) == after
+    after = evaluate(place.output, labels)
+    assert after.scores == after.scenes["scene0"] == during.scores
+    assert after.scores.unknown_label_px > 0
+    assert after == evaluate(str(place.output), {"scene0": labels})
+    content = json.loads((place.output / "evaluation.json").read_text())
+    assert content == plain(after)
+    assert list(content) == ["fingerprint", "labels", *SCORES, "scenes"]
 
 
 def test_the_parts_are_those_that_the_layers_show(place: Workplace) -> None:
@@ -72,8 +79,9 @@ def test_the_parts_are_those_that_the_layers_show(place: Workplace) -> None:
         known_HW = part_HW & (truth_HW < 5)
         matrix = confusion_matrix(truth_HW[known_HW], predicted_HW[known_HW], labels=range(5))
         iou = np.diag(matrix) / (matrix.sum(0) + matrix.sum(1) - np.diag(matrix))
-        assert list(metrics[group][name]["iou"].values()) == pytest.approx(iou, abs=1e-5)
-        assert metrics[group][name]["scored_px"] == known_HW.sum()
+        scores = getattr(getattr(metrics.scores, group), name)
+        assert list(scores.iou.values()) == pytest.approx(iou, abs=1e-5)
+        assert scores.scored_px == known_HW.sum()
 
 
 def test_a_bad_reference_costs_the_score_and_not_the_map(place: Workplace) -> None:
@@ -83,12 +91,12 @@ def test_a_bad_reference_costs_the_score_and_not_the_map(place: Workplace) -> No
     assert outcome.exit_status == 3
     assert "the prediction is whole, but its score is not" in outcome.why
     assert "a reference label is no class id; expected 0 to 65535, got 70000" in outcome.why
-    assert outcome.metrics["quarantined"] == {}
+    assert outcome.metrics.quarantined == {}
     assert product_bytes(place.output) == product_bytes(place.folder / "without")
     (place.folder / "labels.tif").unlink()
     again = place.run(labels=(reference(place),))
     assert again.exit_status == 0
-    assert again.metrics["scored_px"] + again.metrics["unknown_label_px"] == 90 * 130
+    assert again.metrics.scores.scored_px + again.metrics.scores.unknown_label_px == 90 * 130
 
 
 def _damage(output: Path) -> Path:
@@ -101,7 +109,7 @@ def test_a_damaged_object_is_named_with_what_to_do(place: Workplace) -> None:
     place.run()
     _damage(place.output)
     with pytest.raises(DamagedError, match=r"labels/1\.0: .* Delete run/records/scene0/1_0\.json and run the recipe"):
-        evaluate(store_of(place.output), {"scene0": reference(place)})
+        evaluate(place.output, reference(place))
 
 
 def test_a_report_over_a_damaged_object_says_which(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:

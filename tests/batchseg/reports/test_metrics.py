@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchseg.errors import DamagedError, InputError
 from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.records import Agreement, Record, Seams, SheetRecord, TileCounts
-from batchseg.reports.metrics import metrics
+from batchseg.reports.fold import fold_metrics
+from batchseg.reports.metrics import ChunkCounts, Metrics, WorkerCounts, read_metrics
 from batchseg.resolve.plan_file import PlanFile, ScenePlan
 from batchseg.scene.georef import Georef
-from tests.batchseg.ledger.ledger_records import attempt_of, record_of, stint_of
+from batchseg.schema import build, plain
+from batchseg.store import LocalStore
+from tests.batchseg.ledger.ledger_records import attempt_of, record_of, session_of, stint_of
+from tests.batchseg.reports.small_run import small_metrics
 from tests.strategies import quick
 
 CLASSES = ("soil", "water", "roof")
@@ -79,18 +85,23 @@ def ledgers(draw: st.DrawFn) -> tuple[list[Record], list[SheetRecord]]:
     return [draw(chunk_records(key)) for key in kept], sheets
 
 
-def told(records: Sequence[Record], sheets: Sequence[SheetRecord]) -> dict[str, Any]:
-    given_up = {"b/9_9": ("why",)}
-    stints = [stint_of("w", 128.0, usd_per_hour=3600.0)]
-    return metrics(plan_of("a", "b"), records, sheets, stints, quarantined=given_up, wall_s=64.0)
+def fold(records: Sequence[Record], sheets: Sequence[SheetRecord]) -> Metrics:
+    return fold_metrics(
+        plan_of("a", "b"),
+        records,
+        sheets,
+        [stint_of("w", 128.0, usd_per_hour=3600.0)],
+        sessions=[session_of("driver", 0.0, 64.0, 0.1)],
+        quarantined={ChunkKey("b", 9, 9): ("why",)},
+        versions={},
+    )
 
 
 def test_workers_that_died_and_what_they_failed_at_are_counted() -> None:
     dead = replace(stint_of("spot-1", 5.0), ended=False, failures=("a/0_0, attempt 1: why",))
-    found = metrics(
-        plan_of("a"), [], [], [stint_of("spot-0", 9.0), dead, stint_of("spot-2", 9.0)], quarantined={}, wall_s=9.0
-    )
-    assert found["workers"] == {"hired": 3, "lost": 1, "failed_attempts": 1}
+    stints = [stint_of("spot-0", 9.0), dead, stint_of("spot-2", 9.0)]
+    metrics = fold_metrics(plan_of("a"), [], [], stints, sessions=[], quarantined={}, versions={})
+    assert metrics.workers == WorkerCounts(hired=3, lost=1, failed_attempts=1)
 
 
 @quick
@@ -100,27 +111,30 @@ def test_the_order_of_the_ledger_does_not_matter(ledger: tuple[list[Record], lis
     mixed, mixed_sheets = list(records), list(sheets)
     random.shuffle(mixed)
     random.shuffle(mixed_sheets)
-    assert told(mixed, mixed_sheets) == told(records, sheets)
+    assert fold(mixed, mixed_sheets) == fold(records, sheets)
 
 
 @quick
 @given(ledgers())
 def test_scenes_add_up_to_the_whole(ledger: tuple[list[Record], list[SheetRecord]]) -> None:
-    whole = told(*ledger)
-    parts = list(whole["scenes"].values())
-    for key in ("valid_px", "area_km2", "unknown_label_px"):
-        assert whole[key] == sum(part[key] for part in parts)
+    whole = fold(*ledger)
+    scenes = list(whole.scenes.values())
+    assert whole.valid_px == sum(scene.valid_px for scene in scenes)
+    assert whole.area_km2 == sum(scene.area_km2 for scene in scenes)
+    assert whole.scores.unknown_label_px == sum(scene.scores.unknown_label_px for scene in scenes)
+    content = plain(whole)
+    parts = [plain(scene) for scene in scenes]
     for key in ("class_px", "class_area_km2", "tiles", "chunks"):
-        assert whole[key] == {name: sum(part[key][name] for part in parts) for name in whole[key]}, key
-    matrices = [np.array(part["confusion"]) for part in parts if part["confusion"] is not None]
-    assert (whole["confusion"] is None) == (not matrices)
+        assert content[key] == {name: sum(part[key][name] for part in parts) for name in content[key]}, key
+    matrices = [np.array(scene.scores.confusion) for scene in scenes if scene.scores.confusion is not None]
+    assert (whole.scores.confusion is None) == (not matrices)
     if matrices:
-        assert whole["confusion"] == sum(matrices).tolist()
-    assert sum(whole["class_px"].values()) == whole["valid_px"]
-    worked = ("compute_bulk", "compute_heavy", "audit", "read", "write")
-    assert sum(part["cost_usd"] for part in parts) == pytest.approx(sum(whole["cost"][part] for part in worked))
-    assert sum(whole["cost"].values()) == pytest.approx(whole["cost_usd"], abs=1e-7)
-    assert json.loads(json.dumps(whole)) == whole
+        assert np.array_equal(whole.scores.confusion, sum(matrices))
+    assert sum(whole.class_px.values()) == whole.valid_px
+    worked_usd = sum(whole.cost.parts[part] for part in ("compute_bulk", "compute_heavy", "audit", "read", "write"))
+    assert sum(scene.cost_usd for scene in scenes) == pytest.approx(worked_usd)
+    assert whole.cost.total_usd == pytest.approx(whole.cost_usd, abs=1e-7)
+    assert build(Metrics, json.loads(json.dumps(content)), where="metrics.json") == whole
 
 
 def test_an_agreement_with_yesterdays_labels_is_not_counted() -> None:
@@ -129,8 +143,8 @@ def test_an_agreement_with_yesterdays_labels_is_not_counted() -> None:
     new = replace(old, labels_id="drawn", confusion=diagonal, unknown_px=1)
     attempt = attempt_of("w", 1.0, {})
     records = [record_of(ChunkKey("a", 0, i), attempt, agreement=given) for i, given in enumerate((old, new))]
-    found = told(records, [])
-    assert (found["miou"], found["unknown_label_px"]) == (1.0, 1)
+    found = fold(records, [])
+    assert (found.scores.miou, found.scores.unknown_label_px) == (1.0, 1)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
@@ -140,20 +154,54 @@ def test_ground_of_unknown_size_makes_the_sum_unknown_and_empty_ground_does_not(
     known = record_of(ChunkKey("a", 0, 0), attempt)
     empty = record_of(ChunkKey("a", 0, 1), attempt, valid_px=0, class_px=(0, 0, 0), confidence_sum=0, **nowhere)
     unknown = record_of(ChunkKey("b", 0, 0), attempt, **nowhere)
-    found = told([(known, empty, unknown)[i] for i in order], [])
-    assert (found["area_km2"], found["cost_usd_per_km2"], found["class_area_km2"]) == (None, None, None)
-    assert (found["scenes"]["a"]["area_km2"], found["scenes"]["a"]["area_note"]) == (0.5, None)
-    assert found["scenes"]["b"]["area_note"] == "some valid pixels lie off the Earth"
-    assert found["valid_px"] == 2
+    found = fold([(known, empty, unknown)[i] for i in order], [])
+    assert (found.area_km2, found.cost_usd_per_km2, found.class_area_km2) == (None, None, None)
+    assert (found.scenes["a"].area_km2, found.scenes["a"].area_note) == (0.5, None)
+    assert found.scenes["b"].area_note == "some valid pixels lie off the Earth"
+    assert found.valid_px == 2
 
 
 def test_nothing_at_all() -> None:
-    found = told([], [])
-    assert found["chunks"] == {"done": 0, "empty": 0, "failed": 1, "not_run": 17}
-    assert (found["area_km2"], found["cost_usd_per_km2"], found["miou"], found["heavy_share"]) == (
+    metrics = fold([], [])
+    assert metrics.chunks == ChunkCounts(done=0, empty=0, failed=1, not_run=17)
+    assert (metrics.area_km2, metrics.cost_usd_per_km2, metrics.scores.miou, metrics.heavy_share) == (
         0.0,
         None,
         None,
         None,
     )
-    assert set(found["seam"].values()) == {None}
+    assert set(plain(metrics.seam).values()) == {None}
+
+
+def test_metrics_json_stays_as_it_is_byte_for_byte() -> None:
+    """The file holds what was written before metrics became dataclasses: keys, their order, and rounding."""
+    expected = Path(__file__).with_name("small_run_metrics.json").read_text()
+    assert json.dumps(plain(small_metrics()), indent=1) == expected
+
+
+def test_metrics_are_read_as_they_were_written(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    with pytest.raises(InputError, match=rf"no metrics yet. Run `batchseg report {tmp_path}`"):
+        read_metrics(store)
+    store.put("metrics.json", json.dumps(plain(small_metrics()), indent=1).encode())
+    assert read_metrics(store) == small_metrics()
+
+
+@pytest.mark.parametrize(
+    "hurt",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: text.replace('"valid_px": 486', '"valid_px": "many"'),
+        lambda text: text.replace('"fwiou": 0.85148,', ""),
+        lambda text: text.replace('"paid_usd"', '"payed_usd"'),
+    ],
+)
+def test_damaged_metrics_name_the_command_that_makes_them_again(hurt: Callable[[str], str], tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    store.put("metrics.json", hurt(json.dumps(plain(small_metrics()), indent=1)).encode())
+    with pytest.raises(DamagedError) as caught:
+        read_metrics(store)
+    message = str(caught.value)
+    assert message.startswith("metrics.json: ")
+    assert message.endswith(f"Run `batchseg report {tmp_path}`, which makes it again")
+    assert "\n" not in message

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,15 @@ from hypothesis import strategies as st
 
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.records import Record, Stint
-from batchseg.ledger.sessions import count_wall_s
+from batchseg.ledger.sessions import count_wall_s, read_sessions
 from batchseg.ledger.stages import STAGES, Stage, StageClock
-from batchseg.reports.money import COST_PARTS, cost_parts, paid_usd
+from batchseg.paths import session_key
+from batchseg.recipe import Fleet
+from batchseg.reports.money import price_head, split_cost, sum_paid_usd
+from batchseg.reports.write import report, sum_spent_usd
 from batchseg.store import LocalStore, put_value
 from tests.batchseg.ledger.ledger_records import BEGUN_UNIX_S, attempt_of, record_of, session_of, stint_of
+from tests.runs import Workplace, noise
 from tests.strategies import quick
 
 
@@ -97,15 +102,15 @@ def test_the_parts_of_the_cost_add_up_to_what_was_paid(
     # The ledger holds the last record of each chunk.
     records = {record.key: record for life in found for record in life.records}
     stints = [life.stint for life in found if life.stint is not None]
-    parts = cost_parts(list(records.values()), stints, wall_s=wall, head_usd_per_hour=head_usd_per_hour)
-    assert set(parts) == set(COST_PARTS)
-    assert min(parts.values()) >= 0
-    lives_usd = sum(life.paid_usd for life in found) + wall * head_usd_per_hour / 3600
+    head_usd = wall * head_usd_per_hour / 3600
+    cost = split_cost(list(records.values()), stints, head_usd=head_usd)
+    assert min(cost.parts.values()) >= 0
+    lives_usd = sum(life.paid_usd for life in found) + head_usd
     # Times since 1970 are known to a quarter of a microsecond.
     tolerance_usd = sum(life.usd_per_hour for life in found) / 3600 * 1e-6
-    assert sum(parts.values()) == pytest.approx(lives_usd, rel=1e-9, abs=tolerance_usd)
-    told_usd = paid_usd(list(records.values()), stints, wall, head_usd_per_hour)
-    assert told_usd == pytest.approx(lives_usd, rel=1e-9, abs=tolerance_usd)
+    assert cost.total_usd == pytest.approx(lives_usd, rel=1e-9, abs=tolerance_usd)
+    paid_usd = sum_paid_usd(list(records.values()), stints, head_usd=head_usd)
+    assert paid_usd == pytest.approx(lives_usd, rel=1e-9, abs=tolerance_usd)
 
 
 def test_where_the_money_of_a_dead_worker_went() -> None:
@@ -114,8 +119,8 @@ def test_where_the_money_of_a_dead_worker_went() -> None:
         ChunkKey("a", 0, 0), attempt_of("w", 60.0, {"read": 10.0, "compute_bulk": 20.0, "busy_read": 25.0})
     )
     stint = stint_of("w", 80.0, ended=False, start_s=20.0, waste_s=5.0, in_hand_s={"a/0_1": 10.0}, usd_per_hour=1.0)
-    parts = cost_parts([record], [stint], wall_s=100.0, head_usd_per_hour=0.5)
-    seconds = {part: usd * 3600 for part, usd in parts.items()}
+    cost = split_cost([record], [stint], head_usd=100.0 * 0.5 / 3600)
+    seconds = {part: usd * 3600 for part, usd in cost.parts.items()}
     assert seconds == pytest.approx(
         {
             "compute_bulk": 20.0,
@@ -134,17 +139,17 @@ def test_where_the_money_of_a_dead_worker_went() -> None:
 def test_what_was_in_hand_at_the_last_beat_and_committed_after_it_is_no_waste() -> None:
     record = record_of(ChunkKey("a", 0, 0), attempt_of("w", 50.0, {"compute_bulk": 50.0}))
     stint = stint_of("w", 30.0, ended=False, in_hand_s={"a/0_0": 30.0})
-    parts = cost_parts([record], [stint], wall_s=0.0, head_usd_per_hour=0.0)
-    assert parts["waste"] == 0
-    assert sum(parts.values()) * 3600 == pytest.approx(50.0)
+    cost = split_cost([record], [stint], head_usd=0.0)
+    assert cost.waste == 0
+    assert cost.total_usd * 3600 == pytest.approx(50.0)
 
 
 def test_a_chunk_made_twice_by_two_pools_is_paid_for_twice() -> None:
     """Only the second record is left; the seconds of the first are idle in the first worker's life."""
     again = record_of(ChunkKey("a", 0, 0), attempt_of("dear", 10.0, {"compute_heavy": 10.0}, usd_per_hour=36.0))
     stints = [stint_of("cheap", 20.0, usd_per_hour=3.6), stint_of("dear", 10.0, usd_per_hour=36.0)]
-    parts = cost_parts([again], stints, wall_s=0.0, head_usd_per_hour=0.0)
-    assert (parts["compute_heavy"], parts["idle"]) == (pytest.approx(0.1), pytest.approx(0.02))
+    cost = split_cost([again], stints, head_usd=0.0)
+    assert (cost.compute_heavy, cost.idle) == (pytest.approx(0.1), pytest.approx(0.02))
 
 
 def test_the_wall_time_of_several_drivers(tmp_path: Path) -> None:
@@ -153,3 +158,33 @@ def test_the_wall_time_of_several_drivers(tmp_path: Path) -> None:
     for name, begun_s, beat_s in (("a", 0.0, 12.5), ("b", 1000.0, 1001.0)):
         put_value(store, f"run/sessions/{name}.json", session_of(name, begun_s, beat_s))
     assert count_wall_s(store) == 13.5
+
+
+def test_a_resume_at_another_head_price_does_not_price_the_past_again(tmp_path: Path) -> None:
+    place = Workplace.of(tmp_path, noise(70, 45))
+    place.run(fleet=Fleet(head_usd_per_hour=3600.0))
+    store = LocalStore(place.output)
+    (first,) = read_sessions(store)
+    # Time that no other session comes near, so that its price decides.
+    put_value(store, session_key(first.name), replace(first, beat_unix_s=first.begun_unix_s + 1000.0))
+    assert report(place.output).cost.head == pytest.approx(1000.0)
+    assert place.run(fleet=Fleet(head_usd_per_hour=36.0)).exit_status == 0
+    cheaper = place.run()  # without a fleet
+    expected_usd = sum(session.seconds * session.head_usd_per_hour / 3600 for session in read_sessions(store))
+    assert expected_usd > 1000.0
+    assert cheaper.metrics.cost.head == pytest.approx(expected_usd, abs=1e-7)
+    assert cheaper.metrics.paid_usd == pytest.approx(cheaper.metrics.cost_usd, abs=1e-6)
+    assert sum_spent_usd(store, head_usd_per_hour=0.0) > 1000.0
+
+
+def test_sessions_without_a_price_have_that_of_the_plan(tmp_path: Path) -> None:
+    """Folders of runs that were made before sessions kept their price."""
+    place = Workplace.of(tmp_path, noise(40, 40))
+    place.run(fleet=Fleet(head_usd_per_hour=7.2))
+    path = place.output / session_key(read_sessions(LocalStore(place.output))[0].name)
+    content = json.loads(path.read_text())
+    del content["head_usd_per_hour"]
+    content["beat_unix_s"] = content["begun_unix_s"] + 50.0
+    path.write_text(json.dumps(content))
+    assert report(str(place.output)).cost.head == pytest.approx(0.1)
+    assert price_head([session_of("old", 0.0, 50.0, None)], default_usd_per_hour=7.2) == pytest.approx(0.1)

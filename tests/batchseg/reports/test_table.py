@@ -39,7 +39,7 @@ def test_rows_past_a_batch_are_in_the_table(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(table, "BATCH_ROWS", 2)
     schema = pa.schema([("row", pa.int64()), ("story", pa.string())])
     rows = [{"row": 1}, {"row": 2, "story": "tale"}, {"row": 3}]
-    assert pa.Table.from_batches(table._batches(rows, schema), schema).to_pylist() == [
+    assert pa.Table.from_batches(table._lay_out(rows, schema), schema).to_pylist() == [
         {"row": 1, "story": None},
         {"row": 2, "story": "tale"},
         {"row": 3, "story": None},
@@ -54,7 +54,7 @@ import pyarrow as pa
 from pyarrow import parquet
 from batchseg.reports import table
 schema = pa.schema([("row", pa.int64()), ("story", pa.string())])
-batches = table._batches([{"row": 1}, {"story": "tale"}], schema)
+batches = table._lay_out([{"row": 1}, {"story": "tale"}], schema)
 parquet.write_table(pa.Table.from_batches(batches, schema), pa.BufferOutputStream(), compression="zstd")
 sys.exit("pandas" in sys.modules)
 """

@@ -69,7 +69,7 @@ def test_a_run_says_so_in_its_log_on_the_screen_and_in_its_reports(tmp_path, cap
     place = Workplace(tmp_path, scenes)
     with show_run(quiet=False) as show:
         outcome = run(place.recipe(), open_pool=fake_pool, options=Options(show=show))
-    notes = {name: scene["layout_note"] for name, scene in outcome.metrics["scenes"].items()}
+    notes = {name: scene.layout_note for name, scene in outcome.metrics.scenes.items()}
     assert notes["tiles"] is None
     assert "gdal_translate" in notes["strips"]
     events = [json.loads(line) for line in read_log_lines(LocalStore(place.output))]

@@ -151,10 +151,10 @@ def check_books(outcome: Outcome, valid_HW: NDArray[np.bool_], lost: set[str]) -
     """Status, reports and ledger tell the same story as the pixels."""
     metrics = outcome.metrics
     assert outcome.exit_status == (3 if lost else 0)
-    assert metrics["valid_px"] == int(valid_HW.sum())
-    assert set(metrics["quarantined"]) == lost
-    assert metrics["chunks"]["failed"] == len(lost)
-    assert metrics["chunks"]["not_run"] == 0
+    assert metrics.valid_px == int(valid_HW.sum())
+    assert set(metrics.quarantined) == lost
+    assert metrics.chunks.failed == len(lost)
+    assert metrics.chunks.not_run == 0
     sheets = list(Ledger(LocalStore(outcome.output)).read_sheets())
     assert sheets
     assert {str(key) for sheet in sheets for key in sheet.missing} == lost
@@ -163,7 +163,7 @@ def check_books(outcome: Outcome, valid_HW: NDArray[np.bool_], lost: set[str]) -
     table = geopandas.read_parquet(outcome.output / "ledger.parquet")
     assert set(table.kind) <= {"done", "empty", "failed"}
     assert int((table.kind == "failed").sum()) == len(lost)
-    if metrics["scenes"][table.scene[0]]["area_note"] is None:
+    if metrics.scenes[table.scene[0]].area_note is None:
         assert not table.geometry.is_empty.any()
         assert not table.geometry.isna().any(), "ground is missing from the map of the ledger"
 

@@ -17,6 +17,7 @@ from pyarrow import parquet
 
 from batchseg.errors import BusyError, InputError
 from batchseg.ledger.ledger import Ledger
+from batchseg.reports.metrics import ChunkCounts
 from batchseg.runs import session
 from batchseg.runs.drive import Stop
 from batchseg.runs.session import Options, run
@@ -47,8 +48,8 @@ def test_i7_a_file_cut_short_loses_its_missing_chunks_and_nothing_else(tmp_path:
     valid_HW, lost = expected_valid(scenes[1], place.recipe().tiling, halo_px=8)
     assert 0 < len(lost) < 12
     assert outcome.exit_status == 3
-    assert set(outcome.metrics["quarantined"]) == lost
-    for story in outcome.metrics["quarantined"].values():
+    assert set(outcome.metrics.quarantined) == lost
+    for story in outcome.metrics.quarantined.values():
         assert len(story) == 3
         assert all("scene1.tif, rows " in line and "\n" not in line for line in story)
     check_rasters(scenes[1], place.output / "scene1", valid_HW, ("labels", "confidence", "tier"))
@@ -108,8 +109,8 @@ def test_i7_what_cannot_be_written_is_given_up_and_can_be_tried_again(
     bad: Any = BadSectors(LocalStore(place.output), ending=ending)
     outcome = run(place.recipe(), open_pool=VALUES, store=bad)
     assert outcome.exit_status == 3
-    assert list(outcome.metrics["quarantined"]) == [task]
-    assert all("Input/output error" in line for line in outcome.metrics["quarantined"][task])
+    assert list(outcome.metrics.quarantined) == [task]
+    assert all("Input/output error" in line for line in outcome.metrics.quarantined[task])
     table = geopandas.read_parquet(place.output / "ledger.parquet")
     (failed,) = table[table.kind.str.startswith("failed")].itertuples()
     assert failed.kind == kind
@@ -127,7 +128,7 @@ def test_a_run_that_is_stopped_before_its_first_chunk(tmp_path: Path) -> None:
     stop = Stop(why="SIGINT", exit_status=130)
     outcome = run(place.recipe(), open_pool=VALUES, options=Options(stop=stop))
     assert outcome.exit_status == 130
-    assert outcome.metrics["chunks"] == {"done": 0, "empty": 0, "failed": 0, "not_run": 4}
+    assert outcome.metrics.chunks == ChunkCounts(done=0, empty=0, failed=0, not_run=4)
     assert len(geopandas.read_parquet(place.output / "ledger.parquet")) == 0
     assert run(place.recipe(), open_pool=VALUES).exit_status == 0
 

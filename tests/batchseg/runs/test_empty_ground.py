@@ -232,4 +232,4 @@ def test_a_chunk_without_a_pixel_never_waits_for_the_device(tmp_path: Path, monk
 
     monkeypatch.setattr(worker_module, "segment_chunk", segment_chunk)
     outcome = place.run()
-    assert (outcome.exit_status, outcome.metrics["valid_px"], outcome.metrics["area_km2"]) == (0, 0, 0.0)
+    assert (outcome.exit_status, outcome.metrics.valid_px, outcome.metrics.area_km2) == (0, 0, 0.0)

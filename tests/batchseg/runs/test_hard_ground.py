@@ -13,6 +13,8 @@ import shapely
 from rasterio.warp import transform_geom
 
 from batchseg.ledger.ledger import Ledger
+from batchseg.ledger.records import TileCounts
+from batchseg.reports.metrics import ChunkCounts
 from batchseg.resolve.resolve import resolve
 from batchseg.runs.selection import chunks_in_box
 from batchseg.runs.session import run
@@ -30,9 +32,9 @@ def test_i6_a_scene_without_a_valid_pixel(tmp_path: Path) -> None:
     outcome = run(place.recipe(), open_pool=CONSTANT)
     records = list(Ledger(LocalStore(place.output)).read_records())
     assert [(record.kind, record.objects, record.measured.area_km2) for record in records] == [("empty", (), 0.0)] * 6
-    assert outcome.metrics["chunks"] == {"done": 0, "empty": 6, "failed": 0, "not_run": 0}
-    assert (outcome.metrics["area_km2"], outcome.metrics["cost_usd_per_km2"]) == (0.0, None)
-    assert outcome.metrics["mean_confidence"] is None
+    assert outcome.metrics.chunks == ChunkCounts(done=0, empty=6, failed=0, not_run=0)
+    assert (outcome.metrics.area_km2, outcome.metrics.cost_usd_per_km2) == (0.0, None)
+    assert outcome.metrics.mean_confidence is None
     check_rasters(scene, place.output / "scene", np.zeros((70, 50), bool), ("labels", "confidence", "tier"))
     check_books(outcome, np.zeros((70, 50), bool), set())
 
@@ -57,8 +59,8 @@ def test_ground_outside_of_the_area_of_interest_is_nodata(tmp_path: Path) -> Non
     check_values(place, pixels_BHW[0].astype(float), inside_HW)
     check_books(outcome, inside_HW, set())
     # Cores of 16 px: rows 1 and 2, columns 1 to 3.
-    assert outcome.metrics["tiles"] == {"bulk": 6, "heavy": 0, "skipped": 7 * 6 - 6}
-    assert outcome.metrics["chunks"] == {"done": 4, "empty": 8, "failed": 0, "not_run": 0}
+    assert outcome.metrics.tiles == TileCounts(bulk=6, heavy=0, skipped=7 * 6 - 6)
+    assert outcome.metrics.chunks == ChunkCounts(done=4, empty=8, failed=0, not_run=0)
 
 
 def test_an_area_of_interest_that_misses_the_scene(tmp_path: Path) -> None:
@@ -66,7 +68,7 @@ def test_an_area_of_interest_that_misses_the_scene(tmp_path: Path) -> None:
     aoi = polygon_file(tmp_path / "aoi.geojson", shapely.box(0, 0, 1000, 1000), "EPSG:32633")
     outcome = run(place_of(tmp_path, scene, aoi=aoi).recipe(), open_pool=VALUES)
     assert outcome.exit_status == 0
-    assert outcome.metrics["chunks"] == {"done": 0, "empty": 4, "failed": 0, "not_run": 0}
+    assert outcome.metrics.chunks == ChunkCounts(done=0, empty=4, failed=0, not_run=0)
 
 
 def test_scenes_of_several_coordinate_systems(tmp_path: Path) -> None:
@@ -80,8 +82,8 @@ def test_scenes_of_several_coordinate_systems(tmp_path: Path) -> None:
     scenes = [write(tmp_path / f"{name}.tif", pixels_BHW, **grid) for name, grid in grids.items()]
     place = place_of(tmp_path, *scenes)
     outcome = run(place.recipe(), open_pool=VALUES)
-    areas = {name: block["area_km2"] for name, block in outcome.metrics["scenes"].items()}
-    assert outcome.metrics["area_km2"] == pytest.approx(sum(areas.values()), abs=1e-8)
+    areas = {name: scene.area_km2 for name, scene in outcome.metrics.scenes.items()}
+    assert outcome.metrics.area_km2 == pytest.approx(sum(areas.values()), abs=1e-8)
     # 1e-4 degrees: 11.11 m by 7.88 m at 45 degrees; map pixels of 10 m: near cos(45 degrees) of it each way.
     assert areas == pytest.approx({"utm": 0.20016, "degrees": 0.1752, "web": 0.1000}, rel=2e-3)
     for scene in scenes:
@@ -89,7 +91,7 @@ def test_scenes_of_several_coordinate_systems(tmp_path: Path) -> None:
     nowhere = write(tmp_path / "nowhere.tif", pixels_BHW)
     both = place_of(tmp_path, scenes[0], nowhere, output=str(tmp_path / "both"))
     metrics = run(both.recipe(), open_pool=VALUES).metrics
-    assert (metrics["area_km2"], metrics["scenes"]["utm"]["area_km2"]) == (None, pytest.approx(0.20016, rel=2e-3))
+    assert (metrics.area_km2, metrics.scenes["utm"].area_km2) == (None, pytest.approx(0.20016, rel=2e-3))
 
 
 def test_boxes_across_the_antimeridian_and_around_the_pole(tmp_path: Path) -> None:

@@ -63,14 +63,14 @@ def test_real_scene(scene: Path, tmp_path: Path) -> None:
     place = place_of(tmp_path, scene, tiling=tiling, outputs=layers, scale=(0.0, 255.0))
     outcome = run(place.recipe(), open_pool=CONSTANT)
     valid_HW, lost = expected_valid(scene, tiling, halo_px=8)
-    (name,) = outcome.metrics["scenes"]
+    (name,) = outcome.metrics.scenes
     check_rasters(scene, place.output / name, valid_HW, layers)
     check_books(outcome, valid_HW, lost)
-    block = outcome.metrics["scenes"][name]
+    block = outcome.metrics.scenes[name]
     nowhere = scene.stem in NOWHERE
-    assert (block["area_km2"] is None) is nowhere
-    assert (block["area_note"] is None) is not nowhere
-    assert (outcome.metrics["cost_usd_per_km2"] is None) is (nowhere or not valid_HW.any())
+    assert (block.area_km2 is None) is nowhere
+    assert (block.area_note is None) is not nowhere
+    assert (outcome.metrics.cost_usd_per_km2 is None) is (nowhere or not valid_HW.any())
 
 
 def as_values(raw_HW: NDArray[Any], low: float, high: float) -> NDArray[np.float64]:
@@ -112,7 +112,7 @@ def test_a_scene_of_any_form(form: str, tmp_path: Path) -> None:
     check_books(outcome, np.ones((height, width), bool), set())
     if "gcps" not in facts:
         # A pixel of 100 m² stays one, however it is turned; UTM is narrowed by 0.9996 in its middle.
-        assert outcome.metrics["area_km2"] == pytest.approx(height * width * 1e-4 / 0.9996**2, rel=1e-4)
+        assert outcome.metrics.area_km2 == pytest.approx(height * width * 1e-4 / 0.9996**2, rel=1e-4)
 
 
 def test_sixteen_bits_by_name_and_scale(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_ways_to_say_invalid(kind: str, tmp_path: Path) -> None:
     outcome = run(place.recipe(), open_pool=VALUES)
     check_values(place, pixels_BHW[0].astype(float), valid_HW)
     check_books(outcome, valid_HW, set())
-    assert outcome.metrics["area_km2"] == pytest.approx(valid_HW.sum() * 1e-4 / 0.9996**2, rel=1e-4)
+    assert outcome.metrics.area_km2 == pytest.approx(valid_HW.sum() * 1e-4 / 0.9996**2, rel=1e-4)
 
 
 def test_class_codes_past_a_byte_take_sixteen_bits(tmp_path: Path) -> None:
@@ -199,4 +199,4 @@ def test_class_codes_past_a_byte_take_sixteen_bits(tmp_path: Path) -> None:
         labels_HW = made.read(1)
     assert set(np.unique(labels_HW)) == {300, 65_535}
     np.testing.assert_array_equal(labels_HW == 65_535, pixels_BHW[0] == 0)
-    assert outcome.metrics["class_px"]["class 300"] == outcome.metrics["valid_px"] == 50 * 45 - 400
+    assert outcome.metrics.class_px["class 300"] == outcome.metrics.valid_px == 50 * 45 - 400

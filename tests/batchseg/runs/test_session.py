@@ -16,8 +16,10 @@ import rasterio
 
 from batchseg.errors import BatchsegError, ForeignRunError, RefusedError
 from batchseg.ledger.ledger import Ledger
+from batchseg.ledger.records import TileCounts
 from batchseg.ledger.sessions import read_sessions
 from batchseg.recipe import Fleet, Models, PoolSpec
+from batchseg.reports.metrics import ChunkCounts, read_metrics
 from batchseg.store import LocalStore
 from tests.fakes import CountingStore, CrashingStore
 from tests.runs import Workplace, noise, product_bytes, write_fake_bundle
@@ -36,11 +38,11 @@ def test_a_run_writes_what_it_says(tmp_path):
         assert (labels.width, labels.height, labels.crs, labels.transform) == (45, 70, scene.crs, scene.transform)
         assert labels.nodata == 255
         assert set(np.unique(labels.read(1))) <= set(range(5))
-    metrics = json.loads((place.output / "metrics.json").read_text())
-    assert metrics["valid_px"] == 70 * 45
-    assert metrics["area_km2"] == pytest.approx(70 * 45 / 1e6, rel=0.01)
-    assert metrics["chunks"] == {"done": 6, "empty": 0, "failed": 0, "not_run": 0}
-    assert sum(metrics["class_px"].values()) == metrics["valid_px"]
+    metrics = read_metrics(LocalStore(place.output))
+    assert metrics.valid_px == 70 * 45
+    assert metrics.area_km2 == pytest.approx(70 * 45 / 1e6, rel=0.01)
+    assert metrics.chunks == ChunkCounts(done=6, empty=0, failed=0, not_run=0)
+    assert sum(metrics.class_px.values()) == metrics.valid_px
     assert json.loads((place.output / "run" / "exit.json").read_text())["exit_status"] == 0
 
 
@@ -49,8 +51,8 @@ def test_costs_add_up_to_what_was_paid(tmp_path):
     metrics = place.run(fleet=Fleet(pools=(PoolSpec(usd_per_hour=3600.0),))).metrics
     stint = next(Ledger(LocalStore(place.output)).read_stints())
     paid_usd = stint.beat_unix_s - stint.begun_unix_s
-    assert metrics["cost_usd"] == pytest.approx(paid_usd, rel=0.02)
-    assert sum(metrics["cost"].values()) == pytest.approx(metrics["cost_usd"], rel=1e-6)
+    assert metrics.cost_usd == pytest.approx(paid_usd, rel=0.02)
+    assert metrics.cost.total_usd == pytest.approx(metrics.cost_usd, rel=1e-6)
 
 
 def test_a_finished_run_has_nothing_to_do(tmp_path):
@@ -100,11 +102,11 @@ def test_labels_named_later_are_scored_without_running_a_model(tmp_path):
     ) as file:
         file.write(truth, 1)
     later = place.run(labels=(str(reference),)).metrics
-    confusion = np.array(later["confusion"])
+    confusion = np.array(later.scores.confusion)
     assert confusion.sum() == 30 * 40
     assert np.diag(confusion).sum() == 20 * 40
     fresh = Workplace(tmp_path, place.scenes).run(labels=(str(reference),), output=str(tmp_path / "fresh")).metrics
-    assert fresh["confusion"] == later["confusion"]
+    assert fresh.scores.confusion == later.scores.confusion
 
 
 def test_a_damaged_object_is_made_again(tmp_path):
@@ -145,7 +147,7 @@ def test_two_tiers_differ_where_polygons_say_so(tmp_path):
     models = Models(
         bulk=write_fake_bundle(tmp_path / "bulk"), heavy=write_fake_bundle(tmp_path / "heavy", tier="heavy")
     )
-    assert place.run(models=models).metrics["tiles"] == {"bulk": 16, "heavy": 0, "skipped": 0}
+    assert place.run(models=models).metrics.tiles == TileCounts(bulk=16, heavy=0, skipped=0)
 
 
 def run_in_a_child(place: Workplace, store: LocalStore) -> int:

@@ -22,7 +22,6 @@ from batchseg.scene.header import read_header
 from batchseg.scene.labelpolygons import read_polygon_labels
 from batchseg.scene.polygons import marked_in, polygons_in
 from batchseg.scene.vectors import open_layer
-from batchseg.store import LocalStore
 from jobs.cli import main as batchseg
 from tests.batchseg.engine.test_route import tiling
 from tests.runs import UTM, Workplace, noise, write_scene
@@ -30,7 +29,6 @@ from tiling.span import Window
 
 SHAPES = [shapely.box(10.3, 5.2, 60.1, 70.7), shapely.Point(90, 50).buffer(33.3), shapely.box(70, 80, 125.5, 99)]
 NAMES = ["class 1", "CLASS 3", "class 1"]
-ACCURACY = ("iou", "miou", "fwiou", "confusion", "scored_px", "by_tier")
 
 
 @pytest.fixture
@@ -67,19 +65,18 @@ def test_polygons_score_like_the_raster_that_they_are(place: Workplace, chunk: i
     given = LabelPolygons(polygons=drawn(place, NAMES), class_="kind", outside=outside)
     during = place.run(labels=(given,), tiling=tiling(chunk)).metrics
     known = place.run(labels=(raster,), tiling=tiling(chunk), output=str(place.folder / "known")).metrics
-    assert {key: during[key] for key in ACCURACY} == {key: known[key] for key in ACCURACY}
-    assert during["scored_px"] > 0
-    after = evaluate(LocalStore(place.output, durable=False), {"scene0": given})
-    assert {key: after[key] for key in ACCURACY} == {key: known[key] for key in ACCURACY}
+    assert during.scores == known.scores
+    assert during.scores.scored_px > 0
+    assert evaluate(place.output, given).scores == known.scores
 
 
 def test_ids_as_numbers_and_a_file_whose_name_says_all(place: Workplace) -> None:
     names = place.run(labels=(LabelPolygons(polygons=drawn(place, NAMES), class_="kind"),)).metrics
     by_id = drawn(place, ["", "", ""], "ids.geojson", **{"class": [1, 3, 1]})
-    assert place.run(labels=(by_id,)).metrics["confusion"] == names["confusion"]
+    assert place.run(labels=(by_id,)).metrics.scores.confusion == names.scores.confusion
     text = drawn(place, ["1", "3", "class 1"], "texts.gpkg")
     again = place.run(labels=(LabelPolygons(polygons=text, class_="kind"),)).metrics
-    assert again["confusion"] == names["confusion"]
+    assert again.scores.confusion == names.scores.confusion
 
 
 MARKS = [((4.5, 7.5), "class 1"), ((99.99, 50.01), "class 3"), ((0.01, 0.01), "class 1"), ((-3.0, 4.0), "class 1")]
@@ -130,7 +127,7 @@ def test_polygons_that_cross_themselves_are_the_same_ground_to_labels_and_to_pri
 
 def test_a_run_is_scored_at_points(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
     during = place.run(labels=(points(place, [*MARKS, *TWICE]),)).metrics
-    assert during["scored_px"] == 4
+    assert during.scores.scored_px == 4
     assert batchseg(["evaluate", str(place.output), "--labels", str(place.folder / "points.gpkg")]) == 0
     assert "over 4 px" in capsys.readouterr().out
 
@@ -147,7 +144,7 @@ def test_lines_are_no_labels(place: Workplace) -> None:
 
 def test_one_class_for_all_polygons_that_pass(place: Workplace) -> None:
     given = LabelPolygons(polygons=drawn(place, ["a", "b", "a"]), all_="class 2", where="kind = 'a'", outside=4)
-    rows = np.array(place.run(labels=(given,)).metrics["confusion"]).sum(1)
+    rows = np.array(place.run(labels=(given,)).metrics.scores.confusion).sum(1)
     assert rows[2] > 0
     assert rows[[0, 1, 3]].sum() == 0
     assert rows.sum() == 100 * 130

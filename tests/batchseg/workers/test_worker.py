@@ -17,7 +17,8 @@ import rasterio
 from batchseg.errors import BundleError
 from batchseg.ledger.ledger import Ledger
 from batchseg.recipe import Fleet
-from batchseg.reports.write import spent_usd
+from batchseg.reports.metrics import ChunkCounts
+from batchseg.reports.write import sum_spent_usd
 from batchseg.resolve.job import Job, SceneJob
 from batchseg.resolve.resolve import resolve
 from batchseg.runs.session import run
@@ -100,7 +101,7 @@ def test_a_worker_is_paid_for_before_its_models_are_open(tmp_path: Path) -> None
     worker.begin()
     try:
         assert begun.wait(PATIENCE_S)
-        while spent_usd(store, head_usd_per_hour=0.0) < 0.05:  # a dollar a second
+        while sum_spent_usd(store, head_usd_per_hour=0.0) < 0.05:  # a dollar a second
             sleep(0.01)
         (stint,) = Ledger(store).read_stints()
         assert (stint.ended, stint.start_s) == (False, 0.0)
@@ -151,7 +152,7 @@ def test_ground_outside_of_the_area_waits_for_models_too(tmp_path: Path) -> None
 
     place = Workplace.of(tmp_path, noise(70, 45), aoi=str(area))
     outcome = run(place.recipe(), open_pool=partial(begun_pool, open_models=models))
-    assert outcome.metrics["chunks"] == {"done": 1, "empty": 5, "failed": 0, "not_run": 0}
+    assert outcome.metrics.chunks == ChunkCounts(done=1, empty=5, failed=0, not_run=0)
 
 
 def test_chunks_that_turn_out_empty_wait_for_models_too(tmp_path: Path) -> None:
@@ -167,7 +168,7 @@ def test_chunks_that_turn_out_empty_wait_for_models_too(tmp_path: Path) -> None:
         file.nodata = 0
     pool = partial(begun_pool, open_models=models, open_source=telling_source(has_read))
     outcome = run(place.recipe(), open_pool=pool)
-    assert outcome.metrics["chunks"] == {"done": 0, "empty": 6, "failed": 0, "not_run": 0}
+    assert outcome.metrics.chunks == ChunkCounts(done=0, empty=6, failed=0, not_run=0)
     assert all(
         record.attempt.environment["model"] == "fake" for record in Ledger(LocalStore(place.output)).read_records()
     )
