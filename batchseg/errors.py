@@ -1,11 +1,11 @@
 """Every error that batchseg raises on purpose.
 
-One root, so that a command can turn any of them into one clear line. A message always has the same parts: what
-went wrong, where, what was expected and what was got, and what to do about it. The class says who must act:
+They have one root, so that a command can turn each of them into one line. A message has the same parts everywhere: what
+went wrong, where, what was expected, what was got, and what to do. The class says who must act:
 
-    InputError    the user, before any work starts          exit status 2
-    TaskError     nobody yet: the task is tried again       quarantined after the retries of the fleet
-    StoppedError  whoever runs it: the run is resumable     the exit status it carries
+    InputError    the user, before any work starts           exit status 2
+    TaskError     nobody yet: the driver retries the task    quarantined after the retries of the fleet
+    StoppedError  the user, who may resume the run           its own exit status
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class BatchsegError(Exception):
-    """The root. Round-trips through pickle, because errors travel from workers to the driver."""
+    """The root. It survives pickling, because errors travel from workers to the driver."""
 
     exit_status: ClassVar[int] = 1
     retryable: ClassVar[bool] = False
@@ -76,21 +76,21 @@ def _rebuild(
 
 
 class InputError(BatchsegError):
-    """Something the user gave us is wrong; nothing has been written."""
+    """The user's input is wrong. Nothing has been written."""
 
     exit_status = 2
 
 
 class RecipeError(InputError):
-    """A recipe or fleet file that cannot be meant."""
+    """A recipe, a fleet or an option is wrong."""
 
 
 class SceneError(InputError):
-    """A raster that cannot be read or placed."""
+    """A raster cannot be read or georeferenced."""
 
 
 class BundleError(InputError):
-    """A model bundle whose contract is broken or does not fit the scene."""
+    """The contract of a model bundle is broken or does not fit the scene."""
 
 
 class ForeignRunError(InputError):
@@ -98,7 +98,7 @@ class ForeignRunError(InputError):
 
 
 class TaskError(BatchsegError):
-    """One chunk or sheet could not be done this time."""
+    """An attempt at a chunk or a sheet failed."""
 
     retryable = True
 
@@ -108,15 +108,17 @@ class ReadError(TaskError):
 
 
 class WriteError(TaskError):
-    """An object could not be written or did not read back as written."""
+    """An object could not be written, or did not read back as written."""
 
 
 class StorageError(TaskError):
-    """A server did not do what it was asked for, although it was asked several times."""
+    """A server failed to answer a request, after several attempts."""
 
 
 class DamagedError(TaskError):
-    """A committed object no longer matches the digest in its record (invariant I3)."""
+    """A stored file is not what was written: its digest or its content is wrong (invariant I3)."""
+
+    exit_status = 2
 
 
 class OutOfMemoryError(TaskError):
@@ -124,20 +126,20 @@ class OutOfMemoryError(TaskError):
 
 
 class StoppedError(BatchsegError):
-    """The run ended before its work did, on purpose; the same command resumes it."""
+    """The run ended on purpose before its work was done. The same command resumes it."""
 
 
 class RefusedError(StoppedError):
-    """Storage turns us away, and asking again would change nothing: credentials, rights, a bucket that is gone."""
+    """Storage refuses access, and a retry would change nothing: credentials, rights, a bucket that is gone."""
 
     exit_status = 5
 
 
 class FleetError(StoppedError):
-    """No worker can do any work: they die at birth, or do not see what the driver sees."""
+    """No worker can work: the workers die at their start, or do not see the files that the driver sees."""
 
 
 class BusyError(StoppedError):
-    """Another live driver owns this output folder."""
+    """Another living driver holds the lease of this output folder."""
 
     exit_status = 2

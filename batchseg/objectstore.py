@@ -1,20 +1,19 @@
-"""A run's objects on a server: S3 and what speaks it, or any other filesystem of fsspec.
+"""Storage of a run on a server: S3 and compatible servers, or any other filesystem of fsspec.
 
 Theory of operation
 -------------------
-An object store gives by nature what a local folder needs renaming for: a put is seen whole or not at all, and once it
-is answered it is durable. A big file goes up in parts that nobody sees before the last request puts them together.
-So every operation here is one request, or one upload that ends in one, and each can be repeated without harm: the same
-key gets the same bytes. botocore repeats what failed in passing (500, 503, resets, silence); what it gives up on is a
-StorageError, which costs the task an attempt, and what no repetition can change is a RefusedError, which stops the run
-(see `remote.py`).
+An object store keeps by nature the promise for which a local folder renames files: other processes see a put whole or
+not at all, and an answered put is durable. A big file goes up in parts, which stay invisible until the last request
+joins them. So every operation here is one request, or one upload that ends in one, and can be repeated without harm:
+the same key gets the same bytes. botocore retries passing failures (500, 503, resets, silence). Where it gives up, a
+StorageError costs the task an attempt; where a retry would change nothing, a RefusedError stops the run (`remote.py`).
 
-Listings are never cached, and nothing is assumed of other writers: Amazon, radosgw and their like answer a read after
-a write with what was written.
+Listings are never cached. Consistency between processes comes from the server: Amazon S3, radosgw and similar servers
+answer a read after a write with the written content.
 
-Claims use a conditional put (If-None-Match: *). Servers that do not know it answer 501 or 400; then the claim is
-undecided and the driver goes by its second rule, who is read back after a while (`ledger/lease.py`). Some servers
-accept it without keeping it under pressure (OpenStack Swift), which is why that second rule is always kept.
+Claims use a conditional put (If-None-Match: *). Servers without it answer 501 or 400; the claim is then undecided, and
+the driver follows its second rule: it reads the lease back after a while (`ledger/lease.py`). Some servers accept a
+conditional put and do not keep it under load (OpenStack Swift), so the second rule always applies.
 """
 
 from __future__ import annotations
@@ -45,13 +44,13 @@ from batchseg.store import LocalStore, Store
 
 _EXISTS = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 _UNKNOWN = frozenset({"NotImplemented", "InvalidRequest", "InvalidArgument", "501"})
-"""What servers without conditional puts say to one."""
+"""Answers of servers without conditional puts."""
 
 _scratch_lock = threading.Lock()
 
 
 def open_store(output: str) -> Store:
-    """What a recipe calls `output`: a local folder, or a URL."""
+    """Open the `output` of a recipe: a local folder, or a URL."""
     if is_remote(output):
         return ObjectStore(output)
     return LocalStore(Path(output.removeprefix("file://")).expanduser())
@@ -59,7 +58,7 @@ def open_store(output: str) -> Store:
 
 @dataclass(frozen=True, slots=True)
 class ObjectStore:
-    """Objects under a URL like s3://bucket/folder. Holds no connection: it travels to workers as it is."""
+    """Objects under a URL like s3://bucket/folder. It holds no connection, so it can be sent to workers."""
 
     url: str
 
@@ -67,13 +66,13 @@ class ObjectStore:
         scheme, _, rest = self.url.partition("://")
         if "?" in rest or "@" in rest.partition("/")[0]:
             raise RecipeError(
-                "credentials do not belong into an address",
+                "an address must not hold credentials",
                 where=f"output: {self.url}",
                 todo="set them in the environment (docs/object-storage.md)",
             )
         if scheme in ("http", "https") or not rest.strip("/"):
             raise RecipeError(
-                "nothing can be written here",
+                "nothing can be written to this address",
                 where=f"output: {self.url}",
                 expected="a folder, or a URL like s3://bucket/folder",
                 todo="give another output",
@@ -90,10 +89,10 @@ class ObjectStore:
             self._ask("take an object", key, lambda: found.pipe_file(path, content))
 
     def put_new(self, key: str, content: bytes) -> bool | None:
-        """Put an object only if there is none: whether it was put; None where the server cannot tell.
+        """Put an object only if there is none. Returns whether it was put; None where the server cannot tell.
 
-        The answer to the put may be lost on its way, and the repetition then finds our own object: so what is there
-        is read, and the content must be such that nobody else would put the same.
+        The answer to a put may get lost, and the retry then finds the object of the first attempt. So the object is
+        read back, and the content must be one that no other process would put.
         """
         found, path = self._at(key)
         with _no_folder(self._where(key)):
@@ -113,7 +112,7 @@ class ObjectStore:
         listed = self._ask("list objects", prefix, lambda: self._find(prefix))
         start = len(self._at("")[1]) + 1
         for name, facts in listed.items():
-            # Some consoles make "folders": objects without bytes whose names end in a slash.
+            # Some consoles make "folders": empty objects whose names end in a slash.
             if facts["type"] == "file" and not name.endswith("/"):
                 yield name[start:], int(facts["size"])
 
@@ -133,7 +132,7 @@ class ObjectStore:
             self._ask("delete an object", key, lambda: found.rm_file(path))
 
     def sweep(self, *, deep: bool = True) -> int:  # noqa: ARG002 - unfinished uploads are one listing
-        """Remove what dead writers left: parts of uploads that nobody will end, and scratch files of this machine."""
+        """Remove the parts of abandoned uploads, and the scratch files of this machine."""
         scratch = list(self.scratch().iterdir())
         for path in scratch:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -154,13 +153,13 @@ class ObjectStore:
                             "abort_multipart_upload", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                         )
         except (RefusedError, StorageError):
-            # Few are given the right to list them, and some servers do not know how. Parts without an object harm
-            # nothing but the bill, and the bucket's own lifecycle rule is the usual broom.
+            # Few users have the right to list uploads, and some servers cannot. Abandoned parts only cost money, and a
+            # lifecycle rule of the bucket usually removes them.
             return 0
         return len(uploads)
 
     def scratch(self) -> Path:
-        """A folder of this machine and user: files on their way to the server."""
+        """A folder of this machine and user for files on their way to the server."""
         name = hashlib.blake2b(self.url.encode(), digest_size=8).hexdigest()
         base = Path(os.environ.get("BATCHSEG_SCRATCH") or tempfile.gettempdir())
         folder = base / f"batchseg-{os.getuid()}-{name}"
@@ -199,7 +198,7 @@ def _create(found: Any, path: str, content: bytes) -> bool | None:
 
 
 class _no_folder:  # noqa: N801 - reads like `suppress`
-    """A put that finds no bucket is refused; that a folder is missing cannot happen on an object store."""
+    """Turns the FileNotFoundError of a put into a refusal: on an object store it means that there is no bucket."""
 
     def __init__(self, where: str) -> None:
         self._where = where
@@ -209,5 +208,5 @@ class _no_folder:  # noqa: N801 - reads like `suppress`
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, FileNotFoundError):
             raise RefusedError(
-                "there is no such bucket", where=self._where, todo="create it, or give another output"
+                "the bucket does not exist", where=self._where, todo="create it, or give another output"
             ) from None

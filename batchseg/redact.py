@@ -1,8 +1,8 @@
-"""What must never be read in a log, a record, a report or an error: credentials, and the signatures of signed URLs.
+"""Keeps credentials and the signatures of signed URLs out of logs, records, reports and errors.
 
-Storage clients and GDAL put whole URLs and server answers into their messages, so every text that leaves goes through
-`redact`: all errors of ours do so when they are made, the event log line by line, and whatever names a scene in a
-file of the run says its address without the query.
+Storage clients and GDAL put whole URLs and server answers into their messages. So every text that leaves the process
+goes through `redact`: each error when it is made, and the event log line by line. Files of a run name a scene by its
+address without the query (`make_public_url`).
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ SECRET_VARIABLES = (
     "GS_SECRET_ACCESS_KEY",
 )
 _LEAST_LENGTH = 6
-"""A shorter value is no secret of a server, and would blank out innocent words."""
+"""The length below which a value counts as no secret: hiding it would hide innocent words too."""
 
-# Of any URL: user and password, and everything after a question mark. Which parameters sign a URL differs by server,
-# and none of them helps whoever reads a message.
+# In any URL, the user and the password, and everything after a question mark. The parameters that sign a URL differ by
+# server, and none of them helps the reader of a message.
 _USER = re.compile(r"(?<=://)[^/\s?#'\"]+@")
 _QUERY = re.compile(r"((?:\b[a-z][a-z0-9+.-]{0,31}://|/vsi[a-z0-9_]+/)[^\s?'\"<>|]*)\?[^\s'\"<>|]+", re.IGNORECASE)
-# The same without its URL, as in the message of an HTTP client, in an XML answer, or in a header.
+# The same parameters without their URL, as in the message of an HTTP client, in an XML answer, or in a header.
 _SIGNED = re.compile(
     r"\b(X-Amz-(?:Signature|Credential|Security-Token)|X-Goog-(?:Signature|Credential)|AWSAccessKeyId|Signature|sig)="
     r"[^&\s'\"<>,;]+",
@@ -41,7 +41,7 @@ _TAGGED = re.compile(
 
 
 def redact(text: str) -> str:
-    """The text without what would let its reader in."""
+    """Return the text without credentials and signatures."""
     for name in SECRET_VARIABLES:
         secret = os.environ.get(name, "")
         if len(secret) >= _LEAST_LENGTH:
@@ -51,7 +51,7 @@ def redact(text: str) -> str:
 
 
 def make_public_url(url: str) -> str:
-    """An address for files that stay: without user and password, and without a query, which differs by signature."""
+    """Return an address for files that stay: without user, password and query, which holds the signature."""
     if "://" not in url and not url.startswith("/vsi"):
         return url
     return _USER.sub("", url).partition("?")[0]

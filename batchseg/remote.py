@@ -1,12 +1,12 @@
-"""Where URLs lead: filesystems of fsspec for objects, and the same servers for GDAL.
+"""Access to servers: filesystems of fsspec for objects, and the same servers for GDAL.
 
-One environment serves both. Two clients read it, s3fs (botocore) and GDAL, and each knows names that the other does
-not; here the differences are settled:
+One environment configures both. Its two readers, s3fs (botocore) and GDAL, know different variables; this module
+translates between them:
 
     AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL    http://host:port; GDAL's AWS_S3_ENDPOINT with AWS_HTTPS works too
     AWS_REGION, AWS_DEFAULT_REGION
     AWS_NO_SIGN_REQUEST=YES                  no credentials: public buckets
-    AWS_REQUEST_PAYER=requester              reading costs whoever reads
+    AWS_REQUEST_PAYER=requester              the reader pays
     AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, AWS_PROFILE, roles of machines: left to the clients
 
 Nothing here is ever written down: workers find the same environment, not a copy of it.
@@ -30,16 +30,16 @@ T = TypeVar("T")
 
 CONNECT_TIMEOUT_S = 10
 READ_TIMEOUT_S = 30
-"""Without a byte for so long a connection is given up, and the request made again."""
+"""The silence after which a connection is given up and the request is made again."""
 ATTEMPTS = 3
-"""A request within its client, which repeats parts of uploads and pages of lists one by one. (Not botocore's standard
-mode: it keeps a budget of repetitions for all requests together, and when a busy server has used that up, the next
-fault in passing is final.)"""
+"""Attempts per request within a client, which retries parts of uploads and pages of lists one by one. botocore's
+standard mode is not used: it has one budget of retries for all requests together, and once a busy server has used it
+up, the next passing fault is final."""
 ROUNDS, PAUSE_S = 4, 1.0
-"""A whole operation, whoever the client is, with pauses of about 1, 4 and 16 s: a server that says SlowDown gets half a
-minute, and an answer that broke off is asked for again."""
+"""Attempts per operation, with any client, and the first pause. The pauses are about 1, 4 and 16 s, so a server that
+says SlowDown gets about half a minute, and an answer that broke off is requested again."""
 MOST_READ_TIMEOUTS = 3
-"""An operation that took so long in all is not begun again: a silent server has been waited for by then."""
+"""The longest operation that is tried again, in read timeouts: after that a silent server counts as down."""
 
 PART_BYTES, PARTS_AT_ONCE = 16 * 2**20, 4
 
@@ -61,18 +61,18 @@ _REFUSALS = frozenset(
         "403",
     }
 )
-"""Answers that no repetition changes: credentials, rights, clocks, and buckets that are not there. Answers to HEAD have
-no words, only numbers; Amazon says 400 there to an expired token."""
+"""Answers that a retry does not change: credentials, rights, clocks and missing buckets. Answers to HEAD have numbers
+only; Amazon answers an expired token with 400 there."""
 
 
 def is_remote(url: str) -> bool:
-    """Whether an address is one of a server; `file://` and GDAL's own names are not."""
+    """Whether an address leads to a server; `file://` and GDAL's own names do not."""
     scheme, found, _ = url.partition("://")
     return bool(found) and scheme.isalnum() and scheme != "file"
 
 
 def find_endpoint_url() -> str | None:
-    """The server of `s3://` where it is not Amazon's."""
+    """The server behind `s3://`; None for Amazon's."""
     url = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     host = os.environ.get("AWS_S3_ENDPOINT")
     if url or not host:
@@ -83,12 +83,12 @@ def find_endpoint_url() -> str | None:
 
 
 def make_gdal_options() -> dict[str, str]:
-    """What GDAL has to be told of the environment beside what it reads there itself. No secrets: those it finds."""
+    """The options that GDAL does not read from the environment itself. They hold no secrets: GDAL finds those."""
     url = find_endpoint_url()
     options: dict[str, str] = {}
     if url is not None:
         scheme, _, host = url.rstrip("/").partition("://")
-        # GDAL wants the bare host; buckets as names of hosts are for Amazon.
+        # GDAL wants the host without a scheme. Buckets as host names work on Amazon only.
         options |= {"AWS_S3_ENDPOINT": host, "AWS_HTTPS": "YES" if scheme == "https" else "NO"}
         options["AWS_VIRTUAL_HOSTING"] = os.environ.get("AWS_VIRTUAL_HOSTING", "FALSE")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
@@ -96,22 +96,22 @@ def make_gdal_options() -> dict[str, str]:
 
 
 def open_filesystem(url: str) -> tuple[Any, str]:
-    """A filesystem of fsspec and the path in it; instances are shared within a process."""
+    """A filesystem of fsspec and the path in it. A process shares the instances."""
     scheme = url.partition("://")[0]
     try:
         found, path = fsspec.url_to_fs(url, **_options(scheme))
     except (ImportError, ValueError) as error:
         raise InputError(
-            "no way to this kind of storage", where=url, got=str(error), todo="install it, or copy the files"
+            "this kind of storage needs a package", where=url, got=str(error), todo="install it, or copy the files"
         ) from error
     if scheme == "s3":
-        found.retries = 1  # botocore repeats what fails as a whole, and `ask_patiently` what breaks off
+        found.retries = 1  # botocore retries failed requests, and `ask_patiently` broken ones
     return found, path.rstrip("/")
 
 
 def _options(scheme: str) -> dict[str, Any]:
     if scheme in ("http", "https"):
-        return {"encoded": True}  # a signed URL must stay as it is, letter by letter
+        return {"encoded": True}  # no character of a signed URL may change
     if scheme != "s3":
         return {"use_listings_cache": False}
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
@@ -139,7 +139,7 @@ def _says_no(variable: str) -> bool:
 
 
 def ask_patiently(what: str, where: str, ask: Callable[[], T]) -> T:
-    """Ask a server for something that may be asked for any number of times; what fails in passing is asked again."""
+    """Make a request that may be made any number of times, again after a passing failure."""
 
     def ask_once() -> T:
         with translate_errors(what, where):
@@ -149,7 +149,7 @@ def ask_patiently(what: str, where: str, ask: Callable[[], T]) -> T:
 
 
 def retry(ask: Callable[[], T], passing: type[Exception], *, most_s: float) -> T:
-    """Do it again after an error that may pass, with growing pauses, but not once `most_s` have gone by."""
+    """Call `ask` again after a passing error, with growing pauses (backoff), for at most `most_s` seconds."""
     begun_s = time.monotonic()
     for number in range(1, ROUNDS):
         try:
@@ -157,15 +157,16 @@ def retry(ask: Callable[[], T], passing: type[Exception], *, most_s: float) -> T
         except passing:
             if time.monotonic() - begun_s > most_s:
                 raise
-        time.sleep(PAUSE_S * 4 ** (number - 1) * random.uniform(0.5, 1.5))  # noqa: S311 - so that not all come at once
+        time.sleep(PAUSE_S * 4 ** (number - 1) * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
     return ask()
 
 
 @contextmanager
 def translate_errors(what: str, where: str) -> Iterator[None]:
-    """What a client raises inside becomes an error of ours; FileNotFoundError, which is an answer, passes.
+    """Turn the errors of storage clients into RefusedError or StorageError. FileNotFoundError is an answer and passes.
 
-    NoSuchUpload is none: so a server speaks to whoever ends an upload again because the first answer was lost.
+    NoSuchUpload is an error: a server answers it to a client that ends an upload twice because the first answer got
+    lost.
     """
     try:
         yield
@@ -181,16 +182,16 @@ def translate_errors(what: str, where: str) -> Iterator[None]:
                 f"the server refuses to {what}",
                 where=where,
                 got=f"{code}: {got}" if code else got,
-                todo="check credentials, rights, bucket and endpoint; the same command goes on",
+                todo="check credentials, rights, bucket and endpoint; then give the same command again",
             ) from None
         if isinstance(error, (OSError, TimeoutError)) or code or _is_of_a_client(error):
-            # Without its cause: messages of clients hold whole requests.
+            # Without the cause, because messages of clients hold whole requests.
             raise StorageError(f"the server failed to {what}", where=where, got=got) from None
         raise
 
 
 def find_error_code(error: BaseException | None) -> str | None:
-    """The server's own word, somewhere among the causes."""
+    """The error code of the server, from an error or its causes."""
     while error is not None:
         response = getattr(error, "response", None)
         if isinstance(response, dict) and "Error" in response:
@@ -204,7 +205,7 @@ def _is_of_a_client(error: BaseException) -> bool:
 
 
 def read_facts(url: str) -> dict[str, Any]:
-    """Size, ETag and time of an object, as far as its server tells; FileNotFoundError where there is none."""
+    """Size, ETag and time of an object, as far as the server knows them; FileNotFoundError where there is none."""
     found, path = open_filesystem(url)
     info = ask_patiently("tell about an object", url, lambda: found.info(path))
     named = {name.lower().replace("-", "_"): value for name, value in info.items()}
@@ -217,20 +218,22 @@ def read_facts(url: str) -> dict[str, Any]:
 
 
 def list_matching(pattern: str) -> list[str]:
-    """Objects that a pattern like s3://bucket/2026/*.tif names, in sorted order."""
+    """The objects that match a pattern like s3://bucket/2026/*.tif, sorted."""
     found, path = open_filesystem(pattern)
     return sorted(map(found.unstrip_protocol, ask_patiently("list objects", pattern, lambda: found.glob(path))))
 
 
 def make_read_options(found: Any) -> dict[str, int]:
-    """Read in one request. s3fs would read ranges side by side, of two versions if the object is replaced meanwhile,
-    and fill what a short answer lacks with zeros.
+    """Options to read an object in one request.
+
+    By default s3fs reads ranges side by side: of two versions, if the object is replaced meanwhile, and with zeros
+    where an answer is too short.
     """
     return {"max_concurrency": 1} if _is_s3(found) else {}
 
 
 def make_upload_options(found: Any) -> dict[str, int]:
-    """How a file goes up: s3fs would hold ten parts of 50 MiB in memory."""
+    """Options for the upload of a file. By default s3fs holds ten parts of 50 MiB in memory."""
     return {"chunksize": PART_BYTES, "max_concurrency": PARTS_AT_ONCE} if _is_s3(found) else {}
 
 
@@ -245,7 +248,7 @@ def read_object(url: str) -> bytes:
 
 
 def list_siblings(url: str) -> list[str]:
-    """Objects beside one that share its name up to the ending, itself included: a shapefile has four or more."""
+    """The objects beside one that share its name up to the suffix, itself included: a shapefile has four or more."""
     found, path = open_filesystem(url)
     folder = str(PurePosixPath(path).parent)
     names = ask_patiently("list objects", url, lambda: found.ls(folder, detail=False))

@@ -1,7 +1,7 @@
-"""Where a run keeps its objects: whole objects under keys like `run/records/scene/0_0.json`.
+"""Storage of a run: whole objects under keys like `run/records/scene/0_0.json`.
 
-An object appears whole or not at all, whatever dies and whenever: this is all that the ledger and the sink ask of
-storage, and what both a local folder (by renaming) and an object store (by nature) can give.
+An object appears whole or not at all, whichever process dies at whatever moment. The ledger and the output ask nothing
+else of storage. A local folder keeps this promise by renaming files, an object store by its nature.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ LOOK_AT_IT = "look at it, and remove it if it can be spared"
 
 
 class Store(Protocol):
-    """The whole storage contract. Keys have `/` separators and no leading one."""
+    """The whole storage contract. Keys have `/` separators and no leading one.
+
+    `tests/batchseg/test_store.py` has `StoreContract`, the tests that every implementation must pass.
+    """
 
     def get(self, key: str) -> bytes:
-        """The object; FileNotFoundError where there is none."""
+        """Return an object; FileNotFoundError where there is none."""
         ...
 
     def put(self, key: str, content: bytes) -> None:
@@ -39,35 +42,39 @@ class Store(Protocol):
         ...
 
     def put_new(self, key: str, content: bytes) -> bool | None:
-        """Make an object only if there is none: whether it was made; None where the storage cannot tell."""
+        """Make an object only if there is none.
+
+        Returns whether it was made; None where the storage cannot tell.
+        """
         ...
 
     def put_file(self, key: str, path: Path) -> None:
-        """The same as `put` from a local file, which may be moved away."""
+        """The same as `put`, from a local file, which the store may move away."""
         ...
 
     def names(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """Every object whose key begins with the folder `prefix`, with its size in bytes."""
+        """Yield the key and the size in bytes of every object below the folder `prefix`."""
         ...
 
     def delete(self, key: str) -> None:
-        """Remove an object; none there is no error."""
+        """Remove an object. A missing object is no error."""
         ...
 
     def scratch(self) -> Path:
-        """A local folder for files that `put_file` will take."""
+        """Return a local folder for files that `put_file` will take."""
         ...
 
     def sweep(self, *, deep: bool = True) -> int:
-        """Remove what dead writers left unfinished; only the driver does this, while it has no workers.
+        """Remove the unfinished files of dead writers, and return their number.
 
-        Not `deep`: only what costs no walk through the whole output.
+        Only the driver calls it, while it has no workers. Without `deep` it does nothing that needs a walk through the
+        whole output.
         """
         ...
 
     @property
     def address(self) -> str:
-        """Where it is, for people."""
+        """The folder or URL, for messages."""
         ...
 
 
@@ -76,7 +83,7 @@ def compute_digest(content: bytes) -> str:
 
 
 def get_json(store: Store, key: str) -> Any:
-    """A small object that a run keeps its own facts in; FileNotFoundError where there is none."""
+    """Read a small JSON file of a run; FileNotFoundError where there is none."""
     content = store.get(key)
     try:
         return json.loads(content)
@@ -124,11 +131,11 @@ _UNFINISHED = ".unfinished-"
 
 @dataclass(frozen=True, slots=True)
 class LocalStore:
-    """A folder. Objects are written beside their place and renamed into it."""
+    """A folder. It writes an object beside its place and renames it into place."""
 
     root: Path
     durable: bool = True
-    """Wait until objects are on the disk, so that they outlive the machine, not only the process."""
+    """Whether to wait until objects are on the disk, so that they survive a crash of the machine too."""
 
     def get(self, key: str) -> bytes:
         return (self.root / key).read_bytes()
@@ -187,7 +194,7 @@ class LocalStore:
         return len(left) + len(scratch)
 
     def scratch(self) -> Path:
-        """A folder on the same disk, so that finished files can be renamed into place."""
+        """A folder on the same disk, from which finished files can be renamed into place."""
         folder = self.root / SCRATCH_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         return folder
@@ -206,21 +213,21 @@ _NO_PLACE = {
 
 
 def find_refusal(store: Store, error: BaseException) -> RefusedError | None:
-    """What no repetition changes: a whole output folder that takes nothing more. None for what may pass.
+    """The refusal behind an error of the operating system: the output folder takes nothing more. None for other errors.
 
-    Only of a folder, which all workers share: the disk that is full beside an object store is one worker's scratch.
+    Only a folder can refuse, because all workers share it. Beside an object store, a full disk is one worker's scratch.
     """
     if not isinstance(error, OSError) or error.errno not in _NO_PLACE or "://" in store.address:
         return None
     todo = "make room for it" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "make it writable"
     return RefusedError(
-        _NO_PLACE[error.errno], where=store.address, got=str(error), todo=f"{todo}; the same command goes on"
+        _NO_PLACE[error.errno], where=store.address, got=str(error), todo=f"{todo}, then give the same command again"
     )
 
 
 @contextmanager
 def raise_refusals(store: Store) -> Iterator[None]:
-    """Say so where an error of the operating system is such a refusal."""
+    """Raise RefusedError instead of an error of the operating system that is a refusal (`find_refusal`)."""
     try:
         yield
     except OSError as error:
@@ -231,6 +238,6 @@ def raise_refusals(store: Store) -> Iterator[None]:
 
 
 def _raise(error: OSError) -> None:
-    """A folder that is not there holds nothing; one that cannot be read is no empty one (invariant I7)."""
+    """A missing folder is empty. A folder that cannot be read is an error (invariant I7)."""
     if not isinstance(error, FileNotFoundError):
         raise error

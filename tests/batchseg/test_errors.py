@@ -7,7 +7,7 @@ import time
 import pytest
 
 from batchseg import errors
-from batchseg.errors import BatchsegError, BusyError, InputError, RefusedError, StoppedError, TaskError
+from batchseg.errors import BatchsegError, BusyError, DamagedError, InputError, RefusedError, StoppedError, TaskError
 
 
 def all_kinds(root: type[BatchsegError] = BatchsegError) -> list[type[BatchsegError]]:
@@ -57,10 +57,10 @@ def test_a_message_has_the_parts_it_was_given(parts: dict[str, str], text: str) 
 
 
 def test_who_has_to_act() -> None:
-    """The user (2, before any work), nobody yet (tried again), whoever runs it (the same command resumes)."""
+    """The user (2, before any work or at a damaged file), nobody yet (retried), the user (the same command resumes)."""
     for kind in all_kinds():
         assert kind.retryable == issubclass(kind, TaskError), kind
-        by_the_user = issubclass(kind, InputError | BusyError)
+        by_the_user = issubclass(kind, InputError | BusyError | DamagedError)
         assert kind.exit_status == (2 if by_the_user else 5 if kind is RefusedError else 1), kind
         assert sum(issubclass(kind, branch) for branch in (InputError, TaskError, StoppedError)) <= 1, kind
 
