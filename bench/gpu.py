@@ -29,7 +29,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
-from batchseg.engine.segment import ChunkWork, Model, segment_chunk
+from batchseg.engine.chunk import ChunkWork
+from batchseg.engine.segment import Model, segment_chunk
 from batchseg.model.bundle import Bundle, open_bundle
 from batchseg.model.segmenter import load_graph, open_segmenter
 from batchseg.output.stored import write_chunk
@@ -153,7 +154,7 @@ def ordinary(ground: Ground, ref: str, device: DeviceKind) -> Iterator[tuple[Win
         pixels = scene.open_source().read(have)
         tiles = tiles_of(job.lattice(ground.scene), chunk)
         work = ChunkWork(
-            window=chunk, tiles=tiles, codes=[0] * len(tiles), pixels=pixels, rules=scene.rules,
+            window=chunk, tiles=tiles, tier_codes=[0] * len(tiles), pixels=pixels, rules=scene.rules,
             wanted_HW=pixels.valid_HW[chunk.within(have)], scene_shape_px=scene.shape_px,
         )  # fmt: skip
         model = Model(segmenter, halo_px, ids)

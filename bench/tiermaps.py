@@ -11,7 +11,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from batchseg.engine.fade import bulk_stays, fading_edges
+from batchseg.engine.fade import find_bulk_pixels, find_fading_edges
 from batchseg.engine.route import NO_SCORE
 from batchseg.ledger.ledger import Ledger
 from batchseg.resolve.plan_file import PlanFile, read_plan
@@ -80,8 +80,8 @@ def maps_of(bulk: Path, heavy: Path, labels: str, *, fade_px: int) -> Maps:
     faded_HW = heavy_HW.copy()
     codes = [read(output / scene / "confidence.tif") for output in (bulk, heavy)]
     for row, col in grid:
-        at, edges = slices(grid.window(row, col)), fading_edges(row, col, lattice=grid.shape, firm=())
-        stays_HW = bulk_stays(codes[0][at], codes[1][at], edges=edges, fade_px=fade_px)
+        at, edges = slices(grid.window(row, col)), find_fading_edges(row, col, lattice=grid.shape, firm=())
+        stays_HW = find_bulk_pixels(codes[0][at], codes[1][at], edges=edges, fade_px=fade_px)
         np.copyto(faded_HW[at], bulk_HW[at], where=stays_HW)
     return Maps(
         plan=plan,

@@ -24,7 +24,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from batchseg.engine.route import NO_SCORE, SCORE_TOP, tile_hash
+from batchseg.engine.route import NO_SCORE, SCORE_TOP, hash_tile
 from batchseg.recipe import Tiling
 from batchseg.reports.metrics import Metrics, read_metrics
 from batchseg.score.agreement import index_classes
@@ -64,7 +64,7 @@ def orders(maps: Maps) -> dict[str, NDArray[np.intp]]:
     """Valid tiles, the first to become heavy first."""
     valid = np.flatnonzero(maps.scores != NO_SCORE)
     name = next(iter(maps.plan.scenes))
-    chance = np.array([tile_hash("bench", name, *divmod(int(i), maps.grid.shape[1])) >> 1 for i in valid])
+    chance = np.array([hash_tile("bench", name, *divmod(int(i), maps.grid.shape[1])) >> 1 for i in valid])
     right = {name: np.trace(confusion, axis1=1, axis2=2) for name, confusion in maps.confusion.items()}
     gain = (right["faded"] - right["bulk"])[valid]
     return {

@@ -55,7 +55,7 @@ def preview_pilot(
         raise RecipeError(
             "a pilot compares two models, but the recipe has one", where="models", todo="set both `bulk` and `heavy`"
         )
-    doubt = job.doubt or Doubt(statistic="mean", sure_code=0, threshold=NEVER)
+    doubt = job.doubt or Doubt(statistic="mean", sure_confidence=0, threshold=NEVER)
     judged = replace(resolved, job=replace(job, doubt=doubt))
     num_tiles = SAMPLE_TILES if budget is None else budget.sample_tiles
     result = run_pilot(judged, fleet, placement, models=models, num_tiles=num_tiles, is_timed=True, runs_both=True)

@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from batchseg.budget.sample import make_work
-from batchseg.engine.route import NEVER, tile_hash
+from batchseg.engine.route import NEVER, hash_tile
 from batchseg.engine.segment import Model, segment_chunk
 from batchseg.errors import RecipeError
 from batchseg.ledger.keys import ChunkKey, SheetKey
@@ -138,7 +138,7 @@ def _time_bulk(job: Job, worker: Worker, depth: int) -> tuple[list[Record], floa
 def _order_chunks(job: Job, limit: int) -> list[ChunkKey]:
     """The chunks with the smallest hashes, in the order of their hashes."""
     keys = (key for scene in job.scenes.values() for key in job.list_chunks(scene))
-    return heapq.nsmallest(limit, keys, key=lambda key: tile_hash("rehearse", key.scene, key.row, key.col))
+    return heapq.nsmallest(limit, keys, key=lambda key: hash_tile("rehearse", key.scene, key.row, key.col))
 
 
 def _require_record(outcome: object) -> Record:

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engine.route import NEVER, NO_SCORE, tile_hash
-from batchseg.engine.segment import ChunkWork, Model, Prediction, segment_chunk
+from batchseg.engine.chunk import ChunkWork, Prediction
+from batchseg.engine.route import NEVER, NO_SCORE, hash_tile
+from batchseg.engine.segment import Model, segment_chunk
 from batchseg.errors import RecipeError
 from batchseg.resolve.job import Job, SceneJob
 from batchseg.resolve.routing import is_heavy_alone, make_fade
@@ -143,7 +144,7 @@ def take_sample(job: Job, models: dict[Tier, Model], *, num_tiles: int, runs_bot
 def _order_candidates(job: Job, limit: int) -> list[tuple[SceneJob, Tile]]:
     """The tiles of all scenes with the smallest hashes, in the order of their hashes."""
     places = (
-        (tile_hash("sample", name, row, col), name, row, col)
+        (hash_tile("sample", name, row, col), name, row, col)
         for name, scene in job.scenes.items()
         for row, col in job.lattice(scene)
     )
@@ -202,17 +203,17 @@ def _fade_labels(job: Job, scene: SceneJob, tile: Tile, predictions: dict[Tier, 
     fade, whole = make_fade(job, scene, [tile], tile.owned), tile.owned.within(tile.owned)
     if fade is None or not fade.touches(0):
         return heavy.labels_HW
-    stays_HW = fade.bulk_stays(0, whole, bulk.confidence_HW, heavy.confidence_HW)
+    stays_HW = fade.find_bulk_pixels(0, whole, bulk.confidence_HW, heavy.confidence_HW)
     return np.where(stays_HW, bulk.labels_HW, heavy.labels_HW)
 
 
-def make_work(job: Job, scene: SceneJob, tiles: list[Tile], codes: list[int], wanted: WantedPixels) -> ChunkWork:
-    """Work on tiles that fill a window. They are scored, but go to the tiers of `codes` whatever their scores."""
+def make_work(job: Job, scene: SceneJob, tiles: list[Tile], tier_codes: list[int], wanted: WantedPixels) -> ChunkWork:
+    """Work on tiles that fill a window. They are scored, but go to the tiers of `tier_codes` whatever their scores."""
     rows, cols, shape = tiles[0].owned.rows, tiles[0].owned.cols, wanted.wanted_HW.shape
     return ChunkWork(
         window=Window.of(rows.start, rows.start + shape[0], cols.start, cols.start + shape[1]),
         tiles=tiles,
-        codes=codes,
+        tier_codes=tier_codes,
         pixels=wanted.pixels,
         wanted_HW=wanted.wanted_HW,
         scene_shape_px=scene.shape_px,

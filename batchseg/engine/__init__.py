@@ -1,1 +1,1 @@
-"""From the pixels of a chunk to its labels: inputs, routes, batches, stitching."""
+"""The engine: how one chunk of pixels becomes labels."""

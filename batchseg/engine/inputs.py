@@ -1,8 +1,8 @@
-"""From a scene's raw pixels to what a model was trained on: scaled, invalid pixels filled, edges repeated.
+"""How raw pixels of a scene become a model's input: scaled, invalid pixels filled, edges repeated.
 
 Scaling belongs to the bundle, never to a tile: the same raw value gives the same input everywhere. A model gets the
-data type of its contract; where the scene has another one, the recipe's `scale` says which raw range stands for the
-bundle's.
+data type of its contract. Where the scene has another data type, the recipe's `scale` names the raw range that stands
+for the bundle's range.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ class InputRule:
     """How raw values of one scene become inputs of one bundle."""
 
     dtype: str
-    """The model's input type: uint8 or float32."""
+    """Data type of the model's input: uint8 or float32."""
     raw_range: tuple[float, float] | None
-    """What of the scene stands for `model_range`; None: values are taken as they are."""
+    """Raw values of the scene that stand for `model_range`; None: values are taken as they are."""
     model_range: tuple[float, float]
     fill: tuple[float, ...]
-    """The bundle's mean a band: what invalid pixels are given."""
+    """Value of invalid pixels, one per band: the bundle's mean."""
 
     def apply(self, pixels: Pixels) -> NDArray[Any]:
-        """All of these pixels as model input, each a function of itself alone; never changes `pixels`."""
+        """Convert pixels to model input, each pixel by itself; never change `pixels`."""
         x_BHW = self._convert(pixels.raw_BHW)
         invalid_HW = ~pixels.valid_HW
         if invalid_HW.any():
@@ -50,21 +50,21 @@ class InputRule:
             return self._to_dtype(_as_float32(raw_BHW))
         if raw_BHW.dtype.kind in "iu" and raw_BHW.dtype.itemsize <= 2:
             return self._by_table(raw_BHW)
-        return self._to_dtype(self._scaled(_as_float32(raw_BHW)))
+        return self._to_dtype(self._scale(_as_float32(raw_BHW)))
 
     def _by_table(self, raw_BHW: NDArray[Any]) -> NDArray[Any]:
-        """Eight and sixteen bit values: one look-up instead of three passes in floating point."""
-        # Not np.take: that turns all of the raw values into eight-byte indexes first.
-        return cast("NDArray[Any]", _table(self, raw_BHW.dtype)[raw_BHW])
+        """Convert values of one or two bytes by one look-up instead of three passes in floating point."""
+        # np.take would turn all raw values into eight-byte indexes first.
+        return cast("NDArray[Any]", _find_table(self, raw_BHW.dtype)[raw_BHW])
 
-    def table(self, dtype: np.dtype[Any]) -> NDArray[Any]:
-        """The input for every raw value of a type, at that value as an index."""
+    def make_table(self, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return the model input of every raw value of a data type; the raw value is the index."""
         info = np.iinfo(dtype)
-        table = self._to_dtype(self._scaled(np.arange(info.min, info.max + 1, dtype=np.float32)))
-        # A negative raw value indexes from the end, so the table is turned to begin at zero.
+        table = self._to_dtype(self._scale(np.arange(info.min, info.max + 1, dtype=np.float32)))
+        # A negative raw value indexes from the end, so the table is rotated to begin at zero.
         return np.roll(table, info.min) if info.min < 0 else table
 
-    def _scaled(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _scale(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.raw_range is None:
             return raw
         (raw_low, raw_high), (low, high) = self.raw_range, self.model_range
@@ -75,7 +75,7 @@ class InputRule:
     def _to_dtype(self, x: NDArray[np.float32]) -> NDArray[Any]:
         clipped = np.clip(x, *self.model_range)
         if self.dtype == "uint8":
-            # NaN stands under invalid pixels only, and those are filled afterwards.
+            # NaN occurs in invalid pixels only, which are filled afterwards.
             return np.rint(np.nan_to_num(clipped)).astype(np.uint8)
         return np.nan_to_num(clipped).astype(np.float32)
 
@@ -108,9 +108,9 @@ def make_input_rule(
 
 
 @lru_cache(maxsize=8)
-def _table(rule: InputRule, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Made once, not once a tile."""
-    return rule.table(dtype)
+def _find_table(rule: InputRule, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Make the table of a rule once, not once per tile."""
+    return rule.make_table(dtype)
 
 
 def _as_float32(raw_BHW: NDArray[Any]) -> NDArray[np.float32]:
@@ -121,17 +121,17 @@ def _as_float32(raw_BHW: NDArray[Any]) -> NDArray[np.float32]:
 def cut_tile(
     x_BHW: NDArray[Any], have: Window, tile: Tile, halo_px: int, scene_shape_px: tuple[int, int]
 ) -> NDArray[Any]:
-    """One tile of an array that holds the window `have`; beyond the scene's edge the edge is repeated."""
+    """Cut one tile, with its halo, from an array of the window `have`; beyond the scene its edge is repeated."""
     want = tile.read_window(halo_px)
     inside = want.clip(scene_shape_px)
     rows, cols = inside.within(have)
     return replicate(x_BHW[:, rows, cols], inside, want)
 
 
-def tile_input(
+def make_tile_input(
     rule: InputRule, pixels: Pixels, tile: Tile, halo_px: int, scene_shape_px: tuple[int, int]
 ) -> NDArray[Any]:
-    """`cut_tile` of what the rule makes of all pixels, without converting more than the tile reads."""
+    """Convert the pixels that one tile reads, and no others; beyond the scene its edge is repeated."""
     want = tile.read_window(halo_px)
     inside = want.clip(scene_shape_px)
     rows, cols = inside.within(pixels.window)

@@ -1,22 +1,24 @@
-"""Which tier labels a tile, and why: a function of the tile's place, the recipe's inputs and the bulk model's output.
+"""Which of the two models labels a tile: decided for each tile alone, from its place and the bulk model's output.
 
 Theory of operation
 -------------------
-Reasons are of two kinds. Some know a tile by its *place*, before any model runs: priority polygons. Others judge the
-bulk model's *outcome* on the tile's own pixels: uncertainty. An outcome is judged as integers (codes of confidence,
-counted and divided without a remainder), so the judgement is the same on every machine that gives the same bytes, and
-it sees one tile only: never its chunk, its batch, a worker or a clock (invariant I2). The order is fixed: a tile that
-its place sends to the heavy model is not judged. More reasons join one of the two kinds: a priority raster or the
-change since an earlier run are places, classes seen are outcomes.
+There are two kinds of reasons to route a tile. Some depend on the tile's *place* and are known before any model runs:
+priority polygons. Others depend on the bulk model's *outcome* for the tile's own pixels: uncertainty. An outcome is
+judged with integers (confidences, counted and divided without a remainder), so the judgement is the same on every
+machine that gives the same bytes. It sees one tile only: never its chunk, its batch, a worker or a clock (invariant
+I2). The order is fixed: a tile whose place sends it to the heavy model is not judged. Further reasons belong to one of
+the two kinds: a priority raster or the change since an earlier run is a place, the predicted classes are an outcome.
 
-The *audit* runs both tiers on a share of all tiles, chosen by the hash of their names, and compares them. It routes
-nothing and changes nothing.
+The *audit* runs both models on a share of all tiles, chosen by a hash of their names, and compares the labels. It
+routes nothing and changes no output.
+
+Confidences are integers throughout: round(254 p), so 254 means a probability of 1.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -27,59 +29,63 @@ from batchseg.tiers import BULK, HEAVY_BY_UNCERTAINTY
 Statistic = Literal["mean", "share"]
 
 CERTAIN = 254
-"""The confidence code of probability 1."""
+"""The confidence that stands for probability 1."""
 SCORE_TOP = 10_000
-"""Scores are ten-thousandths: 0 is certain of every pixel."""
+"""The highest score. Scores are ten-thousandths; 0 means that the model is certain of every pixel."""
 NEVER = SCORE_TOP + 1
 """A threshold that no tile reaches."""
 NO_SCORE = -1
-"""Of tiles that the bulk model never saw."""
+"""The score of a tile that was not judged."""
 HASH_TOP = 1 << 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """How uncertain the bulk model is of a tile, and from where on the heavy model takes it."""
+    """How the uncertainty of a tile is measured, and from which score on the heavy model labels the tile."""
 
     statistic: Statistic
-    """mean: of 1 - confidence. share: of pixels less confident than `sure_code`."""
-    sure_code: int
+    """`mean`: mean of 1 - p over the tile's pixels. `share`: share of pixels less confident than `sure_confidence`."""
+    sure_confidence: int = field(metadata={"key": "sure_code"})
+    """Confidence from which on a pixel counts as sure, in units of 1/254."""
     threshold: int
-    """Tiles that score this or more go to the heavy model."""
+    """Score from which on a tile goes to the heavy model."""
 
     def score(self, confidence: NDArray[np.uint8]) -> int:
-        """Of the confidence codes of a tile's own valid pixels, in ten-thousandths."""
+        """Compute the score of a tile, in ten-thousandths, from the confidences of its own valid pixels."""
         if self.statistic == "share":
-            return int((confidence < self.sure_code).sum()) * SCORE_TOP // confidence.size
+            return int((confidence < self.sure_confidence).sum()) * SCORE_TOP // confidence.size
         doubt = CERTAIN * confidence.size - int(confidence.sum(dtype=np.int64))
         return doubt * SCORE_TOP // (CERTAIN * confidence.size)
 
-    def code(self, score: int) -> int:
+    def choose_tier_code(self, score: int) -> int:
         return HEAVY_BY_UNCERTAINTY if score >= self.threshold else BULK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TileAudit:
-    """Both tiers on one tile."""
+    """How far both models agree on one tile."""
 
     row: int
     col: int
-    code: int
-    """What labelled it."""
+    tier_code: int = field(metadata={"key": "code"})
+    """Tier code of the model whose labels are in the output."""
     num_px: int
+    """Number of valid pixels of the tile."""
     agreeing_px: int
+    """Number of these pixels that both models give one class."""
 
 
-def tile_hash(purpose: str, scene: str, row: int, col: int) -> int:
-    """A number from 0 to 2**64 - 1 that is the tile's own, another one for each purpose."""
+def hash_tile(purpose: str, scene: str, row: int, col: int) -> int:
+    """Return a number from 0 to 2**64 - 1 that depends on the tile and the purpose only."""
     digest = hashlib.blake2b(f"{scene}/{row}_{col}".encode(), digest_size=8, person=purpose.encode()).digest()
     return int.from_bytes(digest, "big")
 
 
 def is_audited(scene: str, row: int, col: int, share: float) -> bool:
-    return share > 0 and tile_hash("audit", scene, row, col) < share * HASH_TOP
+    """Whether a tile belongs to the share of tiles that both models run on."""
+    return share > 0 and hash_tile("audit", scene, row, col) < share * HASH_TOP
 
 
-def compared(row: int, col: int, code: int, bulk: NDArray[Any], heavy: NDArray[Any]) -> TileAudit:
-    """The labels of both tiers on a tile's own valid pixels."""
-    return TileAudit(row=row, col=col, code=code, num_px=bulk.size, agreeing_px=int((bulk == heavy).sum()))
+def audit_tile(row: int, col: int, tier_code: int, bulk: NDArray[Any], heavy: NDArray[Any]) -> TileAudit:
+    """Compare the labels of both models on a tile's own valid pixels."""
+    return TileAudit(row=row, col=col, tier_code=tier_code, num_px=bulk.size, agreeing_px=int((bulk == heavy).sum()))

@@ -118,7 +118,7 @@ def _doubt(recipe: Recipe) -> Doubt | None:
     unknown = recipe.budget is not None  # until a pilot has run
     return Doubt(
         statistic=uncertain.statistic,
-        sure_code=math.ceil(uncertain.sure * CERTAIN),
+        sure_confidence=math.ceil(uncertain.sure * CERTAIN),
         threshold=NEVER if unknown else math.ceil(above * SCORE_TOP),
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engine.fade import Fade, fading_edges
+from batchseg.engine.fade import Fade, find_fading_edges
 from batchseg.ledger.keys import ChunkKey, TaskKey
 from batchseg.resolve.job import Job, SceneJob
 from batchseg.tiers import BULK, HEAVY_ALONE, HEAVY_BY_POLYGONS, Need
@@ -31,7 +31,7 @@ def make_fade(job: Job, scene: SceneJob, tiles: Sequence[Tile], window: Window) 
         return None
     ground, firm = scene.priority, scene.priority_tiles
     lattice = job.lattice(scene).shape
-    edges = tuple(fading_edges(tile.row, tile.col, lattice=lattice, firm=firm) for tile in tiles)
+    edges = tuple(find_fading_edges(tile.row, tile.col, lattice=lattice, firm=firm) for tile in tiles)
     drawn = any((tile.row, tile.col) in firm and any(fading) for tile, fading in zip(tiles, edges, strict=True))
     return Fade(job.fade_px, edges, ground.mask(window) if drawn and ground is not None else None)
 
@@ -41,7 +41,7 @@ def is_heavy_alone(job: Job, scene: SceneJob, row: int, col: int) -> bool:
     firm = scene.priority_tiles
     if (row, col) not in firm:
         return False
-    return not job.fade_px or not any(fading_edges(row, col, lattice=job.lattice(scene).shape, firm=firm))
+    return not job.fade_px or not any(find_fading_edges(row, col, lattice=job.lattice(scene).shape, firm=firm))
 
 
 def count_heavy_alone(job: Job, scene: SceneJob) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engine.segment import Prediction
+from batchseg.engine.chunk import Prediction
 from batchseg.errors import BatchsegError
 from batchseg.ledger.records import Agreement, Measured, TileCounts
 from batchseg.resolve.job import Job, SceneJob
@@ -35,9 +35,9 @@ def measure(job: Job, scene: SceneJob, prediction: Prediction) -> Measured:
         class_area_km2=areas_km2,
         confidence_sum=sum(_sum_but_nodata(prediction.confidence_HW[of]) for _, of in parts),
         agreement=_scored(job, scene, prediction),
-        tile_codes=tuple(prediction.codes),
-        tile_scores=tuple(prediction.scores),
-        audits=tuple(prediction.audits),
+        tile_codes=prediction.tier_codes,
+        tile_scores=prediction.scores,
+        audits=prediction.audits,
     )
 
 

@@ -23,8 +23,9 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from batchseg.engine.chunk import ChunkWork, Prediction
 from batchseg.engine.route import is_audited
-from batchseg.engine.segment import ChunkWork, Model, Prediction, Timer, blank, segment_chunk
+from batchseg.engine.segment import Model, Timer, make_blank, segment_chunk
 from batchseg.errors import RefusedError, StorageError
 from batchseg.layers import take_layers
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
@@ -171,7 +172,7 @@ class Worker:
         work = ChunkWork(
             window=window,
             tiles=tiles,
-            codes=assign_tier_codes(self.job, scene, tiles),
+            tier_codes=assign_tier_codes(self.job, scene, tiles),
             pixels=wanted.pixels,
             wanted_HW=wanted.wanted_HW,
             scene_shape_px=scene.shape_px,
@@ -185,7 +186,7 @@ class Worker:
     def _blank(self, window: Window, tiles: list[Tile]) -> Prediction:
         """Without a turn on the device, but not before its models are open: they give the layer its type."""
         self.check(wait=True)
-        return blank(window, tiles, self._models, self.job.nodata)
+        return make_blank(window, tiles, self._models, self.job.nodata)
 
     def _compute(self, work: ChunkWork, task: str) -> Prediction:
         self.check()

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from batchseg.engine.chunk import ChunkWork
 from batchseg.engine.inputs import InputRule
-from batchseg.engine.segment import ChunkWork, Model, Segmenter, segment_chunk
+from batchseg.engine.segment import Model, Segmenter, segment_chunk
 from batchseg.layers import make_layers, take_layers
 from batchseg.tiers import BULK, HEAVY_BY_POLYGONS, NODATA_CODE, Tier, tier_of
 from tests.fakes import MemorySource, untimed
@@ -67,7 +68,7 @@ def work_of(scene: Scene, chunk: Window, halo_px: int, code_of: CodeOf) -> Chunk
     return ChunkWork(
         window=chunk,
         tiles=tiles,
-        codes=[code_of(tile.row, tile.col) for tile in tiles],
+        tier_codes=[code_of(tile.row, tile.col) for tile in tiles],
         pixels=pixels,
         wanted_HW=pixels.valid_HW[chunk.within(pixels.window)] & scene.inside_HW[rows, cols],
         scene_shape_px=scene.layout.shape_px,

@@ -9,7 +9,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchseg.engine.segment import Model, Prediction, segment_chunk
+from batchseg.engine.chunk import Prediction
+from batchseg.engine.segment import Model, segment_chunk
 from batchseg.layers import take_layers
 from batchseg.layers.tier import TIER_CLASSES
 from batchseg.tiers import BULK, HEAVY_ALONE, HEAVY_BY_POLYGONS, NODATA_CODE, Tier, tier_of
@@ -49,7 +50,7 @@ def test_i2_output_does_not_depend_on_batch_neighbours() -> None:
     random = np.random.default_rng(3)
     for num_tiles in (1, 2, 3, 4, 5, 9, len(work.tiles)):
         order = random.permutation(len(work.tiles))[:num_tiles]
-        some = replace(work, tiles=[work.tiles[i] for i in order], codes=[BULK] * num_tiles)
+        some = replace(work, tiles=[work.tiles[i] for i in order], tier_codes=[BULK] * num_tiles)
         got = segment_chunk(some, models, nodata=NODATA, timed=untimed)
         for tile in some.tiles:
             at = tile.owned.within(work.window)

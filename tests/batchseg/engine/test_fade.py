@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchseg.engine.fade import Edges, bulk_stays, fading_edges
+from batchseg.engine.fade import Edges, find_bulk_pixels, find_fading_edges
 from batchseg.errors import RecipeError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.recipe import Models, Route
@@ -41,7 +41,7 @@ def test_the_margin_falls_from_a_half_to_minus_a_half(data: st.DataObject) -> No
     fade_px = data.draw(st.integers(1, MAX_FADE_PX))
     random = np.random.default_rng(data.draw(st.integers(0, 99)))
     bulk_HW, heavy_HW = random.integers(0, 255, (2, *shape_px), np.uint8)
-    stays_HW = bulk_stays(bulk_HW, heavy_HW, edges=edges, fade_px=fade_px)
+    stays_HW = find_bulk_pixels(bulk_HW, heavy_HW, edges=edges, fade_px=fade_px)
     for at in np.ndindex(shape_px):
         surer = (int(heavy_HW[at]) - int(bulk_HW[at])) / 254
         assert stays_HW[at] == (surer < margin(*at, shape_px, edges, fade_px) - 1e-12)
@@ -49,8 +49,8 @@ def test_the_margin_falls_from_a_half_to_minus_a_half(data: st.DataObject) -> No
 
 def test_codes_of_two_bytes_hold_the_widest_fade() -> None:
     sure, unsure = np.full((200, 200), 254, np.uint8), np.zeros((200, 200), np.uint8)
-    assert not bulk_stays(unsure, sure, edges=(True,) * 4, fade_px=MAX_FADE_PX).any()
-    stays_HW = bulk_stays(sure, unsure, edges=(True,) * 4, fade_px=MAX_FADE_PX)
+    assert not find_bulk_pixels(unsure, sure, edges=(True,) * 4, fade_px=MAX_FADE_PX).any()
+    stays_HW = find_bulk_pixels(sure, unsure, edges=(True,) * 4, fade_px=MAX_FADE_PX)
     assert stays_HW[:, :MAX_FADE_PX].all()
     assert not stays_HW[MAX_FADE_PX:-MAX_FADE_PX, MAX_FADE_PX:-MAX_FADE_PX].any()
 
@@ -61,7 +61,7 @@ def test_both_tiles_of_a_border_see_it_alike(data: st.DataObject) -> None:
     rows, cols = lattice = data.draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
     cells = [(row, col) for row in range(rows) for col in range(cols)]
     firm = data.draw(st.sets(st.sampled_from(cells)))
-    edges = {cell: fading_edges(*cell, lattice=lattice, firm=firm) for cell in cells}
+    edges = {cell: find_fading_edges(*cell, lattice=lattice, firm=firm) for cell in cells}
     for (row, col), (top, bottom, left, right) in edges.items():
         assert bottom == (row + 1 < rows and edges[row + 1, col][0])
         assert right == (col + 1 < cols and edges[row, col + 1][2])
@@ -95,8 +95,10 @@ def test_heavy_tiles_fade_and_the_ground_of_polygons_does_not(place: Workplace) 
         codes = set(np.unique(codes_HW[at])) & set(faded)
         assert ((row, col) in firm) >= (HEAVY_BY_POLYGONS in codes)
         if codes:
-            edges = fading_edges(row, col, lattice=lattice, firm=firm)
-            stays_HW = bulk_stays(*(maps[t]["confidence"][at] for t in ("bulk", "heavy")), edges=edges, fade_px=FADE_PX)
+            edges = find_fading_edges(row, col, lattice=lattice, firm=firm)
+            stays_HW = find_bulk_pixels(
+                *(maps[t]["confidence"][at] for t in ("bulk", "heavy")), edges=edges, fade_px=FADE_PX
+            )
             ground_HW = np.zeros((150, 203), bool)
             ground_HW[:46, :61] = True
             heavy_HW[at] = ~stays_HW | ground_HW[at]
@@ -123,7 +125,7 @@ def test_who_does_a_chunk_of_priority_ground_needs_the_bulk_model_where_it_fades
 
 @pytest.mark.parametrize("width", [-1, MAX_FADE_PX + 1])
 def test_a_width_that_cannot_be_meant_is_refused(width: int) -> None:
-    with pytest.raises(RecipeError, match="this is no width"):
+    with pytest.raises(RecipeError, match="a fade must be a width in pixels"):
         Route(fade=width)
 
 

@@ -179,13 +179,13 @@ def test_a_resume_may_add_an_audit_but_not_another_threshold(place: Workplace) -
 
 @quick
 @given(st.lists(st.integers(0, 254), min_size=1, max_size=50), st.integers(0, 255))
-def test_scores_are_whole_ten_thousandths(codes: list[int], sure_code: int) -> None:
-    confidence = np.array(codes, np.uint8)
-    mean = Doubt(statistic="mean", sure_code=0, threshold=NEVER).score(confidence)
-    share = Doubt(statistic="share", sure_code=sure_code, threshold=NEVER).score(confidence)
+def test_scores_are_whole_ten_thousandths(confidences: list[int], sure_confidence: int) -> None:
+    confidence = np.array(confidences, np.uint8)
+    mean = Doubt(statistic="mean", sure_confidence=0, threshold=NEVER).score(confidence)
+    share = Doubt(statistic="share", sure_confidence=sure_confidence, threshold=NEVER).score(confidence)
     assert 0 <= SCORE_TOP * (1 - confidence.astype(float).mean() / 254) - mean < 1 + 1e-6
-    assert 0 <= SCORE_TOP * np.mean(confidence < sure_code) - share < 1 + 1e-6
-    assert Doubt(statistic="mean", sure_code=0, threshold=NEVER).code(mean) == BULK
+    assert 0 <= SCORE_TOP * np.mean(confidence < sure_confidence) - share < 1 + 1e-6
+    assert Doubt(statistic="mean", sure_confidence=0, threshold=NEVER).choose_tier_code(mean) == BULK
 
 
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.5])

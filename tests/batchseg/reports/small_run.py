@@ -67,7 +67,7 @@ def small_records() -> list[Record]:
         class_area_km2=(0.01, 0.012, 0.001000000123),
         confidence_sum=230 * 200,
         agreement=agreement,
-        audits=tuple(TileAudit(row=row, col=0, code=0, num_px=64, agreeing_px=60 - 19 * row) for row in range(2)),
+        audits=tuple(TileAudit(row=row, col=0, tier_code=0, num_px=64, agreeing_px=60 - 19 * row) for row in range(2)),
     )
     empty = {"valid_px": 0, "class_px": (0, 0, 0), "area_km2": None, "class_area_km2": None, "confidence_sum": 0}
     second = record_of(

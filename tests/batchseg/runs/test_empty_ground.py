@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from batchseg.engine.inputs import InputRule, cut_tile, tile_input
+from batchseg.engine.inputs import InputRule, cut_tile, make_tile_input
 from batchseg.layers.layer import Layer
 from batchseg.ledger.ledger import Ledger
 from batchseg.output.pyramid import pack_block
@@ -46,7 +46,7 @@ def test_a_tile_is_converted_alone_as_with_all_others(
     rule = InputRule("float32", raw_range, (0.0, 2.0), (0.5, 1.25))
     x_BHW = rule.apply(pixels)
     for tile in tiles_of(layout.lattice, whole):
-        alone = tile_input(rule, pixels, tile, layout.halo_px, layout.shape_px)
+        alone = make_tile_input(rule, pixels, tile, layout.halo_px, layout.shape_px)
         np.testing.assert_array_equal(alone, cut_tile(x_BHW, whole, tile, layout.halo_px, layout.shape_px))
 
 
