@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from batchseg.classes import ClassInfo
 from batchseg.layers import make_layers
 from batchseg.layers.layer import Layer
-from batchseg.output.cog import Form, write_cog
+from batchseg.output.cog import CogOptions, write_cog
 from batchseg.scene.georef import Georef
 
 PATCH_PX = 2048
@@ -64,7 +64,9 @@ def landscape(side_px: int) -> dict[str, NDArray[np.uint8]]:
 def with_ours(path: Path, layer: Layer, pixels: NDArray[np.uint8], threads: int) -> None:
     georef = Georef(width_px=pixels.shape[1], height_px=pixels.shape[0], crs_wkt=None, transform=CORNER)
     rows = pixels.__getitem__
-    write_cog(path, georef, layer, lambda a, b: rows(slice(a, b)), scratch=path.parent, form=Form(threads=threads))
+    write_cog(
+        path, georef, layer, lambda a, b: rows(slice(a, b)), scratch=path.parent, options=CogOptions(threads=threads)
+    )
 
 
 def with_gdal(path: Path, layer: Layer, pixels: NDArray[np.uint8], threads: int) -> None:
@@ -84,7 +86,7 @@ def with_gdal(path: Path, layer: Layer, pixels: NDArray[np.uint8], threads: int)
         driver="COG",
         COMPRESS="DEFLATE",
         LEVEL=1,
-        PREDICTOR="NO" if classes else "STANDARD",
+        PREDICTOR="NO" if classes else "DEFAULTS",
         OVERVIEW_RESAMPLING="MODE" if classes else "AVERAGE",
         NUM_THREADS=threads,
     )

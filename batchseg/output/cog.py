@@ -4,7 +4,7 @@ GDAL's own COG driver wants the whole raster in a file first, compresses everyth
 overviews by vote. Here every pixel is touched once:
 
 1. A template, a one-pixel file written by GDAL, gives all tags that say what the raster is and where it lies
-   (`template.py`). It is made before the first row, so that what cannot be placed fails early, and once more at the
+   (`gdal_tags.py`). It is made before the first row, so that what cannot be placed fails early, and once more at the
    end, with the statistics.
 2. The caller's rows are pulled in stripes; blocks of all levels are packed on a few threads while the next stripe is
    pulled, and spooled to one scratch file a level (`pyramid.py`, `overview.py`).
@@ -39,11 +39,11 @@ from numpy.typing import NDArray
 from batchseg.errors import DamagedError, WriteError
 from batchseg.layers.layer import Layer
 from batchseg.output import tiff
+from batchseg.output.cog_head import lay_out_cog
 from batchseg.output.deflate import inflate
-from batchseg.output.head import lay_out_cog
-from batchseg.output.overview import level_sizes_px
-from batchseg.output.pyramid import FRAME_BYTES, Level, OverviewRows, Proof, Pyramid, framed
-from batchseg.output.template import make_template, statistics_tags
+from batchseg.output.gdal_tags import make_statistics_tags, make_template
+from batchseg.output.overview import list_level_sizes_px
+from batchseg.output.pyramid import FRAME_BYTES, BlockChecksums, OverviewRows, Pyramid, PyramidLevel, frame_block
 from batchseg.scene.georef import Georef
 
 Rows = Callable[[int, int], NDArray[Any]]
@@ -57,7 +57,7 @@ _SHORT_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
+class CogOptions:
     """How the file is made. Its threads and listeners do not change its bytes."""
 
     block_px: int = 512
@@ -72,7 +72,7 @@ class Form:
     """Who else wants the rows of the overviews."""
 
 
-STANDARD = Form()
+DEFAULTS = CogOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ class CogFile:
     counts: tuple[int, ...]
     """Pixels by code at full resolution: one entry for each code of the data type, nodata included."""
     srs_xml: str | None
-    """The coordinate system for the sidecar (see `style.pam_xml`), where a GeoTIFF cannot hold it."""
+    """The coordinate system for the sidecar (see `sidecars.make_pam`), where a GeoTIFF cannot hold it."""
 
 
 def write_cog(
@@ -96,7 +96,7 @@ def write_cog(
     *,
     scratch: Path,
     stripe_px: int = 2048,
-    form: Form = STANDARD,
+    options: CogOptions = DEFAULTS,
 ) -> CogFile:
     """Write `path` whole or not at all.
 
@@ -107,33 +107,33 @@ def write_cog(
         rows: Where the pixels come from, see `Rows`.
         scratch: A local folder with room for the compressed blocks; nothing stays there.
         stripe_px: Rows asked for at a time, a multiple of the block size. Two stripes are in memory at once.
-        form: How the file is made.
+        options: How the file is made.
     """
-    assert stripe_px % form.block_px == 0, "a stripe is a whole number of rows of blocks"
-    with TemporaryDirectory(dir=scratch) as folder, ThreadPoolExecutor(form.threads) as pool:
+    assert stripe_px % options.block_px == 0, "a stripe is a whole number of rows of blocks"
+    with TemporaryDirectory(dir=scratch) as folder, ThreadPoolExecutor(options.threads) as pool:
         make_template(georef, layer, {}, Path(folder))
-        sizes_px = level_sizes_px(
-            georef.width_px, georef.height_px, largest_px=form.block_px, num_overviews=form.num_overviews
+        sizes_px = list_level_sizes_px(
+            georef.width_px, georef.height_px, largest_px=options.block_px, num_overviews=options.num_overviews
         )
         pyramid = Pyramid(
-            sizes_px, layer, block_px=form.block_px, folder=Path(folder), overview_rows=form.overview_rows
+            sizes_px, layer, block_px=options.block_px, folder=Path(folder), overview_rows=options.overview_rows
         )
         with closing(pyramid):
-            _pack(pyramid, _stripes(rows, georef, layer, stripe_px), pool)
+            _fill_pyramid(pyramid, _read_stripes(rows, georef, layer, stripe_px), pool)
             counts = tuple(pyramid.counts.tolist())
-            template = make_template(georef, layer, statistics_tags(counts, layer.nodata), Path(folder))
+            template = make_template(georef, layer, make_statistics_tags(counts, layer.nodata), Path(folder))
             head = lay_out_cog(
                 template.tags,
                 pyramid.levels,
-                block_px=form.block_px,
-                differenced=layer.kind == "measure",
-                force_big=form.force_big,
+                block_px=options.block_px,
+                use_predictor=layer.kind == "measure",
+                force_big=options.force_big,
             )
-            size_bytes, digest = _publish(path, head, pyramid.levels, pool)
+            size_bytes, digest = _write_verified(path, head, pyramid.levels, pool)
     return CogFile(size_bytes=size_bytes, digest=digest, counts=counts, srs_xml=template.srs_xml)
 
 
-def _stripes(rows: Rows, georef: Georef, layer: Layer, stripe_px: int) -> Iterator[NDArray[Any]]:
+def _read_stripes(rows: Rows, georef: Georef, layer: Layer, stripe_px: int) -> Iterator[NDArray[Any]]:
     for start in range(0, georef.height_px, stripe_px):
         stop = min(start + stripe_px, georef.height_px)
         stripe_HW = rows(start, stop)
@@ -148,31 +148,31 @@ def _stripes(rows: Rows, georef: Georef, layer: Layer, stripe_px: int) -> Iterat
         yield stripe_HW
 
 
-def _pack(pyramid: Pyramid, stripes: Iterator[NDArray[Any]], pool: Executor) -> None:
+def _fill_pyramid(pyramid: Pyramid, stripes: Iterator[NDArray[Any]], pool: Executor) -> None:
     """One stripe is packed while the next is pulled."""
     jobs = None
     for stripe_HW in stripes:
-        before, jobs = jobs, pyramid.start(stripe_HW, pool)
+        before, jobs = jobs, pyramid.submit_stripe(stripe_HW, pool)
         if before is not None:
-            pyramid.take(before, pool)
+            pyramid.spool_stripe(before, pool)
     if jobs is not None:
-        pyramid.take(jobs, pool)
+        pyramid.spool_stripe(jobs, pool)
     pyramid.finish(pool)
 
 
-def _publish(path: Path, head: bytes, levels: Sequence[Level], pool: Executor) -> tuple[int, str]:
+def _write_verified(path: Path, head: bytes, levels: Sequence[PyramidLevel], pool: Executor) -> tuple[int, str]:
     """Put the file together under another name, read it again, rename it. Returns size and digest."""
     unproven = path.with_name(f".{path.name}.unproven")
     try:
         written = _assemble(unproven, head, levels)
-        verify_cog(unproven, [level.proofs for level in levels], pool)
+        verify_cog(unproven, [level.checksums for level in levels], pool)
         unproven.replace(path)
     finally:
         unproven.unlink(missing_ok=True)
     return written
 
 
-def _assemble(path: Path, head: bytes, levels: Sequence[Level]) -> tuple[int, str]:
+def _assemble(path: Path, head: bytes, levels: Sequence[PyramidLevel]) -> tuple[int, str]:
     digest = blake2b(head, digest_size=16)
     with path.open("wb") as file:
         file.write(head)
@@ -186,22 +186,22 @@ def _assemble(path: Path, head: bytes, levels: Sequence[Level]) -> tuple[int, st
         return file.tell(), digest.hexdigest()
 
 
-def verify_cog(path: Path, proofs: Sequence[Sequence[Proof]], pool: Executor) -> None:
+def verify_cog(path: Path, checksums: Sequence[Sequence[BlockChecksums]], pool: Executor) -> None:
     """Read every block of a written file and compare it with what was packed; raise DamagedError if one differs.
 
     Args:
         path: The file.
-        proofs: What its blocks must be, by level and block.
+        checksums: What its blocks must be, by level and block.
         pool: Where blocks are decoded.
     """
     with path.open("rb") as file:
         directories = tiff.read_directories(file, str(path))
-        if len(directories) != len(proofs):
+        if len(directories) != len(checksums):
             raise DamagedError(
-                "levels are missing", where=str(path), expected=f"{len(proofs)}", got=f"{len(directories)}"
+                "levels are missing", where=str(path), expected=f"{len(checksums)}", got=f"{len(directories)}"
             )
-        for directory, expected in zip(directories, proofs, strict=True):
-            check = partial(_check_blocks, file.fileno(), str(path), _block_bytes(directory))
+        for directory, expected in zip(directories, checksums, strict=True):
+            check = partial(_check_blocks, file.fileno(), str(path), _count_block_bytes(directory))
             offsets = directory[tiff.TILE_OFFSETS].numbers.tolist()
             sizes_bytes = directory[tiff.TILE_BYTE_COUNTS].numbers.tolist()
             blocks = list(zip(offsets, sizes_bytes, expected, strict=True))
@@ -210,38 +210,38 @@ def verify_cog(path: Path, proofs: Sequence[Sequence[Proof]], pool: Executor) ->
                 done.result()
 
 
-def _block_bytes(directory: tiff.Directory) -> int:
+def _count_block_bytes(directory: tiff.Directory) -> int:
     codes = (tiff.TILE_WIDTH, tiff.TILE_LENGTH, tiff.BITS_PER_SAMPLE)
     wide, high, bits = (int(directory[code].numbers[0]) for code in codes)
     return wide * high * bits // 8
 
 
-def _check_blocks(file: int, where: str, block_bytes: int, blocks: Sequence[tuple[int, int, Proof]]) -> None:
+def _check_blocks(file: int, where: str, block_bytes: int, blocks: Sequence[tuple[int, int, BlockChecksums]]) -> None:
     for index, (offset, size_bytes, proof) in enumerate(blocks):
         found = os.pread(file, size_bytes + 2 * FRAME_BYTES, offset - FRAME_BYTES)
         stream = found[FRAME_BYTES:-FRAME_BYTES]
-        if len(stream) != proof.size_bytes or framed(stream) != found:
-            raise _damaged(where, offset, "another size or end")
+        if len(stream) != proof.size_bytes or frame_block(stream) != found:
+            raise _make_error(where, offset, "another size or end")
         if crc32(stream) != proof.stream_crc32:
-            raise _damaged(where, offset, "another stream")
+            raise _make_error(where, offset, "another stream")
         if index % _DECODE_EVERY:
             continue
-        decoded = _short_adler32 if len(stream) <= _SHORT_BYTES else _adler32
+        decoded = _compute_short_adler32 if len(stream) <= _SHORT_BYTES else _compute_adler32
         if decoded(stream, block_bytes) != proof.pixels_adler32:
-            raise _damaged(where, offset, "other pixels")
+            raise _make_error(where, offset, "other pixels")
 
 
-def _adler32(stream: bytes, block_bytes: int) -> int:
+def _compute_adler32(stream: bytes, block_bytes: int) -> int:
     return adler32(inflate(stream, block_bytes))
 
 
 @lru_cache(maxsize=64)
-def _short_adler32(stream: bytes, block_bytes: int) -> int:
+def _compute_short_adler32(stream: bytes, block_bytes: int) -> int:
     """Of blocks of one code, which are many and the same bytes each time."""
-    return _adler32(stream, block_bytes)
+    return _compute_adler32(stream, block_bytes)
 
 
-def _damaged(where: str, offset: int, got: str) -> DamagedError:
+def _make_error(where: str, offset: int, got: str) -> DamagedError:
     return DamagedError(
         f"the block at byte {offset} does not decode to what was packed",
         where=where,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from batchseg.output.overview import level_sizes_px
+from batchseg.output.overview import list_level_sizes_px
 from tiling.grid import Grid, stored_chunk_px
 
 BLOCK_PX = 512
@@ -35,7 +35,7 @@ class ZarrLevel:
         return Grid(self.shape_px, self.stored_px)
 
 
-def sheet_side_px(shape_px: tuple[int, int], chunk_px: int, *, limit_px: int) -> int:
+def choose_sheet_side_px(shape_px: tuple[int, int], chunk_px: int, *, limit_px: int) -> int:
     """The side of the sheets of a scene: the longer side of the scene, where one sheet holds it."""
     if max(shape_px) <= limit_px:
         return max(shape_px)
@@ -45,10 +45,10 @@ def sheet_side_px(shape_px: tuple[int, int], chunk_px: int, *, limit_px: int) ->
     return max(1, limit_px // unit_px) * unit_px
 
 
-def zarr_levels(shape_px: tuple[int, int], sheet_px: int) -> tuple[ZarrLevel, ...]:
+def choose_zarr_levels(shape_px: tuple[int, int], sheet_px: int) -> tuple[ZarrLevel, ...]:
     """All coarser levels, finest first."""
     one_sheet = max(shape_px) <= sheet_px
-    num_levels = len(level_sizes_px(*_of_sheet(shape_px, sheet_px), largest_px=BLOCK_PX)) - 1
+    num_levels = len(list_level_sizes_px(*_of_sheet(shape_px, sheet_px), largest_px=BLOCK_PX)) - 1
     if not one_sheet:
         num_levels = min(num_levels, (sheet_px & -sheet_px).bit_length() - 1)
     levels, (high, wide) = [], shape_px

@@ -13,7 +13,7 @@ from html import escape
 from pathlib import Path
 
 from batchseg.layers.layer import Layer
-from batchseg.output.style import list_attribute_table, list_category_names
+from batchseg.output.sidecars import list_attribute_table, list_category_names
 from batchseg.scene.georef import Georef
 from tiling.span import Window
 
@@ -22,7 +22,7 @@ _WRITTEN = "2026-01-01T00:00:00.000Z"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MosaicSheet:
     """One sheet of a layer: its file, relative to the mosaic, and where it lies in the scene."""
 
     file: str
@@ -39,7 +39,7 @@ class Mosaic:
     """Ground by class id over the whole scene, where it is known."""
     num_levels: int
     """Overviews that every sheet has."""
-    parts: tuple[Part, ...]
+    sheets: tuple[MosaicSheet, ...]
 
     @property
     def has_index(self) -> bool:
@@ -48,17 +48,17 @@ class Mosaic:
         return along and transform is not None and transform[0] > 0 > transform[4] and self.georef.crs_wkt is not None
 
 
-def vrt_xml(mosaic: Mosaic) -> str:
+def make_vrt(mosaic: Mosaic) -> str:
     georef, layer = mosaic.georef, mosaic.layer
     factors = " ".join(str(2**level) for level in range(1, mosaic.num_levels + 1))
     lines = [
         f'<VRTDataset rasterXSize="{georef.width_px}" rasterYSize="{georef.height_px}">',
-        *_place(georef),
+        *_list_place_lines(georef),
         # Without a list GDAL would read full resolution for every overview; it reads those of the sheets.
         *([f'  <OverviewList resampling="nearest">{factors}</OverviewList>'] if factors else []),
         f'  <VRTRasterBand dataType="{_GDAL_TYPES[layer.dtype]}" band="1" blockXSize="512" blockYSize="512">',
-        *_band(mosaic),
-        *(line for part in mosaic.parts for line in _source(part, layer)),
+        *_list_band_lines(mosaic),
+        *(line for sheet in mosaic.sheets for line in _list_source_lines(sheet, layer)),
         "  </VRTRasterBand>",
         "</VRTDataset>",
     ]
@@ -75,15 +75,15 @@ def write_index(mosaic: Mosaic, path: Path) -> None:
     a, _, left, _, e, top = mosaic.georef.transform
     boxes = [
         shapely.box(
-            left + a * part.window.cols.start,
-            top + e * part.window.rows.stop,
-            left + a * part.window.cols.stop,
-            top + e * part.window.rows.start,
+            left + a * sheet.window.cols.start,
+            top + e * sheet.window.rows.stop,
+            left + a * sheet.window.cols.stop,
+            top + e * sheet.window.rows.start,
         )
-        for part in mosaic.parts
+        for sheet in mosaic.sheets
     ]
     frame = geopandas.GeoDataFrame(
-        {"location": [part.file for part in mosaic.parts]}, geometry=boxes, crs=mosaic.georef.crs_wkt
+        {"location": [sheet.file for sheet in mosaic.sheets]}, geometry=boxes, crs=mosaic.georef.crs_wkt
     )
     # Else GDAL adds up footprints, and rounding may give a column more.
     facts = {
@@ -99,7 +99,7 @@ def write_index(mosaic: Mosaic, path: Path) -> None:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
 
 
-def _place(georef: Georef) -> list[str]:
+def _list_place_lines(georef: Georef) -> list[str]:
     lines = []
     if georef.crs_wkt is not None:
         lines.append(f"  <SRS>{escape(georef.crs_wkt, quote=False)}</SRS>")
@@ -118,11 +118,11 @@ def _place(georef: Georef) -> list[str]:
     return lines
 
 
-def _band(mosaic: Mosaic) -> list[str]:
+def _list_band_lines(mosaic: Mosaic) -> list[str]:
     layer = mosaic.layer
     lines = [f"    <Description>{escape(layer.name)}</Description>", f"    <NoDataValue>{layer.nodata}</NoDataValue>"]
     if layer.palette:
-        lines += ["    <ColorInterp>Palette</ColorInterp>", *_colour_table(layer)]
+        lines += ["    <ColorInterp>Palette</ColorInterp>", *_list_colour_lines(layer)]
     if layer.kind == "classes":
         lines += list_category_names(layer)
         if mosaic.counts is not None:
@@ -130,7 +130,7 @@ def _band(mosaic: Mosaic) -> list[str]:
     return lines
 
 
-def _colour_table(layer: Layer) -> Sequence[str]:
+def _list_colour_lines(layer: Layer) -> Sequence[str]:
     entries = []
     for code in range(layer.highest + 1):
         red, green, blue = layer.palette.get(code, (0, 0, 0))
@@ -139,17 +139,17 @@ def _colour_table(layer: Layer) -> Sequence[str]:
     return ["    <ColorTable>", *entries, "    </ColorTable>"]
 
 
-def _source(part: Part, layer: Layer) -> list[str]:
-    high, wide = part.window.shape
+def _list_source_lines(sheet: MosaicSheet, layer: Layer) -> list[str]:
+    high, wide = sheet.window.shape
     size = f'xSize="{wide}" ySize="{high}"'
     kind, blocks = _GDAL_TYPES[layer.dtype], 'BlockXSize="512" BlockYSize="512"'
     return [
         "    <SimpleSource>",
-        f'      <SourceFilename relativeToVRT="1">{escape(part.file)}</SourceFilename>',
+        f'      <SourceFilename relativeToVRT="1">{escape(sheet.file)}</SourceFilename>',
         "      <SourceBand>1</SourceBand>",
         # Known beforehand, so that opening the mosaic opens no sheet.
         f'      <SourceProperties RasterXSize="{wide}" RasterYSize="{high}" DataType="{kind}" {blocks}/>',
         f'      <SrcRect xOff="0" yOff="0" {size}/>',
-        f'      <DstRect xOff="{part.window.cols.start}" yOff="{part.window.rows.start}" {size}/>',
+        f'      <DstRect xOff="{sheet.window.cols.start}" yOff="{sheet.window.rows.start}" {size}/>',
         "    </SimpleSource>",
     ]

@@ -20,7 +20,9 @@ Pixels = NDArray[Any]
 """Unsigned codes of 8 or 16 bits."""
 
 
-def level_sizes_px(width_px: int, height_px: int, *, largest_px: int, num_overviews: int = 0) -> list[tuple[int, int]]:
+def list_level_sizes_px(
+    width_px: int, height_px: int, *, largest_px: int, num_overviews: int = 0
+) -> list[tuple[int, int]]:
     """Width and height of every level, full resolution first, until the longer side fits into `largest_px`.
 
     At least `num_overviews` beside full resolution, because sheets at the edge of a scene have to have them all.
@@ -34,25 +36,25 @@ def level_sizes_px(width_px: int, height_px: int, *, largest_px: int, num_overvi
 
 def halve_classes(block_HW: Pixels, nodata: int) -> Pixels:
     """The vote of each 2 x 2 cell."""
-    a, b, c, d = _cells(block_HW)
+    a, b, c, d = _split_cells(block_HW)
     if (block_HW == nodata).any():
         return _vote_with_nodata(a, b, c, d, nodata)
     # A pixel equal to another one before or after it in the order has two votes or more, and nothing after it can have
     # more: so the first such pixel wins, and a if there is none.
-    winner = _chosen(c == d, c, a)
-    winner = _chosen((b == c) | (b == d), b, winner)
-    return _chosen((a == b) | (a == c) | (a == d), a, winner)
+    winner = _choose(c == d, c, a)
+    winner = _choose((b == c) | (b == d), b, winner)
+    return _choose((a == b) | (a == c) | (a == d), a, winner)
 
 
 def _vote_with_nodata(a: Pixels, b: Pixels, c: Pixels, d: Pixels, nodata: int) -> Pixels:
     valid_a, valid_b, valid_c = a != nodata, b != nodata, c != nodata
-    first_valid = _chosen(valid_a, a, _chosen(valid_b, b, _chosen(valid_c, c, d)))
-    winner = _chosen((c == d) & valid_c, c, first_valid)
-    winner = _chosen(((b == c) | (b == d)) & valid_b, b, winner)
-    return _chosen(((a == b) | (a == c) | (a == d)) & valid_a, a, winner)
+    first_valid = _choose(valid_a, a, _choose(valid_b, b, _choose(valid_c, c, d)))
+    winner = _choose((c == d) & valid_c, c, first_valid)
+    winner = _choose(((b == c) | (b == d)) & valid_b, b, winner)
+    return _choose(((a == b) | (a == c) | (a == d)) & valid_a, a, winner)
 
 
-def _chosen(condition: NDArray[np.bool_], yes: Pixels, no: Pixels) -> Pixels:
+def _choose(condition: NDArray[np.bool_], yes: Pixels, no: Pixels) -> Pixels:
     """`np.where` in bit arithmetic, which runs several times faster on small integers."""
     mask = np.negative(condition.view(np.uint8)).astype(yes.dtype, copy=False)
     if yes.dtype == np.uint16:
@@ -64,7 +66,7 @@ def _chosen(condition: NDArray[np.bool_], yes: Pixels, no: Pixels) -> Pixels:
 def halve_measures(block_HW: Pixels, nodata: int) -> Pixels:
     """The average over the valid pixels of each 2 x 2 cell."""
     wide: np.dtype[Any] = np.dtype(np.uint16 if block_HW.dtype == np.uint8 else np.uint32)
-    cells = _cells(block_HW)
+    cells = _split_cells(block_HW)
     if (block_HW == nodata).any():
         return _average_with_nodata(cells, nodata, wide)
     total = cells[0].astype(wide)
@@ -86,7 +88,7 @@ def _average_with_nodata(cells: list[Pixels], nodata: int, wide: np.dtype[Any]) 
     return np.where(num_valid > 0, average, nodata).astype(cells[0].dtype)
 
 
-def _cells(block_HW: Pixels) -> list[Pixels]:
+def _split_cells(block_HW: Pixels) -> list[Pixels]:
     """The four pixels of every cell as four whole arrays: arithmetic on strided views would run at half the speed."""
     corners = (block_HW[0::2, 0::2], block_HW[0::2, 1::2], block_HW[1::2, 0::2], block_HW[1::2, 1::2])
     return [np.ascontiguousarray(corner) for corner in corners]

@@ -34,7 +34,7 @@ FRAME_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
+class BlockChecksums:
     """What a block in the file must be."""
 
     size_bytes: int
@@ -50,36 +50,36 @@ a level. What comes may be changed afterwards: keep copies."""
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class PackedBlock:
     """What one job makes of one block."""
 
     stream: bytes
     """Compressed, as it goes into the file."""
-    proof: Proof
+    proof: BlockChecksums
     quarter_HW: NDArray[Any]
     """The block at half the resolution."""
     counts: NDArray[np.int64] | None
     """Pixels by code; at full resolution only."""
 
 
-def pack_block(block_HW: NDArray[Any], layer: Layer, *, block_px: int, counted: bool) -> Block:
+def pack_block(block_HW: NDArray[Any], layer: Layer, *, block_px: int, count_codes: bool) -> PackedBlock:
     """Count, compress and halve one block; a block at an edge of the grid may come smaller than `block_px`."""
     if _is_constant(block_HW, block_px, layer.nodata):
         value = int(block_HW[0, 0])
-        stream, proof = _pack_constant(value, layer.dtype, layer.kind == "measure", block_px)
+        stream, proof = _compress_constant(value, layer.dtype, layer.kind == "measure", block_px)
         quarter_HW = np.broadcast_to(np.array(value, layer.dtype), (block_px // 2, block_px // 2))
         counts = np.zeros(layer.highest + 1, np.int64)
         counts[value] = block_HW.size
-        return Block(stream, proof, quarter_HW, counts if counted else None)
-    whole_HW = _filled_up(block_HW, block_px, layer.nodata)
-    stream, proof = _pack(whole_HW, differenced=layer.kind == "measure")
+        return PackedBlock(stream, proof, quarter_HW, counts if count_codes else None)
+    whole_HW = _fill_up(block_HW, block_px, layer.nodata)
+    stream, proof = _compress(whole_HW, use_predictor=layer.kind == "measure")
     halve = halve_classes if layer.kind == "classes" else halve_measures
     quarter_HW = halve(whole_HW, layer.nodata)
-    if not counted:
-        return Block(stream, proof, quarter_HW, None)
-    counts = _count(whole_HW, layer.highest + 1)
+    if not count_codes:
+        return PackedBlock(stream, proof, quarter_HW, None)
+    counts = _count_codes(whole_HW, layer.highest + 1)
     counts[layer.nodata] -= whole_HW.size - block_HW.size
-    return Block(stream, proof, quarter_HW, counts)
+    return PackedBlock(stream, proof, quarter_HW, counts)
 
 
 def _is_constant(block_HW: NDArray[Any], block_px: int, nodata: int) -> bool:
@@ -92,8 +92,8 @@ def _is_constant(block_HW: NDArray[Any], block_px: int, nodata: int) -> bool:
     return bool(block_HW.min() == block_HW.max())
 
 
-def _count(block_HW: NDArray[Any], num_codes: int) -> NDArray[np.int64]:
-    """Pixels by code. Bytes are counted as pairs, because `bincount` takes the same time for any integer."""
+def _count_codes(block_HW: NDArray[Any], num_codes: int) -> NDArray[np.int64]:
+    """Pixels by code. Bytes are count_codes as pairs, because `bincount` takes the same time for any integer."""
     if block_HW.dtype == np.uint16:
         return np.bincount(block_HW.ravel(), minlength=num_codes)
     pairs = np.bincount(block_HW.view(np.uint16).ravel(), minlength=num_codes**2).reshape(num_codes, num_codes)
@@ -101,7 +101,7 @@ def _count(block_HW: NDArray[Any], num_codes: int) -> NDArray[np.int64]:
     return counts
 
 
-def _filled_up(block_HW: NDArray[Any], block_px: int, nodata: int) -> NDArray[Any]:
+def _fill_up(block_HW: NDArray[Any], block_px: int, nodata: int) -> NDArray[Any]:
     if block_HW.shape == (block_px, block_px):
         return np.ascontiguousarray(block_HW)
     whole_HW = np.full((block_px, block_px), nodata, block_HW.dtype)
@@ -109,29 +109,29 @@ def _filled_up(block_HW: NDArray[Any], block_px: int, nodata: int) -> NDArray[An
     return whole_HW
 
 
-def _pack(block_HW: NDArray[Any], *, differenced: bool) -> tuple[bytes, Proof]:
+def _compress(block_HW: NDArray[Any], *, use_predictor: bool) -> tuple[bytes, BlockChecksums]:
     """The zlib stream of a block and how to know it again.
 
     TIFF's predictor 2 stores each pixel of a row as the difference to its left neighbour, which halves smooth data.
     """
     stored_HW = block_HW
-    if differenced:
+    if use_predictor:
         stored_HW = block_HW.copy()
         np.subtract(block_HW[:, 1:], block_HW[:, :-1], out=stored_HW[:, 1:])
     if stored_HW.dtype == np.uint16:
         stored_HW = stored_HW.astype("<u2", copy=False)
     stream, adler32 = deflate(stored_HW)
-    return stream, Proof(len(stream), crc32(stream), adler32)
+    return stream, BlockChecksums(len(stream), crc32(stream), adler32)
 
 
 @lru_cache(maxsize=256)
-def _pack_constant(value: int, dtype: str, differenced: bool, block_px: int) -> tuple[bytes, Proof]:  # noqa: FBT001
+def _compress_constant(value: int, dtype: str, use_predictor: bool, block_px: int) -> tuple[bytes, BlockChecksums]:  # noqa: FBT001
     """Blocks of one code are many (open land, nodata, one tier) and always the same bytes."""
-    return _pack(np.full((block_px, block_px), value, dtype), differenced=differenced)
+    return _compress(np.full((block_px, block_px), value, dtype), use_predictor=use_predictor)
 
 
 @dataclass(slots=True)
-class Level:
+class PyramidLevel:
     """One resolution: the blocks already spooled and the row of blocks that is being filled."""
 
     width_px: int
@@ -141,11 +141,11 @@ class Level:
     num_filled_px: int = 0
     top_px: int = 0
     """Where the row of blocks that is being filled lies."""
-    proofs: list[Proof] = field(default_factory=list)
+    checksums: list[BlockChecksums] = field(default_factory=list)
 
     @property
     def sizes_bytes(self) -> list[int]:
-        return [proof.size_bytes for proof in self.proofs]
+        return [proof.size_bytes for proof in self.checksums]
 
 
 class Pyramid:
@@ -165,24 +165,24 @@ class Pyramid:
         self._block_px = block_px
         self._overview_rows = overview_rows
         self.counts: NDArray[np.int64] = np.zeros(layer.highest + 1, np.int64)
-        self.levels: list[Level] = []
+        self.levels: list[PyramidLevel] = []
         for number, (wide, high) in enumerate(sizes_px):
-            # Level 0 is never filled: its rows come as stripes.
+            # PyramidLevel 0 is never filled: its rows come as stripes.
             row_px = -(-wide // block_px) * block_px if number else 0
             row_HW = np.full((block_px, row_px), layer.nodata, layer.dtype)
             spool = (folder / f"level{number}.blocks").open("w+b")
-            self.levels.append(Level(wide, high, spool, row_HW))
+            self.levels.append(PyramidLevel(wide, high, spool, row_HW))
 
-    def start(self, stripe_HW: NDArray[Any], pool: Executor) -> list[list[Future[Block]]]:
+    def submit_stripe(self, stripe_HW: NDArray[Any], pool: Executor) -> list[list[Future[PackedBlock]]]:
         """Give the blocks of a stripe to the pool: rows of blocks, from top to bottom."""
         height_px, block_px = stripe_HW.shape[0], self._block_px
         rows = (stripe_HW[top : top + block_px] for top in range(0, height_px, block_px))
-        return [self._start_row(row_HW, pool, counted=True) for row_HW in rows]
+        return [self._submit_row(row_HW, pool, count_codes=True) for row_HW in rows]
 
-    def take(self, jobs: list[list[Future[Block]]], pool: Executor) -> None:
+    def spool_stripe(self, jobs: list[list[Future[PackedBlock]]], pool: Executor) -> None:
         """Spool the blocks of a stripe that was started, and of every coarser row that it completes."""
         for row in jobs:
-            self._take_row(0, [job.result() for job in row], pool)
+            self._spool_row(0, [job.result() for job in row], pool)
 
     def finish(self, pool: Executor) -> None:
         """Close the rows that the last stripe left unfilled, finest first."""
@@ -196,21 +196,21 @@ class Pyramid:
         for level in self.levels:
             level.spool.close()
 
-    def _start_row(self, row_HW: NDArray[Any], pool: Executor, *, counted: bool) -> list[Future[Block]]:
-        job = partial(pack_block, layer=self._layer, block_px=self._block_px, counted=counted)
-        return [pool.submit(job, block_HW) for block_HW in _blocks_of_row(row_HW, self._block_px)]
+    def _submit_row(self, row_HW: NDArray[Any], pool: Executor, *, count_codes: bool) -> list[Future[PackedBlock]]:
+        job = partial(pack_block, layer=self._layer, block_px=self._block_px, count_codes=count_codes)
+        return [pool.submit(job, block_HW) for block_HW in _split_row(row_HW, self._block_px)]
 
-    def _take_row(self, number: int, blocks: Sequence[Block], pool: Executor) -> None:
+    def _spool_row(self, number: int, blocks: Sequence[PackedBlock], pool: Executor) -> None:
         level = self.levels[number]
         for block in blocks:
-            level.spool.write(framed(block.stream))
-            level.proofs.append(block.proof)
+            level.spool.write(frame_block(block.stream))
+            level.checksums.append(block.proof)
             if block.counts is not None:
                 self.counts += block.counts
         if number + 1 < len(self.levels):
-            self._fill(number + 1, blocks, pool)
+            self._fill_row(number + 1, blocks, pool)
 
-    def _fill(self, number: int, finer: Sequence[Block], pool: Executor) -> None:
+    def _fill_row(self, number: int, finer: Sequence[PackedBlock], pool: Executor) -> None:
         """Lay the quarters of a row of finer blocks into this level."""
         level, half_px = self.levels[number], self._block_px // 2
         rows = slice(level.num_filled_px, level.num_filled_px + half_px)
@@ -226,18 +226,18 @@ class Pyramid:
             num_rows_px = min(self._block_px, level.height_px - level.top_px)
             self._overview_rows(number, level.row_HW[:num_rows_px, : level.width_px])
         level.top_px += self._block_px
-        jobs = self._start_row(level.row_HW, pool, counted=False)
+        jobs = self._submit_row(level.row_HW, pool, count_codes=False)
         blocks = [job.result() for job in jobs]
         level.row_HW[:] = self._layer.nodata
         level.num_filled_px = 0
-        self._take_row(number, blocks, pool)
+        self._spool_row(number, blocks, pool)
 
 
-def framed(stream: bytes) -> bytes:
+def frame_block(stream: bytes) -> bytes:
     """A block as it lies in the file."""
     return len(stream).to_bytes(FRAME_BYTES, "little") + stream + stream[-FRAME_BYTES:]
 
 
-def _blocks_of_row(row_HW: NDArray[Any], block_px: int) -> Iterator[NDArray[Any]]:
+def _split_row(row_HW: NDArray[Any], block_px: int) -> Iterator[NDArray[Any]]:
     for left in range(0, row_HW.shape[1], block_px):
         yield row_HW[:, left : left + block_px]

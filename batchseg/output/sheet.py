@@ -29,11 +29,11 @@ from batchseg.errors import DamagedError
 from batchseg.layers.layer import Layer
 from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.records import Brief, Edges, Record, Seams, StoredObject
-from batchseg.output.coarser import LevelWriter
-from batchseg.output.cog import CogFile, Form, Rows, write_cog
-from batchseg.output.sheet_seams import Cut, SeamCounter
+from batchseg.output.cog import CogFile, CogOptions, Rows, write_cog
+from batchseg.output.level_writer import LevelWriter
+from batchseg.output.sheet_seams import MapCut, SeamCounter
+from batchseg.output.sidecars import make_sidecars
 from batchseg.output.stored import ZarrLayout, read_stored
-from batchseg.output.style import make_sidecars
 from batchseg.paths import sheets_folder
 from batchseg.store import Store, compute_digest
 from batchseg.tiers import BULK
@@ -87,7 +87,7 @@ class Sheet:
     edges: Edges | None
 
 
-def inputs_digest(chunks: Mapping[ChunkKey, Brief | None]) -> str:
+def digest_inputs(chunks: Mapping[ChunkKey, Brief | None]) -> str:
     """What a sheet is made of: the digests of everything that its chunks put."""
     hasher = hashlib.blake2b(digest_size=16)
     for key, brief in sorted(chunks.items()):
@@ -97,8 +97,8 @@ def inputs_digest(chunks: Mapping[ChunkKey, Brief | None]) -> str:
 
 def make_sheet(store: Store, work: SheetWork, records: Mapping[ChunkKey, Record | None]) -> Sheet:
     layout = work.layout
-    digest = inputs_digest({key: None if record is None else Brief.of(record) for key, record in records.items()})
-    cut = Cut(core_px=work.core_px, chunk_px=layout.chunk_px, nodata=layout.layer("labels").nodata)
+    digest = digest_inputs({key: None if record is None else Brief.of(record) for key, record in records.items()})
+    cut = MapCut(core_px=work.core_px, chunk_px=layout.chunk_px, nodata=layout.layer("labels").nodata)
     seams = SeamCounter(cut, work.window)
     georef = layout.georef.part(work.window)
     top_px = work.window.rows.start
@@ -108,7 +108,7 @@ def make_sheet(store: Store, work: SheetWork, records: Mapping[ChunkKey, Record 
         reader = _Rows(store, layout, work.window.cols, _index(records), threads)
         for layer in layout.layers:
             rows = _CountedRows(seams, reader) if layer.name == "labels" else reader.of(layer)
-            coarser = LevelWriter(store, layout, layer, work.window, threads, again=bool(missing))
+            coarser = LevelWriter(store, layout, layer, work.window, threads, delete_empty=bool(missing))
             path = Path(folder) / f"{layer.name}.tif"
             made = write_cog(
                 path,
@@ -116,8 +116,10 @@ def make_sheet(store: Store, work: SheetWork, records: Mapping[ChunkKey, Record 
                 layer,
                 partial(_moved, rows, top_px),
                 scratch=Path(folder),
-                stripe_px=stripe_px(work.window, layer),
-                form=Form(num_overviews=0 if layout.is_one_sheet else len(layout.levels), overview_rows=coarser),
+                stripe_px=choose_stripe_px(work.window, layer),
+                options=CogOptions(
+                    num_overviews=0 if layout.is_one_sheet else len(layout.levels), overview_rows=coarser
+                ),
             )
             objects += coarser.finish()
             objects += _publish(store, work.file_stem(layer, digest), layer, path, made, work.areas_km2.get(layer.name))
@@ -125,12 +127,12 @@ def make_sheet(store: Store, work: SheetWork, records: Mapping[ChunkKey, Record 
         inputs_digest=digest,
         missing=missing,
         objects=tuple(objects),
-        seams=seams.counts.plain(),
+        seams=seams.counts.to_seams(),
         edges=None if layout.is_one_sheet else seams.edges(),
     )
 
 
-def stripe_px(window: Window, layer: Layer) -> int:
+def choose_stripe_px(window: Window, layer: Layer) -> int:
     """Rows that are pulled at once: as many as a stored chunk has, so that each is read once, where they fit."""
     fitting = STRIPE_BYTES // (len(window.cols) * np.dtype(layer.dtype).itemsize)
     return next((px for px in STRIPES_PX if px <= fitting), STRIPES_PX[-1])

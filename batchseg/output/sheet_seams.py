@@ -27,7 +27,7 @@ Line = tuple[NDArray[Any], NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cut:
+class MapCut:
     """How a map was cut before it was put together."""
 
     core_px: int
@@ -64,7 +64,7 @@ class SeamCounts:
         )
 
     @classmethod
-    def of(cls, seams: Seams) -> SeamCounts:
+    def from_seams(cls, seams: Seams) -> SeamCounts:
         return cls(
             tile=SeamCount(*seams.tile),
             chunk=SeamCount(*seams.chunk),
@@ -72,7 +72,7 @@ class SeamCounts:
             same_tier=SeamCount(*seams.same_tier),
         )
 
-    def plain(self) -> Seams:
+    def to_seams(self) -> Seams:
         tile, chunk, tier, same_tier = map(astuple, (self.tile, self.chunk, self.tier, self.same_tier))
         return Seams(tile=tile, chunk=chunk, tier=tier, same_tier=same_tier)
 
@@ -81,7 +81,7 @@ class SeamCounts:
 class SeamCounter:
     """Counts one sheet in stripes of rows as they pass; the last row of a stripe is kept for the next."""
 
-    cut: Cut
+    cut: MapCut
     window: Window
     counts: SeamCounts = field(default_factory=SeamCounts)
     _top: Line | None = None
@@ -92,7 +92,7 @@ class SeamCounter:
         self.counts += self.cut.count(labels_HW.T, tiers_HW.T, self.window.cols)
         if self._last is not None:
             # The line between two stripes on its own: a stripe can be large, and is never copied.
-            self.counts += _across(self._last, (labels_HW[0], tiers_HW[0]), rows.start, self.cut)
+            self.counts += _count_across(self._last, (labels_HW[0], tiers_HW[0]), rows.start, self.cut)
         self.counts += self.cut.count(labels_HW, tiers_HW, rows)
         self._last = labels_HW[-1].copy(), tiers_HW[-1].copy()
         self._top = self._top or (labels_HW[0].copy(), tiers_HW[0].copy())
@@ -102,38 +102,40 @@ class SeamCounter:
     def edges(self) -> Edges:
         assert self._top is not None, "a sheet has rows"
         assert self._last is not None, "a sheet has rows"
-        left, right = (_joined([stripe[side] for stripe in self._sides]) for side in (0, 1))
-        return Edges(top=_pack(self._top), bottom=_pack(self._last), left=_pack(left), right=_pack(right))
+        left, right = (_join_lines([stripe[side] for stripe in self._sides]) for side in (0, 1))
+        return Edges(
+            top=_pack_line(self._top), bottom=_pack_line(self._last), left=_pack_line(left), right=_pack_line(right)
+        )
 
 
-def seams_between(sheets: Sequence[SheetRecord], cut: Cut, *, sheet_px: int) -> SeamCounts:
+def count_seams_between(sheets: Sequence[SheetRecord], cut: MapCut, *, sheet_px: int) -> SeamCounts:
     """Of one scene: the borders where two sheets meet."""
     at = {(sheet.key.row, sheet.key.col): sheet.edges for sheet in sheets}
     counts = SeamCounts()
     for (row, col), edges in at.items():
         right, below = at.get((row, col + 1)), at.get((row + 1, col))
         if edges is not None and right is not None:
-            counts += _across(_unpack(edges.right), _unpack(right.left), (col + 1) * sheet_px, cut)
+            counts += _count_across(_unpack_line(edges.right), _unpack_line(right.left), (col + 1) * sheet_px, cut)
         if edges is not None and below is not None:
-            counts += _across(_unpack(edges.bottom), _unpack(below.top), (row + 1) * sheet_px, cut)
+            counts += _count_across(_unpack_line(edges.bottom), _unpack_line(below.top), (row + 1) * sheet_px, cut)
     return counts
 
 
-def _across(before: Line, after: Line, line_px: int, cut: Cut) -> SeamCounts:
+def _count_across(before: Line, after: Line, line_px: int, cut: MapCut) -> SeamCounts:
     labels, tiers = (np.stack(pair) for pair in zip(before, after, strict=True))
     return cut.count(labels, tiers, Span(line_px - 1, line_px + 1))
 
 
-def _joined(lines: Sequence[Line]) -> Line:
+def _join_lines(lines: Sequence[Line]) -> Line:
     labels, tiers = zip(*lines, strict=True)
     return np.concatenate(labels), np.concatenate(tiers)
 
 
-def _pack(line: Line) -> str:
+def _pack_line(line: Line) -> str:
     labels, tiers = line
     return b64encode(compress(labels.astype("<u2").tobytes() + tiers.astype("<u2").tobytes())).decode()
 
 
-def _unpack(text: str) -> Line:
+def _unpack_line(text: str) -> Line:
     labels, tiers = np.frombuffer(decompress(b64decode(text)), "<u2").reshape(2, -1)
     return labels, tiers.astype(np.uint8)

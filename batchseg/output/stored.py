@@ -30,7 +30,7 @@ from batchseg.errors import DamagedError
 from batchseg.layers.layer import Layer
 from batchseg.ledger.records import StoredObject
 from batchseg.output.deflate import deflate, inflate
-from batchseg.output.levels import ZarrLevel, zarr_levels
+from batchseg.output.levels import ZarrLevel, choose_zarr_levels
 from batchseg.paths import zarr_key
 from batchseg.scene.georef import Georef
 from batchseg.store import Store, compute_digest
@@ -73,7 +73,7 @@ class ZarrLayout:
 
     @property
     def levels(self) -> tuple[ZarrLevel, ...]:
-        return zarr_levels((self.georef.height_px, self.georef.width_px), self.sheet_px)
+        return choose_zarr_levels((self.georef.height_px, self.georef.width_px), self.sheet_px)
 
     def layer(self, name: str) -> Layer:
         return next(layer for layer in self.layers if layer.name == name)
@@ -83,7 +83,7 @@ class ZarrLayout:
         return f"{self.root}/{group}{layer}/{row}.{col}"
 
 
-def clear(store: Store, layout: ZarrLayout) -> int:
+def clear_zarr(store: Store, layout: ZarrLayout) -> int:
     """Delete all of a Zarr: of an output that holds no recipe yet, so that nobody else's chunks show."""
     keys = [key for key, _ in store.names(layout.root)]
     with ThreadPoolExecutor(DELETES_AT_ONCE) as threads:
@@ -93,7 +93,7 @@ def clear(store: Store, layout: ZarrLayout) -> int:
 
 
 def write_chunk(
-    store: Store, layout: ZarrLayout, window: Window, arrays: dict[str, NDArray[Any]], *, again: bool = False
+    store: Store, layout: ZarrLayout, window: Window, arrays: dict[str, NDArray[Any]], *, delete_empty: bool = False
 ) -> tuple[StoredObject, ...]:
     """Put the stored chunks of one chunk of the run, whole; wholly invalid ones are left out.
 
@@ -101,23 +101,23 @@ def write_chunk(
     """
     if any(start % layout.stored_px for start in (window.rows.start, window.cols.start)):
         raise ValueError(f"{window} does not begin on a stored chunk of {layout.stored_px} px")
-    return tuple(_put_all(store, layout, window, arrays, again=again))
+    return tuple(_put_chunk(store, layout, window, arrays, delete_empty=delete_empty))
 
 
-def _put_all(
-    store: Store, layout: ZarrLayout, window: Window, arrays: dict[str, NDArray[Any]], *, again: bool
+def _put_chunk(
+    store: Store, layout: ZarrLayout, window: Window, arrays: dict[str, NDArray[Any]], *, delete_empty: bool
 ) -> Iterator[StoredObject]:
     for layer in layout.layers:
         for row, col in layout.stored_grid.touching(window):
             part = arrays[layer.name][layout.stored_grid.window(row, col).within(window)]
             stored = put_stored(
-                store, layout.object_key(layer.name, row, col), part, layer, layout.stored_px, again=again
+                store, layout.object_key(layer.name, row, col), part, layer, layout.stored_px, delete_empty=delete_empty
             )
             if stored is not None:
                 yield stored
 
 
-def _encode(part: NDArray[Any], layer: Layer, stored_px: int) -> bytes:
+def _encode_stored(part: NDArray[Any], layer: Layer, stored_px: int) -> bytes:
     """A stored chunk is always full size: what hangs over the scene's edge is filled with nodata."""
     if part.shape != (stored_px, stored_px):
         full = np.full((stored_px, stored_px), layer.nodata, layer.dtype)
@@ -127,17 +127,17 @@ def _encode(part: NDArray[Any], layer: Layer, stored_px: int) -> bytes:
 
 
 def put_stored(
-    store: Store, key: str, part: NDArray[Any], layer: Layer, stored_px: int, *, again: bool
+    store: Store, key: str, part: NDArray[Any], layer: Layer, stored_px: int, *, delete_empty: bool
 ) -> StoredObject | None:
     """Put one stored chunk; None where nothing in it is valid.
 
     `again`: something else may have been put under this key, and must not stay there.
     """
     if _is_empty(part, layer.nodata):
-        if again:
+        if delete_empty:
             store.delete(key)
         return None
-    content = _encode(part, layer, stored_px)
+    content = _encode_stored(part, layer, stored_px)
     store.put(key, content)
     return StoredObject(key=key, size_bytes=len(content), digest=compute_digest(content))
 

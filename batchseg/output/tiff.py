@@ -51,7 +51,7 @@ Directory = Mapping[int, Tag]
 """One image of the file: tags by code."""
 
 
-def tag(kind: int, numbers: int | Sequence[int] | NDArray[Any]) -> Tag:
+def make_tag(kind: int, numbers: int | Sequence[int] | NDArray[Any]) -> Tag:
     """A tag from numbers, refusing any that its type cannot hold."""
     exact = np.atleast_1d(np.asarray(numbers))
     stored = exact.astype(ITEM_TYPE[kind])
@@ -60,7 +60,7 @@ def tag(kind: int, numbers: int | Sequence[int] | NDArray[Any]) -> Tag:
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class _Widths:
     """The two forms of a TIFF differ in the width of their numbers only."""
 
     head: struct.Struct
@@ -69,26 +69,26 @@ class _Form:
     pointer: struct.Struct
 
 
-_CLASSIC = _Form(struct.Struct("<2sHI"), struct.Struct("<H"), struct.Struct("<HHI4s"), struct.Struct("<I"))
-_BIG = _Form(struct.Struct("<2sHHHQ"), struct.Struct("<Q"), struct.Struct("<HHQ8s"), struct.Struct("<Q"))
+_CLASSIC = _Widths(struct.Struct("<2sHI"), struct.Struct("<H"), struct.Struct("<HHI4s"), struct.Struct("<I"))
+_BIG = _Widths(struct.Struct("<2sHHHQ"), struct.Struct("<Q"), struct.Struct("<HHQ8s"), struct.Struct("<Q"))
 
 
 def read_directories(file: BinaryIO, where: str) -> list[dict[int, Tag]]:
     """Every directory of a TIFF, in the order in which they are chained."""
     start = file.read(16)
-    form, offset = _form_of(start, where)
+    widths, offset = _read_signature(start, where)
     directories: list[dict[int, Tag]] = []
     seen: set[int] = set()
     while offset:
         if offset in seen:
-            raise DamagedError("the directories of this TIFF form a loop", where=where)
+            raise DamagedError("the directories of this TIFF widths a loop", where=where)
         seen.add(offset)
-        directory, offset = _read_directory(file, form, offset, where)
+        directory, offset = _read_directory(file, widths, offset, where)
         directories.append(directory)
     return directories
 
 
-def _form_of(start: bytes, where: str) -> tuple[_Form, int]:
+def _read_signature(start: bytes, where: str) -> tuple[_Widths, int]:
     if start[:4] == b"II*\0" and len(start) >= _CLASSIC.head.size:
         return _CLASSIC, _CLASSIC.head.unpack_from(start)[2]
     if start[:4] == b"II+\0" and len(start) >= _BIG.head.size:
@@ -96,20 +96,20 @@ def _form_of(start: bytes, where: str) -> tuple[_Form, int]:
     raise DamagedError("not a TIFF of ours", where=where, expected="a little-endian TIFF", got=start[:4].hex())
 
 
-def _read_directory(file: BinaryIO, form: _Form, offset: int, where: str) -> tuple[dict[int, Tag], int]:
-    (num_entries,) = form.entries.unpack(_read_at(file, offset, form.entries.size, where))
-    table = _read_at(file, offset + form.entries.size, num_entries * form.entry.size + form.pointer.size, where)
+def _read_directory(file: BinaryIO, widths: _Widths, offset: int, where: str) -> tuple[dict[int, Tag], int]:
+    (num_entries,) = widths.entries.unpack(_read_at(file, offset, widths.entries.size, where))
+    table = _read_at(file, offset + widths.entries.size, num_entries * widths.entry.size + widths.pointer.size, where)
     directory = {}
     for index in range(num_entries):
-        code, kind, count, field = form.entry.unpack_from(table, index * form.entry.size)
-        num_bytes = count * _item_bytes(kind, where)
+        code, kind, count, field = widths.entry.unpack_from(table, index * widths.entry.size)
+        num_bytes = count * _find_item_bytes(kind, where)
         if num_bytes > len(field):
-            field = _read_at(file, form.pointer.unpack(field)[0], num_bytes, where)
+            field = _read_at(file, widths.pointer.unpack(field)[0], num_bytes, where)
         directory[code] = Tag(kind, field[:num_bytes])
-    return directory, form.pointer.unpack_from(table, num_entries * form.entry.size)[0]
+    return directory, widths.pointer.unpack_from(table, num_entries * widths.entry.size)[0]
 
 
-def _item_bytes(kind: int, where: str) -> int:
+def _find_item_bytes(kind: int, where: str) -> int:
     if kind not in ITEM_TYPE:
         raise DamagedError("a tag of this TIFF has no type", where=where, expected="1 to 18", got=str(kind))
     return np.dtype(ITEM_TYPE[kind]).itemsize
@@ -127,33 +127,35 @@ def _read_at(file: BinaryIO, offset: int, num_bytes: int, where: str) -> bytes:
 
 def lay_out_head(directories: Sequence[Directory], *, lead: bytes, big: bool) -> bytes:
     """Signature, lead and all directories with their values: everything that comes before the pixels."""
-    form = _BIG if big else _CLASSIC
-    first = _even(form.head.size + len(lead))
-    head = form.head.pack(b"II", 43, 8, 0, first) if big else form.head.pack(b"II", 42, first)
-    out = bytearray(_padded(head + lead))
+    widths = _BIG if big else _CLASSIC
+    first = _round_up_to_even(widths.head.size + len(lead))
+    head = widths.head.pack(b"II", 43, 8, 0, first) if big else widths.head.pack(b"II", 42, first)
+    out = bytearray(_pad_to_even(head + lead))
     for index, directory in enumerate(directories):
-        out += _directory_bytes(directory, form, len(out), is_last=index == len(directories) - 1)
+        out += _encode_directory(directory, widths, len(out), is_last=index == len(directories) - 1)
     return bytes(out)
 
 
-def _directory_bytes(directory: Directory, form: _Form, offset: int, *, is_last: bool) -> bytes:
+def _encode_directory(directory: Directory, widths: _Widths, offset: int, *, is_last: bool) -> bytes:
     entries, values = bytearray(), bytearray()
-    values_at = _even(offset + form.entries.size + len(directory) * form.entry.size + form.pointer.size)
+    values_at = _round_up_to_even(
+        offset + widths.entries.size + len(directory) * widths.entry.size + widths.pointer.size
+    )
     for code, entry in sorted(directory.items()):
         field = entry.payload
-        if len(field) > form.pointer.size:
-            field = form.pointer.pack(values_at + len(values))
-            values += _padded(entry.payload)
-        entries += form.entry.pack(code, entry.kind, entry.count, field)
+        if len(field) > widths.pointer.size:
+            field = widths.pointer.pack(values_at + len(values))
+            values += _pad_to_even(entry.payload)
+        entries += widths.entry.pack(code, entry.kind, entry.count, field)
     following = 0 if is_last else values_at + len(values)
-    table = form.entries.pack(len(directory)) + entries + form.pointer.pack(following)
+    table = widths.entries.pack(len(directory)) + entries + widths.pointer.pack(following)
     return table.ljust(values_at - offset, b"\0") + bytes(values)
 
 
-def _even(number: int) -> int:
+def _round_up_to_even(number: int) -> int:
     """A directory and its values begin on a word boundary."""
     return number + number % 2
 
 
-def _padded(payload: bytes) -> bytes:
+def _pad_to_even(payload: bytes) -> bytes:
     return payload + bytes(len(payload) % 2)

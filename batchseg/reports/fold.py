@@ -13,7 +13,7 @@ from batchseg.engine.route import TileAudit
 from batchseg.ledger.keys import ChunkKey, Story, TaskKey
 from batchseg.ledger.records import Record, SheetRecord, Stint, TileCounts
 from batchseg.ledger.sessions import Session
-from batchseg.output.sheet_seams import Cut, SeamCounts, seams_between
+from batchseg.output.sheet_seams import MapCut, SeamCounts, count_seams_between
 from batchseg.reports.audit import measure_tier_agreement
 from batchseg.reports.metrics import ChunkCounts, Measures, Metrics, SceneMetrics, SeamScores, WorkerCounts
 from batchseg.reports.money import Cost, price_head, split_cost, sum_paid_usd
@@ -193,11 +193,11 @@ def _count_workers(stints: Sequence[Stint]) -> WorkerCounts:
 
 def _score_seams(plan: PlanFile, sheets: Sequence[SheetRecord]) -> SeamScores:
     """Score the borders inside of sheets and those where two sheets meet."""
-    cut = Cut(core_px=plan.core_px, chunk_px=plan.chunk_px, nodata=plan.nodata)
-    counts = sum((SeamCounts.of(sheet.seams) for sheet in sheets), SeamCounts())
+    cut = MapCut(core_px=plan.core_px, chunk_px=plan.chunk_px, nodata=plan.nodata)
+    counts = sum((SeamCounts.from_seams(sheet.seams) for sheet in sheets), SeamCounts())
     for scene in sorted({sheet.key.scene for sheet in sheets}):
         of_scene = [sheet for sheet in sheets if sheet.key.scene == scene]
-        counts += seams_between(of_scene, cut, sheet_px=plan.scenes[scene].sheet_px)
+        counts += count_seams_between(of_scene, cut, sheet_px=plan.scenes[scene].sheet_px)
     tile, chunk, tier, same_tier = (
         None if count.score is None else round(float(count.score), 3)
         for count in (counts.tile, counts.chunk, counts.tier, counts.same_tier)

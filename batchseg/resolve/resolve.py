@@ -21,7 +21,7 @@ from batchseg.layers import make_layers
 from batchseg.layers.labels import make_labels
 from batchseg.model.bundle import Bundle, open_bundle
 from batchseg.model.fit import check_fit, common_bands, find_input_rule, halo_of
-from batchseg.output.levels import sheet_side_px
+from batchseg.output.levels import choose_sheet_side_px
 from batchseg.output.stored import ZarrLayout
 from batchseg.paths import RESERVED_NAMES
 from batchseg.recipe.recipe import DEFAULT_ABOVE, Budget, Recipe
@@ -247,6 +247,6 @@ def _zarr_layout(recipe: Recipe, header: SceneHeader, bundle: Bundle) -> ZarrLay
         scene=header.name,
         georef=header.grid,
         chunk_px=recipe.tiling.chunk,
-        sheet_px=sheet_side_px(header.grid.shape_px, recipe.tiling.chunk, limit_px=recipe.tiling.sheet),
+        sheet_px=choose_sheet_side_px(header.grid.shape_px, recipe.tiling.chunk, limit_px=recipe.tiling.sheet),
         layers=make_layers(recipe.outputs, bundle.contract.classes),
     )

@@ -18,7 +18,7 @@ from batchseg.errors import ForeignRunError
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Brief, Record, SheetRecord
-from batchseg.output.sheet import inputs_digest
+from batchseg.output.sheet import digest_inputs
 from batchseg.resolve.job import Job
 from batchseg.store import Store
 
@@ -65,7 +65,7 @@ def backlog(job: Job, store: Store, *, wanted: Wanted, retry_quarantined: bool) 
 
 
 def _is_current(sheet: SheetRecord | None, committed: Mapping[ChunkKey, Brief], keys: list[ChunkKey]) -> bool:
-    return sheet is not None and sheet.inputs_digest == inputs_digest({key: committed.get(key) for key in keys})
+    return sheet is not None and sheet.inputs_digest == digest_inputs({key: committed.get(key) for key in keys})
 
 
 def _check_recipe(job: Job, records: Iterable[Brief | SheetRecord]) -> None:

@@ -16,8 +16,8 @@ from batchseg.layers.layer import Layer
 from batchseg.ledger.keys import SheetKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record, SheetRecord
-from batchseg.output.mosaic import Mosaic, Part, vrt_xml, write_index
-from batchseg.output.style import make_qml
+from batchseg.output.mosaic import Mosaic, MosaicSheet, make_vrt, write_index
+from batchseg.output.sidecars import make_qml
 from batchseg.paths import sheets_folder
 from batchseg.resolve.job import Job, SceneJob
 from batchseg.store import Store
@@ -45,7 +45,7 @@ def _publish(job: Job, store: Store, scene: SceneJob, records: Sequence[Record],
             counts=_counts(job, layer, records) if layer.name == "labels" else None,
             area_km2=areas_km2.get(layer.name),
             num_levels=len(layout.levels),
-            parts=tuple(Part(_file(sheet, layer, name), job.sheet_window(sheet.key)) for sheet in sheets),
+            sheets=tuple(MosaicSheet(_file(sheet, layer, name), job.sheet_window(sheet.key)) for sheet in sheets),
         )
         store.put(f"{name}/{layer.name}.qml", make_qml(layer).encode())
         if mosaic.has_index:
@@ -53,7 +53,7 @@ def _publish(job: Job, store: Store, scene: SceneJob, records: Sequence[Record],
                 path = Path(folder) / "index.gpkg"
                 write_index(mosaic, path)
                 store.put_file(f"{name}/{layer.name}.gti.gpkg", path)
-        store.put(f"{name}/{layer.name}.vrt", vrt_xml(mosaic).encode())
+        store.put(f"{name}/{layer.name}.vrt", make_vrt(mosaic).encode())
     _sweep(store, name, sheets)
 
 

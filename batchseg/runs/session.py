@@ -24,8 +24,8 @@ from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.lease import BEAT_S, Lease
 from batchseg.ledger.ledger import Ledger
 from batchseg.objectstore import open_store
-from batchseg.output.stored import clear
-from batchseg.output.zarrmeta import create
+from batchseg.output.stored import clear_zarr
+from batchseg.output.zarr_metadata import create_zarr
 from batchseg.paths import EXIT_KEY
 from batchseg.recipe import Fleet, Recipe
 from batchseg.reports.metrics import Metrics
@@ -180,7 +180,7 @@ class _Session:
         job, store, ledger = self.resolved.job, self.store, Ledger(self.store)
         if ledger.read_recipe() is None:
             for scene in job.scenes.values():
-                clear(store, scene.zarr)
+                clear_zarr(store, scene.zarr)
         ledger.write_recipe(job.fingerprint, self.resolved.content)
         if self.found is not None and job.doubt is not None:
             write_pilot(store, self.found, job.doubt.threshold)
@@ -248,7 +248,7 @@ class _Session:
         try:
             # Workers open their models meanwhile; nobody has a task before the loop begins.
             for scene in sorted({key.scene for key in todo.chunks}):
-                create(store, job.scenes[scene].zarr)
+                create_zarr(store, job.scenes[scene].zarr)
             finish = Drive(state, pool, Ledger(store), watchers, waits, stop, check=self.check).run()
         finally:
             pool.close()

@@ -150,7 +150,7 @@ class Worker:
         with self.clock.stage("write", name):
             measured = measure(self.job, scene, prediction)
             layers = take_layers(scene.zarr.layers, prediction)
-            objects = write_chunk(self.store, scene.zarr, window, layers, again=number > 1)
+            objects = write_chunk(self.store, scene.zarr, window, layers, delete_empty=number > 1)
         record = Record(
             key=key,
             fingerprint=self.job.fingerprint,

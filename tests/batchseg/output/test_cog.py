@@ -19,13 +19,13 @@ from batchseg.classes import ClassInfo
 from batchseg.errors import DamagedError, WriteError
 from batchseg.layers.layer import Layer
 from batchseg.output import tiff
-from batchseg.output.cog import Form, verify_cog, write_cog
-from batchseg.output.pyramid import Proof
+from batchseg.output.cog import CogOptions, verify_cog, write_cog
+from batchseg.output.pyramid import BlockChecksums
 from batchseg.scene.georef import Georef
 from tests.batchseg.output.test_overview import average, by_cell, vote
 
 CORNER = (0.5, 0.0, 500_000.0, 0.0, -0.5, 4_000_000.0)
-SMALL = Form(block_px=16)
+SMALL = CogOptions(block_px=16)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def layer_of(pixels, kind="classes", **kw):
     return Layer(name="labels", dtype=str(pixels.dtype), nodata=nodata, kind=kind, **kw)
 
 
-def written(folder, pixels, layer, *, georef=None, stripe_px=32, form=SMALL):
+def written(folder, pixels, layer, *, georef=None, stripe_px=32, options=SMALL):
     path = folder / "out.tif"
     made = write_cog(
         path,
@@ -52,7 +52,7 @@ def written(folder, pixels, layer, *, georef=None, stripe_px=32, form=SMALL):
         lambda start, stop: pixels[start:stop],
         scratch=folder,
         stripe_px=stripe_px,
-        form=form,
+        options=options,
     )
     return path, made
 
@@ -92,8 +92,8 @@ def rasters(draw):
 @given(rasters(), st.sampled_from([16, 32, 64]), st.booleans(), st.integers(1, 3))
 def test_pixels_and_overviews_read_back(folder, raster, stripe_px, force_big, threads):
     pixels, layer = raster
-    form = Form(block_px=16, threads=threads, force_big=force_big)
-    path, made = written(folder, pixels, layer, stripe_px=stripe_px, form=form)
+    options = CogOptions(block_px=16, threads=threads, force_big=force_big)
+    path, made = written(folder, pixels, layer, stripe_px=stripe_px, options=options)
     assert_reads_back(path, pixels, layer)
     assert path.read_bytes()[:4] == (b"II+\0" if force_big else b"II*\0")
     assert made.size_bytes == path.stat().st_size
@@ -115,7 +115,7 @@ def test_bytes_do_not_depend_on_stripes_or_threads(folder, kind):
     pixels = landscape(150, 131, 200)
     layer = layer_of(pixels, kind)
     digests = {
-        written(folder, pixels, layer, stripe_px=stripe_px, form=Form(block_px=16, threads=threads))[1].digest
+        written(folder, pixels, layer, stripe_px=stripe_px, options=CogOptions(block_px=16, threads=threads))[1].digest
         for stripe_px, threads in [(16, 1), (48, 2), (160, 3), (1600, 2)]
     }
     assert len(digests) == 1
@@ -125,7 +125,7 @@ def test_bytes_do_not_depend_on_stripes_or_threads(folder, kind):
 @pytest.mark.parametrize("kind", ["classes", "measure"])
 def test_a_file_is_a_strictly_valid_cog(folder, height_px, width_px, kind):
     pixels = landscape(height_px, width_px, 7)
-    path, _ = written(folder, pixels, layer_of(pixels, kind), stripe_px=512, form=Form())
+    path, _ = written(folder, pixels, layer_of(pixels, kind), stripe_px=512, options=CogOptions())
     assert cog_validate(path, strict=True) == (True, [], [])
     with rasterio.open(path) as file:
         assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
@@ -151,7 +151,7 @@ def test_rows_are_asked_for_once_in_order(folder):
         asked.append((start, stop))
         return pixels[start:stop]
 
-    write_cog(folder / "out.tif", placed(pixels), layer_of(pixels), rows, scratch=folder, stripe_px=64, form=SMALL)
+    write_cog(folder / "out.tif", placed(pixels), layer_of(pixels), rows, scratch=folder, stripe_px=64, options=SMALL)
     assert asked == [(0, 64), (64, 128), (128, 150)]
 
 
@@ -164,7 +164,7 @@ def test_memory_does_not_grow_with_the_raster(folder):
         return np.arange(start, stop, dtype=np.uint32)[:, None].astype(np.uint8).repeat(width_px, axis=1)
 
     tracemalloc.start()
-    write_cog(folder / "out.tif", georef, layer, rows, scratch=folder, stripe_px=256, form=Form(block_px=128))
+    write_cog(folder / "out.tif", georef, layer, rows, scratch=folder, stripe_px=256, options=CogOptions(block_px=128))
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak_bytes < width_px * height_px / 4
@@ -220,67 +220,70 @@ def test_a_failing_source_leaves_the_old_file(tmp_path):
         return pixels[start:stop]
 
     with pytest.raises(DamagedError, match="gone"):
-        write_cog(path, placed(pixels), layer_of(pixels), rows, scratch=tmp_path, stripe_px=32, form=SMALL)
+        write_cog(path, placed(pixels), layer_of(pixels), rows, scratch=tmp_path, stripe_px=32, options=SMALL)
     assert hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() == made.digest
     assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.fixture(scope="module")
 def whole(folder):
-    """The bytes of a good file and the proofs of its blocks, taken with zlib from the file itself."""
+    """The bytes of a good file and the checksums of its blocks, taken with zlib from the file itself."""
     pixels = landscape(90, 100, 250)
     path, _ = written(folder, pixels, layer_of(pixels, "measure"))
     content = path.read_bytes()
     with path.open("rb") as file:
         directories = tiff.read_directories(file, "")
-    proofs = []
+    checksums = []
     for directory in directories:
         starts, sizes = (directory[code].numbers.tolist() for code in (tiff.TILE_OFFSETS, tiff.TILE_BYTE_COUNTS))
         streams = [content[start : start + size] for start, size in zip(starts, sizes, strict=True)]
-        proofs.append([Proof(len(s), zlib.crc32(s), zlib.adler32(zlib.decompress(s))) for s in streams])
+        checksums.append([BlockChecksums(len(s), zlib.crc32(s), zlib.adler32(zlib.decompress(s))) for s in streams])
     first_block = int(directories[-1][tiff.TILE_OFFSETS].numbers[0]) - 4
-    return content, proofs, first_block
+    return content, checksums, first_block
 
 
-def verified(folder, content, proofs):
+def verified(folder, content, checksums):
     path = folder / "damaged.tif"
     path.write_bytes(content)
     with ThreadPoolExecutor(1) as pool:
-        verify_cog(path, proofs, pool)
+        verify_cog(path, checksums, pool)
 
 
 def test_a_good_file_is_proved(folder, whole):
-    content, proofs, _ = whole
-    verified(folder, content, proofs)
+    content, checksums, _ = whole
+    verified(folder, content, checksums)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_any_changed_byte_of_any_block_is_found(folder, whole, data):
-    content, proofs, first_block = whole
+    content, checksums, first_block = whole
     place = data.draw(st.integers(first_block, len(content) - 1))
     changed = bytearray(content)
     changed[place] ^= data.draw(st.integers(1, 255))
     with pytest.raises(DamagedError, match="does not decode to what was packed"):
-        verified(folder, bytes(changed), proofs)
+        verified(folder, bytes(changed), checksums)
 
 
 def test_a_cut_file_is_found(folder, whole):
-    content, proofs, first_block = whole
+    content, checksums, first_block = whole
     for kept in (len(content) - 1, first_block, 100, 12, 3):
         with pytest.raises(DamagedError):
-            verified(folder, content[:kept], proofs)
+            verified(folder, content[:kept], checksums)
 
 
 def test_pixels_other_than_those_packed_are_found(folder, whole):
-    content, proofs, _ = whole
-    proof = proofs[0][0]
-    other = [[Proof(proof.size_bytes, proof.stream_crc32, proof.pixels_adler32 ^ 1), *proofs[0][1:]], *proofs[1:]]
+    content, checksums, _ = whole
+    proof = checksums[0][0]
+    other = [
+        [BlockChecksums(proof.size_bytes, proof.stream_crc32, proof.pixels_adler32 ^ 1), *checksums[0][1:]],
+        *checksums[1:],
+    ]
     with pytest.raises(DamagedError, match="other pixels"):
         verified(folder, content, other)
 
 
 def test_missing_levels_are_found(folder, whole):
-    content, proofs, _ = whole
+    content, checksums, _ = whole
     with pytest.raises(DamagedError, match="levels are missing"):
-        verified(folder, content, [*proofs, proofs[-1]])
+        verified(folder, content, [*checksums, checksums[-1]])

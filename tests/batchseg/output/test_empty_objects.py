@@ -78,7 +78,7 @@ def test_a_second_attempt_that_finds_nothing_leaves_nothing(place: Workplace) ->
     layout, window, store = job.scenes["scene0"].zarr, job.window(EMPTY), counting(place.output)
     first = write_chunk(store, layout, window, chunk_layers(place, 1))
     assert [one.key for one in first] == [layout.object_key(layer.name, 0, 1) for layer in layout.layers]
-    assert write_chunk(store, layout, window, chunk_layers(place, 255), again=True) == ()
+    assert write_chunk(store, layout, window, chunk_layers(place, 255), delete_empty=True) == ()
     assert deleted(store) == [one.key for one in first]
     assert not any((place.output / one.key).exists() for one in first)
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from batchseg.layers.layer import Layer
 from batchseg.ledger.keys import SheetKey
 from batchseg.ledger.ledger import Ledger
-from batchseg.output.levels import sheet_side_px, zarr_levels
-from batchseg.output.sheet import stripe_px
+from batchseg.output.levels import choose_sheet_side_px, choose_zarr_levels
+from batchseg.output.sheet import choose_stripe_px
 from batchseg.recipe import Models, Tiling
 from batchseg.runs.session import run
 from batchseg.store import LocalStore
@@ -129,13 +129,13 @@ def test_a_sheet_made_again_gets_a_new_name_and_the_old_one_goes(tmp_path):
 def test_no_stored_object_of_any_level_has_two_writers(height, width, chunk, limit):
     limit = max(limit, chunk)
     shape = (height, width)
-    side = sheet_side_px(shape, chunk, limit_px=limit)
+    side = choose_sheet_side_px(shape, chunk, limit_px=limit)
     if max(shape) <= limit:
         assert side == max(shape)
     else:
         assert side % chunk == 0
         assert side <= limit
-    for level in zarr_levels(shape, side):
+    for level in choose_zarr_levels(shape, side):
         assert level.shape_px == tuple(-(-size // 2**level.number) for size in shape)
         if max(shape) > side:
             assert side % 2**level.number == 0
@@ -191,4 +191,4 @@ def test_a_sheet_of_narrow_stripes_is_the_same(tmp_path, monkeypatch):
 )
 def test_stripes_fit_into_memory(width_px, rows):
     layer = Layer(name="labels", dtype="uint8", nodata=255, kind="classes")
-    assert stripe_px(Window.of(0, 4096, 0, width_px), layer) == rows
+    assert choose_stripe_px(Window.of(0, 4096, 0, width_px), layer) == rows

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from batchseg.output.overview import halve_classes, halve_measures, level_sizes_px
+from batchseg.output.overview import halve_classes, halve_measures, list_level_sizes_px
 
 
 def vote(cell, nodata):
@@ -64,7 +64,7 @@ def test_an_average_of_the_highest_codes_does_not_overflow(dtype):
 
 @given(st.integers(1, 100_000), st.integers(1, 100_000), st.sampled_from([16, 512]))
 def test_levels_halve_until_the_longer_side_fits(width_px, height_px, largest_px):
-    sizes = level_sizes_px(width_px, height_px, largest_px=largest_px)
+    sizes = list_level_sizes_px(width_px, height_px, largest_px=largest_px)
     assert sizes[0] == (width_px, height_px)
     assert max(sizes[-1]) <= largest_px
     for finer, coarser in pairwise(sizes):

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from batchseg.ledger.keys import SheetKey
 from batchseg.ledger.records import Attempt, SheetRecord
-from batchseg.output.sheet_seams import Cut, SeamCounter, SeamCounts, seams_between
+from batchseg.output.sheet_seams import MapCut, SeamCounter, SeamCounts, count_seams_between
 from batchseg.store import parse_value, to_json
 from tiling.grid import Grid
 from tiling.seams import count_seams, count_tier_seams
 from tiling.span import Span, Window
 
 CORE_PX, CHUNK_PX, NODATA = 4, 8, 255
-CUT = Cut(core_px=CORE_PX, chunk_px=CHUNK_PX, nodata=NODATA)
+CUT = MapCut(core_px=CORE_PX, chunk_px=CHUNK_PX, nodata=NODATA)
 ATTEMPT = Attempt(
     number=1, worker="w", pool="p", device="cpu", environment={}, usd_per_hour=1.0, started_unix_s=0.0,
     ended_unix_s=1.0, seconds={},
@@ -74,13 +74,13 @@ def test_sheets_and_the_borders_between_them_count_what_the_whole_map_counts(
         counter = counted(whole, grid.window(row, col), cuts)
         record = SheetRecord(
             key=SheetKey("scene", row, col), fingerprint="f", inputs_digest="", missing=(), objects=(),
-            seams=counter.counts.plain(), edges=counter.edges(), attempt=ATTEMPT,
+            seams=counter.counts.to_seams(), edges=counter.edges(), attempt=ATTEMPT,
         )  # fmt: skip
         kept = parse_value(to_json(record), SheetRecord, where="here")
         assert isinstance(kept, SheetRecord)
         sheets.append(kept)
-    inside = sum((SeamCounts.of(sheet.seams) for sheet in sheets), SeamCounts())
-    assert inside + seams_between(sheets, CUT, sheet_px=sheet_px) == of_whole(*whole)
+    inside = sum((SeamCounts.from_seams(sheet.seams) for sheet in sheets), SeamCounts())
+    assert inside + count_seams_between(sheets, CUT, sheet_px=sheet_px) == of_whole(*whole)
 
 
 def test_a_sheet_that_was_given_up_takes_its_borders_with_it() -> None:
@@ -89,6 +89,6 @@ def test_a_sheet_that_was_given_up_takes_its_borders_with_it() -> None:
     left = counted(whole, Window.of(0, 16, 0, 8), [])
     record = SheetRecord(
         key=SheetKey("scene", 0, 0), fingerprint="f", inputs_digest="", missing=(), objects=(),
-        seams=left.counts.plain(), edges=left.edges(), attempt=ATTEMPT,
+        seams=left.counts.to_seams(), edges=left.edges(), attempt=ATTEMPT,
     )  # fmt: skip
-    assert seams_between([record], CUT, sheet_px=8) == SeamCounts()
+    assert count_seams_between([record], CUT, sheet_px=8) == SeamCounts()

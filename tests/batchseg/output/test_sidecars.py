@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from batchseg.classes import ClassInfo
 from batchseg.errors import InputError
 from batchseg.layers.layer import Layer
-from batchseg.output.cog import Form, write_cog
-from batchseg.output.style import make_pam, make_qml, make_sidecars
+from batchseg.output.cog import CogOptions, write_cog
+from batchseg.output.sidecars import make_pam, make_qml, make_sidecars
 from batchseg.scene.georef import Georef
 
 LAND = ClassInfo(id=0, name="land", rgb=(200, 180, 120))
@@ -100,7 +100,9 @@ def test_gdal_reads_a_layer_with_its_sidecars(tmp_path):
     pixels = np.array([[0, 1, 4, 255]], np.uint8)
     georef = Georef(width_px=4, height_px=1, crs_wkt=None, transform=(1.0, 0.0, 5.0, 0.0, -1.0, 6.0))
     path = tmp_path / "labels.tif"
-    made = write_cog(path, georef, LABELS, lambda *_: pixels, scratch=tmp_path, stripe_px=16, form=Form(block_px=16))
+    made = write_cog(
+        path, georef, LABELS, lambda *_: pixels, scratch=tmp_path, stripe_px=16, options=CogOptions(block_px=16)
+    )
     texts = make_sidecars(LABELS, made)
     (tmp_path / "labels.tif.aux.xml").write_text(texts[".aux.xml"], encoding="utf-8")
     with rasterio.open(path) as file:

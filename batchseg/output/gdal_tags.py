@@ -58,7 +58,7 @@ def make_template(georef: Georef, layer: Layer, statistics: dict[str, str], fold
         tags = tiff.read_directories(file, str(path))[0]
     srs_xml = None
     if sidecar.exists():
-        srs_xml = _srs_element(sidecar.read_text(encoding="utf-8"), layer)
+        srs_xml = _find_srs_element(sidecar.read_text(encoding="utf-8"), layer)
     return Template({code: tag for code, tag in tags.items() if code not in _LAYOUT}, srs_xml)
 
 
@@ -67,7 +67,7 @@ def _write_one_pixel(path: Path, georef: Georef, layer: Layer, statistics: dict[
     shape |= {"dtype": layer.dtype, "nodata": layer.nodata}
     if layer.palette:
         shape["photometric"] = "PALETTE"
-    with rasterio.open(path, "w", **shape, **_placement(georef)) as one_pixel:
+    with rasterio.open(path, "w", **shape, **_describe_place(georef)) as one_pixel:
         one_pixel.set_band_description(1, layer.name)
         if layer.palette:
             one_pixel.write_colormap(1, layer.palette)
@@ -77,11 +77,11 @@ def _write_one_pixel(path: Path, georef: Georef, layer: Layer, statistics: dict[
         one_pixel.update_tags(1, **statistics)
 
 
-def _placement(georef: Georef) -> dict[str, Any]:
+def _describe_place(georef: Georef) -> dict[str, Any]:
     try:
         if georef.gcps:
             crs = CRS.from_wkt(georef.gcps_crs_wkt) if georef.gcps_crs_wkt else CRS()
-            return {"gcps": [_control_point(*point) for point in georef.gcps], "crs": crs}
+            return {"gcps": [_make_control_point(*point) for point in georef.gcps], "crs": crs}
         crs = CRS.from_wkt(georef.crs_wkt) if georef.crs_wkt else None
     except CRSError as error:
         raise SceneError("a coordinate system that cannot be read", got=str(error)) from error
@@ -89,11 +89,11 @@ def _placement(georef: Georef) -> dict[str, Any]:
     return {"crs": crs, "transform": transform}
 
 
-def _control_point(row: float, col: float, x: float, y: float, z: float) -> GroundControlPoint:
+def _make_control_point(row: float, col: float, x: float, y: float, z: float) -> GroundControlPoint:
     return GroundControlPoint(row=row, col=col, x=x, y=y, z=z)
 
 
-def _srs_element(pam_xml: str, layer: Layer) -> str:
+def _find_srs_element(pam_xml: str, layer: Layer) -> str:
     match = re.search(r"<SRS\b.*?</SRS>", pam_xml, flags=re.DOTALL)
     if match is None:
         raise SceneError(
@@ -102,7 +102,7 @@ def _srs_element(pam_xml: str, layer: Layer) -> str:
     return match.group()
 
 
-def statistics_tags(counts: Sequence[int], nodata: int) -> dict[str, str]:
+def make_statistics_tags(counts: Sequence[int], nodata: int) -> dict[str, str]:
     """GDAL's names for what viewers stretch by, exact from a histogram of codes.
 
     Classes have them too, though their mean says nothing: a program that finds none reads the whole file for them, and

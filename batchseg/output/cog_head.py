@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.output import tiff
-from batchseg.output.pyramid import FRAME_BYTES, Level
+from batchseg.output.pyramid import FRAME_BYTES, PyramidLevel
 
 _STRUCTURE = (
     "LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"
@@ -34,40 +34,42 @@ _TAGS_OF_OVERVIEWS = (
 Tags = dict[int, tiff.Tag]
 
 
-def lay_out_cog(tags: Tags, levels: Sequence[Level], *, block_px: int, differenced: bool, force_big: bool) -> bytes:
+def lay_out_cog(
+    tags: Tags, levels: Sequence[PyramidLevel], *, block_px: int, use_predictor: bool, force_big: bool
+) -> bytes:
     """All bytes before the first block. `tags` are those of the template, `levels` the finest first."""
     directories = [
-        _size_tags(level, block_px) | (tags if number == 0 else _overview_tags(tags))
+        _make_size_tags(level, block_px) | (tags if number == 0 else _select_overview_tags(tags))
         for number, level in enumerate(levels)
     ]
-    if differenced:
+    if use_predictor:
         for directory in directories:
-            directory[tiff.PREDICTOR] = tiff.tag(tiff.SHORT, _HORIZONTAL)
-    pixels_bytes = sum(sum(level.sizes_bytes) + 2 * FRAME_BYTES * len(level.proofs) for level in levels)
+            directory[tiff.PREDICTOR] = tiff.make_tag(tiff.SHORT, _HORIZONTAL)
+    pixels_bytes = sum(sum(level.sizes_bytes) + 2 * FRAME_BYTES * len(level.checksums) for level in levels)
     if not force_big:
-        head = _pointed(directories, levels, big=False)
+        head = _lay_out_with_offsets(directories, levels, big=False)
         if len(head) + pixels_bytes < _CLASSIC_LIMIT_BYTES:
             return head
-    return _pointed(directories, levels, big=True)
+    return _lay_out_with_offsets(directories, levels, big=True)
 
 
-def _size_tags(level: Level, block_px: int) -> Tags:
+def _make_size_tags(level: PyramidLevel, block_px: int) -> Tags:
     return {
-        tiff.IMAGE_WIDTH: tiff.tag(tiff.LONG, level.width_px),
-        tiff.IMAGE_LENGTH: tiff.tag(tiff.LONG, level.height_px),
-        tiff.COMPRESSION: tiff.tag(tiff.SHORT, _DEFLATE),
-        tiff.TILE_WIDTH: tiff.tag(tiff.SHORT, block_px),
-        tiff.TILE_LENGTH: tiff.tag(tiff.SHORT, block_px),
-        tiff.TILE_BYTE_COUNTS: tiff.tag(tiff.LONG, level.sizes_bytes),
+        tiff.IMAGE_WIDTH: tiff.make_tag(tiff.LONG, level.width_px),
+        tiff.IMAGE_LENGTH: tiff.make_tag(tiff.LONG, level.height_px),
+        tiff.COMPRESSION: tiff.make_tag(tiff.SHORT, _DEFLATE),
+        tiff.TILE_WIDTH: tiff.make_tag(tiff.SHORT, block_px),
+        tiff.TILE_LENGTH: tiff.make_tag(tiff.SHORT, block_px),
+        tiff.TILE_BYTE_COUNTS: tiff.make_tag(tiff.LONG, level.sizes_bytes),
     }
 
 
-def _overview_tags(tags: Tags) -> Tags:
-    reduced = {tiff.NEW_SUBFILE_TYPE: tiff.tag(tiff.LONG, _REDUCED_IMAGE)}
+def _select_overview_tags(tags: Tags) -> Tags:
+    reduced = {tiff.NEW_SUBFILE_TYPE: tiff.make_tag(tiff.LONG, _REDUCED_IMAGE)}
     return reduced | {code: tags[code] for code in _TAGS_OF_OVERVIEWS if code in tags}
 
 
-def _pointed(directories: Sequence[Tags], levels: Sequence[Level], *, big: bool) -> bytes:
+def _lay_out_with_offsets(directories: Sequence[Tags], levels: Sequence[PyramidLevel], *, big: bool) -> bytes:
     """Laid out twice, because offsets begin at the length of the head, which does not depend on their values."""
     kind = tiff.LONG8 if big else tiff.LONG
 
@@ -78,12 +80,12 @@ def _pointed(directories: Sequence[Tags], levels: Sequence[Level], *, big: bool)
         ]
         return tiff.lay_out_head(pointed, lead=_LEAD, big=big)
 
-    offsets = _block_offsets(levels)
+    offsets = _compute_block_offsets(levels)
     head_bytes = np.uint64(len(lay_out(offsets)))
     return lay_out([starts + head_bytes for starts in offsets])
 
 
-def _block_offsets(levels: Sequence[Level]) -> list[NDArray[np.uint64]]:
+def _compute_block_offsets(levels: Sequence[PyramidLevel]) -> list[NDArray[np.uint64]]:
     """Where each block of each level begins, counted from the end of the head."""
     offsets, offset = [], 0
     for level in reversed(levels):

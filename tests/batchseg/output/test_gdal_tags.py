@@ -12,8 +12,8 @@ from rasterio.rpc import RPC
 from batchseg.classes import ClassInfo
 from batchseg.errors import InputError, SceneError
 from batchseg.layers.layer import Layer
-from batchseg.output.cog import Form, write_cog
-from batchseg.output.style import make_sidecars
+from batchseg.output.cog import CogOptions, write_cog
+from batchseg.output.sidecars import make_sidecars
 from batchseg.scene.georef import Georef
 
 LAYER = Layer(name="labels", dtype="uint8", nodata=255, kind="classes")
@@ -51,7 +51,7 @@ def place(crs_wkt=None, transform=None, **kw):
 def written(folder, georef):
     path = folder / "out.tif"
     made = write_cog(
-        path, georef, LAYER, lambda a, b: PIXELS[a:b], scratch=folder, stripe_px=16, form=Form(block_px=16)
+        path, georef, LAYER, lambda a, b: PIXELS[a:b], scratch=folder, stripe_px=16, options=CogOptions(block_px=16)
     )
     return path, made
 

@@ -28,13 +28,13 @@ ZLIB_LEVEL = 1
 _GEOGRAPHIC = ("GEOGCS", "GEOGCRS", "GEODCRS")
 
 
-def create(store: Store, layout: ZarrLayout) -> None:
+def create_zarr(store: Store, layout: ZarrLayout) -> None:
     """Put the metadata of all arrays and the coordinates; the same bytes each time, so a resume may repeat it."""
-    for key, content in sorted(zarr_metadata(layout).items()):
+    for key, content in sorted(make_zarr_metadata(layout).items()):
         store.put(f"{layout.root}/{key}", content)
 
 
-def zarr_metadata(layout: ZarrLayout) -> dict[str, bytes]:
+def make_zarr_metadata(layout: ZarrLayout) -> dict[str, bytes]:
     """Every object of the Zarr but its stored chunks. zarr writes them into memory; only the bytes matter to us."""
     # Here, because a worker never comes here: a quarter of a second of its start, and memory.
     import zarr
@@ -42,17 +42,17 @@ def zarr_metadata(layout: ZarrLayout) -> dict[str, bytes]:
 
     memory: dict[str, Any] = {}
     root = zarr.open_group(MemoryStore(memory), mode="w", zarr_format=2)
-    _fill(root, layout, (layout.georef.height_px, layout.georef.width_px), layout.stored_px, scale=1)
-    root.attrs.update({"Conventions": "CF-1.10", "multiscales": _multiscales(layout)})
+    _add_arrays(root, layout, (layout.georef.height_px, layout.georef.width_px), layout.stored_px, scale=1)
+    root.attrs.update({"Conventions": "CF-1.10", "multiscales": _make_multiscales(layout)})
     for level in layout.levels:
         group = root.create_group(str(level.number))
-        _fill(group, layout, level.shape_px, level.stored_px, scale=2**level.number)
+        _add_arrays(group, layout, level.shape_px, level.stored_px, scale=2**level.number)
         zarr.consolidate_metadata(group.store, path=group.path, zarr_format=2)
     zarr.consolidate_metadata(root.store, zarr_format=2)
     return {key: buffer.to_bytes() for key, buffer in memory.items()}
 
 
-def _fill(group: Any, layout: ZarrLayout, shape_px: tuple[int, int], stored_px: int, *, scale: int) -> None:
+def _add_arrays(group: Any, layout: ZarrLayout, shape_px: tuple[int, int], stored_px: int, *, scale: int) -> None:
     for layer in layout.layers:
         array = group.create_array(
             layer.name,
@@ -60,25 +60,25 @@ def _fill(group: Any, layout: ZarrLayout, shape_px: tuple[int, int], stored_px: 
             chunks=(stored_px, stored_px),
             dtype=layer.dtype,
             fill_value=layer.nodata,
-            compressors=_compressor(),
+            compressors=_make_compressor(),
         )
         array.attrs.update(
             {
                 "_ARRAY_DIMENSIONS": ["y", "x"],
-                **_gdal_place(layout.georef),
+                **_make_gdal_attributes(layout.georef),
                 "grid_mapping": "spatial_ref",
                 "coordinates": "spatial_ref",
-                **_layer_attributes(layer),
+                **_make_layer_attributes(layer),
             }
         )
-    for axis, values in _coordinates(layout.georef, shape_px, scale).items():
-        array = group.create_array(axis, data=values, chunks=values.shape, compressors=_compressor())
-        array.attrs.update({"_ARRAY_DIMENSIONS": [axis], **_axis_attributes(axis, layout.georef)})
+    for axis, values in _compute_coordinates(layout.georef, shape_px, scale).items():
+        array = group.create_array(axis, data=values, chunks=values.shape, compressors=_make_compressor())
+        array.attrs.update({"_ARRAY_DIMENSIONS": [axis], **_make_axis_attributes(axis, layout.georef)})
     array = group.create_array("spatial_ref", data=np.array(0, np.int32), compressors=None)
-    array.attrs.update({"_ARRAY_DIMENSIONS": [], **_grid_mapping(layout.georef, scale)})
+    array.attrs.update({"_ARRAY_DIMENSIONS": [], **_make_grid_mapping(layout.georef, scale)})
 
 
-def _compressor() -> dict[str, Any]:
+def _make_compressor() -> dict[str, Any]:
     return {"id": "zlib", "level": ZLIB_LEVEL}
 
 
@@ -86,11 +86,11 @@ def _is_along_axes(georef: Georef) -> bool:
     return georef.transform is not None and not georef.transform[1] and not georef.transform[3]
 
 
-def _gdal_place(georef: Georef) -> dict[str, Any]:
+def _make_gdal_attributes(georef: Georef) -> dict[str, Any]:
     return {"_CRS": {"wkt": georef.crs_wkt}} if georef.crs_wkt and _is_along_axes(georef) else {}
 
 
-def _grid_mapping(georef: Georef, scale: int) -> dict[str, Any]:
+def _make_grid_mapping(georef: Georef, scale: int) -> dict[str, Any]:
     mapping: dict[str, Any] = {}
     if georef.crs_wkt:
         mapping |= {"crs_wkt": georef.crs_wkt, "spatial_ref": georef.crs_wkt}
@@ -101,7 +101,7 @@ def _grid_mapping(georef: Georef, scale: int) -> dict[str, Any]:
     return mapping
 
 
-def _coordinates(georef: Georef, shape_px: tuple[int, int], scale: int) -> dict[str, NDArray[Any]]:
+def _compute_coordinates(georef: Georef, shape_px: tuple[int, int], scale: int) -> dict[str, NDArray[Any]]:
     """Pixel centres; without a transform, or with a rotated one, in pixels of full resolution."""
     rows, cols = ((np.arange(size_px) + 0.5) * scale for size_px in shape_px)
     if georef.transform is None or not _is_along_axes(georef):
@@ -110,7 +110,7 @@ def _coordinates(georef: Georef, shape_px: tuple[int, int], scale: int) -> dict[
     return {"y": f + e * rows, "x": c + a * cols}
 
 
-def _axis_attributes(axis: str, georef: Georef) -> dict[str, Any]:
+def _make_axis_attributes(axis: str, georef: Georef) -> dict[str, Any]:
     if georef.crs_wkt is None or not _is_along_axes(georef):
         return {"long_name": f"{axis} in pixels"}
     if georef.crs_wkt.startswith(_GEOGRAPHIC):
@@ -119,7 +119,7 @@ def _axis_attributes(axis: str, georef: Georef) -> dict[str, Any]:
     return {"standard_name": f"projection_{axis}_coordinate", "axis": axis.upper()}
 
 
-def _multiscales(layout: ZarrLayout) -> dict[str, Any]:
+def _make_multiscales(layout: ZarrLayout) -> dict[str, Any]:
     """GeoZarr's convention: each level with the one it comes from."""
     entries: list[dict[str, Any]] = [{"asset": "."}]
     for level in layout.levels:
@@ -128,7 +128,7 @@ def _multiscales(layout: ZarrLayout) -> dict[str, Any]:
     return {"layout": entries, "resampling_method": "mode"}
 
 
-def _layer_attributes(layer: Layer) -> JsonObject:
+def _make_layer_attributes(layer: Layer) -> JsonObject:
     """CF's way to name the codes of classes, and to scale a measure."""
     if layer.kind == "measure":
         return {"long_name": layer.title, "scale_factor": 1 / layer.top, "units": "1"}
