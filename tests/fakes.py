@@ -43,8 +43,8 @@ class ContextSegmenter:
             raise ValueError(f"a batch of {x_NBHW.shape[0]}, made for {self.batch}")
         self.shapes.append(x_NBHW.shape)
         mixed_NHW = np.stack([self._mix(x_BHW) for x_BHW in x_NBHW])
-        labels_NHW = (mixed_NHW % self.num_classes).astype(np.uint8)
-        return labels_NHW, (mixed_NHW // self.num_classes % 255).astype(np.uint8)
+        index_NHW = (mixed_NHW % self.num_classes).astype(np.uint8)
+        return index_NHW, (mixed_NHW // self.num_classes % 255).astype(np.uint8)
 
     def _mix(self, x_BHW: NDArray[Any]) -> NDArray[np.int64]:
         whole = zlib.crc32(np.ascontiguousarray(x_BHW).tobytes(), self.batch)
@@ -67,8 +67,8 @@ class ReachSegmenter:
 
     def __call__(self, x_NBHW: NDArray[Any], /) -> Answer:
         self.shapes.append(x_NBHW.shape)
-        labels_NHW = np.stack([self.answer(x_BHW[0]) for x_BHW in x_NBHW])
-        return labels_NHW, np.full(labels_NHW.shape, 254, np.uint8)
+        index_NHW = np.stack([self.answer(x_BHW[0]) for x_BHW in x_NBHW])
+        return index_NHW, np.full(index_NHW.shape, 254, np.uint8)
 
     def answer(self, band_HW: NDArray[Any]) -> NDArray[np.uint8]:
         side_px = 2 * self.reach_px + 1

@@ -31,7 +31,7 @@ MEASURE_S = 1.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     numerics: Numerics
-    labels_NHW: NDArray[np.uint8]
+    index_NHW: NDArray[np.uint8]
     """Class indexes of the cores of the tiles that were given."""
     confidence_NHW: NDArray[np.uint8]
     start_s: float
@@ -93,14 +93,14 @@ def _try(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDArray
     tile_px, halo_px = x_NBHW.shape[-1], bundle.contract.halo_px
     segmenter = open_segmenter(alone, device=device, tile_px=tile_px, halo_px=halo_px)
     start_s = time.perf_counter() - begun_s
-    labels_NHW = np.empty((len(x_NBHW), tile_px - 2 * halo_px, tile_px - 2 * halo_px), np.uint8)
-    confidence_NHW = np.empty_like(labels_NHW)
+    index_NHW = np.empty((len(x_NBHW), tile_px - 2 * halo_px, tile_px - 2 * halo_px), np.uint8)
+    confidence_NHW = np.empty_like(index_NHW)
     batch_NBHW = np.zeros((numerics.batch, *x_NBHW.shape[1:]), x_NBHW.dtype)
     for first in range(0, len(x_NBHW), numerics.batch):
         group = x_NBHW[first : first + numerics.batch]
         batch_NBHW[: len(group)] = group
         answer = segmenter(batch_NBHW)
-        for found, kept in zip(answer, (labels_NHW, confidence_NHW), strict=True):
+        for found, kept in zip(answer, (index_NHW, confidence_NHW), strict=True):
             kept[first : first + len(group)] = found[: len(group)]
     times_s: list[float] = []
     while len(times_s) < 3 or sum(times_s) < MEASURE_S:
@@ -109,7 +109,7 @@ def _try(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDArray
         times_s.append(time.perf_counter() - begun_s)
     return Trial(
         numerics=numerics,
-        labels_NHW=labels_NHW,
+        index_NHW=index_NHW,
         confidence_NHW=confidence_NHW,
         start_s=start_s,
         seconds_per_tile=min(times_s) / numerics.batch,

@@ -113,7 +113,7 @@ def _measured(trial: Trial, reference: Trial, device: DeviceKind) -> Numerics:
         seconds_per_tile=round(trial.seconds_per_tile, 5),
         measured_on=machine(device),
         memory_bytes=trial.memory_bytes,
-        agreement=round(float(np.mean(trial.labels_NHW == reference.labels_NHW)), 6),
+        agreement=round(float(np.mean(trial.index_NHW == reference.index_NHW)), 6),
     )
 
 

@@ -171,13 +171,13 @@ class OpenVinoStreams:
         """Any number of tiles up to a batch."""
         if x_NBHW.shape[1:] != self._shape[1:]:
             raise ValueError(f"tiles of {x_NBHW.shape[1:]}, made for {self._shape[1:]}")
-        labels_NHW = np.empty((len(x_NBHW), self._side_px, self._side_px), np.uint8)
-        confidence_NHW = np.empty_like(labels_NHW)
+        index_NHW = np.empty((len(x_NBHW), self._side_px, self._side_px), np.uint8)
+        confidence_NHW = np.empty_like(index_NHW)
         for index in range(len(x_NBHW)):
-            kept = labels_NHW[index], confidence_NHW[index]
+            kept = index_NHW[index], confidence_NHW[index]
             self._queue.start_async([x_NBHW[index : index + 1]], kept, share_inputs=True)
         self._queue.wait_all()
-        return labels_NHW, confidence_NHW
+        return index_NHW, confidence_NHW
 
 
 def _keep(request: Any, kept: tuple[Labels, Labels]) -> None:

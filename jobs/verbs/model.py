@@ -135,11 +135,11 @@ def check(bundle: Bundle, device: DeviceKind) -> int:
     numerics, side_px = contract.find_numerics(device), usual_tile_px(contract)
     x = synthetic_tiles(bundle, numerics.batch, side_px)
     trial = try_out(bundle, numerics, device, x)
-    counts = [int((trial.labels_NHW == i).sum()) for i in range(len(contract.classes))]
+    counts = [int((trial.index_NHW == i).sum()) for i in range(len(contract.classes))]
     shares = sorted(zip(counts, contract.classes, strict=True), key=lambda pair: -pair[0])
     print(line("in", f"{' x '.join(map(str, x.shape))} {x.dtype}"))
-    print(line("out", f"{' x '.join(map(str, trial.labels_NHW.shape))} labels and confidences"))
-    print(line("labels", ", ".join(f"{c.name} {count / trial.labels_NHW.size:.1%}" for count, c in shares if count)))
+    print(line("out", f"{' x '.join(map(str, trial.index_NHW.shape))} labels and confidences"))
+    print(line("labels", ", ".join(f"{c.name} {count / trial.index_NHW.size:.1%}" for count, c in shares if count)))
     print(line("device", f"{device}: {numerics}"))
     print(line("start", f"{trial.start_s:.1f} s"))
     print(line("tile", f"{1000 * trial.seconds_per_tile:.1f} ms, {1 / trial.seconds_per_tile:.1f} tiles a second"))

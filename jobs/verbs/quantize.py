@@ -99,7 +99,7 @@ def _judged(bundle: Bundle, made: Bundle, x_NBHW: Any, samples: Samples) -> tupl
     print(line("speed", f"{1000 * before.seconds_per_tile:.1f} ms a tile in float32, {told(after)}"))
     reference = None if samples.reference_NHW is None else even_and_odd(samples.reference_NHW)[1]
     judged_NHW = even_and_odd(samples.judged_NHW)[1]
-    found = measure_change(before.labels_NHW, after.labels_NHW, judged_NHW, reference, len(contract.classes))
+    found = measure_change(before.index_NHW, after.index_NHW, judged_NHW, reference, len(contract.classes))
     return found, contract
 
 

@@ -62,7 +62,7 @@ def test_each_is_compared_with_the_first(tmp_path: Path, monkeypatch: pytest.Mon
         labels[0, 0, : 4 if numerics.precision == "bfloat16" else 0] = 1
         return Trial(
             numerics=numerics,
-            labels_NHW=labels,
+            index_NHW=labels,
             confidence_NHW=labels,
             start_s=1.0,
             seconds_per_tile=0.5,
@@ -156,9 +156,9 @@ def test_a_trial_says_what_a_segmenter_answers(tmp_path: Path) -> None:
         for backend in ("torch", "openvino")
     )
     core_px = 160 - 2 * bundle.contract.halo_px
-    assert torch_way.labels_NHW.shape == (3, core_px, core_px)
+    assert torch_way.index_NHW.shape == (3, core_px, core_px)
     assert len(np.unique(torch_way.confidence_NHW)) > 5
-    assert (torch_way.labels_NHW == other.labels_NHW).mean() > 0.999
+    assert (torch_way.index_NHW == other.index_NHW).mean() > 0.999
     assert np.abs(torch_way.confidence_NHW.astype(int) - other.confidence_NHW).max() <= 2
     assert torch_way.memory_bytes > 50e6
     assert torch_way.seconds_per_tile > 0
