@@ -87,7 +87,7 @@ def _place_row_houses(seed: int, t: Town) -> _Lots:
     v = np.where(side == 0, low + setback, high - setback)
     u = left + (slot.astype(np.float32) + np.float32(0.5)) * room
     u += np.where(dense, np.float32(0.0), (d - np.float32(0.5)) * room * np.float32(0.12))
-    placed = _Lots(
+    lots_of_rows = _Lots(
         u=u,
         v=v,
         half_l=half_l,
@@ -97,7 +97,7 @@ def _place_row_houses(seed: int, t: Town) -> _Lots:
         word=word,
     )
     built = ((zone == DENSE) | (zone == SUBURB)) & (slot < lots) & ((word & np.uint32(15)) != 0)
-    return placed.keep(built)
+    return lots_of_rows.keep(built)
 
 
 def _place_halls(seed: int, t: Town) -> _Lots:

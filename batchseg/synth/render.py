@@ -25,15 +25,15 @@ def check_scene(size_px: int | None, bands: int, dtype: str) -> None:
     """Refuse a size, number of bands or data type that no scene can have."""
     if size_px is not None and not 1 <= size_px <= _LARGEST_PX:
         raise InputError(
-            "a synthetic scene must have a size that can be made",
+            "the side of a synthetic scene is out of range",
             expected=f"1 to {_LARGEST_PX} pixels per side",
             got=str(size_px),
         )
     if bands not in (3, 4):
-        raise InputError("a synthetic scene must have 3 or 4 bands", expected="3 or 4", got=str(bands))
+        raise InputError("the number of bands of a synthetic scene must be 3 or 4", expected="3 or 4", got=str(bands))
     if dtype not in _SCALE:
         raise InputError(
-            "a synthetic scene must have a data type that can be made", expected="uint8 or uint16", got=str(dtype)
+            "the data type of a synthetic scene must be uint8 or uint16", expected="uint8 or uint16", got=str(dtype)
         )
 
 

@@ -80,8 +80,8 @@ def make_blobs(places: Places, kind: BlobKind) -> BlobField | None:
         return (radius_px * (1.0 + kind.ragged * _NOISE_CLIP) - FAR_PX) * 1.3  # 1.3: more than any stretch
 
     cells = places.bounds.list_cells(kind.period_px, reach(kind.radius_px[1]))
-    placed = [b for b in (_draw_blob(places.seed, kind, iy, ix) for iy, ix in cells) if b is not None]
-    near = [b for b in placed if places.bounds.touches(b.y, b.x, reach(b.radius_px))]
+    blobs = [b for b in (_draw_blob(places.seed, kind, iy, ix) for iy, ix in cells) if b is not None]
+    near = [b for b in blobs if places.bounds.touches(b.y, b.x, reach(b.radius_px))]
     if not near:
         return None
     ragged = places.make_noise(kind.layer + "/outline", 96) + np.float32(0.45) * places.make_noise(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from batchseg.errors import RecipeError
 from batchseg.schema import JsonObject
-from batchseg.training.lineage import make_public_recipe, select_deciding
+from batchseg.training.provenance import make_public_recipe, select_deciding
 from batchseg.training.state import TrainingState
 
 _STATE, _BEST = "state.safetensors", "best.safetensors"

@@ -22,7 +22,7 @@ SoftLabels = Callable[[int], NDArray[np.float16]]
 """Reads the teacher's logits of a window. Files are mapped on demand, so memory and open files stay bounded."""
 
 
-class Batch(NamedTuple):
+class CropBatch(NamedTuple):
     pixels_NBHW: NDArray[np.float32]
     labels_NHW: NDArray[np.uint8]
     soft_NKhw: NDArray[np.float16]
@@ -47,7 +47,7 @@ class CropSampler:
     shift_px: int = 0
     """Columns between the two crops of a pair, which show the same ground in the same light; 0: no pairs."""
 
-    def draw(self) -> Batch:
+    def draw(self) -> CropBatch:
         """Draw the crops of one step."""
         if self.shift_px:
             crops = [crop for _ in range(self.batch // 2) for crop in self._draw_pair()]
@@ -56,9 +56,9 @@ class CropSampler:
         if self.mix:
             next_crops = (*crops[1:], crops[0])
             crops = [self._mix_crops(*both) for both in zip(crops, next_crops, strict=True)]
-        return Batch(*map(np.stack, zip(*crops, strict=True)))
+        return CropBatch(*map(np.stack, zip(*crops, strict=True)))
 
-    def _mix_crops(self, crop: Batch, other: Batch) -> Batch:
+    def _mix_crops(self, crop: CropBatch, other: CropBatch) -> CropBatch:
         """Put two places side by side or one above the other, so that surroundings do not reveal the scene."""
         if self.random.random() >= self.mix:
             return crop
@@ -66,16 +66,16 @@ class CropSampler:
         cut = int(self.random.integers(side // 4, side - side // 4 + 1))
         axis = int(self.random.choice((-1, -2)))
         arrays: Iterable[tuple[NDArray[Any], NDArray[Any]]] = zip(crop, other, strict=True)
-        return Batch(*(_join_parts(*both, cut / side, axis) for both in arrays))
+        return CropBatch(*(_join_parts(*both, cut / side, axis) for both in arrays))
 
-    def _draw_pair(self) -> tuple[Batch, Batch]:
+    def _draw_pair(self) -> tuple[CropBatch, CropBatch]:
         both = self._draw_crop(self.crop_px + self.shift_px)
         first, second = (
             [_slice_part(array, both, self.crop_px, left) for array in both] for left in (0, self.shift_px)
         )
-        return Batch(*first), Batch(*second)
+        return CropBatch(*first), CropBatch(*second)
 
-    def _draw_crop(self, span: int) -> Batch:
+    def _draw_crop(self, span: int) -> CropBatch:
         pixels, labels, logits = self._cut_place(span)
         x, y, soft = _resize(pixels, span), _resize(labels, span), _resize(logits, span // SOFT_PX)
         x = self._relight(x)
@@ -86,7 +86,7 @@ class CropSampler:
             self._remove_pixels(x, hidden)
         y[hidden] = UNLABELLED
         seen = np.asarray(~hidden.reshape(span // SOFT_PX, SOFT_PX, span // SOFT_PX, SOFT_PX).any((1, 3)))
-        return Batch(*self._rotate(x, y, soft, seen))  # last, so that edges lie on every side
+        return CropBatch(*self._rotate(x, y, soft, seen))  # last, so that edges lie on every side
 
     def _cut_place(self, span: int) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.float16]]:
         """Pixels, labels and soft labels of a place, before they are resized to the side of a crop."""
@@ -168,7 +168,7 @@ def _join_parts(first: NDArray[Any], second: NDArray[Any], share: float, axis: i
     return np.concatenate([np.split(first, [at], axis)[0], np.split(second, [at], axis)[1]], axis)
 
 
-def _slice_part(array: NDArray[Any], whole: Batch, side: int, left: int) -> NDArray[Any]:
+def _slice_part(array: NDArray[Any], whole: CropBatch, side: int, left: int) -> NDArray[Any]:
     """Columns of one of a crop's arrays, which may be coarser than its pixels."""
     if not array.size:
         return array

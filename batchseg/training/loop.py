@@ -11,7 +11,7 @@ import torch
 
 from batchseg.errors import RecipeError
 from batchseg.training.checkpoint import save_best, save_checkpoint
-from batchseg.training.crops import Batch, CropSampler
+from batchseg.training.crops import CropBatch, CropSampler
 from batchseg.training.curves import Curve
 from batchseg.training.ground import TrainingGround
 from batchseg.training.losses import compute_hard_loss, compute_soft_loss, measure_disagreement
@@ -66,7 +66,7 @@ def _measure_step(state: TrainingState, ground: TrainingGround, checkpoint: Path
         save_best(state, checkpoint)
 
 
-def _run_step(state: TrainingState, batch: Batch) -> dict[str, float]:
+def _run_step(state: TrainingState, batch: CropBatch) -> dict[str, float]:
     recipe, graph = state.recipe, state.graph
     started_s = time.perf_counter()
     rate = _compute_learning_rate(recipe, state.step)

@@ -19,13 +19,13 @@ from batchseg.model.quality import TrainedQuality
 from batchseg.model.segmenter import check_device
 from batchseg.tiers import DeviceKind
 from batchseg.training.bundle_contract import make_contract
+from batchseg.training.bundle_folder import check_bundle_folder, report_full_disk
 from batchseg.training.checkpoint import load_best, restore_checkpoint
 from batchseg.training.checks import check_train_recipe, load_train_recipe
 from batchseg.training.crops import CropSampler
 from batchseg.training.curves import open_curves
-from batchseg.training.lineage import is_finished, make_public_ground, make_public_recipe, read_commit
 from batchseg.training.loop import ShowStep, list_figures, run_steps
-from batchseg.training.output_folder import check_output_folder, report_full_disk
+from batchseg.training.provenance import is_finished, make_public_ground, make_public_recipe, read_commit
 from batchseg.training.sources import Sources, open_sources
 from batchseg.training.state import TrainingState, start_training
 from batchseg.training.teacher import make_soft_labels
@@ -64,7 +64,7 @@ def train(
     recipe = _load(recipe)
     folder = Path(folder)
     check_train_recipe(recipe)
-    check_output_folder(folder)
+    check_bundle_folder(folder)
     device_kind = choose_device(device)
     check_device(device_kind)
     with report_full_disk(folder):

@@ -20,7 +20,7 @@ from batchseg.schema import plain
 from batchseg.training import train as training
 from batchseg.training.checks import check_train_recipe, load_train_recipe
 from batchseg.training.ground import read_ground
-from batchseg.training.lineage import make_public_recipe
+from batchseg.training.provenance import make_public_recipe
 from batchseg.training.rasters import UNLABELLED
 from batchseg.training.train_recipe import GroundSpec, LabelledRaster, TrainRecipe
 from tests.batchseg.scene.scene_rasters import UTM, write

@@ -1,4 +1,4 @@
-"""The lineage of a trained bundle: how it was made. A bundle is given away, so signatures and folders are left out."""
+"""The provenance of a trained bundle: how it was made. It has no signatures and no folders: bundles are shared."""
 
 from __future__ import annotations
 

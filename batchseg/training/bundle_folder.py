@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from batchseg.errors import BundleError
 
 
-def check_output_folder(folder: Path) -> None:
+def check_bundle_folder(folder: Path) -> None:
     """Refuse a place where no bundle can be written, before a training of hours."""
     try:
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
