@@ -13,7 +13,7 @@ Runs:
     status                     say how far a run is; returns a `RunStatus`
     report                     make the reports of a run again; returns its `Metrics`
     evaluate                   score finished output against reference labels; returns an `Evaluation`
-    compare                    compare two runs over the same ground
+    compare                    compare two runs over the same ground; returns a `Comparison`
 
 Models:
 
@@ -38,6 +38,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from batchseg.errors import BatchsegError
     from batchseg.recipe.load import load_fleet, load_recipe
+    from batchseg.reports.compare import compare
+    from batchseg.reports.comparison import Comparison
     from batchseg.reports.evaluate import Evaluation, evaluate
     from batchseg.reports.metrics import Metrics
     from batchseg.reports.write import report
@@ -48,11 +50,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BatchsegError",
+    "Comparison",
     "Evaluation",
     "Metrics",
     "Outcome",
     "Plan",
     "RunStatus",
+    "compare",
     "distill",
     "evaluate",
     "load_fleet",
@@ -66,11 +70,13 @@ __all__ = [
 
 _HOMES = {
     "BatchsegError": "batchseg.errors",
+    "Comparison": "batchseg.reports.comparison",
     "Evaluation": "batchseg.reports.evaluate",
     "Metrics": "batchseg.reports.metrics",
     "Outcome": "batchseg.runs.session",
     "Plan": "batchseg.runs.estimate",
     "RunStatus": "batchseg.runs.status",
+    "compare": "batchseg.reports.compare",
     "distill": "batchseg.training.train",
     "evaluate": "batchseg.reports.evaluate",
     "load_fleet": "batchseg.recipe.load",

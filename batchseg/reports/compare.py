@@ -1,241 +1,183 @@
-"""Two runs over the same scenes side by side: what they cost, how far they agree, which is nearer to the labels.
+"""Comparing two runs over the same scenes: what they cost, how far they agree, and which is closer to the labels.
 
-Ground is compared in blocks of 1024 px, one at a time. Neighbouring pixels are right and wrong together, so the range
-of a score is that of resampled blocks, not of pixels; and both runs are scored on the same resamples, so the
-range of their difference is that of the difference.
+The ground is compared block by block, in squares of 1024 px; memory does not grow with the scenes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import lru_cache
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.errors import InputError
-from batchseg.ledger.ledger import Ledger
-from batchseg.ledger.records import StoredObject
-from batchseg.output.stored import ZarrLayout, read_stored
-from batchseg.recipe import LabelPolygons
-from batchseg.reports.evaluate import open_labels
+from batchseg.reports.comparison import (
+    Block,
+    BlockDifference,
+    Comparison,
+    RunCost,
+    RunCosts,
+    describe_comparison,
+    measure_agreement,
+    measure_iou,
+)
+from batchseg.reports.difference_picture import write_difference_picture
+from batchseg.reports.evaluate import GivenLabels, assign_labels, open_labels
 from batchseg.reports.metrics import read_metrics
+from batchseg.reports.stored_labels import StoredLabels
+from batchseg.resolve.output_folder import open_output
 from batchseg.resolve.plan_file import PlanFile, read_plan
 from batchseg.score.agreement import ReferenceLabels, index_classes
 from batchseg.store import Store
 from tiling.grid import Grid
-from tiling.span import Window
 
 BLOCK_PX = 1024
-RESAMPLES = 1000
-SEED = 0
-AT_ONCE = 1 << 22
-"""Weights of blocks drawn in one go."""
+MAX_DIFFERENCES = 6
+COMPARISON_FILE = "compare.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """What two runs say of one block."""
-
-    scene: str
-    window: Window
-    both_px: int
-    agreeing_px: int
-    counts: NDArray[np.int64] | None
-    """Hits, reference and predicted pixels a class: 2 runs x 3 x classes; None without labels."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredLabels:
-    """Any window of a run's labels, as positions in its class list."""
+class _Run:
+    """One of the two runs."""
 
     store: Store
     plan: PlanFile
-    scene: str
-    layout: ZarrLayout
-    index: dict[str, StoredObject]
-    _kept: list[Any] = field(default_factory=list)
 
-    @staticmethod
-    def of(store: Store, plan: PlanFile, scene: str) -> StoredLabels:
-        layout = plan.zarr_layout(scene)
-        prefix = layout.object_key("labels", 0, 0).removesuffix("0.0")
-        records = (record for record in Ledger(store).read_records() if record.key.scene == scene)
-        index = {o.key: o for record in records for o in record.objects if o.key.startswith(prefix)}
-        return StoredLabels(store, plan, scene, layout, index)
+    def open_labels(self, scene: str) -> StoredLabels:
+        return StoredLabels.of(self.store, self.plan, scene)
 
-    def read(self, window: Window) -> NDArray[Any]:
-        layer = self.layout.layer("labels")
-        labels_HW = np.full(window.shape, layer.nodata, layer.dtype)
-        for row, col in self.layout.stored_grid.touching(window):
-            stored = self.index.get(self.layout.object_key("labels", row, col))
-            if stored is not None:
-                part = self.layout.stored_grid.window(row, col)
-                shared = part.meet(window)
-                labels_HW[shared.within(window)] = self._stored(stored)[shared.within(part)]
-        return index_classes(labels_HW, self.plan.class_ids, self.plan.nodata)
-
-    def _stored(self, stored: StoredObject) -> NDArray[Any]:
-        """Blocks go row by row, so the last few stored chunks are asked for again."""
-        if not self._kept:
-            width = self.layout.stored_grid.shape[1]
-            labels = self.layout.layer("labels")
-            self._kept.append(lru_cache(maxsize=width + 1)(lambda o: read_stored(self.store, self.layout, labels, o)))
-        found: NDArray[Any] = self._kept[0](stored)
-        return found
+    def read_cost(self) -> RunCost:
+        metrics = read_metrics(self.store)
+        return RunCost(
+            cost_usd=metrics.cost_usd,
+            cost_usd_per_km2=metrics.cost_usd_per_km2,
+            wall_s=metrics.wall_s,
+            heavy_share=metrics.heavy_share,
+        )
 
 
 def compare(
-    first: Store, second: Store, labels_of: Mapping[str, str | LabelPolygons]
-) -> tuple[dict[str, Any], list[Block]]:
-    """The numbers of a comparison, and its blocks, those that differ most at the front."""
-    plans = read_plan(first), read_plan(second)
-    scenes = common_scenes(*plans)
-    labels = open_labels(plans[0], labels_of)
-    blocks = [
-        block
-        for scene in scenes
-        for block in _blocks(
-            StoredLabels.of(first, plans[0], scene), StoredLabels.of(second, plans[1], scene), labels.get(scene)
-        )
-    ]
+    first: str | Path,
+    second: str | Path,
+    labels: GivenLabels | Mapping[str, GivenLabels] | None = None,
+    *,
+    folder: str | Path | None = None,
+) -> Comparison:
+    """Compare two runs over the same scenes: cost, agreement, and IoU if there are labels.
+
+    Args:
+        first: The output folder of run A, or its URL.
+        second: The output folder of run B, or its URL.
+        labels: A reference for the only scene, or references by scene; None compares without labels.
+        folder: A local folder for compare.json and for pictures of the blocks that differ most; None writes nothing.
+
+    Returns:
+        The comparison; its `verdict` says whether run B is better.
+
+    Raises:
+        InputError: A folder is not the output of a run, the runs have other classes or no ground in common, or a
+            reference does not fit its scene.
+        DamagedError: A stored object does not match the digest in its record.
+    """
+    run_a, run_b = (_Run(store, read_plan(store)) for store in (open_output(first), open_output(second)))
+    scenes, classes = find_common_scenes(run_a.plan, run_b.plan), run_a.plan.class_names
+    sources = {} if labels is None else open_labels(run_a.plan, assign_labels(run_a.plan, labels))
+    blocks = [block for name in scenes for block in _compare_scene(run_a, run_b, name, sources.get(name))]
     if not any(block.both_px for block in blocks):
-        raise InputError("the runs have no pixel in common", where="compare", got=", ".join(scenes))
-    content = {
-        "scenes": scenes,
-        "blocks": len(blocks),
-        "cost": {name: _cost(store) for name, store in (("a", first), ("b", second))},
-        **statistics(blocks, plans[0].class_names),
-    }
-    content["verdict"] = verdict(content)
-    return content, sorted(blocks, key=lambda block: block.agreeing_px - block.both_px)
+        raise InputError("the runs have no labelled pixel in common", where="compare", got=", ".join(scenes))
+    by_class, mean = measure_iou(blocks, classes) or (None, None)
+    comparison = Comparison(
+        scenes=scenes,
+        num_blocks=len(blocks),
+        cost=RunCosts(a=run_a.read_cost(), b=run_b.read_cost()),
+        agreement=measure_agreement(blocks),
+        iou=by_class,
+        miou=mean,
+        differences=tuple(_show_differences(blocks, run_a, run_b, None if folder is None else Path(folder))),
+    )
+    if folder is not None:
+        (Path(folder) / COMPARISON_FILE).write_text(json.dumps(describe_comparison(comparison), indent=1))
+    return comparison
 
 
-def common_scenes(first: PlanFile, second: PlanFile) -> list[str]:
+def find_common_scenes(first: PlanFile, second: PlanFile) -> tuple[str, ...]:
+    """The scenes of both runs, in the order of the first.
+
+    Raises:
+        InputError: The classes differ, a scene lies on another grid, or there is no such scene.
+    """
     if (first.class_ids, first.class_names) != (second.class_ids, second.class_names):
         raise InputError(
             "the two runs have different classes",
             where="compare",
             expected=", ".join(first.class_names),
             got=", ".join(second.class_names),
+            todo="compare runs of models that have the same class list",
         )
-    scenes = [name for name in first.scenes if name in second.scenes]
+    scenes = tuple(name for name in first.scenes if name in second.scenes)
     for name in scenes:
         if first.scenes[name].georef != second.scenes[name].georef:
-            raise InputError("this scene is not on the same grid in both runs", where=name)
+            raise InputError(
+                "this scene is not on the same grid in both runs",
+                where=name,
+                todo="compare runs over the same rasters",
+            )
     if not scenes:
         raise InputError(
             "the two runs have no scene in common",
             where="compare",
             expected=", ".join(first.scenes),
             got=", ".join(second.scenes),
+            todo="compare runs over the same rasters",
         )
     return scenes
 
 
-def _blocks(first: StoredLabels, second: StoredLabels, labels: ReferenceLabels | None) -> Iterator[Block]:
-    plan, georef = first.plan, first.layout.georef
-    num = len(plan.class_ids)
+def _compare_scene(run_a: _Run, run_b: _Run, scene: str, labels: ReferenceLabels | None) -> Iterator[Block]:
+    """Compare a scene block by block."""
+    plan, stored_a, stored_b = run_a.plan, run_a.open_labels(scene), run_b.open_labels(scene)
+    num, georef = len(plan.class_ids), plan.scenes[scene].georef
     grid = Grid((georef.height_px, georef.width_px), BLOCK_PX)
     for row, col in grid:
         window = grid.window(row, col)
-        found = first.read(window), second.read(window)
-        both_HW = (found[0] < num) & (found[1] < num)
-        agreeing_px = int((both_HW & (found[0] == found[1])).sum())
-        counts = None
+        sides = a_HW, b_HW = stored_a.read(window), stored_b.read(window)
+        both_HW = (a_HW < num) & (b_HW < num)
+        agreeing_px = int((both_HW & (a_HW == b_HW)).sum())
+        counts_SKC = None
         if labels is not None:
             raw_HW, labelled_HW = labels.read(window)
-            truth_HW = index_classes(raw_HW, plan.class_ids, plan.nodata)
-            known_HW = both_HW & labelled_HW & (truth_HW < num)
-            counts = np.stack([_counts(truth_HW[known_HW], one[known_HW], num) for one in found])
-        yield Block(first.scene, window, int(both_HW.sum()), agreeing_px, counts)
+            reference_HW = index_classes(raw_HW, plan.class_ids, plan.nodata)
+            known_HW = both_HW & labelled_HW & (reference_HW < num)
+            counts_SKC = np.stack([_count(reference_HW[known_HW], side_HW[known_HW], num) for side_HW in sides])
+        yield Block(scene, window, int(both_HW.sum()), agreeing_px, counts_SKC)
 
 
-def _counts(truth: NDArray[Any], predicted: NDArray[Any], num: int) -> NDArray[np.int64]:
-    return np.stack([np.bincount(codes, minlength=num) for codes in (truth[truth == predicted], truth, predicted)])
+def _count(reference: NDArray[Any], predicted: NDArray[Any], num_classes: int) -> NDArray[np.int64]:
+    """Hits, reference pixels and predicted pixels of each class."""
+    kinds = (reference[reference == predicted], reference, predicted)
+    return np.stack([np.bincount(index, minlength=num_classes) for index in kinds])
 
 
-def statistics(blocks: list[Block], classes: tuple[str, ...]) -> dict[str, Any]:
-    """Agreement and IoU with their ranges; pure."""
-    pixels = np.array([(block.agreeing_px, block.both_px) for block in blocks], np.float64)
-    scored = [block.counts for block in blocks if block.counts is not None]
-    agreement = pixels.sum(0) @ (1, 0) / pixels.sum(0)[1]
-    drawn = _resampled(pixels)
-    content: dict[str, Any] = {"agreement": _with_range(agreement, drawn[:, 0] / np.maximum(drawn[:, 1], 1))}
-    if not scored:
-        return content | {"iou": None, "miou": None}
-    counts = np.stack(scored).reshape(len(scored), -1).astype(np.float64)
-    shape = (-1, 2, 3, len(classes))
-    whole, many = _iou(counts.sum(0).reshape(shape))[0], _iou(_resampled(counts).reshape(shape))
-    mean, means = _mean(whole), _mean(many)
-    return content | {
-        "iou": {name: _sides(whole[:, i], many[:, :, i]) for i, name in enumerate(classes)},
-        "miou": _sides(mean, means),
-    }
-
-
-def _resampled(values_NM: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums over blocks drawn again and again, as many as there are."""
-    num = len(values_NM)
-    random, step = np.random.default_rng(SEED), max(1, AT_ONCE // num)
-    sums = [
-        random.multinomial(num, np.full(num, 1 / num), min(step, RESAMPLES - start)) @ values_NM
-        for start in range(0, RESAMPLES, step)
-    ]
-    return np.concatenate(sums)
-
-
-def _iou(counts_RSTK: NDArray[np.float64]) -> NDArray[np.float64]:
-    """R resamples x 2 runs x classes; NaN for a class that neither the labels nor that run has."""
-    hits, reference, predicted = counts_RSTK[:, :, 0], counts_RSTK[:, :, 1], counts_RSTK[:, :, 2]
-    union = reference + predicted - hits
-    iou: NDArray[np.float64] = np.divide(hits, union, out=np.full(hits.shape, np.nan), where=union > 0)
-    return iou
-
-
-def _mean(iou: NDArray[np.float64]) -> NDArray[np.float64]:
-    known = ~np.isnan(iou)
-    number = known.sum(-1)
-    total = np.where(known, iou, 0).sum(-1)
-    mean: NDArray[np.float64] = np.divide(total, number, out=np.full(number.shape, np.nan), where=number > 0)
-    return mean
-
-
-def _sides(whole_S: NDArray[np.float64], many_RS: NDArray[np.float64]) -> dict[str, Any]:
-    return {
-        "a": _with_range(whole_S[0], many_RS[:, 0]),
-        "b": _with_range(whole_S[1], many_RS[:, 1]),
-        "difference": _with_range(whole_S[1] - whole_S[0], many_RS[:, 1] - many_RS[:, 0]),
-    }
-
-
-def _with_range(value: float, resampled: NDArray[np.float64]) -> dict[str, float | None]:
-    """95 % of the resamples lie between low and high."""
-    known = resampled[~np.isnan(resampled)]
-    low, high = np.quantile(known, (0.025, 0.975)) if len(known) else (np.nan, np.nan)
-    return {
-        name: None if np.isnan(v) else round(float(v), 5) for name, v in zip(_RANGE, (value, low, high), strict=True)
-    }
-
-
-_RANGE = ("value", "low", "high")
-
-
-def _cost(store: Store) -> dict[str, Any]:
-    metrics = read_metrics(store)
-    return {name: getattr(metrics, name) for name in ("cost_usd", "cost_usd_per_km2", "wall_s", "heavy_share")}
-
-
-def verdict(content: dict[str, Any]) -> str:
-    """One line of `key=value`, for a script: what B costs of A, and whether its score is better by more than chance."""
-    a, b = (content["cost"][name]["cost_usd"] for name in ("a", "b"))
-    facts = {"cost_ratio": f"{b / a:.4f}" if a else "unknown", "agreement": content["agreement"]["value"]}
-    if content["miou"] is None:
-        return " ".join(f"{name}={value}" for name, value in {**facts, "quality": "unknown"}.items())
-    difference = content["miou"]["difference"]
-    low, high = difference["low"], difference["high"]
-    quality = "unknown" if low is None else "better" if low > 0 else "worse" if high < 0 else "same"
-    facts |= {"miou_difference": difference["value"], "low": low, "high": high, "quality": quality}
-    return " ".join(f"{name}={value}" for name, value in facts.items())
+def _show_differences(
+    blocks: Sequence[Block], run_a: _Run, run_b: _Run, folder: Path | None
+) -> Iterator[BlockDifference]:
+    """The blocks with the most differing pixels, with a picture of each if there is a folder for them."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    ordered = sorted(blocks, key=lambda block: block.agreeing_px - block.both_px)
+    differing = [block for block in ordered[:MAX_DIFFERENCES] if block.agreeing_px < block.both_px]
+    for number, block in enumerate(differing, start=1):
+        picture = None if folder is None else folder / f"crop_{number}.png"
+        if picture is not None:
+            sides = run_a.open_labels(block.scene), run_b.open_labels(block.scene)
+            write_difference_picture(picture, *sides, block.window)
+        yield BlockDifference(
+            scene=block.scene,
+            window=block.window,
+            differing_share=1 - block.agreeing_px / block.both_px,
+            picture=picture,
+        )

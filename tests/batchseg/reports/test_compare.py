@@ -13,10 +13,12 @@ from rasterio.errors import NotGeoreferencedWarning
 from sklearn.metrics import jaccard_score
 
 from batchseg.recipe import Models
-from batchseg.reports.compare import BLOCK_PX, Block, compare, statistics
+from batchseg.reports.bootstrap import Interval
+from batchseg.reports.compare import BLOCK_PX, compare
+from batchseg.reports.comparison import Block, measure_iou
 from jobs.cli import main as batchseg
 from tests.batchseg.engine.test_route import layer, tiling
-from tests.batchseg.reports.test_evaluate import place, reference, store_of  # noqa: F401 - a fixture
+from tests.batchseg.reports.test_evaluate import place, reference  # noqa: F401 - a fixture
 from tests.runs import Workplace
 from tiling.span import Window
 
@@ -36,26 +38,33 @@ def two_runs(place: Workplace) -> tuple[Path, Path]:  # noqa: F811
 def test_the_numbers_are_those_of_the_files(place: Workplace) -> None:  # noqa: F811
     a, b = two_runs(place)
     labels = reference(place)
-    found, blocks = compare(store_of(a), store_of(b), {"scene0": labels})
+    comparison = compare(a, b, labels)
     with rasterio.open(labels) as file:
         truth_HW = file.read(1)
     first_HW, second_HW = layer(a, "labels"), layer(b, "labels")
-    assert found["agreement"]["value"] == pytest.approx((first_HW == second_HW).mean(), abs=1e-5)
+    assert comparison.agreement.value == pytest.approx((first_HW == second_HW).mean(), abs=1e-5)
     known_HW = truth_HW < 5
     for side, labels_HW in (("a", first_HW), ("b", second_HW)):
         iou = jaccard_score(truth_HW[known_HW], labels_HW[known_HW], labels=range(5), average=None)
-        assert [sides[side]["value"] for sides in found["iou"].values()] == pytest.approx(iou, abs=1e-5)
-        assert found["miou"][side]["value"] == pytest.approx(iou.mean(), abs=1e-5)
-    assert sum(block.both_px for block in blocks) == 100 * 130
+        assert [getattr(sides, side).value for sides in comparison.iou.values()] == pytest.approx(iou, abs=1e-5)
+        assert getattr(comparison.miou, side).value == pytest.approx(iou.mean(), abs=1e-5)
+    assert comparison.num_blocks == 1
+    (block,) = comparison.differences
+    assert block.differing_share == pytest.approx((first_HW != second_HW).mean())
+    assert block.picture is None
+    assert comparison == compare(str(a), str(b), {"scene0": labels})
+    assert list(place.folder.rglob("compare.json")) == [], "nothing is written without a folder"
 
 
 def test_without_labels_quality_is_unknown(place: Workplace) -> None:  # noqa: F811
     a, b = two_runs(place)
-    found, _ = compare(store_of(a), store_of(b), {})
-    assert found["miou"] is None
-    assert found["verdict"].endswith("quality=unknown")
-    same, _ = compare(store_of(a), store_of(a), {})
-    assert same["agreement"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    comparison = compare(a, b)
+    assert comparison.miou is None
+    assert comparison.verdict.quality == "unknown"
+    assert str(comparison.verdict).endswith("quality=unknown")
+    same = compare(a, a)
+    assert same.agreement == Interval(value=1.0, low=1.0, high=1.0)
+    assert same.differences == ()
 
 
 def drawn_blocks(quality_a: float, quality_b: float, num: int, seed: int) -> list[Block]:
@@ -79,12 +88,12 @@ def drawn_blocks(quality_a: float, quality_b: float, num: int, seed: int) -> lis
 def test_the_range_of_a_difference_covers_it_and_is_narrower_than_that_of_the_sides() -> None:
     covered = 0
     for seed in range(40):
-        miou = statistics(drawn_blocks(0.7, 0.72, 30, seed), CLASSES)["miou"]
+        _, miou = measure_iou(drawn_blocks(0.7, 0.72, 30, seed), CLASSES)
         # Right with 0.7 and 0.72 in three equal classes: an IoU of p / (2 - p).
         true = 0.72 / 1.28 - 0.7 / 1.3
-        covered += miou["difference"]["low"] <= true <= miou["difference"]["high"]
-        width = miou["a"]["high"] - miou["a"]["low"]
-        assert miou["difference"]["high"] - miou["difference"]["low"] < width / 2
+        covered += miou.difference.low <= true <= miou.difference.high
+        width = miou.a.high - miou.a.low
+        assert miou.difference.high - miou.difference.low < width / 2
     assert covered >= 34
 
 
@@ -96,7 +105,11 @@ def test_the_command(place: Workplace, capsys: pytest.CaptureFixture[str]) -> No
     facts = dict(pair.split("=") for pair in pairs)
     assert word == "verdict"
     assert set(facts) == {"cost_ratio", "agreement", "miou_difference", "low", "high", "quality"}
-    assert json.loads((place.folder / "c/compare.json").read_text())["verdict"] == told[-1].removeprefix("verdict ")
+    content = json.loads((place.folder / "c/compare.json").read_text())
+    assert list(content) == ["scenes", "blocks", "cost", "agreement", "iou", "miou", "verdict"]
+    assert list(content["cost"]["a"]) == ["cost_usd", "cost_usd_per_km2", "wall_s", "heavy_share"]
+    assert list(content["miou"]["difference"]) == ["value", "low", "high"]
+    assert content["verdict"] == told[-1].removeprefix("verdict ")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         file = rasterio.open(place.folder / "c/crop_1.png")
