@@ -26,7 +26,7 @@ from batchseg.paths import segment_key
 from batchseg.recipe import Models, Recipe
 from batchseg.resolve.job import Job
 from batchseg.resolve.resolve import resolve
-from batchseg.runs.backlog import backlog
+from batchseg.runs.backlog import make_backlog
 from batchseg.runs.runstate import RunState
 from batchseg.store import LocalStore, compute_digest
 from batchseg.synth import write_scene
@@ -97,9 +97,9 @@ def bench_plan(num: int) -> dict[str, float]:
         begun_s = time.perf_counter()
         job = job_of(num, Path(folder))
         store = LocalStore(Path(folder) / "out", durable=False)
-        todo = backlog(job, store, wanted=lambda _: True, retry_quarantined=False)
-        assert len(todo.chunks) == num
-        RunState.start(todo.chunks, todo.sheets, max_failures=3, max_preemptions=20, depth=2)
+        todo = make_backlog(job, store, retry_quarantined=False)
+        assert len(todo.select(ChunkKey)) == num
+        RunState.start(todo.tasks, todo.waits, max_failures=3, max_preemptions=20, depth=2)
         return {"plan_s": time.perf_counter() - begun_s, "plan_gb": peak_gb()}
 
 
@@ -144,9 +144,9 @@ def bench_resume(num: int) -> dict[str, float]:
             store.put(segment_key(number), compute_digest(moved).encode() + b"\n" + moved)
         del keys
         begun_s = time.perf_counter()
-        todo = backlog(job, store, wanted=lambda _: True, retry_quarantined=False)
-        assert not todo.chunks
-        assert len(todo.committed) == num
+        todo = make_backlog(job, store, retry_quarantined=False)
+        assert not todo.select(ChunkKey)
+        assert len(todo.committed_chunks) == num
         found = {"resume_s": time.perf_counter() - begun_s, "resume_gb": peak_gb()}
         del todo
         begun_s = time.perf_counter()
@@ -212,7 +212,7 @@ def bench_driver(num: int) -> dict[str, float]:
             stop=stop,
             show=lambda _: None,
         )
-        waits = Waits(Patience(), lambda _, task: (type(task),))
+        waits = Waits(Patience(), lambda _, task: (task.kind,))
         log = EventLog(FileLines(Path(folder) / "run" / "log.jsonl"))
         begun_s, cpu_s = time.perf_counter(), time.process_time()
         Drive(state, pool, Ledger(store), (log, progress), waits, stop).run()

@@ -33,9 +33,9 @@ from batchseg.output.stored import ZarrLayout
 from batchseg.resolve.job import Job
 from batchseg.scene.polygons import touched_tiles
 from batchseg.store import LocalStore, Store
+from batchseg.tasks.wanted import read_wanted
 from batchseg.tiers import HEAVY_BY_UNCERTAINTY, Tier
 from batchseg.workers.failure import Failure
-from batchseg.workers.wanted import read_wanted
 from batchseg.workers.worker import Worker, WorkerSpec
 from tiling.grid import tiles_of
 from tiling.span import Window

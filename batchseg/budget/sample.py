@@ -27,9 +27,9 @@ from batchseg.engine.segment import Model, segment_chunk
 from batchseg.errors import RecipeError
 from batchseg.resolve.job import Job, SceneJob
 from batchseg.resolve.routing import is_heavy_alone, make_fade
+from batchseg.tasks.measure import score
+from batchseg.tasks.wanted import WantedPixels, read_wanted
 from batchseg.tiers import BULK, HEAVY_BY_UNCERTAINTY, Tier
-from batchseg.workers.measure import score
-from batchseg.workers.wanted import WantedPixels, read_wanted
 from tiling.grid import Tile, tiles_of
 from tiling.span import Window
 

@@ -23,9 +23,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from batchseg.errors import DamagedError, ForeignRunError, RecipeError
-from batchseg.ledger.keys import ChunkKey, Story, TaskKey, parse_task_key
-from batchseg.ledger.records import Brief, Record, SheetRecord, Stint
+from batchseg.errors import ForeignRunError
+from batchseg.ledger.keys import ChunkKey, Story, TaskKey
+from batchseg.ledger.records import Brief, Record, SheetRecord, Stint, TaskRecord
 from batchseg.ledger.segments import (
     no_garbage_collection,
     read_briefs,
@@ -47,13 +47,8 @@ from batchseg.paths import (
 from batchseg.store import Store, parse_value, put_value, read_value, to_json
 
 NUM_READERS = 8
-K = TypeVar("K", Record, SheetRecord, Stint)
-RETRY = "remove it: the next run tries the task again"
-
-
-def record_key(task: TaskKey) -> str:
-    folder = RECORDS_FOLDER if isinstance(task, ChunkKey) else SHEET_RECORDS_FOLDER
-    return f"{folder}/{task.scene}/{task.row}_{task.col}.json"
+T = TypeVar("T")
+RETRY_TASK = "remove it: the next run tries the task again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +71,9 @@ class GivenUp:
 class Ledger:
     store: Store
 
-    def commit(self, record: Record | SheetRecord) -> None:
+    def commit(self, record: TaskRecord) -> None:
         """The last thing that is put for a task."""
-        self.store.put(record_key(record.key), to_json(record, sort_keys=True))
+        self.store.put(record.key.record_key, to_json(record, sort_keys=True))
 
     def read_record(self, key: ChunkKey) -> Record | None:
         return self.find_records([key]).get(key)
@@ -86,10 +81,10 @@ class Ledger:
     def read_single_record(self, key: ChunkKey) -> Record | None:
         """A record that the driver may not have heard of; what it has seen may be in a segment by now."""
         try:
-            content = self.store.get(record_key(key))
+            content = self.store.get(key.record_key)
         except FileNotFoundError:
             return None
-        return _parse(Record, content, where=record_key(key))
+        return _parse(Record, content, where=key.record_key)
 
     def find_records(self, keys: Iterable[ChunkKey]) -> dict[ChunkKey, Record]:
         """Those of these chunks that are committed."""
@@ -100,7 +95,7 @@ class Ledger:
 
     def read_records(self) -> Iterator[Record]:
         """Single ones are listed first and count most: see ledger/segments.py."""
-        single = {record.key: record for record in self._all(Record, RECORDS_FOLDER)}
+        single = {record.key: record for record in self.read_all(Record, RECORDS_FOLDER)}
         segments = segment_keys(self.store)
         if not segments:
             return iter(single.values())
@@ -113,7 +108,7 @@ class Ledger:
 
     def read_briefs(self) -> dict[ChunkKey, Brief]:
         """What a resume needs of all records, read by several threads: on an object store each read waits."""
-        single = {record.key: Brief.of(record) for record in self._all(Record, RECORDS_FOLDER)}
+        single = {record.key: Brief.of(record) for record in self.read_all(Record, RECORDS_FOLDER)}
         found: dict[ChunkKey, Brief] = {}
         with no_garbage_collection(), ThreadPoolExecutor(NUM_READERS) as readers:
             for briefs in readers.map(lambda key: read_briefs(self.store, key), segment_keys(self.store)):
@@ -137,15 +132,16 @@ class Ledger:
         number = 1 + parse_segment_number(last[0]) if last else 0
         write_segment(self.store, number, records)
         for record in records:
-            self.store.delete(record_key(record.key))
+            self.store.delete(record.key.record_key)
 
     def read_sheets(self) -> Iterator[SheetRecord]:
-        return self._all(SheetRecord, SHEET_RECORDS_FOLDER)
+        return self.read_all(SheetRecord, SHEET_RECORDS_FOLDER)
 
     def read_stints(self) -> Iterator[Stint]:
-        return self._all(Stint, STINTS_FOLDER)
+        return self.read_all(Stint, STINTS_FOLDER)
 
-    def _all(self, kind: type[K], prefix: str) -> Iterator[K]:
+    def read_all(self, kind: type[T], prefix: str) -> Iterator[T]:
+        """Everything in one folder of the ledger, as values of one dataclass."""
         for key, _ in sorted(self.store.names(prefix)):
             try:
                 content = self.store.get(key)
@@ -156,8 +152,8 @@ class Ledger:
     def forget(self, *tasks: TaskKey) -> None:
         """Drop the records of tasks whose objects are lost or damaged, before they are made again."""
         for task in tasks:
-            self.store.delete(record_key(task))
-        chunks = {task for task in tasks if isinstance(task, ChunkKey)}
+            self.store.delete(task.record_key)
+        chunks = {task for task in tasks if isinstance(task, ChunkKey)}  # segments hold nothing else
         for key in segment_keys(self.store) if chunks else ():
             if any(brief.key in chunks for brief in read_briefs(self.store, key)):
                 without(self.store, key, chunks)
@@ -180,21 +176,19 @@ class Ledger:
     def read_story(self, task: TaskKey) -> Story | None:
         """Why a task was given up; None for one that was not."""
         try:
-            return read_value(self.store, quarantine_key(str(task)), GivenUp, todo=RETRY).story
+            return read_value(self.store, quarantine_key(str(task)), GivenUp, todo=RETRY_TASK).story
         except FileNotFoundError:
             return None
 
-    def read_quarantine(self) -> dict[TaskKey, Story]:
-        """The tasks that were given up, with their stories.
+    def read_stories(self) -> dict[str, Story]:
+        """The stories of all tasks that were given up, by the names of the tasks.
 
         Raises:
             DamagedError: A file of the quarantine cannot be read.
         """
-        stories: dict[TaskKey, Story] = {}
-        for key, _ in sorted(self.store.names(QUARANTINE_FOLDER)):
-            given_up = read_value(self.store, key, GivenUp, todo=RETRY)
-            stories[_parse_task(given_up.task, where=key)] = given_up.story
-        return stories
+        keys = sorted(key for key, _ in self.store.names(QUARANTINE_FOLDER))
+        quarantine = [read_value(self.store, key, GivenUp, todo=RETRY_TASK) for key in keys]
+        return {given_up.task: given_up.story for given_up in quarantine}
 
     def read_recipe(self) -> StoredRecipe | None:
         """The recipe that began this folder; None for a new folder."""
@@ -222,7 +216,7 @@ class Ledger:
             self.store.put(RECIPE_KEY, to_json(recipe, sort_keys=True))
 
 
-def _parse(kind: type[K], content: bytes, *, where: str) -> K:
+def _parse(kind: type[T], content: bytes, *, where: str) -> T:
     return parse_value(
         content,
         kind,
@@ -230,13 +224,6 @@ def _parse(kind: type[K], content: bytes, *, where: str) -> K:
         what="this is not a record that this version understands",
         todo="finish the run with the version that began it, or give another output folder",
     )
-
-
-def _parse_task(name: str, *, where: str) -> TaskKey:
-    try:
-        return parse_task_key(name)
-    except RecipeError as error:
-        raise DamagedError("this file names no task", where=where, got=name, todo=RETRY) from error
 
 
 def differing(old: object, new: object, path: str = "") -> list[str]:

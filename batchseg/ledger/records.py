@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from batchseg.engine.route import TileAudit
-from batchseg.ledger.keys import ChunkKey, SheetKey
+from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
 from batchseg.store import compute_digest
 
 
@@ -92,6 +92,22 @@ class Record:
     objects: tuple[StoredObject, ...]
     measured: Measured
     attempt: Attempt
+
+
+class TaskRecord(Protocol):
+    """What every kind of record has."""
+
+    @property
+    def key(self) -> TaskKey: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def objects(self) -> tuple[StoredObject, ...]: ...
+
+    @property
+    def attempt(self) -> Attempt: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from batchseg.errors import DamagedError, RecipeError
-from batchseg.ledger.ledger import Ledger, record_key
+from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record
 from batchseg.output.stored import read_chunk
 from batchseg.paths import EVALUATION_KEY
@@ -109,7 +109,7 @@ def read_stored_labels(store: Store, plan: PlanFile, record: Record) -> NDArray[
     try:
         return read_chunk(store, layout, layout.layer("labels"), plan.window(record.key), record.objects)
     except DamagedError as error:
-        todo = f"delete {record_key(record.key)} and run the recipe again, which makes this chunk anew"
+        todo = f"delete {record.key.record_key} and run the recipe again, which makes this chunk anew"
         raise DamagedError(error.what, where=error.where, expected=error.expected, got=error.got, todo=todo) from error
 
 

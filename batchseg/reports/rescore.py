@@ -11,7 +11,7 @@ from batchseg.output.stored import read_chunk
 from batchseg.resolve.job import Job
 from batchseg.score.agreement import expand_tile_codes
 from batchseg.store import Store
-from batchseg.workers.measure import score
+from batchseg.tasks.measure import score
 
 
 def rescore(job: Job, store: Store) -> list[str]:

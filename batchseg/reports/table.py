@@ -42,7 +42,7 @@ class Row:
     row: int
     col: int
     kind: str
-    """`done` or `empty`; `failed` for a chunk that was given up, `failed sheet` for a sheet."""
+    """`done` or `empty`; `failed` for a chunk that was given up, `failed sheet` for a sheet, and so on."""
     attempts: int
     worker: str | None = None
     pool: str | None = None
@@ -165,7 +165,7 @@ def _chunk_row(record: Record) -> Row:
 
 
 def _failed_row(task: TaskKey, story: Story) -> Row:
-    kind = "failed" if isinstance(task, ChunkKey) else "failed sheet"
+    kind = "failed" if isinstance(task, ChunkKey) else f"failed {task.kind}"
     return Row(scene=task.scene, row=task.row, col=task.col, kind=kind, attempts=len(story), story="\n".join(story))
 
 

@@ -16,6 +16,7 @@ from batchseg.resolve.output_folder import open_output
 from batchseg.resolve.plan_file import read_plan
 from batchseg.schema import plain
 from batchseg.store import Store
+from batchseg.tasks.table import read_quarantine
 
 VERSIONED = ("batchseg", "numpy", "openvino", "rasterio", "ray", "torch", "transformers", "zarr")
 """Packages whose versions a report names."""
@@ -45,7 +46,7 @@ def write_reports(store: Store) -> Metrics:
     from batchseg.reports.table import write_table  # noqa: PLC0415
 
     plan, ledger = read_plan(store), Ledger(store)
-    records, sheets, quarantined = list(ledger.read_records()), list(ledger.read_sheets()), ledger.read_quarantine()
+    records, sheets, quarantined = list(ledger.read_records()), list(ledger.read_sheets()), read_quarantine(store)
     metrics = fold_metrics(
         plan,
         records,

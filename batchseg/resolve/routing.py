@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.engine.fade import Fade, find_fading_edges
-from batchseg.ledger.keys import ChunkKey, TaskKey
+from batchseg.ledger.keys import ChunkKey
 from batchseg.resolve.job import Job, SceneJob
 from batchseg.tiers import BULK, HEAVY_ALONE, HEAVY_BY_POLYGONS, Need
 from tiling.grid import Tile, tiles_of
@@ -57,20 +57,16 @@ def _inner(tiles: TileSet) -> NDArray[np.bool_]:
     return inner_HW
 
 
-def make_need_rule(job: Job, *, limited: bool) -> Callable[[TaskKey], Need]:
-    """For each task of a job; `any` for all of them where no worker is `limited` to a tier."""
-    if not limited:
-        return lambda _: "any"
+def make_chunk_need_rule(job: Job) -> Callable[[ChunkKey], Need]:
+    """The tiers that a worker must have for each chunk of a job."""
     if len(job.models) == 1:
-        return lambda task: next(iter(job.models)) if isinstance(task, ChunkKey) else "any"
+        return lambda _: next(iter(job.models))
     # What the bulk model is unsure of, and what is audited, turns out only while a chunk is done.
     open_ended = getattr(job, "doubt", None) is not None or getattr(job, "audit_share", 0.0) > 0
 
-    def need(task: TaskKey) -> Need:
-        if not isinstance(task, ChunkKey):
-            return "any"
-        scene = job.scenes[task.scene]
-        tiles = tiles_of(job.lattice(scene), job.window(task))
+    def need(chunk: ChunkKey) -> Need:
+        scene = job.scenes[chunk.scene]
+        tiles = tiles_of(job.lattice(scene), job.window(chunk))
         if all(is_heavy_alone(job, scene, tile.row, tile.col) for tile in tiles):
             return "heavy"
         return "both" if open_ended or any((tile.row, tile.col) in scene.priority_tiles for tile in tiles) else "bulk"

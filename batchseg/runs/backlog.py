@@ -1,89 +1,94 @@
-"""What is left to do: the plan's tasks minus what the ledger shows to be done.
+"""What is left to do: the tasks of the plan minus those that the ledger shows to be done.
 
 Theory of operation
 -------------------
-A run believes its ledger when it begins: a record is put after the objects that it names, so work can start at once,
-whatever the size of the run. Whether those objects are still there is asked when the work has ended (`lost`), by one
-listing of the output; what somebody removed meanwhile is forgotten and made again. Damage inside of an object is found
-by whoever reads it, since its digest is in the record.
+A run believes its ledger when it begins. A record is put after the objects that it names, so work can start at once,
+whatever the size of the run. Whether those objects are still there is checked when the work has ended
+(`find_lost_tasks`), by one listing of the output; tasks whose objects were removed meanwhile are forgotten and done
+again. Damage inside an object is found by the task that reads it, since its digest is in the record.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from itertools import chain
+from typing import TypeVar
 
-from batchseg.errors import ForeignRunError
-from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
+from batchseg.ledger.keys import ChunkKey, TaskKey
 from batchseg.ledger.ledger import Ledger
-from batchseg.ledger.records import Brief, Record, SheetRecord
-from batchseg.output.sheet import digest_inputs
+from batchseg.ledger.records import Brief
 from batchseg.resolve.job import Job
 from batchseg.store import Store
+from batchseg.tasks import table
+from batchseg.tasks.kind import Survey
 
-Wanted = Callable[[ChunkKey], bool]
+K = TypeVar("K", bound=TaskKey)
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    chunks: tuple[ChunkKey, ...]
-    sheets: dict[SheetKey, set[ChunkKey]]
-    """Each with the pending chunks that it waits for."""
-    committed: Mapping[ChunkKey, Brief]
-    num_total: int
+    """The tasks to do, and what is done already."""
+
+    tasks: tuple[TaskKey, ...]
+    """The tasks to do, in order; each stands after the tasks that it waits for."""
+    waits: Mapping[TaskKey, AbstractSet[TaskKey]]
+    """The tasks among them that must wait, each with the tasks that it waits for."""
+    committed_chunks: Mapping[ChunkKey, Brief]
+    num_chunks: int
+    """The number of chunks of the whole plan."""
     num_quarantined: int
 
-    @property
-    def is_empty(self) -> bool:
-        return not self.chunks and not self.sheets
+    def select(self, kind: type[K]) -> list[K]:
+        """The tasks to do of one kind."""
+        return [task for task in self.tasks if isinstance(task, kind)]
 
 
-def backlog(job: Job, store: Store, *, wanted: Wanted, retry_quarantined: bool) -> Backlog:
+def make_backlog(
+    job: Job, store: Store, *, is_wanted: Callable[[ChunkKey], bool] = lambda _: True, retry_quarantined: bool
+) -> Backlog:
+    """Find out what is left of a job.
+
+    Args:
+        job: The whole plan.
+        store: The output folder.
+        is_wanted: Which chunks to do; the other kinds of tasks follow from the chunks.
+        retry_quarantined: Whether tasks that were given up get another chance.
+
+    Raises:
+        ForeignRunError: A record belongs to another recipe.
+        DamagedError: A file of the ledger cannot be read.
+    """
     ledger = Ledger(store)
-    committed = ledger.read_briefs()
-    given_up = set() if retry_quarantined else set(ledger.read_quarantine())
-    pending: list[ChunkKey] = []
-    sheets: dict[SheetKey, set[ChunkKey]] = {}
-    made = {record.key: record for record in ledger.read_sheets()}
-    _check_recipe(job, [*committed.values(), *made.values()])
-    num_total = 0
-    for scene in job.scenes.values():
-        keys = job.list_chunks(scene)
-        num_total += len(keys)
-        todo = [k for k in keys if k not in committed and k not in given_up and wanted(k)]
-        pending += todo
-        awaited = frozenset(todo)
-        for sheet in job.list_sheets(scene):
-            of_sheet = job.list_sheet_chunks(sheet)
-            needed = awaited.intersection(of_sheet)
-            touched = bool(needed) or any(k in committed or k in given_up for k in of_sheet)
-            current = not needed and _is_current(made.get(sheet), committed, of_sheet)
-            if touched and sheet not in given_up and not current:
-                sheets[sheet] = set(needed)
-    return Backlog(tuple(pending), sheets, committed, num_total, len(given_up))
+    survey = Survey(
+        job=job,
+        ledger=ledger,
+        committed_chunks=ledger.read_briefs(),
+        given_up=set() if retry_quarantined else set(table.read_quarantine(store)),
+        is_wanted=is_wanted,
+    )
+    tasks: list[TaskKey] = []
+    waits: dict[TaskKey, AbstractSet[TaskKey]] = {}
+    for kind in table.TASK_KINDS:
+        for task, awaited in kind.find_pending(survey):
+            tasks.append(task)
+            survey.pending.add(task)
+            if awaited:
+                waits[task] = awaited
+    return Backlog(
+        tasks=tuple(tasks),
+        waits=waits,
+        committed_chunks=survey.committed_chunks,
+        num_chunks=sum(len(job.chunk_grid(scene)) for scene in job.scenes.values()),
+        num_quarantined=len(survey.given_up),
+    )
 
 
-def _is_current(sheet: SheetRecord | None, committed: Mapping[ChunkKey, Brief], keys: list[ChunkKey]) -> bool:
-    return sheet is not None and sheet.inputs_digest == digest_inputs({key: committed.get(key) for key in keys})
-
-
-def _check_recipe(job: Job, records: Iterable[Brief | SheetRecord]) -> None:
-    """Another fingerprint stops the run (invariant I4)."""
-    for record in records:
-        if record.fingerprint != job.fingerprint:
-            raise ForeignRunError(
-                f"the record of {record.key} belongs to another recipe",
-                where="output",
-                expected=job.fingerprint,
-                got=record.fingerprint,
-                todo="give another output folder",
-            )
-
-
-def lost(job: Job, store: Store) -> list[TaskKey]:
-    """Tasks whose records name objects that are not there any more, or have another size."""
-    ledger = Ledger(store)
+def find_lost_tasks(job: Job, store: Store) -> list[TaskKey]:
+    """The tasks whose records name objects that are gone or have another size."""
     sizes = {key: size for scene in job.scenes for key, size in store.names(scene)}
-    tasks: Iterable[Record | SheetRecord] = chain(ledger.read_records(), ledger.read_sheets())
-    return [task.key for task in tasks if any(sizes.get(one.key) != one.size_bytes for one in task.objects)]
+    return [
+        record.key
+        for record in table.read_task_records(store)
+        if any(sizes.get(stored.key) != stored.size_bytes for stored in record.objects)
+    ]

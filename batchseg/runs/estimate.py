@@ -21,13 +21,14 @@ from batchseg.budget.storage import (
     estimate_output_bytes,
 )
 from batchseg.budget.threshold import read_threshold, with_threshold
+from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.objectstore import open_store
 from batchseg.recipe import Fleet, Recipe, load_recipe
 from batchseg.resolve.destination import check_output
 from batchseg.resolve.file_layout import layout_warnings
 from batchseg.resolve.resolve import Resolved, resolve
-from batchseg.runs.backlog import backlog
+from batchseg.runs.backlog import make_backlog
 from batchseg.schema import setting
 from batchseg.store import LocalStore, Store
 from batchseg.workers.models import device_of
@@ -103,8 +104,9 @@ def _make_plan(resolved: Resolved, fleet: Fleet, store: Store, placement: Placem
     resolved = _apply_known_threshold(resolved, store)
     job = resolved.job
     Ledger(store).check_recipe(resolved.fingerprint, resolved.content)
-    todo = backlog(job, store, wanted=lambda _: True, retry_quarantined=True)
-    scenes = tuple(estimate_scene(job, scene, todo.committed) for scene in job.scenes.values())
+    todo = make_backlog(job, store, retry_quarantined=True)
+    chunks = todo.select(ChunkKey)
+    scenes = tuple(estimate_scene(job, scene, todo.committed_chunks) for scene in job.scenes.values())
     worker_bytes, output_bytes = estimate_worker_bytes(job), estimate_output_bytes(job)
     check_memory(job, worker_bytes, fleet)
     if isinstance(store, LocalStore):
@@ -112,13 +114,13 @@ def _make_plan(resolved: Resolved, fleet: Fleet, store: Store, placement: Placem
     device = device_of(fleet.pools[0], job, in_process=placement.in_process)
     heavy = find_known_heavy_share(resolved, store)
     duration = estimate_duration(resolved, fleet, device, scenes, heavy.share)
-    share_to_do = len(todo.chunks) / max(todo.num_total, 1)
+    share_to_do = len(chunks) / max(todo.num_chunks, 1)
     seconds = None if duration.seconds is None else duration.seconds * share_to_do
-    requests = count_requests(job, todo.chunks)
+    requests = count_requests(job, chunks)
     return Plan(
         fingerprint=resolved.fingerprint,
         scenes=scenes,
-        num_to_do=len(todo.chunks),
+        num_to_do=len(chunks),
         worker_bytes=worker_bytes,
         output_bytes=output_bytes,
         num_objects=count_objects(job),

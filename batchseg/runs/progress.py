@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from batchseg.ledger.keys import ChunkKey
-from batchseg.ledger.records import Record, SheetRecord
+from batchseg.ledger.records import Record, SheetRecord, TaskRecord
 from batchseg.runs.drive import Stop
 from batchseg.workers.happenings import (
     AttemptFailed,
@@ -170,13 +170,13 @@ class Progress:
         self._usd += (now_s - self._paid_s) * (self.head_usd_per_hour + sum(self._usd_per_hour.values())) / 3600
         self._paid_s = now_s
 
-    def _count_record(self, record: Record | SheetRecord) -> None:
+    def _count_record(self, record: TaskRecord) -> None:
         if isinstance(record, Record):
             self._done.add(record.key)  # one that was found damaged is committed twice
             self._valid_px += record.measured.valid_px
             self._chunks_by_pool[record.attempt.pool] += 1
             self._px_by_pool[record.attempt.pool] += record.measured.valid_px
-        else:
+        elif isinstance(record, SheetRecord):
             self._num_sheets_done += 1
 
     def tick(self) -> None:

@@ -7,7 +7,7 @@ time and carries out the instructions that come back:
 
     WorkerReady, WorkerDraining, WorkerLost,   ->   Assign(worker, task, attempt)
     WorkerRetired, TaskDone, TaskFailed,            Dismiss(worker, why)
-    TaskUndone, StopFeeding                         Quarantine(task, story), Finish(quarantined)
+    StopFeeding                                     Quarantine(task, story), Finish(quarantined)
 
 A task is in exactly one place at any time: *waiting* (a sheet whose chunks are not all settled), *pending*, *held* by
 one worker, *done* or *quarantined*. Every event moves tasks between places and then hungry workers are filled from
@@ -33,10 +33,12 @@ the first few pending tasks (bench/dispatch.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
+from batchseg.ledger.keys import TaskKey
 from batchseg.runs.task_queue import History, TaskQueue, WorkerState, needs_of
+from batchseg.runs.waiting_tasks import WaitingTasks
 from batchseg.tiers import Need
 from batchseg.workers.events import (
     Assign,
@@ -63,7 +65,7 @@ class RunState:
     """See the module's head. `depth` tasks are handed to a worker at once, so that reads hide behind compute."""
 
     pending: TaskQueue
-    waiting: dict[SheetKey, set[ChunkKey]]
+    waiting: WaitingTasks
     max_failures: int
     max_preemptions: int
     depth: int
@@ -79,34 +81,26 @@ class RunState:
     _num_held: int = 0
     _num_done: int = 0
     _num_arrived: int = 0
-    _sheet_of: dict[ChunkKey, SheetKey] = field(default_factory=dict)
 
     @classmethod
     def start(
         cls,
-        chunks: Iterable[ChunkKey],
-        sheets: Mapping[SheetKey, Iterable[ChunkKey]],
+        tasks: Iterable[TaskKey],
+        waits: Mapping[TaskKey, AbstractSet[TaskKey]],
         *,
         max_failures: int,
         max_preemptions: int,
         depth: int,
-        need_of: Callable[[TaskKey], Need] = lambda _: "any",
+        find_need: Callable[[TaskKey], Need] = lambda _: "any",
     ) -> RunState:
-        """A run of these pending chunks and of these sheets, each with the chunks it still waits for."""
-        chunks = list(chunks)
-        waiting = {sheet: set(needed) for sheet, needed in sheets.items()}
-        sheet_of = {chunk: sheet for sheet, needed in waiting.items() for chunk in needed}
-        known, num_awaited = set(chunks), sum(map(len, waiting.values()))
-        if len(known) < len(chunks) or len(sheet_of) < num_awaited or not sheet_of.keys() <= known:
-            raise ValueError("a chunk is pending once, and one sheet at most waits for it")
-        ready = [sheet for sheet, needed in waiting.items() if not needed]
+        """A run of these tasks, in this order; `waits` has those that must wait, each with what it waits for."""
+        waiting = WaitingTasks()
         return cls(
-            pending=TaskQueue.of([*chunks, *ready], need_of),
-            waiting={sheet: needed for sheet, needed in waiting.items() if needed},
+            pending=TaskQueue.of(waiting.start(tasks, waits), find_need),
+            waiting=waiting,
             max_failures=max_failures,
             max_preemptions=max_preemptions,
             depth=depth,
-            _sheet_of=sheet_of,
         )
 
     @property
@@ -184,7 +178,7 @@ class RunState:
         else:
             history.failures += 1
         give_up = not event.retryable or history.tried >= self.max_failures
-        if event.undone and isinstance(task, SheetKey) and not give_up:
+        if event.undone and not give_up:
             history.story.append(f"{event.worker}: {event.error}")
             self._redo(task, event.undone)
             return []
@@ -205,14 +199,13 @@ class RunState:
         why = f"{SICK_FAILURES} tasks in a row failed on it while others were done elsewhere, last: {event.error}"
         return [Dismiss(event.worker, why)]
 
-    def _redo(self, sheet: SheetKey, chunks: tuple[ChunkKey, ...]) -> None:
-        """Damaged chunks are made again before their sheet."""
-        self.waiting[sheet] = set(chunks)
-        for chunk in dict.fromkeys(chunks):
-            self._sheet_of[chunk] = sheet
-            self.quarantined.discard(chunk)
-            self.histories.setdefault(chunk, History()).story.append("its stored objects were found damaged")
-            self.pending.append(chunk)
+    def _redo(self, task: TaskKey, undone: tuple[TaskKey, ...]) -> None:
+        """Damaged tasks are done again before the task that needs them."""
+        for other in dict.fromkeys(undone):
+            self.histories.setdefault(other, History()).story.append("its stored objects were found damaged")
+        for other in self.waiting.wait_again(task, undone):
+            self.quarantined.discard(other)
+            self.pending.append(other)
 
     def _release(self, worker: str, task: TaskKey) -> bool:
         """False for a late report about a task that this worker no longer holds."""
@@ -235,16 +228,9 @@ class RunState:
         return [Quarantine(task, tuple(history.story))]
 
     def _settle(self, task: TaskKey) -> None:
-        """A chunk that is done or given up may be the last that its sheet waited for."""
-        if not isinstance(task, ChunkKey):
-            return
-        sheet = self._sheet_of.get(task)
-        if sheet is None or sheet not in self.waiting:
-            return
-        self.waiting[sheet].discard(task)
-        if not self.waiting[sheet]:
-            del self.waiting[sheet]
-            self.pending.append(sheet)
+        """A task that is done or given up may be the last that others waited for."""
+        for ready in self.waiting.end(task):
+            self.pending.append(ready)
 
     def _fill(self) -> list[Instruction]:
         """Level by level, so that a few tasks are spread over all workers before anyone gets a second one."""
@@ -281,7 +267,7 @@ class RunState:
         return history.failed_on != member.name or not self._another_can(member, task)
 
     def _another_can(self, member: WorkerState, task: TaskKey) -> bool:
-        need = self.pending.need_of(task)
+        need = self.pending.find_need(task)
         return any(
             need in other.needs and other is not member and name not in self.draining
             for name, other in self._members.items()

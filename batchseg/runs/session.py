@@ -20,7 +20,7 @@ from batchseg.budget.pilot_file import write_pilot
 from batchseg.budget.placement import PilotRunner, Placement
 from batchseg.budget.threshold import find_threshold
 from batchseg.errors import BatchsegError, BusyError, RecipeError, RefusedError, StorageError
-from batchseg.ledger.keys import ChunkKey
+from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.lease import BEAT_S, Lease
 from batchseg.ledger.ledger import Ledger
 from batchseg.objectstore import open_store
@@ -37,8 +37,7 @@ from batchseg.resolve.job import Job
 from batchseg.resolve.plan_file import plan_file, write_plan
 from batchseg.resolve.priority_file import write_priority
 from batchseg.resolve.resolve import Resolved, resolve
-from batchseg.resolve.routing import make_need_rule
-from batchseg.runs.backlog import Backlog, backlog, lost
+from batchseg.runs.backlog import Backlog, find_lost_tasks, make_backlog
 from batchseg.runs.compaction import Compaction
 from batchseg.runs.drive import Drive, Stop, Watcher
 from batchseg.runs.log import EventLog
@@ -47,6 +46,7 @@ from batchseg.runs.patience import Waits
 from batchseg.runs.progress import Progress, Snapshot, read_pool_name
 from batchseg.runs.runstate import RunState
 from batchseg.store import LocalStore, Store, raise_refusals
+from batchseg.tasks.table import make_need_rule
 from batchseg.workers.happenings import OutputLost, RunBegun, RunEnded, SceneBadlyLaidOut
 from batchseg.workers.heartbeat import Heartbeat
 from batchseg.workers.models import device_of, open_models
@@ -191,15 +191,15 @@ class _Session:
         store.sweep(deep=False)
         log = EventLog.open(store, self.lease.name)
         log.notice(RunBegun(driver=self.lease.name, took_over=self.lease.took_over, fingerprint=job.fingerprint))
-        todo = self._todo(retry_quarantined=self.options.retry_quarantined)
+        todo = self._find_todo(retry_quarantined=self.options.retry_quarantined)
         if self.options.retry_quarantined:
             ledger.unquarantine_all()
-        stopped = None if todo.is_empty else self._work(todo, log)
-        gone = lost(job, store) if stopped is None else []
+        stopped = None if not todo.tasks else self._work(todo, log)
+        gone = find_lost_tasks(job, store) if stopped is None else []
         if gone:
             ledger.forget(*gone)
             log.notice(OutputLost(num=len(gone), tasks=tuple(gone[:20])))
-            stopped = self._work(self._todo(retry_quarantined=False), log)
+            stopped = self._work(self._find_todo(retry_quarantined=False), log)
         store.sweep()  # of workers that were killed while they wrote
         unscored = []
         if stopped is None:
@@ -213,33 +213,34 @@ class _Session:
         log.close()
         return Outcome(status, why, metrics, store.root if isinstance(store, LocalStore) else store.address)
 
-    def _todo(self, *, retry_quarantined: bool) -> Backlog:
-        wanted = self.options.wanted or (lambda _: True)
-        return backlog(self.resolved.job, self.store, wanted=wanted, retry_quarantined=retry_quarantined)
+    def _find_todo(self, *, retry_quarantined: bool) -> Backlog:
+        is_wanted = self.options.wanted or (lambda _: True)
+        return make_backlog(self.resolved.job, self.store, is_wanted=is_wanted, retry_quarantined=retry_quarantined)
 
     def _work(self, todo: Backlog, log: EventLog) -> Stop | None:
         """Do what is left; what stopped it, if it did not come to its end."""
         job, store, fleet, stop = self.resolved.job, self.store, self.fleet, self.options.stop
+        chunks, num_before = todo.select(ChunkKey), len(todo.committed_chunks)
         progress = Progress(
-            num_chunks=len(todo.committed) + len(todo.chunks),
-            num_before=len(todo.committed),
-            num_sheets=len(todo.sheets),
+            num_chunks=num_before + len(chunks),
+            num_before=num_before,
+            num_sheets=len(todo.select(SheetKey)),
             usd_before=sum_spent_usd(store, head_usd_per_hour=fleet.head_usd_per_hour),
             head_usd_per_hour=fleet.head_usd_per_hour,
             max_usd=fleet.max_usd,
             stop=stop,
             show=self.options.show,
         )
-        need_of = make_need_rule(job, limited=any(pool.only for pool in fleet.pools))
+        find_need = make_need_rule(job, limited=any(pool.only for pool in fleet.pools))
         state = RunState.start(
-            todo.chunks,
-            todo.sheets,
+            todo.tasks,
+            todo.waits,
             max_failures=fleet.retries.failures,
             max_preemptions=fleet.retries.preemptions,
             depth=DEPTH,
-            need_of=need_of,
+            find_need=find_need,
         )
-        waits = Waits(fleet.patience, lambda worker, task: (read_pool_name(worker), type(task), need_of(task)))
+        waits = Waits(fleet.patience, lambda worker, task: (read_pool_name(worker), task.kind, find_need(task)))
         watchers: tuple[Watcher, ...] = (log, progress, Compaction(Ledger(store)), *self.options.watchers)
         for scene, why in layout_warnings(job).items():
             for watcher in watchers:
@@ -247,7 +248,7 @@ class _Session:
         pool = self.open_pool(job, store, fleet)
         try:
             # Workers open their models meanwhile; nobody has a task before the loop begins.
-            for scene in sorted({key.scene for key in todo.chunks}):
+            for scene in sorted({key.scene for key in chunks}):
                 create_zarr(store, job.scenes[scene].zarr)
             finish = Drive(state, pool, Ledger(store), watchers, waits, stop, check=self.check).run()
         finally:

@@ -16,6 +16,7 @@ from batchseg.paths import LEASE_KEY
 from batchseg.reports.write import sum_spent_usd
 from batchseg.resolve.output_folder import open_output
 from batchseg.resolve.plan_file import read_plan
+from batchseg.tasks.table import read_quarantine
 
 GONE_AFTER_S = 15.0
 """The time without a heartbeat after which a driver counts as gone; a living driver writes one every 5 s."""
@@ -93,7 +94,7 @@ def status(output: str | Path) -> RunStatus:
             )
             for scene in plan.scenes
         ),
-        given_up=ledger.read_quarantine(),
+        given_up=read_quarantine(store),
         cost_usd=sum_spent_usd(store, head_usd_per_hour=plan.head_usd_per_hour),
         driver=_judge_driver(holder, time.time()),
     )

@@ -29,13 +29,13 @@ def needs_of(only: Tier | None) -> tuple[Need, ...]:
 class TaskQueue:
     """First in, first out, a line a need."""
 
-    need_of: Callable[[TaskKey], Need]
+    find_need: Callable[[TaskKey], Need]
     _queues: dict[Need, deque[TaskKey]]
     _num: int = 0
 
     @classmethod
-    def of(cls, tasks: Iterable[TaskKey], need_of: Callable[[TaskKey], Need]) -> TaskQueue:
-        lines = cls(need_of, {need: deque() for need in NEEDS})
+    def of(cls, tasks: Iterable[TaskKey], find_need: Callable[[TaskKey], Need]) -> TaskQueue:
+        lines = cls(find_need, {need: deque() for need in NEEDS})
         for task in tasks:
             lines.append(task)
         return lines
@@ -44,7 +44,7 @@ class TaskQueue:
         return self._num
 
     def append(self, task: TaskKey) -> None:
-        self._queues[self.need_of(task)].append(task)
+        self._queues[self.find_need(task)].append(task)
         self._num += 1
 
     def take(self, needs: Iterable[Need], may: Callable[[TaskKey], bool]) -> TaskKey | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from batchseg.ledger.keys import ChunkKey, TaskKey
+from batchseg.ledger.keys import TaskKey
 from batchseg.tiers import Tier
 
 FailureKind = Literal["failure", "out_of_memory", "refused"]
@@ -59,8 +59,8 @@ class TaskFailed:
     error: str
     retryable: bool
     kind: FailureKind = "failure"
-    undone: tuple[ChunkKey, ...] = ()
-    """Committed chunks that a sheet found damaged: they have to be made again first."""
+    undone: tuple[TaskKey, ...] = ()
+    """Committed tasks whose output this one found damaged: they have to be done again first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchseg.errors import BatchsegError, RefusedError
-from batchseg.ledger.keys import ChunkKey
+from batchseg.ledger.keys import TaskKey
 from batchseg.output.sheet import DamagedChunksError
 from batchseg.redact import redact
 from batchseg.workers.events import FailureKind
@@ -20,7 +20,7 @@ class Failure:
     error: str
     retryable: bool
     kind: FailureKind = "failure"
-    undone: tuple[ChunkKey, ...] = ()
+    undone: tuple[TaskKey, ...] = ()
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -31,7 +31,7 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
-def failure_of(error: Exception) -> Failure:
+def make_failure(error: Exception) -> Failure:
     if isinstance(error, DamagedChunksError):
         return Failure(error=str(error), retryable=True, undone=error.chunks)
     if isinstance(error, BatchsegError):

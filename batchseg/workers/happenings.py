@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import ClassVar
 
 from batchseg.ledger.keys import Story, TaskKey
-from batchseg.ledger.records import Record, SheetRecord
+from batchseg.ledger.records import TaskRecord
 from batchseg.schema import Json, yaml_name
 from batchseg.workers.events import FailureKind, LossKind
 
@@ -60,9 +60,9 @@ class SceneBadlyLaidOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskCommitted:
-    """A worker has committed a task's record. In the log it is a `chunk_committed` or a `sheet_committed`."""
+    """A worker has committed a task's record. The log calls it by the task's kind, like `chunk_committed`."""
 
-    record: Record | SheetRecord
+    record: TaskRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,10 +209,10 @@ def make_log_entry(happening: Happening) -> dict[str, Json]:
     }
 
 
-def _make_commit_entry(record: Record | SheetRecord) -> dict[str, Json]:
+def _make_commit_entry(record: TaskRecord) -> dict[str, Json]:
     attempt = record.attempt
     return {
-        "event": "chunk_committed" if isinstance(record, Record) else "sheet_committed",
+        "event": f"{record.key.kind}_committed",
         "task": str(record.key),
         "worker": attempt.worker,
         "attempt": attempt.number,

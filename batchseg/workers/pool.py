@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Protocol
 
-from batchseg.ledger.records import Record, SheetRecord
+from batchseg.ledger.records import TaskRecord
 from batchseg.workers.events import (
     Assign,
     Event,
@@ -29,7 +29,7 @@ class Report:
     """An event for the run state, with the record where a task was done."""
 
     event: Event
-    record: Record | SheetRecord | None = None
+    record: TaskRecord | None = None
 
 
 class Pool(Protocol):
@@ -56,7 +56,7 @@ class Pool(Protocol):
         ...
 
 
-def report_of(assign: Assign, outcome: Record | SheetRecord | Failure) -> Report:
+def report_of(assign: Assign, outcome: TaskRecord | Failure) -> Report:
     if isinstance(outcome, Failure):
         event = TaskFailed(assign.worker, assign.task, outcome.error, outcome.retryable, outcome.kind, outcome.undone)
         return Report(event)
@@ -70,7 +70,7 @@ class LocalPool:
         self._threads = ThreadPoolExecutor(depth, thread_name_prefix="task")
         self._opening: Future[Worker] | None = self._threads.submit(open_worker)
         self._worker: Worker | None = None
-        self._running: dict[Future[Record | SheetRecord | Failure], Assign] = {}
+        self._running: dict[Future[TaskRecord | Failure], Assign] = {}
 
     def send(self, assign: Assign) -> None:
         if self._worker is None:

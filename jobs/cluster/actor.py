@@ -16,7 +16,7 @@ import ray
 from batchseg.errors import FleetError
 from batchseg.ledger.keys import TaskKey
 from batchseg.ledger.ledger import Ledger
-from batchseg.ledger.records import Record, SheetRecord
+from batchseg.ledger.records import TaskRecord
 from batchseg.resolve.job import Job
 from batchseg.store import LocalStore, Store
 from batchseg.tiers import Tier
@@ -80,7 +80,7 @@ class ChunkWorker:
         self._worker = Worker(self._spec, job, parcel.store, parcel.open_models).open()
         return self._spec.name
 
-    def attempt(self, task: TaskKey, number: int) -> Record | SheetRecord | Failure:
+    def attempt(self, task: TaskKey, number: int) -> TaskRecord | Failure:
         assert self._worker is not None, "a worker is ready before it is given a task"
         return self._worker.attempt(task, number)
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from ray.util.metrics import Counter, Gauge
 
 from batchseg.ledger.keys import ChunkKey
-from batchseg.ledger.records import Record, SheetRecord
+from batchseg.ledger.records import Record, TaskRecord
 from batchseg.ledger.stages import STAGES
 from batchseg.runs.progress import Snapshot
 from batchseg.workers.happenings import AttemptFailed, Happening, TaskCommitted, TaskQuarantined, WorkerGone
@@ -44,7 +44,7 @@ class RayMetrics:
             case _:
                 pass
 
-    def _count_record(self, record: Record | SheetRecord) -> None:
+    def _count_record(self, record: TaskRecord) -> None:
         for stage in STAGES:
             seconds = record.attempt.seconds.get(stage, 0.0)
             if seconds > 0:

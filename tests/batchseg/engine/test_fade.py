@@ -15,7 +15,7 @@ from batchseg.ledger.keys import ChunkKey
 from batchseg.recipe import Models, Route
 from batchseg.recipe.recipe import MAX_FADE_PX
 from batchseg.resolve.resolve import resolve
-from batchseg.resolve.routing import count_heavy_alone, is_heavy_alone, make_need_rule
+from batchseg.resolve.routing import count_heavy_alone, is_heavy_alone, make_chunk_need_rule
 from batchseg.tiers import BULK, HEAVY_BY_POLYGONS, HEAVY_BY_UNCERTAINTY
 from tests.batchseg.engine.test_route import CORE_PX, layer, place, polygons, uncertain
 from tests.runs import Workplace
@@ -118,7 +118,7 @@ def test_who_does_a_chunk_of_priority_ground_needs_the_bulk_model_where_it_fades
         (scene,) = job.scenes.values()
         assert count_heavy_alone(job, scene) == alone
         assert sum(is_heavy_alone(job, scene, row, col) for row, col in job.lattice(scene)) == alone
-        need = make_need_rule(job, limited=True)
+        need = make_chunk_need_rule(job)
         assert job.chunk_px == 2 * CORE_PX
         assert [need(ChunkKey(scene.name, 0, col)) for col in range(3)] == ["heavy", at_the_rim, "bulk"]
 

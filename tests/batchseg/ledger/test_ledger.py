@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchseg.errors import DamagedError, ForeignRunError, RecipeError
-from batchseg.ledger.keys import ChunkKey, SheetKey, parse_chunk_key
-from batchseg.ledger.ledger import Ledger, StoredRecipe, differing, record_key
+from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey, parse_chunk_key
+from batchseg.ledger.ledger import Ledger, StoredRecipe, differing
 from batchseg.ledger.records import (
     Agreement,
     Attempt,
@@ -24,6 +24,7 @@ from batchseg.ledger.records import (
 )
 from batchseg.paths import quarantine_key
 from batchseg.store import LocalStore, parse_value, to_json
+from batchseg.tasks.table import parse_task_key, read_quarantine
 from tests.fakes import Crash, CrashingStore
 from tests.strategies import quick
 
@@ -177,7 +178,7 @@ def test_tasks_of_one_run_never_share_a_place(data: st.DataObject) -> None:
     chunks = data.draw(st.lists(chunk_keys, unique=True, max_size=5))
     sheets = data.draw(st.lists(sheet_keys, unique=True, max_size=5))
     tasks = [*chunks, *sheets]
-    places = [place for task in tasks for place in (record_key(task), quarantine_key(str(task)), str(task))]
+    places = [place for task in tasks for place in (task.record_key, quarantine_key(str(task)), str(task))]
     assert len(set(places)) == len(places)
 
 
@@ -185,6 +186,12 @@ def test_tasks_of_one_run_never_share_a_place(data: st.DataObject) -> None:
 @given(st.builds(ChunkKey, st.text(min_size=1, max_size=9), st.integers(0, 10**6), st.integers(0, 10**6)))
 def test_a_chunk_is_found_by_its_name(key: ChunkKey) -> None:
     assert parse_chunk_key(str(key)) == key
+
+
+@quick
+@given(chunk_keys | sheet_keys)
+def test_a_task_is_found_by_its_name(key: TaskKey) -> None:
+    assert parse_task_key(str(key)) == key
 
 
 @pytest.mark.parametrize(
@@ -201,15 +208,15 @@ def test_quarantine_keeps_the_story_until_it_is_done_after_all(ledger: Ledger) -
     ledger.quarantine(chunk, ("w1: broke", "w2 was lost: spot"))
     ledger.quarantine(sheet, ("w3: digests differ",))
     assert ledger.read_story(chunk) == ("w1: broke", "w2 was lost: spot")
-    assert ledger.read_quarantine() == {
+    assert read_quarantine(ledger.store) == {
         chunk: ("w1: broke", "w2 was lost: spot"),
         sheet: ("w3: digests differ",),
     }
     ledger.unquarantine(chunk)
     ledger.unquarantine(chunk)
-    assert ledger.read_quarantine() == {sheet: ("w3: digests differ",)}
+    assert read_quarantine(ledger.store) == {sheet: ("w3: digests differ",)}
     ledger.unquarantine_all()
-    assert ledger.read_quarantine() == {}
+    assert read_quarantine(ledger.store) == {}
 
 
 def test_a_stint_is_rewritten(ledger: Ledger) -> None:
@@ -295,7 +302,7 @@ def test_a_record_that_cannot_be_read_is_damage_and_not_nothing(
     store: LocalStore, ledger: Ledger, content: bytes
 ) -> None:
     key = ChunkKey("a", 0, 0)
-    store.put(record_key(key), content)
+    store.put(key.record_key, content)
     for read in (lambda: ledger.read_record(key), lambda: list(ledger.read_records())):
         with pytest.raises(DamagedError, match=r"run/records/a/0_0\.json: this is not a record"):
             read()
@@ -304,6 +311,6 @@ def test_a_record_that_cannot_be_read_is_damage_and_not_nothing(
 def test_facts_that_cannot_be_read_are_damage(store: LocalStore, ledger: Ledger) -> None:
     store.put("run/recipe.json", b"{")
     store.put(quarantine_key(str(ChunkKey("a", 0, 0))), b"")
-    for read in (ledger.read_recipe, ledger.read_quarantine, lambda: ledger.read_story(ChunkKey("a", 0, 0))):
+    for read in (ledger.read_recipe, ledger.read_stories, lambda: ledger.read_story(ChunkKey("a", 0, 0))):
         with pytest.raises(DamagedError, match="does not hold what batchseg writes there; got no JSON"):
             read()

@@ -9,7 +9,7 @@ import pytest
 
 from batchseg.errors import DamagedError
 from batchseg.ledger.keys import ChunkKey
-from batchseg.ledger.ledger import Ledger, record_key
+from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Agreement, Brief, Record
 from batchseg.ledger.segments import read_segment, write_segment
 from batchseg.runs.compaction import SETTLE_S, Compaction
@@ -122,5 +122,5 @@ def test_the_driver_compacts_what_has_settled_and_nothing_that_was_forgotten(led
     clock[0] = SETTLE_S + 1
     compaction.tick()
     assert list(read_segment(ledger.store, "run/segments/00000000.jsonl")) == records[1:4]
-    assert not (ledger.store.root / record_key(records[1].key)).exists()  # type: ignore[attr-defined]
+    assert not (ledger.store.root / records[1].key.record_key).exists()  # type: ignore[attr-defined]
     assert list(ledger.read_records()) == records[1:]

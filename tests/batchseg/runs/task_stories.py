@@ -20,8 +20,8 @@ def state_of(
     num_chunks: int, *, sheet: bool = False, failures: int = 3, preemptions: int = 4, depth: int = 1
 ) -> RunState:
     chunks = [chunk(i) for i in range(num_chunks)]
-    sheets = {SHEET: chunks} if sheet else {}
-    return RunState.start(chunks, sheets, max_failures=failures, max_preemptions=preemptions, depth=depth)
+    sheets: dict[TaskKey, set[TaskKey]] = {SHEET: set(chunks)} if sheet else {}
+    return RunState.start([*chunks, *sheets], sheets, max_failures=failures, max_preemptions=preemptions, depth=depth)
 
 
 def tasks(instructions: Iterable[Instruction]) -> list[TaskKey]:

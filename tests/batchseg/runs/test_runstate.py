@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batchseg.ledger.keys import ChunkKey, SheetKey
+from batchseg.ledger.keys import SheetKey, TaskKey
 from batchseg.runs.runstate import RunState
 from batchseg.workers.events import (
     Assign,
@@ -17,6 +17,8 @@ from batchseg.workers.events import (
     WorkerReady,
 )
 from tests.batchseg.runs.task_stories import COMMITTED, SHEET, chunk, failed, state_of, tasks
+
+OTHER = SheetKey("s", 0, 1)
 
 
 def test_nothing_to_do_ends_with_the_first_event() -> None:
@@ -126,7 +128,7 @@ def test_a_sheet_waits_for_the_last_of_its_chunks_even_if_that_is_given_up() -> 
 
 
 def test_a_sheet_whose_chunks_are_all_committed_is_made_at_once() -> None:
-    state = RunState.start([], {SHEET: []}, max_failures=3, max_preemptions=3, depth=1)
+    state = RunState.start([SHEET], {SHEET: set()}, max_failures=3, max_preemptions=3, depth=1)
     assert state.handle(WorkerReady("a")) == [Assign("a", SHEET, 1)]
 
 
@@ -156,13 +158,44 @@ def test_a_sheet_that_finds_damage_for_ever_is_given_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("chunks", "sheets"),
+    ("tasks", "waits", "problem"),
     [
-        ([chunk(0), chunk(0)], {}),
-        ([chunk(0)], {SHEET: [chunk(0), chunk(1)]}),
-        ([chunk(0)], {SHEET: [chunk(0)], SheetKey("s", 0, 1): [chunk(0)]}),
+        ([chunk(0), chunk(0)], {}, "listed once"),
+        ([chunk(0)], {SHEET: {chunk(0)}}, "listed once"),
+        ([chunk(0), SHEET], {SHEET: {chunk(0), chunk(1)}}, "must stand after"),
+        ([SHEET, chunk(0)], {SHEET: {chunk(0)}}, "must stand after"),
+        ([chunk(0), SHEET], {SHEET: {SHEET}}, "must stand after"),
+        ([chunk(0), SHEET], {SHEET: {chunk(0)}, chunk(0): {SHEET}}, "must stand after"),
     ],
 )
-def test_a_plan_that_could_never_end_is_refused(chunks: list[ChunkKey], sheets: dict[SheetKey, list[ChunkKey]]) -> None:
-    with pytest.raises(ValueError, match="pending once"):
-        RunState.start(chunks, sheets, max_failures=1, max_preemptions=1, depth=1)
+def test_a_plan_that_could_never_end_is_refused(
+    tasks: list[TaskKey], waits: dict[TaskKey, set[TaskKey]], problem: str
+) -> None:
+    with pytest.raises(ValueError, match=problem):
+        RunState.start(tasks, waits, max_failures=1, max_preemptions=1, depth=1)
+
+
+def state_of_two_sheets() -> RunState:
+    """Two sheets wait for one chunk, and one of them for the other too."""
+    waits: dict[TaskKey, set[TaskKey]] = {SHEET: {chunk(0)}, OTHER: {chunk(0), SHEET}}
+    return RunState.start([chunk(0), SHEET, OTHER], waits, max_failures=3, max_preemptions=3, depth=1)
+
+
+def test_several_tasks_may_wait_for_one_and_for_each_other() -> None:
+    state = state_of_two_sheets()
+    state.handle(WorkerReady("a"))
+    state.handle(WorkerReady("b"))
+    assert state.handle(TaskDone("a", chunk(0))) == [Assign("a", SHEET, 1)], "the other sheet waits for this one"
+    assert state.handle(TaskDone("a", SHEET)) == [Assign("a", OTHER, 1)]
+    assert state.handle(TaskDone("a", OTHER)) == [Finish(0, None)]
+
+
+def test_what_two_tasks_find_damaged_is_done_again_once() -> None:
+    waits: dict[TaskKey, set[TaskKey]] = {}
+    state = RunState.start([SHEET, OTHER], waits, max_failures=3, max_preemptions=3, depth=1)
+    state.handle(WorkerReady("a"))
+    state.handle(WorkerReady("b"))
+    damage = ("digests differ", True, "failure", (COMMITTED,))
+    assert state.handle(TaskFailed("a", SHEET, *damage)) == [Assign("a", COMMITTED, 1)]
+    assert state.handle(TaskFailed("b", OTHER, *damage)) == []
+    assert tasks(state.handle(TaskDone("a", COMMITTED))) == [SHEET, OTHER]

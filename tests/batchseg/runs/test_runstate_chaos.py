@@ -63,9 +63,9 @@ class World:
         self.killers = {task for task in tasks if self.dice.random() < 0.1}
         self.poison = {task for task in tasks if self.dice.random() < 0.1}
         self.depth = self.dice.randint(1, 3)
-        waits = {sheet: keys - self.settled for sheet, keys in self.sheets.items()}
+        waits: dict[TaskKey, set[TaskKey]] = {sheet: keys - self.settled for sheet, keys in self.sheets.items()}
         self.state = RunState.start(
-            self.chunks, waits, max_failures=MAX_FAILURES, max_preemptions=MAX_PREEMPTIONS, depth=self.depth
+            tasks, waits, max_failures=MAX_FAILURES, max_preemptions=MAX_PREEMPTIONS, depth=self.depth
         )
 
     # What happens

@@ -102,7 +102,7 @@ def test_the_cheapest_worker_is_fed_first() -> None:
 def limited_state() -> RunState:
     needs: dict[TaskKey, Need] = {chunk(0): "both", chunk(1): "bulk", chunk(2): "heavy", chunk(3): "bulk"}
     return RunState.start(
-        [chunk(i) for i in range(4)], {}, max_failures=3, max_preemptions=3, depth=1, need_of=needs.__getitem__
+        [chunk(i) for i in range(4)], {}, max_failures=3, max_preemptions=3, depth=1, find_need=needs.__getitem__
     )
 
 
