@@ -1,1 +1,1 @@
-"""What analysts open: Cloud Optimized GeoTIFFs with their overviews and styles."""
+"""The files that analysts open: the Zarr of each scene, its Cloud Optimized GeoTIFFs, and their sidecars."""

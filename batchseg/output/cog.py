@@ -1,22 +1,25 @@
-"""Writes one Cloud Optimized GeoTIFF from a stream of rows: GDAL writes the header, we write the blocks.
+"""Writes a Cloud Optimized GeoTIFF from a stream of rows: GDAL writes the header, we write the blocks.
 
-GDAL's own COG driver wants the whole raster in a file first, compresses everything several times and is slow at
-overviews by vote. Here every pixel is touched once:
+Theory of operation
+-------------------
+GDAL's own COG driver needs the whole raster in a file first, compresses everything several times, and is slow at
+overviews by vote. This writer touches every pixel once:
 
-1. A template, a one-pixel file written by GDAL, gives all tags that say what the raster is and where it lies
-   (`gdal_tags.py`). It is made before the first row, so that what cannot be placed fails early, and once more at the
-   end, with the statistics.
-2. The caller's rows are pulled in stripes; blocks of all levels are packed on a few threads while the next stripe is
-   pulled, and spooled to one scratch file a level (`pyramid.py`, `overview.py`).
-3. The file is put together: head with all directories, finest level first (`tiff.py`), then the blocks of the coarsest
-   level, ..., last those of full resolution. A reader gets the whole structure and an overview with its first request.
-4. It is read again: the directories are parsed, every block must lie where they say with the very bytes that were
-   packed, and every fourth one is decoded and compared with its pixels (decoding costs half of encoding; every stream
-   has been checked to end with the checksum of its pixels when it was packed, and readers check that too). Only then
-   the file gets its name. So no failed encode can become an empty block, and a file under its name is whole.
+1. GDAL writes a template, a file of one pixel, with all tags that say what the raster is and where it lies
+   (`gdal_tags.py`). This happens before the first row, so that a raster without a valid place fails early, and once
+   more at the end, with the statistics.
+2. The writer reads the caller's rows in stripes. While it reads one stripe, a few threads compress the blocks of the
+   stripe before, at all levels, and spool them to one scratch file per level (`pyramid.py`, `overview.py`).
+3. The writer assembles the file: the head with all directories, finest level first (`cog_head.py`, `tiff.py`), then
+   the blocks of the coarsest level, and so on to full resolution. A reader gets the whole structure and an overview
+   with its first request.
+4. The writer reads the file back. It parses the directories and compares each block with the bytes that were
+   compressed; it also decodes every fourth block and compares the pixels. Decoding costs half of encoding. The end of
+   each stream was compared with the checksum of its pixels during compression, and readers compare it again. Only then
+   does the file get its name. So a failed encode cannot become an empty block, and a file under its name is whole.
 
-Every block is in the file, also those of nodata only (a few dozen bytes). The bytes depend on pixels, layer and place
-only: not on stripes, threads or time.
+Every block is in the file, also a block of nodata only, which takes a few dozen bytes. The bytes depend on the pixels,
+the layer and the place alone, not on stripes, threads or time.
 """
 
 from __future__ import annotations
@@ -39,16 +42,17 @@ from numpy.typing import NDArray
 from batchseg.errors import DamagedError, WriteError
 from batchseg.layers.layer import Layer
 from batchseg.output import tiff
+from batchseg.output.block import FRAME_BYTES, BlockChecksums, frame_block
 from batchseg.output.cog_head import lay_out_cog
 from batchseg.output.deflate import inflate
 from batchseg.output.gdal_tags import make_statistics_tags, make_template
 from batchseg.output.overview import list_level_sizes_px
-from batchseg.output.pyramid import FRAME_BYTES, BlockChecksums, OverviewRows, Pyramid, PyramidLevel, frame_block
+from batchseg.output.pyramid import OverviewRows, Pyramid, PyramidLevel
 from batchseg.scene.georef import Georef
 
 Rows = Callable[[int, int], NDArray[Any]]
-"""`rows(start, stop)` gives these rows of the raster, shape (stop - start, width), in the layer's data type. Asked
-from top to bottom, from one thread."""
+"""Source of the pixels: `rows(start, stop)` returns rows of shape (stop - start, width), in the layer's data type. The
+writer calls it from top to bottom, from one thread."""
 
 _COPY_BYTES = 1 << 20
 _BATCH = 16
@@ -58,18 +62,18 @@ _SHORT_BYTES = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CogOptions:
-    """How the file is made. Its threads and listeners do not change its bytes."""
+    """How a GeoTIFF is written. `threads` and `overview_rows` do not change its bytes."""
 
     block_px: int = 512
-    """Side of a block; the longer side of the last overview is at most this."""
+    """Side of a block, and limit of the longer side of the last overview."""
     threads: int = 2
-    """Threads that pack blocks."""
+    """Number of threads that compress blocks."""
     force_big: bool = False
-    """BigTIFF whatever the size; otherwise only where a classic TIFF could overflow."""
+    """Whether the file is a BigTIFF at any size. By default it is one only where a classic TIFF could overflow."""
     num_overviews: int = 0
-    """At least so many, however small the raster is."""
+    """Smallest number of overviews, however small the raster is."""
     overview_rows: OverviewRows | None = None
-    """Who else wants the rows of the overviews."""
+    """Second receiver of the rows of the overviews."""
 
 
 DEFAULTS = CogOptions()
@@ -77,15 +81,15 @@ DEFAULTS = CogOptions()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CogFile:
-    """What was written."""
+    """A GeoTIFF that was written and verified."""
 
     size_bytes: int
     digest: str
-    """BLAKE2b of 16 bytes over the file, as hex."""
+    """Hex digest of the file: BLAKE2b of 16 bytes."""
     counts: tuple[int, ...]
-    """Pixels by code at full resolution: one entry for each code of the data type, nodata included."""
+    """Number of pixels per code at full resolution, for every code of the data type, nodata included."""
     srs_xml: str | None
-    """The coordinate system for the sidecar (see `sidecars.make_pam`), where a GeoTIFF cannot hold it."""
+    """Coordinate system for the sidecar (see `sidecars.make_pam`), where a GeoTIFF cannot hold it."""
 
 
 def write_cog(
@@ -101,15 +105,20 @@ def write_cog(
     """Write `path` whole or not at all.
 
     Args:
-        path: The file; a file of this name is replaced.
-        georef: Size and place.
-        layer: What the codes are.
-        rows: Where the pixels come from, see `Rows`.
-        scratch: A local folder with room for the compressed blocks; nothing stays there.
-        stripe_px: Rows asked for at a time, a multiple of the block size. Two stripes are in memory at once.
-        options: How the file is made.
+        path: The file to write; a file of this name is replaced.
+        georef: The size and the place of the raster.
+        layer: The meaning of the codes.
+        rows: The source of the pixels, see `Rows`.
+        scratch: A local folder with room for the compressed blocks, which are deleted at the end.
+        stripe_px: Rows per call of `rows`, a multiple of the block size. Two stripes are in memory at once.
+        options: How to write the file.
+
+    Raises:
+        WriteError: The rows have another shape or type, or a block was not compressed whole.
+        DamagedError: The file does not read back as it was written.
+        SceneError: GDAL cannot place the raster.
     """
-    assert stripe_px % options.block_px == 0, "a stripe is a whole number of rows of blocks"
+    assert stripe_px % options.block_px == 0, "a stripe must be a whole number of rows of blocks"
     with TemporaryDirectory(dir=scratch) as folder, ThreadPoolExecutor(options.threads) as pool:
         make_template(georef, layer, {}, Path(folder))
         sizes_px = list_level_sizes_px(
@@ -140,7 +149,7 @@ def _read_stripes(rows: Rows, georef: Georef, layer: Layer, stripe_px: int) -> I
         expected = ((stop - start, georef.width_px), np.dtype(layer.dtype))
         if (stripe_HW.shape, stripe_HW.dtype) != expected:
             raise WriteError(
-                f"rows {start} to {stop} came in another form",
+                f"rows {start} to {stop} must have the shape and type of their layer",
                 where=f"layer {layer.name}",
                 expected=f"{expected[0]} {expected[1]}",
                 got=f"{stripe_HW.shape} {stripe_HW.dtype}",
@@ -149,27 +158,27 @@ def _read_stripes(rows: Rows, georef: Georef, layer: Layer, stripe_px: int) -> I
 
 
 def _fill_pyramid(pyramid: Pyramid, stripes: Iterator[NDArray[Any]], pool: Executor) -> None:
-    """One stripe is packed while the next is pulled."""
+    """Compress each stripe while the next one is read."""
     jobs = None
     for stripe_HW in stripes:
-        before, jobs = jobs, pyramid.submit_stripe(stripe_HW, pool)
-        if before is not None:
-            pyramid.spool_stripe(before, pool)
+        earlier_jobs, jobs = jobs, pyramid.submit_stripe(stripe_HW, pool)
+        if earlier_jobs is not None:
+            pyramid.spool_stripe(earlier_jobs, pool)
     if jobs is not None:
         pyramid.spool_stripe(jobs, pool)
     pyramid.finish(pool)
 
 
 def _write_verified(path: Path, head: bytes, levels: Sequence[PyramidLevel], pool: Executor) -> tuple[int, str]:
-    """Put the file together under another name, read it again, rename it. Returns size and digest."""
-    unproven = path.with_name(f".{path.name}.unproven")
+    """Assemble the file under another name, verify it, rename it. Returns its size and digest."""
+    unverified = path.with_name(f".{path.name}.unproven")
     try:
-        written = _assemble(unproven, head, levels)
-        verify_cog(unproven, [level.checksums for level in levels], pool)
-        unproven.replace(path)
+        size_bytes, digest = _assemble(unverified, head, levels)
+        verify_cog(unverified, [level.checksums for level in levels], pool)
+        unverified.replace(path)
     finally:
-        unproven.unlink(missing_ok=True)
-    return written
+        unverified.unlink(missing_ok=True)
+    return size_bytes, digest
 
 
 def _assemble(path: Path, head: bytes, levels: Sequence[PyramidLevel]) -> tuple[int, str]:
@@ -187,18 +196,25 @@ def _assemble(path: Path, head: bytes, levels: Sequence[PyramidLevel]) -> tuple[
 
 
 def verify_cog(path: Path, checksums: Sequence[Sequence[BlockChecksums]], pool: Executor) -> None:
-    """Read every block of a written file and compare it with what was packed; raise DamagedError if one differs.
+    """Read every block of a file and compare it with the checksums of what was compressed.
 
     Args:
-        path: The file.
-        checksums: What its blocks must be, by level and block.
-        pool: Where blocks are decoded.
+        path: The file to verify.
+        checksums: The checksums of its blocks, by level and block.
+        pool: Threads that decode blocks.
+
+    Raises:
+        DamagedError: A level is missing, or a block differs.
     """
     with path.open("rb") as file:
         directories = tiff.read_directories(file, str(path))
         if len(directories) != len(checksums):
             raise DamagedError(
-                "levels are missing", where=str(path), expected=f"{len(checksums)}", got=f"{len(directories)}"
+                "a GeoTIFF must have all its levels",
+                where=str(path),
+                expected=f"{len(checksums)}",
+                got=f"{len(directories)}",
+                todo="write the file again",
             )
         for directory, expected in zip(directories, checksums, strict=True):
             check = partial(_check_blocks, file.fileno(), str(path), _count_block_bytes(directory))
@@ -206,8 +222,8 @@ def verify_cog(path: Path, checksums: Sequence[Sequence[BlockChecksums]], pool: 
             sizes_bytes = directory[tiff.TILE_BYTE_COUNTS].numbers.tolist()
             blocks = list(zip(offsets, sizes_bytes, expected, strict=True))
             batches = (blocks[start : start + _BATCH] for start in range(0, len(blocks), _BATCH))
-            for done in [pool.submit(check, batch) for batch in batches]:
-                done.result()
+            for job in [pool.submit(check, batch) for batch in batches]:
+                job.result()
 
 
 def _count_block_bytes(directory: tiff.Directory) -> int:
@@ -217,35 +233,36 @@ def _count_block_bytes(directory: tiff.Directory) -> int:
 
 
 def _check_blocks(file: int, where: str, block_bytes: int, blocks: Sequence[tuple[int, int, BlockChecksums]]) -> None:
-    for index, (offset, size_bytes, proof) in enumerate(blocks):
-        found = os.pread(file, size_bytes + 2 * FRAME_BYTES, offset - FRAME_BYTES)
-        stream = found[FRAME_BYTES:-FRAME_BYTES]
-        if len(stream) != proof.size_bytes or frame_block(stream) != found:
+    for index, (offset, size_bytes, checksums) in enumerate(blocks):
+        framed = os.pread(file, size_bytes + 2 * FRAME_BYTES, offset - FRAME_BYTES)
+        stream = framed[FRAME_BYTES:-FRAME_BYTES]
+        if len(stream) != checksums.size_bytes or frame_block(stream) != framed:
             raise _make_error(where, offset, "another size or end")
-        if crc32(stream) != proof.stream_crc32:
+        if crc32(stream) != checksums.stream_crc32:
             raise _make_error(where, offset, "another stream")
         if index % _DECODE_EVERY:
             continue
-        decoded = _compute_short_adler32 if len(stream) <= _SHORT_BYTES else _compute_adler32
-        if decoded(stream, block_bytes) != proof.pixels_adler32:
+        decode = _decode_short if len(stream) <= _SHORT_BYTES else _decode
+        if decode(stream, block_bytes) != checksums.pixels_adler32:
             raise _make_error(where, offset, "other pixels")
 
 
-def _compute_adler32(stream: bytes, block_bytes: int) -> int:
+def _decode(stream: bytes, block_bytes: int) -> int:
+    """Decode a block and return the Adler-32 of its pixels."""
     return adler32(inflate(stream, block_bytes))
 
 
 @lru_cache(maxsize=64)
-def _compute_short_adler32(stream: bytes, block_bytes: int) -> int:
-    """Of blocks of one code, which are many and the same bytes each time."""
-    return _compute_adler32(stream, block_bytes)
+def _decode_short(stream: bytes, block_bytes: int) -> int:
+    """The same, cached: blocks of a single code are many and have the same bytes each time."""
+    return _decode(stream, block_bytes)
 
 
 def _make_error(where: str, offset: int, got: str) -> DamagedError:
     return DamagedError(
-        f"the block at byte {offset} does not decode to what was packed",
+        f"the block at byte {offset} must hold the pixels that were compressed",
         where=where,
         expected="the same bytes",
         got=got,
-        todo="write the file again; if it stays, suspect the disk or the memory",
+        todo="write the file again; if the error stays, check the disk and the memory",
     )

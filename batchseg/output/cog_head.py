@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.output import tiff
-from batchseg.output.pyramid import FRAME_BYTES, PyramidLevel
+from batchseg.output.block import FRAME_BYTES
+from batchseg.output.pyramid import PyramidLevel
 
 _STRUCTURE = (
     "LAYOUT=IFDS_BEFORE_DATA\nBLOCK_ORDER=ROW_MAJOR\nBLOCK_LEADER=SIZE_AS_UINT4\n"

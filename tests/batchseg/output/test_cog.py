@@ -19,8 +19,8 @@ from batchseg.classes import ClassInfo
 from batchseg.errors import DamagedError, WriteError
 from batchseg.layers.layer import Layer
 from batchseg.output import tiff
+from batchseg.output.block import BlockChecksums
 from batchseg.output.cog import CogOptions, verify_cog, write_cog
-from batchseg.output.pyramid import BlockChecksums
 from batchseg.scene.georef import Georef
 from tests.batchseg.output.test_overview import average, by_cell, vote
 
@@ -205,7 +205,7 @@ def test_classes_have_palette_description_and_tags(folder):
 def test_rows_of_another_form_leave_no_file(folder, tmp_path):
     pixels = landscape(40, 40, 3)
     for rows in (pixels[:, :39], pixels.astype(np.uint16), pixels[:39]):
-        with pytest.raises(WriteError, match="came in another form"):
+        with pytest.raises(WriteError, match="must have the shape and type of their layer"):
             write_cog(tmp_path / "out.tif", placed(pixels), layer_of(pixels), lambda *_, r=rows: r, scratch=folder)
     assert list(tmp_path.iterdir()) == []
 
@@ -261,7 +261,7 @@ def test_any_changed_byte_of_any_block_is_found(folder, whole, data):
     place = data.draw(st.integers(first_block, len(content) - 1))
     changed = bytearray(content)
     changed[place] ^= data.draw(st.integers(1, 255))
-    with pytest.raises(DamagedError, match="does not decode to what was packed"):
+    with pytest.raises(DamagedError, match="must hold the pixels that were compressed"):
         verified(folder, bytes(changed), checksums)
 
 
@@ -285,5 +285,5 @@ def test_pixels_other_than_those_packed_are_found(folder, whole):
 
 def test_missing_levels_are_found(folder, whole):
     content, checksums, _ = whole
-    with pytest.raises(DamagedError, match="levels are missing"):
+    with pytest.raises(DamagedError, match="must have all its levels"):
         verified(folder, content, [*checksums, checksums[-1]])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from batchseg.engine.inputs import InputRule, cut_tile, make_tile_input
 from batchseg.layers.layer import Layer
 from batchseg.ledger.ledger import Ledger
-from batchseg.output.pyramid import pack_block
+from batchseg.output.block import pack_block
 from batchseg.recipe import NodataPolicy
 from batchseg.scene.area import class_area_km2, class_ground
 from batchseg.scene.georef import Georef
@@ -98,10 +98,10 @@ def test_blocks_of_one_code_are_packed_as_others_are(
     nodata = int(np.iinfo(dtype).max)
     block_HW = _blocks(nodata, dtype)[name]
     layer = Layer(name="x", dtype=dtype, nodata=nodata, kind=kind)
-    made = pack_block(block_HW, layer, block_px=BLOCK_PX, counted=True)
-    monkeypatch.setattr("batchseg.output.pyramid._is_constant", lambda *_: False)
-    slow = pack_block(block_HW, layer, block_px=BLOCK_PX, counted=True)
-    assert (made.stream, made.proof) == (slow.stream, slow.proof)
+    made = pack_block(block_HW, layer, block_px=BLOCK_PX, count_codes=True)
+    monkeypatch.setattr("batchseg.output.block._is_constant", lambda *_: False)
+    slow = pack_block(block_HW, layer, block_px=BLOCK_PX, count_codes=True)
+    assert (made.stream, made.checksums) == (slow.stream, slow.checksums)
     np.testing.assert_array_equal(made.quarter_HW, slow.quarter_HW)
     np.testing.assert_array_equal(made.counts, np.bincount(block_HW.ravel(), minlength=layer.highest + 1))
     np.testing.assert_array_equal(slow.counts, made.counts)
