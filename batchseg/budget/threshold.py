@@ -17,7 +17,8 @@ from batchseg.errors import DamagedError, RecipeError
 from batchseg.ledger.ledger import Ledger
 from batchseg.paths import RECIPE_KEY
 from batchseg.recipe import Budget, Fleet
-from batchseg.resolve.resolve import Resolved, fingerprint_of
+from batchseg.resolve.fingerprint import compute_fingerprint
+from batchseg.resolve.resolve import Resolved
 from batchseg.schema import Json
 from batchseg.store import Store
 from batchseg.workers.models import open_models
@@ -112,7 +113,7 @@ def with_threshold(resolved: Resolved, threshold: int) -> Resolved:
     uncertain = {**_get_mapping(route, "uncertain"), "threshold": threshold}
     content = {**resolved.content, "route": {**route, "uncertain": uncertain}}
     return replace(
-        resolved, job=replace(resolved.job, fingerprint=fingerprint_of(content), doubt=doubt), content=content
+        resolved, job=replace(resolved.job, fingerprint=compute_fingerprint(content), doubt=doubt), content=content
     )
 
 

@@ -21,7 +21,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from batchseg.errors import ForeignRunError
 from batchseg.ledger.keys import ChunkKey, Story, TaskKey
@@ -44,6 +44,7 @@ from batchseg.paths import (
     quarantine_key,
     stint_key,
 )
+from batchseg.schema import JsonObject
 from batchseg.store import Store, parse_value, put_value, read_value, to_json
 
 NUM_READERS = 8
@@ -56,7 +57,7 @@ class StoredRecipe:
     """run/recipe.json: the resolved recipe that all records of a folder belong to."""
 
     fingerprint: str
-    resolved: dict[str, Any]
+    resolved: JsonObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +198,7 @@ class Ledger:
         except FileNotFoundError:
             return None
 
-    def check_recipe(self, fingerprint: str, resolved: dict[str, Any]) -> None:
+    def check_recipe(self, fingerprint: str, resolved: JsonObject) -> None:
         """Stop when this folder belongs to another recipe; writes nothing (invariant I4)."""
         earlier = self.read_recipe()
         if earlier is not None and earlier.fingerprint != fingerprint:
@@ -208,7 +209,7 @@ class Ledger:
                 todo="give another output folder, or the recipe that began this one",
             )
 
-    def write_recipe(self, fingerprint: str, resolved: dict[str, Any]) -> None:
+    def write_recipe(self, fingerprint: str, resolved: JsonObject) -> None:
         """Write the resolved recipe down, or find it written."""
         self.check_recipe(fingerprint, resolved)
         if self.read_recipe() is None:

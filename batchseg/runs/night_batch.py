@@ -9,7 +9,8 @@ from pathlib import Path
 from batchseg.errors import BatchsegError, DamagedError, InputError, RecipeError
 from batchseg.paths import BATCH_KEY
 from batchseg.recipe import Recipe
-from batchseg.resolve.resolve import expand_scenes, resolve
+from batchseg.resolve.resolve import resolve
+from batchseg.resolve.scenes import expand_scenes
 from batchseg.runs.night_files import Batch, read_batch, read_index
 from batchseg.runs.night_settings import Night
 from batchseg.store import LocalStore, put_value

@@ -139,7 +139,7 @@ def polygons_of(pixel_space: Geometries, shape_px: tuple[int, int]) -> Polygons:
     return Polygons(tuple(sorted({bytes(wkb) for wkb in shapely.to_wkb(kept, byte_order=1)})), shape_px)
 
 
-def joined(layers: Sequence[Polygons]) -> Polygons:
+def join_polygons(layers: Sequence[Polygons]) -> Polygons:
     """All polygons of several layers over one scene."""
     wkb = {wkb for polygons in layers for wkb in polygons.wkb}
     return Polygons(tuple(sorted(wkb)), layers[0].shape_px)
