@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from batchseg.budget.forecast import ExpectedCost
 from batchseg.budget.pilot import PilotResult
 from batchseg.budget.rehearsal import Pace
 from batchseg.budget.sample import share_at_threshold
-from batchseg.errors import DamagedError, RecipeError
 from batchseg.ledger.ledger import Ledger
 from batchseg.paths import PILOT_KEY
-from batchseg.schema import build, plain
-from batchseg.store import Store, get_json
+from batchseg.store import Store, put_value, read_value
+
+REMOVE_PILOT = "remove it: a run does not need it, and `plan` then does not know the pilot's share of heavy tiles"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +51,7 @@ def write_pilot(store: Store, result: PilotResult, threshold: int) -> None:
         pace=None if forecast is None else forecast.pace,
         scores=tuple(tile.score for tile in sample.tiles),
     )
-    store.put(PILOT_KEY, json.dumps(plain(content), indent=1).encode())
+    put_value(store, PILOT_KEY, content)
     Ledger(store).write_stint(result.stint)
 
 
@@ -63,13 +62,6 @@ def read_pilot(store: Store) -> PilotFile | None:
         DamagedError: The file is there, but is not what a run writes.
     """
     try:
-        return build(PilotFile, get_json(store, PILOT_KEY), where=PILOT_KEY)
+        return read_value(store, PILOT_KEY, PilotFile, todo=REMOVE_PILOT)
     except FileNotFoundError:
         return None
-    except (DamagedError, RecipeError) as error:
-        raise DamagedError(
-            "the file that the pilot wrote is damaged",
-            where=f"{store.address}: {PILOT_KEY}",
-            got=str(error),
-            todo="remove it: a run does not need it, and `plan` then knows no share of heavy tiles",
-        ) from error

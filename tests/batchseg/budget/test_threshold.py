@@ -123,7 +123,10 @@ def test_the_pilots_file_is_read_back_and_a_damaged_one_says_what_to_do(place: W
     assert json.dumps(plain(pilot), indent=1) == path.read_text()
     for damage in ("{", '{"threshold": 3}', "[]", path.read_text().replace('"scores"', '"score"')):
         path.write_text(damage)
-        with pytest.raises(DamagedError, match=r"run/pilot\.json: the file .* is damaged; got .*\. Remove it"):
+        with pytest.raises(
+            DamagedError,
+            match=r"run/pilot\.json: this file does not hold what batchseg writes there; got .*\. Remove it",
+        ):
             read_pilot(store)
     path.unlink()
     assert read_pilot(store) is None
