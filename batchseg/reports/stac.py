@@ -1,4 +1,4 @@
-"""SCENE/item.json: what a run made of a scene, as a STAC item that catalogs and pystac read. Hrefs are relative."""
+"""SCENE/item.json: the output of a scene as a STAC item, for catalogs and pystac. Hrefs are relative."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from batchseg.reports.metrics import Metrics
 from batchseg.resolve.plan_file import PlanFile
 from batchseg.scene.georef import Georef
 from batchseg.scene.outline import outline
-from batchseg.schema import plain
+from batchseg.schema import Json, JsonObject, plain
 from tiling.span import Window
 
 _HOST = "https://stac-extensions.github.io"
@@ -31,70 +31,71 @@ EXTENSIONS = (
     f"{_HOST}/classification/v2.0.0/schema.json",
     f"{_HOST}/processing/v1.2.0/schema.json",
 )
-"""Not `mlm`: its schema wants every item that names it to be a model. The links lead to items that are."""
+"""The extensions of an item. `mlm` is not one, as its schema requires the item to be a model; links lead to models."""
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _TYPES = {".tif": _COG, ".qml": "application/xml", ".aux.xml": "application/xml"}
 _BLAKE2B_128 = "90e40210"
-"""Multihash: the code of the function as a varint, then the digest's length in bytes."""
+"""The prefix of a multihash: the code of the hash function as a varint, and the length of the digest in bytes."""
 
 
-def stac_item(plan: PlanFile, scene: str, metrics: Metrics, sheets: Sequence[SheetRecord]) -> dict[str, Any]:
-    """The item of one scene; `sheets` are the scene's."""
+def make_stac_item(plan: PlanFile, scene: str, metrics: Metrics, sheets: Sequence[SheetRecord]) -> JsonObject:
+    """Make the item of one scene.
+
+    Args:
+        plan: The plan of the run.
+        scene: The name of the scene.
+        metrics: The metrics of the run.
+        sheets: The published sheets of the scene; at least one.
+    """
     georef = plan.scenes[scene].georef
     whole = outline(georef, Window.of(0, georef.height_px, 0, georef.width_px))
-    ground = None if whole is None else _within_the_map(whole)
-    item: dict[str, Any] = {
+    geometry = None if whole is None else shapely.geometry.mapping(_wrap_at_antimeridian(whole))
+    return {
         "type": "Feature",
         "stac_version": "1.1.0",
         "stac_extensions": list(EXTENSIONS),
         "id": scene,
-        "geometry": None if ground is None else shapely.geometry.mapping(ground),
-        "properties": _properties(plan, scene, metrics, sheets),
-        "links": _links(plan, scene),
-        "assets": _assets(plan, scene, sheets),
+        "geometry": geometry,
+        "properties": _make_properties(plan, scene, metrics, sheets),
+        "links": _make_links(plan, scene),
+        "assets": _make_assets(plan, scene, sheets),
+        **({} if whole is None else {"bbox": _make_bbox(whole)}),
     }
-    if whole is not None:
-        item["bbox"] = _bbox(whole)
-    return item
 
 
-def _within_the_map(shape: Any) -> Any:
-    """A shape that goes on beyond 180 degrees, cut there and moved to where it lies (RFC 7946)."""
+def _wrap_at_antimeridian(shape: Any) -> Any:
+    """Cut a shape that crosses 180 degrees there, and move the parts into the map (RFC 7946)."""
     turns = (-720, -360, 0, 360, 720)
     moved = [affinity.translate(shape, xoff=turn) for turn in turns]
     parts = [part.intersection(shapely.box(-180, -90, 180, 90)) for part in moved if part.is_valid]
     return shapely.normalize(shapely.union_all([part for part in parts if part.area > 0]))
 
 
-def _bbox(shape: Any) -> list[float]:
-    """West may be greater than east: then the box crosses the antimeridian."""
+def _make_bbox(shape: Any) -> list[float]:
+    """West, south, east and north; west is greater than east where the box crosses the antimeridian."""
     west, south, east, north = shape.bounds
     if east - west >= 360:
         return [-180.0, south, 180.0, north]
-    return [_degrees(west, -180.0), south, _degrees(east, 180.0), north]
+    return [_wrap_degrees(west, -180.0), south, _wrap_degrees(east, 180.0), north]
 
 
-def _degrees(longitude: float, edge: float) -> float:
+def _wrap_degrees(longitude: float, edge: float) -> float:
+    """The longitude within 180 degrees; `edge` decides between -180 and 180, which are the same meridian."""
     around = (longitude + 180) % 360 - 180
     return edge if abs(around) == 180 else around
 
 
-def _properties(plan: PlanFile, scene: str, metrics: Metrics, sheets: Sequence[SheetRecord]) -> dict[str, Any]:
+def _make_properties(plan: PlanFile, scene: str, metrics: Metrics, sheets: Sequence[SheetRecord]) -> JsonObject:
     of_scene, georef = metrics.scenes[scene], plan.scenes[scene].georef
-    begun, ended = (
-        datetime.fromtimestamp(pick(unix), UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-        for pick, unix in (
-            (min, [sheet.attempt.started_unix_s for sheet in sheets]),
-            (max, [sheet.attempt.ended_unix_s for sheet in sheets]),
-        )
-    )
+    begun = _format_time(min(sheet.attempt.started_unix_s for sheet in sheets))
+    ended = _format_time(max(sheet.attempt.ended_unix_s for sheet in sheets))
     return {
-        # A raster does not say when it was taken; this is when it was segmented.
+        # A raster does not say when it was taken, so this is the time of the segmentation.
         "datetime": ended,
         "created": begun,
         "updated": ended,
         "description": "Segmentation of a scene. `datetime` is when it was made, not when the scene was taken.",
-        **_projection(georef),
+        **_describe_projection(georef),
         "processing:datetime": ended,
         "processing:lineage": ", ".join(f"{tier}: {model.name}" for tier, model in sorted(plan.models.items())),
         "processing:software": metrics.versions,
@@ -115,13 +116,18 @@ def _properties(plan: PlanFile, scene: str, metrics: Metrics, sheets: Sequence[S
     }
 
 
-def _projection(georef: Georef) -> dict[str, Any]:
-    facts: dict[str, Any] = {"proj:shape": [georef.height_px, georef.width_px], "proj:code": None}
+def _format_time(unix_s: float) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _describe_projection(georef: Georef) -> JsonObject:
+    facts: dict[str, Json] = {"proj:shape": [georef.height_px, georef.width_px], "proj:code": None}
     if georef.transform is not None:
         a, b, c, d, e, f = georef.transform
         corners = [(row, col) for row in (0, georef.height_px) for col in (0, georef.width_px)]
         x, y = ([p * col + q * row + r for row, col in corners] for p, q, r in ((a, b, c), (d, e, f)))
-        facts |= {"proj:transform": list(georef.transform), "proj:bbox": [min(x), min(y), max(x), max(y)]}
+        facts["proj:transform"] = list(georef.transform)
+        facts["proj:bbox"] = [min(x), min(y), max(x), max(y)]
     if georef.crs_wkt:
         try:
             crs = pyproj.CRS(georef.crs_wkt)
@@ -132,47 +138,52 @@ def _projection(georef: Georef) -> dict[str, Any]:
     return facts
 
 
-def _links(plan: PlanFile, scene: str) -> list[dict[str, Any]]:
-    # What stands behind the question mark may be a signature.
-    links = [{"rel": "derived_from", "href": plan.scenes[scene].url.partition("?")[0], "title": "the scene"}]
+def _make_links(plan: PlanFile, scene: str) -> list[JsonObject]:
+    # The query of a URL may hold a signature.
+    scene_url = plan.scenes[scene].url.partition("?")[0]
+    links: list[JsonObject] = [{"rel": "derived_from", "href": scene_url, "title": "the scene"}]
     for tier, model in sorted(plan.models.items()):
-        href = f"{model.ref}/item.json"
-        facts = {"type": "application/geo+json", "title": f"{tier}: {model.name}", "mlm:name": model.name}
-        links += [{"rel": rel, "href": href, **facts} for rel in ("derived_from", "mlm:model")]
+        href, title = f"{model.ref}/item.json", f"{tier}: {model.name}"
+        links += [
+            {"rel": rel, "href": href, "type": "application/geo+json", "title": title, "mlm:name": model.name}
+            for rel in ("derived_from", "mlm:model")
+        ]
     return links
 
 
-def _assets(plan: PlanFile, scene: str, sheets: Sequence[SheetRecord]) -> dict[str, Any]:
+def _make_assets(plan: PlanFile, scene: str, sheets: Sequence[SheetRecord]) -> JsonObject:
     layers = {layer.name: layer for layer in plan.zarr_layout(scene).layers}
-    assets: dict[str, Any] = {}
-    for sheet in sorted(sheets, key=lambda one: one.key):
-        cell = f"_{sheet.key.row}_{sheet.key.col}" if _is_cut(plan, scene) else ""
+    georef = plan.scenes[scene].georef
+    is_cut = max(georef.width_px, georef.height_px) > plan.scenes[scene].sheet_px
+    assets: dict[str, JsonObject] = {}
+    for sheet in sorted(sheets, key=lambda sheet: sheet.key):
+        cell = f"_{sheet.key.row}_{sheet.key.col}" if is_cut else ""
         for stored in sheet.objects:
-            name, suffix = _named(stored, scene)
+            name, suffix = _parse_file_name(stored, scene)
             if name in layers and suffix in _TYPES:
                 asset = f"{name}{cell}{'' if suffix == '.tif' else suffix.replace('.', '_')}"
-                assets[asset] = _file_asset(scene, layers[name], stored, suffix)
-    if _is_cut(plan, scene):
+                assets[asset] = _describe_file(scene, layers[name], stored, suffix)
+    if is_cut:
         for name, layer in layers.items():
-            vrt = {"href": f"./{name}.vrt", "type": "application/x-gdal-vrt", "title": f"{name}, all sheets"}
-            assets[name] = vrt | {"roles": ["data"], "bands": [_band(layer)]}
+            assets[name] = {
+                "href": f"./{name}.vrt",
+                "type": "application/x-gdal-vrt",
+                "title": f"{name}, all sheets",
+                "roles": ["data"],
+                "bands": [_describe_band(layer)],
+            }
     assets["mask"] = {
         "href": "./mask.zarr",
         "type": "application/vnd.zarr; version=2",
         "title": "all layers with their levels",
         "roles": ["data"],
-        "bands": [_band(layer) for layer in layers.values()],
+        "bands": [_describe_band(layer) for layer in layers.values()],
     }
     return assets
 
 
-def _is_cut(plan: PlanFile, scene: str) -> bool:
-    georef = plan.scenes[scene].georef
-    return max(georef.width_px, georef.height_px) > plan.scenes[scene].sheet_px
-
-
-def _named(stored: StoredObject, scene: str) -> tuple[str, str]:
-    """The layer that a file belongs to, and what kind of file it is."""
+def _parse_file_name(stored: StoredObject, scene: str) -> tuple[str, str]:
+    """The layer that a file belongs to, and its suffix; two empty texts for another file."""
     name = stored.key.removeprefix(f"{scene}/").removeprefix("sheets/")
     for suffix in (".tif.aux.xml", ".qml", ".tif"):
         if name.endswith(suffix):
@@ -180,41 +191,43 @@ def _named(stored: StoredObject, scene: str) -> tuple[str, str]:
     return "", ""
 
 
-def _file_asset(scene: str, layer: Layer, stored: StoredObject, suffix: str) -> dict[str, Any]:
-    asset: dict[str, Any] = {
+def _describe_file(scene: str, layer: Layer, stored: StoredObject, suffix: str) -> JsonObject:
+    is_raster = suffix == ".tif"
+    return {
         "href": f"./{stored.key.removeprefix(f'{scene}/')}",
         "type": _TYPES[suffix],
-        "roles": ["data"] if suffix == ".tif" else ["style" if suffix == ".qml" else "metadata"],
+        "roles": ["data"] if is_raster else ["style" if suffix == ".qml" else "metadata"],
         "file:size": stored.size_bytes,
         "file:checksum": f"{_BLAKE2B_128}{stored.digest}",
+        **({"title": layer.name, "bands": [_describe_band(layer)]} if is_raster else {}),
     }
-    return asset | {"title": layer.name, "bands": [_band(layer)]} if suffix == ".tif" else asset
 
 
-def _band(layer: Layer) -> dict[str, Any]:
-    band: dict[str, Any] = {
+def _describe_band(layer: Layer) -> JsonObject:
+    band: JsonObject = {
         "name": layer.name,
         "data_type": layer.dtype,
         "nodata": layer.nodata,
         "raster:sampling": "area",
     }
     if layer.kind == "measure":
-        return band | {"raster:scale": 1 / layer.top, "raster:offset": 0}
-    classes = [_class(info) for info in layer.classes]
-    return band | ({"classification:classes": classes} if classes else {})
+        return {**band, "raster:scale": 1 / layer.top, "raster:offset": 0}
+    if not layer.classes:
+        return band
+    return {**band, "classification:classes": [_describe_class(info) for info in layer.classes]}
 
 
-def _class(info: ClassInfo) -> dict[str, Any]:
+def _describe_class(info: ClassInfo) -> JsonObject:
     return {
         "value": info.id,
-        "name": machine_name(info.name, info.id),
+        "name": make_machine_name(info.name, info.id),
         "title": info.name,
         "description": info.name,
         "color_hint": "{:02X}{:02X}{:02X}".format(*info.rgb),
     }
 
 
-def machine_name(name: str, code: int) -> str:
-    """A class's name in the letters that the extension allows; people read its title."""
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    return re.sub(r"[^0-9A-Za-z-]+", "_", plain).strip("_") or f"class_{code}"
+def make_machine_name(name: str, code: int) -> str:
+    """Spell the name of a class in the letters that the extension allows; its title keeps the name."""
+    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"[^0-9A-Za-z-]+", "_", ascii_name).strip("_") or f"class_{code}"

@@ -41,8 +41,8 @@ def report(output: str | Path) -> Metrics:
 
 def write_reports(store: Store) -> Metrics:
     """Write all reports of a run; the same ledger always gives the same numbers."""
-    from batchseg.reports.page.html import report_html  # noqa: PLC0415 - like the others, needed at the end only
-    from batchseg.reports.stac import stac_item  # noqa: PLC0415
+    from batchseg.reports.page.html import make_report_html  # noqa: PLC0415 - like the next two, needed at the end only
+    from batchseg.reports.stac import make_stac_item  # noqa: PLC0415
     from batchseg.reports.table import write_table  # noqa: PLC0415
 
     plan, ledger = read_plan(store), Ledger(store)
@@ -59,10 +59,10 @@ def write_reports(store: Store) -> Metrics:
     for scene in plan.scenes:
         of_scene = [sheet for sheet in sheets if sheet.key.scene == scene]
         if of_scene:
-            item = stac_item(plan, scene, metrics, of_scene)
+            item = make_stac_item(plan, scene, metrics, of_scene)
             _put_if_changed(store, item_key(scene), json.dumps(item, indent=1).encode())
     store.put(METRICS_KEY, json.dumps(plain(metrics), indent=1).encode())
-    store.put(PAGE_KEY, report_html(plan, store, records, metrics).encode())
+    store.put(PAGE_KEY, make_report_html(plan, store, records, metrics).encode())
     write_table(plan, store, records, quarantined, TABLE_KEY)
     return metrics
 

@@ -1,4 +1,4 @@
-"""Small pictures of big rasters, as data URIs: of the Zarr's levels, and of the scene under them."""
+"""Small pictures of large rasters as data URIs: of the levels of the Zarr, and of the scene below them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from tiling.grid import Grid
 from tiling.span import Window
 
 _SLOW_PX = 64_000_000
-"""Without overviews a picture of a scene is a read of all of it: half a second for so many pixels, and no more."""
+"""The largest scene without overviews that gets a picture: it must be read whole, which takes half a second."""
 _SAMPLED_PX = 250_000
+"""The number of pixels from which a sixteenth of them is enough to find the brightness."""
 _STRIPE_PX = 4_000_000
-"""Read at once, so that GDAL's cache keeps a block until each band has been taken from it."""
+"""The number of pixels that are read at once, so that GDAL's cache keeps a block until all bands are read from it."""
 
 
-def level_for(layout: ZarrLayout, longest_px: int) -> int:
-    """The finest level of the Zarr that is no longer than this; the coarsest, where all are."""
+def find_level(layout: ZarrLayout, longest_px: int) -> int:
+    """The finest level of the Zarr that is no longer than this; the coarsest where all levels are longer."""
     sizes = [(layout.georef.height_px, layout.georef.width_px), *(level.shape_px for level in layout.levels)]
     return next((number for number, size in enumerate(sizes) if max(size) <= longest_px), len(sizes) - 1)
 
@@ -38,19 +39,23 @@ def level_for(layout: ZarrLayout, longest_px: int) -> int:
 def read_level(
     store: Store, layout: ZarrLayout, layer: Layer, level: int, window: Window | None = None
 ) -> NDArray[Any]:
-    """A window of one level; what was never put is nodata."""
+    """Read a window of one level; ground that was never stored is nodata.
+
+    Raises:
+        DamagedError: An object cannot be decoded.
+    """
     grid = layout.levels[level - 1].stored_grid if level else layout.stored_grid
     window = window or Window.of(0, grid.shape_px[0], 0, grid.shape_px[1])
     whole_HW = np.full(window.shape, layer.nodata, layer.dtype)
     for row, col in grid.touching(window):
-        stored_HW = _stored(store, layout.object_key(layer.name, row, col, level=level), layer, grid)
+        stored_HW = _read_object(store, layout.object_key(layer.name, row, col, level=level), layer, grid)
         if stored_HW is not None:
             shared = grid.window(row, col).meet(window)
             whole_HW[shared.within(window)] = stored_HW[shared.within(grid.full_window(row, col))]
     return whole_HW
 
 
-def _stored(store: Store, key: str, layer: Layer, grid: Grid) -> NDArray[Any] | None:
+def _read_object(store: Store, key: str, layer: Layer, grid: Grid) -> NDArray[Any] | None:
     try:
         content = store.get(key)
     except FileNotFoundError:
@@ -64,33 +69,33 @@ def _stored(store: Store, key: str, layer: Layer, grid: Grid) -> NDArray[Any] | 
     return np.frombuffer(raw, layer.dtype).reshape(grid.cell_px, grid.cell_px)
 
 
-def classes_png(codes_HW: NDArray[Any], palette: Mapping[int, RGB]) -> str:
-    """Codes without a colour are transparent."""
+def draw_classes(codes_HW: NDArray[Any], palette: Mapping[int, RGB]) -> str:
+    """Draw codes in the colours of their classes; codes without a colour are transparent."""
     table = np.zeros((int(np.iinfo(codes_HW.dtype).max) + 1, 4), np.uint8)
     for code, rgb in palette.items():
         table[code] = (*rgb, 255)
-    return _coloured(codes_HW, table)
+    return _draw_codes(codes_HW, table)
 
 
-def measure_png(codes_HW: NDArray[Any], layer: Layer) -> str:
-    """Nodata is transparent."""
+def draw_measure(codes_HW: NDArray[Any], layer: Layer) -> str:
+    """Draw codes on the colour ramp; nodata is transparent."""
     codes, stops = np.arange(layer.highest + 1), np.linspace(0, layer.top, len(RAMP))
     table = np.full((len(codes), 4), 255, np.uint8)
     for part in range(3):
         table[:, part] = np.interp(codes, stops, [rgb[part] for rgb in RAMP]).round()
     table[layer.nodata] = 0
-    return _coloured(codes_HW, table)
+    return _draw_codes(codes_HW, table)
 
 
-def _coloured(codes_HW: NDArray[Any], table: NDArray[np.uint8]) -> str:
-    """With a palette where codes are bytes: a tenth of the time, and half of the size."""
+def _draw_codes(codes_HW: NDArray[Any], table: NDArray[np.uint8]) -> str:
+    """Draw codes by a table of colours. Bytes get a PNG with a palette: a tenth of the time and half the size."""
     if len(table) > 256:
-        return _uri(table[codes_HW].transpose(2, 0, 1), "PNG")
-    return _uri(codes_HW[np.newaxis], "PNG", {code: tuple(map(int, rgba)) for code, rgba in enumerate(table)})
+        return _encode(table[codes_HW].transpose(2, 0, 1), "PNG")
+    return _encode(codes_HW[np.newaxis], "PNG", {code: tuple(map(int, rgba)) for code, rgba in enumerate(table)})
 
 
-def scene_jpeg(url: str, bands: Sequence[int], shape_px: tuple[int, int], window: Window | None = None) -> str | None:
-    """The scene as a person would look at it; None where it cannot be read any more, or not quickly."""
+def draw_scene(url: str, bands: Sequence[int], shape_px: tuple[int, int], window: Window | None = None) -> str | None:
+    """Draw the scene in natural brightness; None where it cannot be read any more, or not quickly."""
     try:
         with gdal(), open_raster(url) as dataset:
             indexes = list(bands[:3]) or [1]
@@ -99,17 +104,17 @@ def scene_jpeg(url: str, bands: Sequence[int], shape_px: tuple[int, int], window
             whole = Window.of(0, dataset.height, 0, dataset.width)
             dtype = np.result_type(np.float32, *dataset.dtypes)  # twice as quick as float64, for eight and sixteen bits
             values_BHW = np.full((len(indexes), *shape_px), np.nan, dtype)
-            for rows, part in _stripes(window or whole, shape_px[0]):
+            for rows, part in _cut_stripes(window or whole, shape_px[0]):
                 shape = values_BHW[:, rows].shape
                 masked = dataset.read(indexes, out_shape=shape, window=_gdal_window(part), masked=True)
                 values_BHW[:, rows] = np.ma.filled(masked.astype(dtype), np.nan)
     except GDAL_ERRORS:
         return None
-    return _uri(_stretched(values_BHW), "JPEG")
+    return _encode(_stretch(values_BHW), "JPEG")
 
 
-def _stripes(window: Window, num_rows: int) -> Iterator[tuple[slice, Window]]:
-    """Parts of a window from top to bottom, and the picture's rows that each makes."""
+def _cut_stripes(window: Window, num_rows: int) -> Iterator[tuple[slice, Window]]:
+    """Cut a window into parts from top to bottom; each comes with the rows of the picture that it makes."""
     num = min(num_rows, -(-len(window.rows) * len(window.cols) // _STRIPE_PX))
     for part in range(num):
         first, last = part * num_rows // num, (part + 1) * num_rows // num
@@ -121,8 +126,8 @@ def _gdal_window(window: Window) -> GdalWindow:
     return GdalWindow(window.cols.start, window.rows.start, len(window.cols), len(window.rows))
 
 
-def _stretched(values_BHW: NDArray[Any]) -> NDArray[np.uint8]:
-    # A sixteenth of a large picture knows the darkest and brightest percent as well as all of it.
+def _stretch(values_BHW: NDArray[Any]) -> NDArray[np.uint8]:
+    # The darkest and the brightest percent of a large picture can be found on a sixteenth of its pixels.
     step = 4 if values_BHW[0].size > _SAMPLED_PX else 1
     sample = values_BHW[:, ::step, ::step]
     known = sample[np.isfinite(sample)]
@@ -134,7 +139,7 @@ def _stretched(values_BHW: NDArray[Any]) -> NDArray[np.uint8]:
     return bytes_BHW if len(bytes_BHW) == 3 else np.repeat(bytes_BHW[:1], 3, axis=0)
 
 
-def _uri(pixels_BHW: NDArray[np.uint8], driver: str, palette: Mapping[int, tuple[int, ...]] | None = None) -> str:
+def _encode(pixels_BHW: NDArray[np.uint8], driver: str, palette: Mapping[int, tuple[int, ...]] | None = None) -> str:
     bands, height, width = pixels_BHW.shape
     profile = {"driver": driver, "dtype": "uint8", "count": bands, "height": height, "width": width}
     with rasterio.Env(GDAL_PAM_ENABLED="NO"), MemoryFile() as memory:

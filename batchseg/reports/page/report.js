@@ -120,10 +120,10 @@ function bars(id, facts, show) {
 }
 
 function seams() {
-  const table = $("seams"), found = all.scenes[state.scene].seam;
+  const table = $("seams"), scores = all.scenes[state.scene].seam;
   table.replaceChildren(row(["between", "score"], "th"));
   const words = { tile: "tiles", chunk: "chunks", tier: "tiles of different tiers", same_tier: "tiles of one tier" };
-  for (const [key, value] of Object.entries(found)) table.append(row([words[key] || key, known(value) ? value.toFixed(2) : "–"]));
+  for (const [key, value] of Object.entries(scores)) table.append(row([words[key] || key, known(value) ? value.toFixed(2) : "–"]));
 }
 
 function crops() {
@@ -154,8 +154,8 @@ function chunkMap() {
   const space = "http://www.w3.org/2000/svg", svg = document.createElementNS(space, "svg");
   svg.setAttribute("viewBox", `0 0 ${map.width} ${map.height}`);
   const values = chunks.map((one) => one[what]).filter(known), low = Math.min(...values), high = Math.max(...values);
-  const told = { cost: usd, confidence: percent, attempts: (value) => digits(value, 3) }[what];
-  $("scale").replaceChildren(`${what} of a chunk: ${values.length ? told(low) : "–"}`, make("i", null, { class: "ramp" }), values.length ? told(high) : "–");
+  const format = { cost: usd, confidence: percent, attempts: (value) => digits(value, 3) }[what];
+  $("scale").replaceChildren(`${what} per chunk: ${values.length ? format(low) : "–"}`, make("i", null, { class: "ramp" }), values.length ? format(high) : "–");
   for (const chunk of chunks) {
     const rect = document.createElementNS(space, "rect"), value = chunk[what];
     const left = chunk.col * data.chunk_px, top = chunk.row * data.chunk_px;

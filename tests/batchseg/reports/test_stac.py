@@ -11,7 +11,7 @@ import pytest
 import shapely
 from pystac.extensions.classification import Classification
 
-from batchseg.reports.stac import machine_name
+from batchseg.reports.stac import make_machine_name
 from tests.batchseg.output.test_mosaic import SHEET, done, recipe_of
 from tests.placed_scenes import PLACES
 from tests.runs import CLASSES
@@ -85,7 +85,7 @@ def test_the_schemas_would_say_so(folder, hurt):
     ("name", "slug"), [("class 0", "class_0"), ("Wald & Forst", "Wald_Forst"), ("forêt", "foret"), ("森林", "class_7")]
 )
 def test_names_of_any_language_get_one_for_machines(name, slug):
-    assert machine_name(name, 7) == slug
+    assert make_machine_name(name, 7) == slug
 
 
 def test_figures_are_those_of_the_metrics(folder):
