@@ -77,7 +77,7 @@ def encode_s(resolved: Resolved, output: Path, scratch: Path) -> float:
         write_chunk(again, scene.zarr, window, layers)
         spent_s += time.perf_counter() - begun_s
     begun_s = time.perf_counter()
-    make_sheet(again, job.sheet_work(job.list_sheets(scene)[0], records.values()), records)
+    make_sheet(again, job.make_sheet_work(job.list_sheets(scene)[0], records.values()), records)
     return spent_s + time.perf_counter() - begun_s
 
 

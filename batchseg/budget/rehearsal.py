@@ -174,7 +174,7 @@ def _crop_layout(layout: ZarrLayout, window: Window) -> ZarrLayout:
 def _time_sheet(job: Job, store: Store, layout: ZarrLayout, record: Record | None) -> float:
     """Seconds for the GeoTIFFs of one chunk, or of a sheet without a record."""
     chunk = ChunkKey(layout.scene, 0, 0)
-    work = replace(job.sheet_work(SheetKey(layout.scene, 0, 0), [] if record is None else [record]), layout=layout)
+    work = replace(job.make_sheet_work(SheetKey(layout.scene, 0, 0), [] if record is None else [record]), layout=layout)
     begun_s = time.perf_counter()
     make_sheet(store, work, {chunk: record})
     return time.perf_counter() - begun_s

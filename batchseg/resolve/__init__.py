@@ -1,1 +1,1 @@
-"""What a run is asked to do: a recipe resolved, checked and written down."""
+"""A recipe resolved into a job: everything opened, checked and written down once."""

@@ -1,4 +1,4 @@
-"""Whether a run can write where it is told to; looks and writes nothing."""
+"""Checks, before anything is written, that a run can write to its output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from batchseg.store import LocalStore, Store, get_json
 
 
 def check_output(store: Store) -> None:
-    """Raises RecipeError where no run can write; writes nothing."""
+    """Raise RecipeError unless a run can write to this storage; write nothing."""
     if isinstance(store, LocalStore):
         check_folder(store.root)
         return
@@ -29,13 +29,13 @@ def check_output(store: Store) -> None:
 
 
 def check_folder(output: Path) -> None:
-    """Raises RecipeError where nothing can be written; a night's output is a local folder so far."""
+    """Raise RecipeError unless this is a local folder that can be made or written to; write nothing."""
     if "://" in str(output) or ":/" in output.parts[0]:
-        raise RecipeError("this has to be a local folder", where=f"output: {output}", todo="give a folder")
+        raise RecipeError("the output must be a local folder", where=f"output: {output}", todo="give a folder")
     nearest = next(path for path in (output, *output.absolute().parents) if os.path.lexists(path))
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise RecipeError(
-            "nothing can be written here",
+            "the output must be a folder that this user may write to",
             where=f"output: {output}",
             got=f"{nearest}, {'a folder without permission to write' if nearest.is_dir() else 'a file'}",
             todo="give another output folder",

@@ -1,4 +1,4 @@
-"""What a worker has to know of a run, resolved and picklable. No paths to be understood, no defaults to be guessed."""
+"""A run as workers know it: resolved and picklable, with no path to interpret and no default to guess."""
 
 from __future__ import annotations
 
@@ -27,17 +27,19 @@ from tiling.tileset import TileSet
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelJob:
-    """One tier's bundle, as this run uses it."""
+    """The bundle of one tier, as this run uses it."""
 
     ref: str
     digest: str
     halo_px: int
     devices: tuple[str, ...]
-    """That the bundle has numerics for."""
+    """Kinds of devices that the bundle has numerics for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneJob:
+    """One scene of a job."""
+
     name: str
     """Name of the scene's folder in the output."""
     grid: Georef
@@ -48,12 +50,17 @@ class SceneJob:
     """Numbers of the bands that the models get, in their order."""
     nodata_policy: NodataPolicy
     rules: dict[Tier, InputRule]
+    """How raw values become the input of each model."""
     zarr: ZarrLayout
+    """Layout of the stored layers in the output."""
     priority: Polygons | None
-    """All priority ground of the scene, for scores inside and outside of it."""
+    """All priority ground of the scene, for the fade and for scores inside and outside of it; None: there is none."""
     priority_tiles: TileSet
+    """Tiles that touch priority ground."""
     aoi: Polygons | None
+    """Area of interest; None: the whole scene."""
     labels: Reference | None
+    """Reference labels; None: the scene is not scored."""
 
     @property
     def shape_px(self) -> tuple[int, int]:
@@ -66,18 +73,23 @@ class SceneJob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
+    """All that a run does, whatever pool does it."""
+
     fingerprint: str
     core_px: int
     chunk_px: int
     models: dict[Tier, ModelJob]
     classes: tuple[ClassInfo, ...]
     nodata: int
+    """Code of the labels layer where nothing is labelled."""
     scenes: dict[str, SceneJob]
+    """Scenes by name, in the order of the recipe."""
     doubt: Doubt | None = None
-    """When a tile of the bulk model goes to the heavy one after all."""
+    """How uncertain bulk tiles are found; None: tiles are routed by place alone."""
     audit_share: float = 0.0
+    """Share of tiles that both models run on."""
     fade_px: int = 0
-    """How wide the edges are over which heavy tiles become bulk ones."""
+    """Width of the edges over which heavy tiles turn into bulk tiles."""
 
     def chunk_grid(self, scene: SceneJob) -> Grid:
         return Grid(scene.shape_px, self.chunk_px)
@@ -95,26 +107,26 @@ class Job:
         return [SheetKey(scene.name, row, col) for row, col in scene.zarr.sheets]
 
     def list_sheet_chunks(self, sheet: SheetKey) -> list[ChunkKey]:
-        """The chunks that a sheet is made of."""
+        """List the chunks that a sheet is made of."""
         chunks = self.chunk_grid(self.scenes[sheet.scene]).touching(self.sheet_window(sheet))
         return [ChunkKey(sheet.scene, row, col) for row, col in chunks]
 
     def sheet_window(self, sheet: SheetKey) -> Window:
         return self.scenes[sheet.scene].zarr.sheets.window(sheet.row, sheet.col)
 
-    def sheet_work(self, sheet: SheetKey, records: Iterable[Record]) -> SheetWork:
-        """How the GeoTIFFs of a sheet are made and shown."""
+    def make_sheet_work(self, sheet: SheetKey, records: Iterable[Record]) -> SheetWork:
+        """Make the work of publishing a sheet's GeoTIFFs."""
         return SheetWork(
             layout=self.scenes[sheet.scene].zarr, key=sheet, core_px=self.core_px, areas_km2=self.sum_areas_km2(records)
         )
 
     def sum_areas_km2(self, records: Iterable[Record]) -> dict[str, dict[int, float]]:
-        """Ground by layer and class id over these chunks: that of the labels, where the size of pixels is known."""
+        """Sum the ground area of each class over these chunks, by layer and class id; empty when no area is known."""
         areas = [record.measured.class_area_km2 for record in records]
         known = [area for area in areas if area is not None]
         return {"labels": {c.id: sum(area[i] for area in known) for i, c in enumerate(self.classes)}} if known else {}
 
     @property
     def halo_px(self) -> int:
-        """The widest, which decides what is read around a chunk."""
+        """The widest halo of all models, which is read around each chunk."""
         return max(model.halo_px for model in self.models.values())

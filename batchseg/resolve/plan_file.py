@@ -1,4 +1,4 @@
-"""run/plan.json: what reports need to know of a run beside its ledger, so that they need neither recipe nor scenes."""
+"""run/plan.json: what reports need beside the ledger, so that they need neither the recipe nor the scenes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from batchseg.ledger.keys import ChunkKey
 from batchseg.output.stored import ZarrLayout
 from batchseg.paths import PLAN_KEY
 from batchseg.redact import make_public_url
-from batchseg.resolve.file_layout import layout_warnings
+from batchseg.resolve.file_layout import find_layout_warnings
 from batchseg.resolve.job import Job
 from batchseg.scene.area import area_reason
 from batchseg.scene.georef import Georef
@@ -23,7 +23,7 @@ from tiling.span import Window
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelPlan:
-    """One tier's bundle."""
+    """The bundle of one tier."""
 
     name: str
     ref: str
@@ -32,22 +32,26 @@ class ModelPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScenePlan:
+    """One scene of a run."""
+
     url: str
     georef: Georef
     labels_id: str | None
-    """Which reference the confusion must be of."""
+    """Identity of the reference labels that scores are against; None: the scene is not scored."""
     area_note: str | None
-    """Why the ground area is unknown, where it is."""
+    """Reason why the ground area is unknown; None: it is known."""
     layout_note: str | None = None
-    """What reading cost more than it had to, and how to repair it."""
+    """Reason why reading costs more than it must, and the repair; None: it does not."""
     sheet_px: int = 32768
     layers: tuple[str, ...] = ("labels", "confidence", "tier")
     bands: tuple[int, ...] = ()
-    """Of the scene, in the model's order."""
+    """Numbers of the bands that the models got, in their order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanFile:
+    """A run as its reports know it."""
+
     fingerprint: str
     class_names: tuple[str, ...]
     core_px: int
@@ -55,12 +59,12 @@ class PlanFile:
     head_usd_per_hour: float
     scenes: dict[str, ScenePlan]
     classes: tuple[ClassInfo, ...] = ()
-    """In the order of `class_names`."""
+    """Classes, in the order of `class_names`."""
     nodata: int = 255
     models: dict[str, ModelPlan] = field(default_factory=dict)
-    """By tier."""
+    """Bundles by tier."""
     doubt: Doubt | None = None
-    """The threshold of uncertainty that all chunks are routed by."""
+    """Uncertainty that all chunks are routed by; None: tiles were routed by place alone."""
 
     @property
     def class_ids(self) -> tuple[int, ...]:
@@ -71,7 +75,7 @@ class PlanFile:
         return tuple(c.rgb for c in self.classes)
 
     def zarr_layout(self, scene: str) -> ZarrLayout:
-        """Where the run put the layers of a scene."""
+        """Make the layout of the stored layers of a scene."""
         known = self.scenes[scene]
         return ZarrLayout(
             scene=scene,
@@ -82,15 +86,14 @@ class PlanFile:
         )
 
     def grid(self, scene: str) -> Grid:
-        georef = self.scenes[scene].georef
-        return Grid((georef.height_px, georef.width_px), self.chunk_px)
+        return Grid(self.scenes[scene].georef.shape_px, self.chunk_px)
 
     def window(self, key: ChunkKey) -> Window:
         return self.grid(key.scene).window(key.row, key.col)
 
 
-def plan_file(job: Job, *, head_usd_per_hour: float) -> PlanFile:
-    layout_notes = layout_warnings(job)
+def make_plan_file(job: Job, *, head_usd_per_hour: float) -> PlanFile:
+    layout_notes = find_layout_warnings(job)
     return PlanFile(
         fingerprint=job.fingerprint,
         class_names=tuple(c.name for c in job.classes),
@@ -125,5 +128,5 @@ def write_plan(store: Store, plan: PlanFile) -> None:
 
 
 def read_plan(store: Store) -> PlanFile:
-    """The plan of a run. A damaged one raises DamagedError; the next `batchseg run` makes it again."""
+    """Read the plan of a run; raise DamagedError when the file is damaged."""
     return read_value(store, PLAN_KEY, PlanFile, todo="give the `batchseg run` command again; it makes this file again")

@@ -1,4 +1,4 @@
-"""run/priority/SCENE.wkb: priority ground as the run drew it, for scores inside and outside of it at any later time."""
+"""run/priority/SCENE.wkb: the priority ground of a run, so that later scores can tell inside from outside."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def write_priority(store: Store, scene: str, polygons: Polygons) -> None:
 
 
 def read_priority(store: Store, scene: str, georef: Georef) -> Polygons | None:
-    """None where the run had no priority polygons."""
+    """Read the priority ground of a scene; None when the run had no priority polygons."""
     try:
         content = store.get(priority_key(scene))
     except FileNotFoundError:
         return None
-    return _unpacked(content, (georef.height_px, georef.width_px))
+    return _unpack(content, georef.shape_px)
 
 
 @lru_cache(maxsize=4)
-def _unpacked(content: bytes, shape_px: tuple[int, int]) -> Polygons:
+def _unpack(content: bytes, shape_px: tuple[int, int]) -> Polygons:
     parts = shapely.get_parts(shapely.from_wkb(content))
     return Polygons(tuple(bytes(wkb) for wkb in shapely.to_wkb(parts, byte_order=1)), shape_px)

@@ -26,7 +26,7 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.objectstore import open_store
 from batchseg.recipe import Fleet, Recipe, load_recipe
 from batchseg.resolve.destination import check_output
-from batchseg.resolve.file_layout import layout_warnings
+from batchseg.resolve.file_layout import find_layout_warnings
 from batchseg.resolve.resolve import Resolved, resolve
 from batchseg.runs.backlog import make_backlog
 from batchseg.schema import setting
@@ -130,7 +130,7 @@ def _make_plan(resolved: Resolved, fleet: Fleet, store: Store, placement: Placem
         seconds=seconds,
         usd=None if seconds is None else seconds * _sum_usd_per_hour(fleet) / 3600,
         assumptions=(duration.note, *([] if heavy.note is None else [heavy.note]), *_list_constants(fleet)),
-        warnings=tuple(layout_warnings(job).values()),
+        warnings=tuple(find_layout_warnings(job).values()),
         pilot=preview_pilot(resolved, fleet, store, placement) if pilot else None,
     )
 

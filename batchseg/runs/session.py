@@ -32,9 +32,9 @@ from batchseg.reports.metrics import Metrics
 from batchseg.reports.rescore import rescore
 from batchseg.reports.write import sum_spent_usd, write_reports
 from batchseg.resolve.destination import check_output
-from batchseg.resolve.file_layout import layout_warnings
+from batchseg.resolve.file_layout import find_layout_warnings
 from batchseg.resolve.job import Job
-from batchseg.resolve.plan_file import plan_file, write_plan
+from batchseg.resolve.plan_file import make_plan_file, write_plan
 from batchseg.resolve.priority_file import write_priority
 from batchseg.resolve.resolve import Resolved, resolve
 from batchseg.runs.backlog import Backlog, find_lost_tasks, make_backlog
@@ -187,7 +187,7 @@ class _Session:
         for name, scene in job.scenes.items():
             if scene.priority is not None:
                 write_priority(store, name, scene.priority)
-        write_plan(store, plan_file(job, head_usd_per_hour=self.fleet.head_usd_per_hour))
+        write_plan(store, make_plan_file(job, head_usd_per_hour=self.fleet.head_usd_per_hour))
         store.sweep(deep=False)
         log = EventLog.open(store, self.lease.name)
         log.notice(RunBegun(driver=self.lease.name, took_over=self.lease.took_over, fingerprint=job.fingerprint))
@@ -242,7 +242,7 @@ class _Session:
         )
         waits = Waits(fleet.patience, lambda worker, task: (read_pool_name(worker), task.kind, find_need(task)))
         watchers: tuple[Watcher, ...] = (log, progress, Compaction(Ledger(store)), *self.options.watchers)
-        for scene, why in layout_warnings(job).items():
+        for scene, why in find_layout_warnings(job).items():
             for watcher in watchers:
                 watcher.notice(SceneBadlyLaidOut(scene=scene, why=why))
         pool = self.open_pool(job, store, fleet)

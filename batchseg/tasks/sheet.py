@@ -38,7 +38,7 @@ def perform_sheet(bench: Workbench, key: SheetKey, number: int) -> SheetRecord:
         chunks = bench.job.list_sheet_chunks(key)
         committed = ledger.find_records(chunks)
         records, present = {chunk: committed.get(chunk) for chunk in chunks}, list(committed.values())
-        sheet = make_sheet(bench.store, bench.job.sheet_work(key, present), records)
+        sheet = make_sheet(bench.store, bench.job.make_sheet_work(key, present), records)
     record = SheetRecord(
         key=key,
         fingerprint=bench.job.fingerprint,

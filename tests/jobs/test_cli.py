@@ -101,15 +101,16 @@ def test_a_mistake_is_one_line_and_writes_nothing(
 
 def test_more_mistakes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "cannot be read" in refused(["run", str(folder / "nowhere.yaml")], capsys)
-    assert "a run keeps its own things under the name run" in refused_scene(folder, "run.tif", capsys)
-    assert "under the name metrics.json" in refused_scene(folder, "metrics.json.tif", capsys)
+    assert "a scene must not be called run" in refused_scene(folder, "run.tif", capsys)
+    assert "must not be called metrics.json" in refused_scene(folder, "metrics.json.tif", capsys)
     blocked = write_recipe(folder, output=str(folder / "scene.tif"))
     assert re.search(
-        r"output: .*nothing can be written here; got .*scene\.tif, a file", refused(["run", blocked], capsys)
+        r"output: .*the output must be a folder that this user may write to; got .*scene\.tif, a file",
+        refused(["run", blocked], capsys),
     )
-    assert "nothing can be written here" in refused(["plan", blocked], capsys)
+    assert "the output must be a folder that this user may write to" in refused(["plan", blocked], capsys)
     below = write_recipe(folder, output=str(folder / "scene.tif" / "out"))
-    assert "nothing can be written here" in refused(["run", below], capsys)
+    assert "the output must be a folder that this user may write to" in refused(["run", below], capsys)
     fleet = folder / "fleet.yaml"
     fleet.write_text("pools: [{device: cuda, gpus: 1}]\n")
     told = refused(["run", write_recipe(folder), "--fleet", str(fleet)], capsys)

@@ -109,7 +109,7 @@ def test_levels_over_a_chunk_that_was_given_up_lose_it(tmp_path: Path) -> None:
     place.run()
     job, store = resolve(place.recipe()).job, counting(place.output)
     records = {record.key: record for record in Ledger(store).read_records()}
-    work = job.sheet_work(job.list_sheets(job.scenes["scene0"])[0], records.values())
+    work = job.make_sheet_work(job.list_sheets(job.scenes["scene0"])[0], records.values())
     whole = make_sheet(store, work, records)
     levels = {one.key for one in whole.objects if "mask.zarr" in one.key}
     assert levels

@@ -11,7 +11,7 @@ import rasterio.shutil
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchseg.resolve.file_layout import amplification, layout_warning
+from batchseg.resolve.file_layout import compute_amplification, find_layout_warning
 from batchseg.runs.log import read_log_lines
 from batchseg.runs.session import Options, run
 from batchseg.scene.header import read_header
@@ -27,37 +27,37 @@ def raster(tmp_path):
 
 
 def test_strips_cost_as_often_as_chunks_lie_side_by_side(raster):
-    assert amplification(raster, 32, 0) == 256 / 32
+    assert compute_amplification(raster, 32, 0) == 256 / 32
     remote = replace(raster, url="s3://bucket/scene.tif")
-    text = layout_warning("scene", remote, 32, 0)
+    text = find_layout_warning("scene", remote, 32, 0)
     assert text is not None
     assert "8.0 times" in text
     assert "gdal_translate -of COG" in text
     assert " /vsis3/bucket/scene.tif new.tif" in text
-    assert layout_warning("scene", raster, 64, 0) is None, "on a disk four times is no matter"
-    assert layout_warning("scene", replace(remote, block_px=(16, 16)), 32, 0) is None
+    assert find_layout_warning("scene", raster, 64, 0) is None, "on a disk four times is no matter"
+    assert find_layout_warning("scene", replace(remote, block_px=(16, 16)), 32, 0) is None
 
 
 def test_what_is_laid_out_well_is_not_to_be_repaired_for_small_chunks(raster):
     square = replace(raster, url="s3://bucket/scene.tif", block_px=(64, 64))
-    text = str(layout_warning("scene", square, 16, 0))
+    text = str(find_layout_warning("scene", square, 16, 0))
     assert "Repair" not in text
     assert "larger chunks read less: `tiling: chunk`, 4096 by default" in text
-    assert "Repair" in str(layout_warning("scene", replace(square, block_px=(1024, 1024)), 16, 0))
+    assert "Repair" in str(find_layout_warning("scene", replace(square, block_px=(1024, 1024)), 16, 0))
 
 
 def test_the_command_repairs_the_file_and_tells_no_signature(raster, tmp_path):
     signed = replace(raster, url="https://server/a file.tif?X-Amz-Signature=abc")
-    assert "'/vsicurl/https://server/a file.tif' new.tif" in str(layout_warning("scene", signed, 32, 0))
+    assert "'/vsicurl/https://server/a file.tif' new.tif" in str(find_layout_warning("scene", signed, 32, 0))
     command = (
-        str(layout_warning("scene", raster, 32, 0))
+        str(find_layout_warning("scene", raster, 32, 0))
         .partition("Repair: ")[2]
         .replace("new.tif", str(tmp_path / "new.tif"))
     )
     _, *options, source, target = shlex.split(command)
     wanted = dict(option.split("=") for option in options if "=" in option)
     rasterio.shutil.copy(source, target, driver="COG", BLOCKSIZE=16, **wanted)
-    assert layout_warning("scene", read_header(target).raster, 32, 0) is None
+    assert find_layout_warning("scene", read_header(target).raster, 32, 0) is None
 
 
 def test_a_run_says_so_in_its_log_on_the_screen_and_in_its_reports(tmp_path, capsys):
@@ -81,11 +81,11 @@ def test_a_run_says_so_in_its_log_on_the_screen_and_in_its_reports(tmp_path, cap
 
 @given(st.integers(1, 300), st.integers(1, 64), st.sampled_from([16, 32]), st.integers(0, 9))
 def test_it_is_the_blocks_that_windows_touch(size, block, chunk, halo):
-    from batchseg.resolve.file_layout import _along
+    from batchseg.resolve.file_layout import _compute_side
 
     touched = 0
     for start in range(0, size, chunk):
         window = Window.of(start, min(size, start + chunk), 0, 1).grow(halo).clip((size, 1)).rows
         blocks = {px // block for px in range(window.start, window.stop)}
         touched += sum(min(size, (one + 1) * block) - one * block for one in blocks)
-    assert _along(size, block, chunk, halo) == pytest.approx(touched / size)
+    assert _compute_side(size, block, chunk, halo) == pytest.approx(touched / size)
