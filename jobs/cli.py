@@ -31,19 +31,19 @@ VERBS = {
 EPILOG = """\
 a first run, from nothing:
   batchseg synth demo --size 4096 --seed 1        make a scene with labels and priority polygons
-  batchseg plan recipe.yaml                       what it will do, take and cost; writes nothing
-  batchseg run recipe.yaml                        do it; the same command again resumes it
-  batchseg status out/demo                        how far it is, from another terminal
+  batchseg plan recipe.yaml                       say what a run will do, take and cost; writes nothing
+  batchseg run recipe.yaml                        run it; after an interruption, the same command resumes it
+  batchseg status out/demo                        say how far it is, from another terminal
 
-the least recipe.yaml (docs/recipe.md has every key):
+a minimal recipe.yaml (docs/recipe.md has every key):
   scenes: [demo/scene.tif]
   output: out/demo
   models: {bulk: zoo:synthetic-bulk}
 
 exit status:
-  0 complete   2 bad input or recipe, nothing written   3 finished, but with chunks given up
+  0 complete   2 bad input or recipe, nothing written   3 finished, but some chunks were given up
   4 stopped by the budget   5 storage refuses   130 / 143 interrupted
-  the same command goes on after 4, 5, 130, 143 and any crash; after 3 with --retry-quarantined
+  the same command resumes a run after 4, 5, 130, 143 and any crash; after 3, add --retry-quarantined
 
 docs: README.md, ARCHITECTURE.md, docs/recipe.md
 """
@@ -52,8 +52,8 @@ docs: README.md, ARCHITECTURE.md, docs/recipe.md
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="batchseg",
-        description="Segment large rasters with two tiers of models: priority ground by the heavy one, the rest by\n"
-        "the fast one. Bounded memory, resumable, byte-identical output, cost per km² and IoU as data.",
+        description="Segment large rasters with two tiers of models: a heavy one for priority ground, a fast one for\n"
+        "the rest. Memory is bounded, runs resume, output is byte-identical, and cost per km² and IoU are data.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -9,4 +9,4 @@ from __future__ import annotations
 from jobs.verbs.train import add_arguments, main
 
 __all__ = ["HELP", "add_arguments", "main"]
-HELP = "train a bundle from a teacher"
+HELP = "train a bundle on the answers of a teacher"

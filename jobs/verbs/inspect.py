@@ -1,6 +1,6 @@
-"""The story of one chunk: what it holds, what it cost, what is stored of it, and every event in order.
+"""Print the story of one chunk: its contents, its cost, its stored objects, and its events in order.
 
-All that is known of it is in its record, OUTPUT/run/records/SCENE/ROW_COLUMN.json.
+It comes from the chunk's record and from the log, both below OUTPUT/run, so it needs neither recipe nor scene.
 """
 
 from __future__ import annotations
@@ -17,41 +17,44 @@ if TYPE_CHECKING:
     from batchseg.ledger.records import Record
     from batchseg.resolve.plan_file import PlanFile
 
-HELP = "the story of one chunk"
-TOLD = ("task", "story")
-"""What the lines above have told of an event already."""
+HELP = "print the story of one chunk: contents, cost, stored objects, events"
+PRINTED_FACTS = ("task", "story")
+"""Facts of an event that earlier lines have printed already."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", metavar="OUTPUT", help="the run's output folder or URL")
-    parser.add_argument("chunk", metavar="CHUNK", help="its name, SCENE/ROW_COLUMN, like scene/0_3")
+    parser.add_argument("output", metavar="OUTPUT", help="output folder or URL of the run")
+    parser.add_argument("chunk", metavar="CHUNK", help="name of the chunk: SCENE/ROW_COLUMN, for example scene/0_3")
 
 
 def main(args: argparse.Namespace) -> int:
     from batchseg.ledger.keys import parse_chunk_key
     from batchseg.ledger.ledger import Ledger
+    from batchseg.resolve.output_folder import open_output
     from batchseg.resolve.plan_file import read_plan
     from batchseg.runs.log import read_log_lines
     from jobs.terminal.formats import line
-    from jobs.terminal.output_folder import opened
 
-    store, _ = opened(args.output)
+    store = open_output(args.output)
     key, plan, ledger = parse_chunk_key(args.chunk), read_plan(store), Ledger(store)
-    _check(key, plan)
+    _check_chunk(key, plan)
     record, window = ledger.read_record(key), plan.window(key)
     rows, cols = window.rows, window.cols
     print(line("chunk", f"{key}: rows {rows.start} to {rows.stop}, columns {cols.start} to {cols.stop}"))
-    for text in _lines(record, plan) if record else [line("kind", "not committed")]:
+    for text in _format_record(record, plan) if record else [line("kind", "not committed")]:
         print(text)
-    for told in ledger.read_story(key) or ():
-        print(line("given up", told))
-    for event in _events(read_log_lines(store), str(key)):
+    for failure in ledger.read_story(key) or ():
+        print(line("given up", failure))
+    for event in _select_events(read_log_lines(store), str(key)):
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.pop("unix_s")))
-        print(f"{when}  {event.pop('event')}  " + "  ".join(f"{k}={v}" for k, v in event.items() if k not in TOLD))
+        print(
+            f"{when}  {event.pop('event')}  "
+            + "  ".join(f"{k}={v}" for k, v in event.items() if k not in PRINTED_FACTS)
+        )
     return 0
 
 
-def _check(key: ChunkKey, plan: PlanFile) -> None:
+def _check_chunk(key: ChunkKey, plan: PlanFile) -> None:
     from batchseg.errors import InputError
 
     if key.scene not in plan.scenes:
@@ -65,7 +68,7 @@ def _check(key: ChunkKey, plan: PlanFile) -> None:
         raise InputError("no such chunk", where=str(key), expected=expected)
 
 
-def _lines(record: Record, plan: PlanFile) -> Iterator[str]:
+def _format_record(record: Record, plan: PlanFile) -> Iterator[str]:
     from batchseg.ledger.stages import STAGES, paid_s
     from jobs.terminal.formats import format_shares, format_usd, line
 
@@ -80,24 +83,24 @@ def _lines(record: Record, plan: PlanFile) -> Iterator[str]:
     seconds = {str(stage): s for stage, s in attempt.seconds.items() if stage in STAGES}
     usd = paid_s(seconds) * attempt.usd_per_hour / 3600
     yield line("cost", f"{format_usd(usd)}, {paid_s(seconds):.2f} s  ({format_shares(seconds)})")
-    yield line("worker", f"{attempt.worker}, attempt {attempt.number}; {_flat(attempt.environment)}")
+    yield line("worker", f"{attempt.worker}, attempt {attempt.number}; {_join_facts(attempt.environment)}")
     for stored in record.objects:
         yield line("stored", f"{stored.key}, {stored.size_bytes} bytes, {stored.digest}")
 
 
-def _flat(facts: dict[str, str]) -> str:
+def _join_facts(facts: dict[str, str]) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts.items())
 
 
-def _events(lines: list[str], task: str) -> list[dict[str, Any]]:
-    events = [_event(text) for text in lines]
+def _select_events(lines: list[str], task: str) -> list[dict[str, Any]]:
+    events = [_parse_event(text) for text in lines]
     return [event for event in events if event.get("task") == task]
 
 
-def _event(text: str) -> dict[str, Any]:
-    """A driver that was killed while it wrote leaves half a line, of which nothing can be told."""
+def _parse_event(text: str) -> dict[str, Any]:
+    """The facts of one line; none if a driver was killed while it wrote the line."""
     try:
-        found: dict[str, Any] = json.loads(text)
+        event = json.loads(text)
     except ValueError:
         return {}
-    return found
+    return event if isinstance(event, dict) else {}

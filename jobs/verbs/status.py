@@ -1,4 +1,4 @@
-"""How far a run is, from its output folder alone. Safe while the run works, and after.
+"""Say how far a run is, from its output folder alone. Safe while the run works, and after.
 
 It prints the committed chunks and the published GeoTIFFs of each scene, the tasks that were given up, the cost so far,
 and whether the driver is running, stopped or gone. The exit status is 0, or 2 where there is no run.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from batchseg.runs.status import DriverStatus, RunStatus
 
-HELP = "how far a run is, from another terminal"
+HELP = "say how far a run is, also while it works"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

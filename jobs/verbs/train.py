@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "train a bundle"
+HELP = "train a bundle on labelled rasters or synthetic scenes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, metavar="N", help="number of steps, instead of the recipe's")
     parser.add_argument("--seed", type=int, metavar="N", help="seed, instead of the recipe's")
     parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU where there is one"
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="device to train on; auto takes a GPU if there is one (default: auto)",
     )
 
 

@@ -102,7 +102,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(
 def test_more_mistakes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "cannot be read" in refused(["run", str(folder / "nowhere.yaml")], capsys)
     assert "a scene must not be called run" in refused_scene(folder, "run.tif", capsys)
-    assert "must not be called metrics.json" in refused_scene(folder, "metrics.json.tif", capsys)
+    assert "a scene must not be called metrics.json" in refused_scene(folder, "metrics.json.tif", capsys)
     blocked = write_recipe(folder, output=str(folder / "scene.tif"))
     assert re.search(
         r"output: .*the output must be a folder that this user may write to; got .*scene\.tif, a file",
