@@ -35,7 +35,7 @@ def add_drawing_arguments(parser: argparse.ArgumentParser) -> None:
 
 def parse_labels(args: argparse.Namespace) -> str | LabelPolygons | dict[str, str | LabelPolygons]:
     """The reference of the only scene, or the references by scene."""
-    from batchseg.errors import RecipeError  # noqa: PLC0415 - --help must not wait for it
+    from batchseg.errors import RecipeError
 
     named = [text for text in args.labels if "=" in text and "/" not in text.partition("=")[0]]
     if len(args.labels) == 1 and not named:
@@ -53,9 +53,9 @@ def parse_labels(args: argparse.Namespace) -> str | LabelPolygons | dict[str, st
 
 def describe_drawing(args: argparse.Namespace, files: dict[str, str]) -> dict[str, str | LabelPolygons]:
     """The same files; those that are vector files with what the arguments say about them."""
-    from batchseg.errors import RecipeError  # noqa: PLC0415
-    from batchseg.recipe import LabelPolygons  # noqa: PLC0415
-    from batchseg.scene.labelpolygons import is_vector  # noqa: PLC0415
+    from batchseg.errors import RecipeError
+    from batchseg.recipe import LabelPolygons
+    from batchseg.scene.labelpolygons import is_vector
 
     options = {"class_": args.class_, "all_": args.all_, "outside": args.outside}
     given = {name: value for name, value in options.items() if value is not None}

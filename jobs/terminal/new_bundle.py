@@ -18,7 +18,7 @@ def unfinished(out: Path) -> Iterator[Path]:
 
     It is made at once: a place where nothing can be written must not show after minutes of work.
     """
-    from batchseg.errors import BundleError  # noqa: PLC0415 - --help must not wait for the rest
+    from batchseg.errors import BundleError
 
     try:
         if out.exists():
@@ -41,16 +41,16 @@ def unfinished(out: Path) -> Iterator[Path]:
 
 def scene_name(url: str) -> str:
     """For the bundle's item and card, which are given away: no signature of an address comes with it."""
-    from batchseg.redact import make_public_url  # noqa: PLC0415
+    from batchseg.redact import make_public_url
 
     return Path(make_public_url(url)).name
 
 
 def show_comparison(found: QualityChange, names: tuple[str, ...]) -> None:
-    from batchseg.score.confusion import mean_iou  # noqa: PLC0415
-    from jobs.terminal.formats import line  # noqa: PLC0415
+    from batchseg.score.confusion import mean_iou
+    from jobs.terminal.formats import line
 
-    print(line("agreement", f"{found.agreement:.3%} of labels"))
+    print(line("agreement", f"{found.agreement:.3%} of the labels are those of the original"))
     if found.before is None or found.after is None:
         return
     for name, before, after in zip(names, found.before, found.after, strict=True):

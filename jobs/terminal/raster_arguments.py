@@ -43,7 +43,7 @@ def add_raster_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def recipe_of(args: argparse.Namespace, raster: str, labels: str | LabelPolygons | None) -> Recipe:
-    from batchseg.recipe.recipe import Models, Recipe  # noqa: PLC0415 - --help must not wait for it
+    from batchseg.recipe.recipe import Models, Recipe
 
     bands = None if args.raster_bands is None else args.raster_bands.split(",")
     return Recipe(

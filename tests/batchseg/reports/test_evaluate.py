@@ -115,7 +115,7 @@ def test_a_damaged_object_is_named_with_what_to_do(place: Workplace) -> None:
 def test_a_report_over_a_damaged_object_says_which(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
     place.run()
     _damage(place.output)
-    assert batchseg(["report", str(place.output)]) == 1
+    assert batchseg(["report", str(place.output)]) == 2
     assert "mask.zarr/labels/1.0: a stream does not decode" in capsys.readouterr().err
 
 

@@ -134,7 +134,7 @@ def chunks_and_places(page, of_scene) -> None:
     assert page.run("scale.hidden")
     for colour in ("cost", "confidence", "attempts"):
         page.run(f"colour.value = {colour!r}; colour.onchange()")
-        assert page.run("scale.textContent").startswith(f"{colour} of a chunk: ")
+        assert page.run("scale.textContent").startswith(f"{colour} per chunk: ")
         boxes = page.run("[...document.querySelectorAll('#stage rect')].map(one => one.getAttribute('fill'))")
         assert len(boxes) == of_scene["chunks"]["done"] + of_scene["chunks"]["empty"]
         assert (len(set(boxes)) > 1) == (colour != "attempts")
