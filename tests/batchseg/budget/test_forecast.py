@@ -1,4 +1,4 @@
-"""Budgets in dollars: what a pilot times, what it buys, and whether the run then costs what was said."""
+"""Budgets in dollars: what a pilot times, what the money buys, and whether the run then costs what was forecast."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ from tests.strategies import quick
 
 UNCERTAIN = Route(priority=("uncertain",))
 SECONDS: dict[Tier, float] = {"bulk": 0.01, "heavy": 0.05}
-"""Of a batch: much longer than everything else that a chunk of these scenes needs."""
+"""Seconds per batch: much longer than everything else that a chunk of these scenes needs."""
 FLEET = Fleet(pools=(PoolSpec(usd_per_hour=3600.0),))
-"""A dollar a second."""
+"""One dollar per second."""
 
 
 @dataclass
 class Slow:
-    """As long a batch as it is told."""
+    """A segmenter whose batches take a given time."""
 
     inner: Any
     seconds: float
@@ -88,12 +88,12 @@ def run_slowly(place: Workplace, *, models: Any = slow_models, **changes: Any) -
     return run(place.recipe(**changes), FLEET, open_pool=slow_pool, options=options, store=store)
 
 
-def told(output: Path) -> dict[str, Any]:
+def read_pilot_json(output: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((output / PILOT_KEY).read_text())
     return content
 
 
-def least_usd(place: Workplace, sample_tiles: int, **changes: Any) -> float:
+def find_least_usd(place: Workplace, sample_tiles: int, **changes: Any) -> float:
     with pytest.raises(RecipeError, match=r"the budget must pay for the bulk .* ground; expected at least") as refused:
         run_slowly(place, budget=Budget(usd=1e-6, sample_tiles=sample_tiles), **changes)
     assert refused.value.expected is not None
@@ -103,10 +103,10 @@ def least_usd(place: Workplace, sample_tiles: int, **changes: Any) -> float:
 
 @pytest.mark.timeout(120)
 def test_a_run_costs_what_its_pilot_said(place: Workplace) -> None:
-    least = least_usd(place, 512, route=UNCERTAIN)
+    least = find_least_usd(place, 512, route=UNCERTAIN)
     # 41 chunks of four tiles: two batches of the bulk model each take 0.8 s, and all of them heavy 4.1 s more.
     outcome = run_slowly(place, route=UNCERTAIN, budget=Budget(usd=least + 2.0))
-    expected = told(place.output)["expected"]
+    expected = read_pilot_json(place.output)["expected"]
     spent = expected["pilot_usd"]
     assert least <= expected["usd"] <= least + 2.2
     assert 0.2 < expected["heavy_share"] < 0.7
@@ -117,12 +117,12 @@ def test_a_run_costs_what_its_pilot_said(place: Workplace) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_dollars_a_km2_are_dollars_over_the_ground(place: Workplace) -> None:
+def test_dollars_per_km2_are_dollars_over_the_ground(place: Workplace) -> None:
     area_km2 = (160 * 208 + 64 * 64) / 1e6
     route = Route(priority=("uncertain", polygons(place.folder)))
-    amount = (least_usd(place, 40, route=route) + 2.0) / area_km2
+    amount = (find_least_usd(place, 40, route=route) + 2.0) / area_km2
     run_slowly(place, route=route, budget=Budget(usd_per_km2=amount, sample_tiles=40))
-    before, found = product_bytes(place.output), told(place.output)
+    before, found = product_bytes(place.output), read_pilot_json(place.output)
     assert found["expected"]["usd_per_km2"] == pytest.approx(amount, rel=0.1)
     assert found["expected"]["usd_per_km2"] * area_km2 == pytest.approx(found["expected"]["usd"], rel=0.01)
     assert found["expected_heavy_share"] > found["priority_share"] > 0
@@ -168,13 +168,13 @@ def test_workers_on_another_device_cannot_be_timed_here(place: Workplace) -> Non
 
 @quick
 @given(st.integers(1, 40), st.floats(0, 1), st.integers(1, 9))
-def test_expected_batches_are_those_of_a_thousand_throws(tiles: int, share: float, batch: int) -> None:
-    thrown = np.random.default_rng(0).binomial(tiles, share, 4000)
-    expected = (-(-thrown // batch)).mean()
+def test_expected_batches_are_those_of_many_random_draws(tiles: int, share: float, batch: int) -> None:
+    drawn = np.random.default_rng(0).binomial(tiles, share, 4000)
+    expected = (-(-drawn // batch)).mean()
     assert expect_batches(tiles, share, batch) == pytest.approx(expected, abs=0.05 + 0.03 * expected)
 
 
-def forecast_of(**changes: Any) -> Forecast:
+def make_forecast(**changes: Any) -> Forecast:
     pace = Pace(
         start_s=2, tile_s=0.03, bulk_tile_s=0.02, heavy_batch_s=0.4, heavy_batch=2, sheet_s=1, sheet_s_per_mpx=0.1
     )
@@ -192,7 +192,7 @@ def forecast_of(**changes: Any) -> Forecast:
 @quick
 @given(st.floats(0.0, 3.0), st.integers(1, 16), st.floats(0, 0.9))
 def test_a_share_is_the_largest_that_the_money_buys(usd: float, batch: int, priority_share: float) -> None:
-    forecast = forecast_of(heavy_batch=batch, priority_share=priority_share)
+    forecast = make_forecast(heavy_batch=batch, priority_share=priority_share)
     share = forecast.find_share(usd)
     if share is None:
         assert usd < forecast.least_usd
@@ -204,17 +204,17 @@ def test_a_share_is_the_largest_that_the_money_buys(usd: float, batch: int, prio
 
 def test_the_parts_of_a_forecast() -> None:
     """900 bulk tiles, all heavy: 500 batches; four workers share them, and wait for the one that makes the GeoTIFFs."""
-    found = forecast_of(tiles_per_chunk=1000)
+    found = make_forecast(tiles_per_chunk=1000)
     assert plain(found.expect_seconds(1.0)) == pytest.approx(
         {"start": 2, "compute_bulk": 18, "compute_heavy": 200, "read_write": 10, "sheets": 27.2}
     )
     assert found.expect_wall_s(1.0) == pytest.approx(2 + (18 + 200 + 10) / 4 + 27.2)
     assert found.expect_usd(1.0) == pytest.approx(0.01 + found.expect_wall_s(1.0) * 5 / 3600)
-    assert forecast_of(num_sheets=5).expect_seconds(0).sheets == pytest.approx(2 * (1 + 26.2 / 5))
-    crowded = plain(forecast_of(crowding=2.0).expect_seconds(0.5))
+    assert make_forecast(num_sheets=5).expect_seconds(0).sheets == pytest.approx(2 * (1 + 26.2 / 5))
+    crowded = plain(make_forecast(crowding=2.0).expect_seconds(0.5))
     assert all(
         crowded[part] == pytest.approx(2 * s)
-        for part, s in plain(forecast_of().expect_seconds(0.5)).items()
+        for part, s in plain(make_forecast().expect_seconds(0.5)).items()
         if part != "sheets"
     )
 
@@ -234,7 +234,7 @@ def test_the_curve_goes_from_the_bulk_model_to_the_heavy_one() -> None:
         )
         for i in range(10)
     ]
-    points = make_curve(tiles, forecast_of(), also=(5,))
+    points = make_curve(tiles, make_forecast(), also=(5,))
     shares = [point.heavy_share for point in points]
     assert shares == sorted(shares)
     assert (shares[0], shares[-1]) == (0.1, 1.0)
