@@ -2,9 +2,9 @@
 
     head | blocks of the coarsest level | ... | blocks of full resolution
 
-Within a level the blocks lie row by row, each between its own size (4 bytes, little-endian) and a copy of its last 4
-bytes. A note by GDAL's rules in front of the directories says all this: GDAL then calls the file a COG, fetches less of
-it over a network, and refuses to edit it in place.
+Within a level the blocks lie row by row. Each lies between its own size (4 bytes, little-endian) and a copy of its last
+4 bytes. A note in front of the directories, by GDAL's rules, describes this structure. Because of it GDAL recognises
+the file as a COG, fetches less of it over a network, and refuses to edit it in place.
 """
 
 from __future__ import annotations
@@ -38,7 +38,15 @@ Tags = dict[int, tiff.Tag]
 def lay_out_cog(
     tags: Tags, levels: Sequence[PyramidLevel], *, block_px: int, use_predictor: bool, force_big: bool
 ) -> bytes:
-    """All bytes before the first block. `tags` are those of the template, `levels` the finest first."""
+    """Lay out all bytes before the first block.
+
+    Args:
+        tags: The tags that GDAL wrote for this raster, see `gdal_tags.make_template`.
+        levels: The spooled levels, finest first.
+        block_px: The side of a block.
+        use_predictor: Whether blocks hold differences between neighbours.
+        force_big: Whether the file is a BigTIFF at any size.
+    """
     directories = [
         _make_size_tags(level, block_px) | (tags if number == 0 else _select_overview_tags(tags))
         for number, level in enumerate(levels)
@@ -71,15 +79,15 @@ def _select_overview_tags(tags: Tags) -> Tags:
 
 
 def _lay_out_with_offsets(directories: Sequence[Tags], levels: Sequence[PyramidLevel], *, big: bool) -> bytes:
-    """Laid out twice, because offsets begin at the length of the head, which does not depend on their values."""
+    """Lay the head out twice: offsets begin at its length, and the length does not depend on their values."""
     kind = tiff.LONG8 if big else tiff.LONG
 
     def lay_out(offsets: Sequence[NDArray[np.uint64]]) -> bytes:
-        pointed = [
+        complete = [
             directory | {tiff.TILE_OFFSETS: tiff.Tag(kind, starts.astype(tiff.ITEM_TYPE[kind]).tobytes())}
             for directory, starts in zip(directories, offsets, strict=True)
         ]
-        return tiff.lay_out_head(pointed, lead=_LEAD, big=big)
+        return tiff.lay_out_head(complete, lead=_LEAD, big=big)
 
     offsets = _compute_block_offsets(levels)
     head_bytes = np.uint64(len(lay_out(offsets)))
@@ -87,7 +95,7 @@ def _lay_out_with_offsets(directories: Sequence[Tags], levels: Sequence[PyramidL
 
 
 def _compute_block_offsets(levels: Sequence[PyramidLevel]) -> list[NDArray[np.uint64]]:
-    """Where each block of each level begins, counted from the end of the head."""
+    """Compute where each block of each level begins, counted from the end of the head."""
     offsets, offset = [], 0
     for level in reversed(levels):
         framed_bytes = np.asarray(level.sizes_bytes, np.uint64) + np.uint64(2 * FRAME_BYTES)

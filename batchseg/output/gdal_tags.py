@@ -1,9 +1,10 @@
 """The tags that say what a raster is and where it lies, as GDAL itself writes them.
 
-A GeoTIFF has many corners: south-up and rotated grids, points instead of a transform, sensor models, coordinate systems
-without a number, nodata as text, metadata as XML. GDAL knows them all and is what reads our files, so it writes these
-tags: a one-pixel file is made with rasterio, and all its tags that do not describe the layout of blocks are taken over.
-What a GeoTIFF cannot say at all (some coordinate systems) GDAL puts into a sidecar; that element is handed on too.
+A GeoTIFF has many special cases: south-up and rotated grids, control points instead of a transform, sensor models,
+coordinate systems without a number, nodata as text, metadata as XML. GDAL knows them all, and GDAL reads our files, so
+GDAL writes these tags. rasterio makes a file of one pixel, and we take all its tags except those that describe the
+layout of blocks. GDAL puts what a GeoTIFF cannot express (some coordinate systems) into a sidecar, and we take that
+element too.
 """
 
 from __future__ import annotations
@@ -37,21 +38,33 @@ _LAYOUT = {
 
 @dataclass(frozen=True, slots=True)
 class Template:
+    """The tags of a raster, without its pixels."""
+
     tags: dict[int, tiff.Tag]
-    """Everything in the first directory but the layout."""
+    """Tags of the first directory, without those of the layout."""
     srs_xml: str | None
-    """The coordinate system as an element of a PAM sidecar, where a GeoTIFF cannot hold it."""
+    """Coordinate system as an element of a PAM sidecar, where a GeoTIFF cannot hold it."""
 
 
 def make_template(georef: Georef, layer: Layer, statistics: dict[str, str], folder: Path) -> Template:
-    """Let GDAL write the tags of this raster."""
+    """Let GDAL write the tags of a raster.
+
+    Args:
+        georef: The size and the place of the raster.
+        layer: The meaning of its codes.
+        statistics: Tags of its band, see `make_statistics_tags`.
+        folder: A folder for the file of one pixel.
+
+    Raises:
+        SceneError: GDAL cannot read the coordinate system, or a GeoTIFF cannot hold the layer.
+    """
     path = folder / "template.tif"
     sidecar = folder / "template.tif.aux.xml"
     sidecar.unlink(missing_ok=True)
-    # rasterio warns of a file without a transform or points; here it is known to be meant.
-    unplaced = georef.transform is None and not georef.gcps
-    with warnings.catch_warnings() if unplaced else nullcontext():
-        if unplaced:
+    # rasterio warns of a file without a transform or points, which is intended here.
+    is_unplaced = georef.transform is None and not georef.gcps
+    with warnings.catch_warnings() if is_unplaced else nullcontext():
+        if is_unplaced:
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
         _write_one_pixel(path, georef, layer, statistics)
     with path.open("rb") as file:
@@ -84,7 +97,11 @@ def _describe_place(georef: Georef) -> dict[str, Any]:
             return {"gcps": [_make_control_point(*point) for point in georef.gcps], "crs": crs}
         crs = CRS.from_wkt(georef.crs_wkt) if georef.crs_wkt else None
     except CRSError as error:
-        raise SceneError("a coordinate system that cannot be read", got=str(error)) from error
+        raise SceneError(
+            "GDAL must be able to read the coordinate system",
+            got=str(error),
+            todo="assign another one, for instance with gdal_edit.py -a_srs",
+        ) from error
     transform = None if georef.transform is None else Affine(*georef.transform)
     return {"crs": crs, "transform": transform}
 
@@ -96,17 +113,15 @@ def _make_control_point(row: float, col: float, x: float, y: float, z: float) ->
 def _find_srs_element(pam_xml: str, layer: Layer) -> str:
     match = re.search(r"<SRS\b.*?</SRS>", pam_xml, flags=re.DOTALL)
     if match is None:
-        raise SceneError(
-            "something in this layer does not fit into a GeoTIFF", where=f"layer {layer.name}", got=pam_xml
-        )
+        raise SceneError("a GeoTIFF must be able to hold this layer", where=f"layer {layer.name}", got=pam_xml)
     return match.group()
 
 
 def make_statistics_tags(counts: Sequence[int], nodata: int) -> dict[str, str]:
-    """GDAL's names for what viewers stretch by, exact from a histogram of codes.
+    """Make GDAL's statistics of a band, exact, from its histogram. Viewers stretch colours by them.
 
-    Classes have them too, though their mean says nothing: a program that finds none reads the whole file for them, and
-    GDAL then writes them into the sidecar that holds the class names.
+    Classes have them too, though their mean has no meaning. A program that finds no statistics reads the whole file to
+    compute them, and GDAL then writes them into the sidecar that holds the class names.
     """
     valid = {code: num for code, num in enumerate(counts) if num and code != nodata}
     num_valid = sum(valid.values())

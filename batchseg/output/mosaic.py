@@ -1,8 +1,8 @@
-"""What holds the sheets of a scene together: one VRT and one tile index (GTI) a layer. Texts and small files only.
+"""Mosaics join the sheets of a scene: one VRT and one tile index (GTI) per layer, texts and small files only.
 
-The VRT is for everything (QGIS opens it with names, colours and overviews); the index is for scenes of very many
-sheets, since GDAL (3.9 and later) finds the few that it needs in it, without a list of all. An index cannot hold a grid
-that is rotated, south-up or without a place; those have the VRT alone.
+Every program can open the VRT; QGIS shows it with names, colours and overviews. The index is for scenes with very many
+sheets: GDAL (3.9 and later) finds the few sheets that it needs in the index, without a list of all of them. An index
+cannot hold a grid that is rotated, south-up or without a place. Such scenes have the VRT alone.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ _WRITTEN = "2026-01-01T00:00:00.000Z"
 
 @dataclass(frozen=True, slots=True)
 class MosaicSheet:
-    """One sheet of a layer: its file, relative to the mosaic, and where it lies in the scene."""
+    """One sheet of a layer."""
 
     file: str
+    """Path of its GeoTIFF, relative to the mosaic."""
     window: Window
+    """Window of the scene that it covers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,27 +36,30 @@ class Mosaic:
     georef: Georef
     layer: Layer
     counts: tuple[int, ...] | None
-    """Pixels by code over the whole scene, where they are known."""
+    """Number of pixels per code over the whole scene, where it is known."""
     area_km2: Mapping[int, float] | None
     """Ground by class id over the whole scene, where it is known."""
     num_levels: int
-    """Overviews that every sheet has."""
+    """Number of overviews that every sheet has."""
     sheets: tuple[MosaicSheet, ...]
 
     @property
     def has_index(self) -> bool:
-        transform = self.georef.transform
-        along = transform is not None and not transform[1] and not transform[3]
-        return along and transform is not None and transform[0] > 0 > transform[4] and self.georef.crs_wkt is not None
+        """Whether an index can hold the grid: it must be north-up and have a coordinate system."""
+        if self.georef.transform is None or self.georef.crs_wkt is None:
+            return False
+        a, b, _, d, e, _ = self.georef.transform
+        return not b and not d and a > 0 > e
 
 
 def make_vrt(mosaic: Mosaic) -> str:
+    """Make the text of the VRT."""
     georef, layer = mosaic.georef, mosaic.layer
     factors = " ".join(str(2**level) for level in range(1, mosaic.num_levels + 1))
     lines = [
         f'<VRTDataset rasterXSize="{georef.width_px}" rasterYSize="{georef.height_px}">',
         *_list_place_lines(georef),
-        # Without a list GDAL would read full resolution for every overview; it reads those of the sheets.
+        # Without this list GDAL would compute overviews from full resolution; with it, it reads those of the sheets.
         *([f'  <OverviewList resampling="nearest">{factors}</OverviewList>'] if factors else []),
         f'  <VRTRasterBand dataType="{_GDAL_TYPES[layer.dtype]}" band="1" blockXSize="512" blockYSize="512">',
         *_list_band_lines(mosaic),
@@ -66,12 +71,12 @@ def make_vrt(mosaic: Mosaic) -> str:
 
 
 def write_index(mosaic: Mosaic, path: Path) -> None:
-    """The footprints of the sheets, as a GeoPackage; GDAL takes everything else from the first sheet it finds."""
+    """Write the index: a GeoPackage with the footprints of the sheets. GDAL takes everything else from a sheet."""
     import geopandas
     import pyogrio
     import shapely  # noqa: PLC0415
 
-    assert mosaic.georef.transform is not None, "a scene without a place has no index"
+    assert mosaic.georef.transform is not None, "a scene must have a place to have an index"
     a, _, left, _, e, top = mosaic.georef.transform
     boxes = [
         shapely.box(
@@ -85,13 +90,13 @@ def write_index(mosaic: Mosaic, path: Path) -> None:
     frame = geopandas.GeoDataFrame(
         {"location": [sheet.file for sheet in mosaic.sheets]}, geometry=boxes, crs=mosaic.georef.crs_wkt
     )
-    # Else GDAL adds up footprints, and rounding may give a column more.
+    # Without these facts GDAL adds up the footprints, and rounding may give one column more.
     facts = {
         "XSIZE": str(mosaic.georef.width_px),
         "YSIZE": str(mosaic.georef.height_px),
         "GEOTRANSFORM": ", ".join(repr(float(term)) for term in (left, a, 0.0, top, 0.0, e)),
     }
-    # A GeoPackage says when it was written; ours is the same bytes whenever that was.
+    # A GeoPackage holds the time when it was written. A fixed time keeps the bytes reproducible.
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": _WRITTEN})
     try:
         frame.to_file(path, layer=mosaic.layer.name, driver="GPKG", layer_metadata=facts)
@@ -147,7 +152,7 @@ def _list_source_lines(sheet: MosaicSheet, layer: Layer) -> list[str]:
         "    <SimpleSource>",
         f'      <SourceFilename relativeToVRT="1">{escape(sheet.file)}</SourceFilename>',
         "      <SourceBand>1</SourceBand>",
-        # Known beforehand, so that opening the mosaic opens no sheet.
+        # With these properties, GDAL opens the mosaic without opening a sheet.
         f'      <SourceProperties RasterXSize="{wide}" RasterYSize="{high}" DataType="{kind}" {blocks}/>',
         f'      <SrcRect xOff="0" yOff="0" {size}/>',
         f'      <DstRect xOff="{sheet.window.cols.start}" yOff="{sheet.window.rows.start}" {size}/>',

@@ -1,11 +1,10 @@
 """Overviews: one block becomes a quarter of its size, by vote for classes and by average for measures.
 
-Both work on a square of whole 2 x 2 cells, so every cell of a coarser level is a function of its four pixels alone,
-whatever the block or stripe it came in. Nodata never counts against a valid pixel: it is nodata above only where all
-four are. A cell that hangs over the right or lower edge of an odd grid has nodata for its missing pixels, so they do
-not count.
+Both work on squares of whole 2 x 2 cells, so each cell of a coarser level is a function of its four pixels alone,
+whatever block or stripe it came in. Nodata never counts against a valid pixel: the result is nodata only where all four
+pixels are. A cell at the right or lower edge of an odd grid has nodata in place of its missing pixels.
 
-    a b     vote:     the most frequent valid code; among equally frequent ones the first in the order a, b, c, d
+    a b     vote:     the most frequent valid code; of equally frequent codes the first in the order a, b, c, d
     c d     average:  of the valid pixels, halves rounded up
 """
 
@@ -17,15 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[Any]
-"""Unsigned codes of 8 or 16 bits."""
+"""Array of unsigned codes of 8 or 16 bits."""
 
 
 def list_level_sizes_px(
     width_px: int, height_px: int, *, largest_px: int, num_overviews: int = 0
 ) -> list[tuple[int, int]]:
-    """Width and height of every level, full resolution first, until the longer side fits into `largest_px`.
+    """List the width and height of every level, full resolution first, until the longer side fits into `largest_px`.
 
-    At least `num_overviews` beside full resolution, because sheets at the edge of a scene have to have them all.
+    There are at least `num_overviews` besides full resolution, because sheets at the edge of a scene must have as many
+    as all others.
     """
     sizes = [(width_px, height_px)]
     while max(sizes[-1]) > largest_px or len(sizes) <= num_overviews:
@@ -35,12 +35,12 @@ def list_level_sizes_px(
 
 
 def halve_classes(block_HW: Pixels, nodata: int) -> Pixels:
-    """The vote of each 2 x 2 cell."""
+    """Take the vote of each 2 x 2 cell."""
     a, b, c, d = _split_cells(block_HW)
     if (block_HW == nodata).any():
         return _vote_with_nodata(a, b, c, d, nodata)
-    # A pixel equal to another one before or after it in the order has two votes or more, and nothing after it can have
-    # more: so the first such pixel wins, and a if there is none.
+    # A pixel that equals another one has at least two votes, and no later pixel can have more. So the first such pixel
+    # wins, or a if there is none.
     winner = _choose(c == d, c, a)
     winner = _choose((b == c) | (b == d), b, winner)
     return _choose((a == b) | (a == c) | (a == d), a, winner)
@@ -55,7 +55,7 @@ def _vote_with_nodata(a: Pixels, b: Pixels, c: Pixels, d: Pixels, nodata: int) -
 
 
 def _choose(condition: NDArray[np.bool_], yes: Pixels, no: Pixels) -> Pixels:
-    """`np.where` in bit arithmetic, which runs several times faster on small integers."""
+    """Like `np.where`, in bit arithmetic, which is several times faster on small integers."""
     mask = np.negative(condition.view(np.uint8)).astype(yes.dtype, copy=False)
     if yes.dtype == np.uint16:
         mask |= mask << np.uint16(8)
@@ -64,7 +64,7 @@ def _choose(condition: NDArray[np.bool_], yes: Pixels, no: Pixels) -> Pixels:
 
 
 def halve_measures(block_HW: Pixels, nodata: int) -> Pixels:
-    """The average over the valid pixels of each 2 x 2 cell."""
+    """Average the valid pixels of each 2 x 2 cell."""
     wide: np.dtype[Any] = np.dtype(np.uint16 if block_HW.dtype == np.uint8 else np.uint32)
     cells = _split_cells(block_HW)
     if (block_HW == nodata).any():
@@ -89,6 +89,6 @@ def _average_with_nodata(cells: list[Pixels], nodata: int, wide: np.dtype[Any]) 
 
 
 def _split_cells(block_HW: Pixels) -> list[Pixels]:
-    """The four pixels of every cell as four whole arrays: arithmetic on strided views would run at half the speed."""
+    """Split a block into the four pixels of its cells, as contiguous arrays: strided views would be half as fast."""
     corners = (block_HW[0::2, 0::2], block_HW[0::2, 1::2], block_HW[1::2, 0::2], block_HW[1::2, 1::2])
     return [np.ascontiguousarray(corner) for corner in corners]

@@ -2,9 +2,10 @@
 
 Theory of operation
 -------------------
-Whoever makes a sheet sees all its pixels pass, a stripe of rows at a time, and counts the borders inside it. The
-borders between two sheets are seen by neither, so each keeps its outermost rows and columns, packed, in its record, and
-the report counts where two of them meet. Counts add up: a map in sheets has the seams of the same map in one piece.
+The worker that makes a sheet sees all its pixels, a stripe of rows at a time, and counts the borders inside it. Neither
+of two sheets sees the border between them. So each keeps its outermost rows and columns in its record, compressed, and
+the report counts the seams where two sheets meet. Counts add up: a map in sheets has the seams of the same map in one
+piece.
 """
 
 from __future__ import annotations
@@ -28,14 +29,15 @@ Line = tuple[NDArray[Any], NDArray[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapCut:
-    """How a map was cut before it was put together."""
+    """Where a map was cut: seams are counted along these lines."""
 
     core_px: int
     chunk_px: int
     nodata: int
+    """Code of pixels without a label, which count nowhere."""
 
     def count(self, labels: NDArray[Any], tiers: NDArray[Any], rows: Span) -> SeamCounts:
-        """Lines between rows; the transposes give those between columns."""
+        """Count along lines between rows. Transposed arrays give the lines between columns."""
         common = {"core_px": self.core_px, "nodata": self.nodata}
         between, same = count_tier_seams(labels, tiers, rows, **common)
         return SeamCounts(
@@ -48,7 +50,7 @@ class MapCut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeamCounts:
-    """Of borders between tiles, between chunks, and between tiles of two tiers and of one."""
+    """Seams between tiles, between chunks, between tiles of different tiers, and between tiles of the same tier."""
 
     tile: SeamCount = field(default_factory=SeamCount)
     chunk: SeamCount = field(default_factory=SeamCount)
@@ -79,7 +81,7 @@ class SeamCounts:
 
 @dataclass(slots=True)
 class SeamCounter:
-    """Counts one sheet in stripes of rows as they pass; the last row of a stripe is kept for the next."""
+    """Counts the seams of one sheet from its stripes of rows, top to bottom. Keeps the last row for the next stripe."""
 
     cut: MapCut
     window: Window
@@ -91,17 +93,18 @@ class SeamCounter:
     def add(self, labels_HW: NDArray[Any], tiers_HW: NDArray[Any], rows: Span) -> None:
         self.counts += self.cut.count(labels_HW.T, tiers_HW.T, self.window.cols)
         if self._last is not None:
-            # The line between two stripes on its own: a stripe can be large, and is never copied.
+            # The line between two stripes is counted alone, because stripes are large and must not be copied.
             self.counts += _count_across(self._last, (labels_HW[0], tiers_HW[0]), rows.start, self.cut)
         self.counts += self.cut.count(labels_HW, tiers_HW, rows)
         self._last = labels_HW[-1].copy(), tiers_HW[-1].copy()
         self._top = self._top or (labels_HW[0].copy(), tiers_HW[0].copy())
-        left, right = ((labels_HW[:, at].copy(), tiers_HW[:, at].copy()) for at in (0, -1))
+        left, right = ((labels_HW[:, col].copy(), tiers_HW[:, col].copy()) for col in (0, -1))
         self._sides.append((left, right))
 
-    def edges(self) -> Edges:
-        assert self._top is not None, "a sheet has rows"
-        assert self._last is not None, "a sheet has rows"
+    def pack_edges(self) -> Edges:
+        """The outermost rows and columns of the sheet, after its last stripe."""
+        assert self._top is not None, "a sheet must have rows"
+        assert self._last is not None, "a sheet must have rows"
         left, right = (_join_lines([stripe[side] for stripe in self._sides]) for side in (0, 1))
         return Edges(
             top=_pack_line(self._top), bottom=_pack_line(self._last), left=_pack_line(left), right=_pack_line(right)
@@ -109,11 +112,17 @@ class SeamCounter:
 
 
 def count_seams_between(sheets: Sequence[SheetRecord], cut: MapCut, *, sheet_px: int) -> SeamCounts:
-    """Of one scene: the borders where two sheets meet."""
-    at = {(sheet.key.row, sheet.key.col): sheet.edges for sheet in sheets}
+    """Count the seams where the sheets of one scene meet.
+
+    Args:
+        sheets: The records of the sheets.
+        cut: Where the map was cut.
+        sheet_px: The side of a sheet.
+    """
+    edges_of = {(sheet.key.row, sheet.key.col): sheet.edges for sheet in sheets}
     counts = SeamCounts()
-    for (row, col), edges in at.items():
-        right, below = at.get((row, col + 1)), at.get((row + 1, col))
+    for (row, col), edges in edges_of.items():
+        right, below = edges_of.get((row, col + 1)), edges_of.get((row + 1, col))
         if edges is not None and right is not None:
             counts += _count_across(_unpack_line(edges.right), _unpack_line(right.left), (col + 1) * sheet_px, cut)
         if edges is not None and below is not None:

@@ -1,12 +1,12 @@
-"""What makes QGIS, GDAL and ArcGIS show class names and colours when a file is opened.
+"""Sidecars make QGIS, GDAL and ArcGIS show class names and colours when a user opens a GeoTIFF.
 
-Three places, because no viewer reads all of them:
+The names and colours are in three places, because no viewer reads all of them:
 
-    palette in the TIFF     colours everywhere                      (`Layer.palette`)
+    palette in the TIFF     colours in every program                (`Layer.palette`)
     FILE.tif.aux.xml        names: GDAL's categories and attribute table (PAM), with pixel counts and km²
-    FILE.qml                QGIS: the legend; measures get a ramp labelled in percent
+    FILE.qml                QGIS: the legend; a measure gets a colour ramp labelled in percent
 
-Pixels of nodata are transparent in all of them. Texts are the same for the same input, byte by byte.
+Pixels of nodata are transparent in all of them. The same input gives the same texts, byte by byte.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ _INT32_MAX = 2**31 - 1
 
 
 def make_sidecars(layer: Layer, file: CogFile, area_km2: Mapping[int, float] | None = None) -> dict[str, str]:
-    """The files beside a GeoTIFF: texts by suffix. `.aux.xml` is added to the whole name, `.qml` replaces `.tif`.
+    """Make the texts of the files beside a GeoTIFF, by suffix.
+
+    The suffix `.aux.xml` is added to the name of the GeoTIFF, and `.qml` replaces its `.tif`.
 
     Args:
-        layer: What the codes are.
+        layer: The meaning of the codes.
         file: The GeoTIFF, as it was written.
         area_km2: Ground by class id, for the attribute table; None where it is not known.
     """
@@ -38,18 +40,18 @@ def make_sidecars(layer: Layer, file: CogFile, area_km2: Mapping[int, float] | N
 
 
 def make_qml(layer: Layer) -> str:
-    """QGIS's style of a layer."""
+    """Make QGIS's style of a layer."""
     return _make_classes_qml(layer) if layer.kind == "classes" else _make_measure_qml(layer)
 
 
 def make_pam(
     layer: Layer, counts: Sequence[int], area_km2: Mapping[int, float] | None, *, srs_xml: str | None = None
 ) -> str:
-    """GDAL's sidecar of a layer of classes.
+    """Make GDAL's sidecar of a layer of classes.
 
     Args:
-        layer: What the codes are.
-        counts: Pixels by code, as in `CogFile.counts`.
+        layer: The meaning of the codes.
+        counts: Number of pixels per code, as in `CogFile.counts`.
         area_km2: Ground by class id, or None where the raster has no known pixel size.
         srs_xml: A coordinate system that a GeoTIFF cannot hold, as in `CogFile.srs_xml`.
     """
@@ -63,7 +65,7 @@ def _make_pam_document(srs_xml: str | None, bands_xml: str) -> str:
 
 
 def list_category_names(layer: Layer) -> list[str]:
-    """GDAL's names of the codes of a band, as lines of XML."""
+    """List GDAL's names of the codes of a band, as lines of XML."""
     names = {info.id: info.name for info in layer.classes}
     categories = [
         f"      <Category>{escape(names.get(code, ''))}</Category>" for code in range(max(names, default=-1) + 1)
@@ -72,7 +74,7 @@ def list_category_names(layer: Layer) -> list[str]:
 
 
 def list_attribute_table(layer: Layer, counts: Sequence[int], area_km2: Mapping[int, float] | None) -> list[str]:
-    """GDAL's table of the codes of a band, as lines of XML."""
+    """List GDAL's attribute table of the codes of a band, as lines of XML."""
     # GDAL's integer columns have 32 bits.
     count_type = _INTEGER if max(counts, default=0) <= _INT32_MAX else _REAL
     fields = [("Value", _INTEGER, _MIN_MAX), ("Class", _STRING, _NAME), ("Red", _INTEGER, _RED)]
@@ -95,7 +97,7 @@ def list_attribute_table(layer: Layer, counts: Sequence[int], area_km2: Mapping[
 
 
 def _make_classes_qml(layer: Layer) -> str:
-    """The legend of a layer of classes; codes without an entry are transparent."""
+    """Make the legend of a layer of classes. Codes without an entry are transparent."""
     entries = [
         f'        <paletteEntry value="{info.id}" color="{_hex(info.rgb)}" alpha="255" label="{escape(info.name)}"/>'
         for info in _sort_classes(layer)
@@ -105,7 +107,7 @@ def _make_classes_qml(layer: Layer) -> str:
 
 
 def _make_measure_qml(layer: Layer) -> str:
-    """The legend of a measure, in percent."""
+    """Make the legend of a measure, in percent."""
     items = []
     for index, colour in enumerate(map(_hex, RAMP)):
         share = index / (len(RAMP) - 1)
@@ -116,7 +118,7 @@ def _make_measure_qml(layer: Layer) -> str:
         "      <rastershader>",
         f'        <colorrampshader colorRampType="INTERPOLATED" classificationMode="1" clip="0" {limits}>',
         *items,
-        # Else QGIS draws one bar with codes at its ends in place of our labels.
+        # Without this QGIS draws one bar with codes at its ends, and not our labels.
         '          <rampLegendSettings useContinuousLegend="0"/>',
         "        </colorrampshader>",
         "      </rastershader>",
@@ -142,7 +144,7 @@ def _make_qml_document(renderer: str, body: Sequence[str]) -> str:
 
 
 def _sort_classes(layer: Layer) -> list[ClassInfo]:
-    """In the order of their codes, so that texts do not depend on the order of the network's outputs."""
+    """Sort the classes by code, so that texts do not depend on the order of the network's outputs."""
     return sorted(layer.classes, key=lambda info: info.id)
 
 

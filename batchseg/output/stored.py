@@ -1,19 +1,22 @@
-"""The stitched layers of a scene as Zarr, format 2: the truth that workers commit.
+"""The stored layers of a scene: a Zarr of format 2, which workers commit and everything else is made from.
 
 Theory of operation
 -------------------
-A chunk of the run is a whole number of *stored* chunks of the arrays, so no stored object ever has two writers and a
-task can be done again without asking anyone. Arrays are created once, by the driver (`zarrmeta.py`), before any worker
-starts; workers put encoded stored chunks and nothing else. A stored chunk without a single valid pixel is not put:
-Zarr's fill value is the nodata code, and the record that lists what was put is what tells absence from loss.
+A chunk of the run is a whole number of *stored chunks* of the arrays. So no stored object ever has two writers, and a
+worker can do a task again without asking anyone. The driver creates the arrays once, before any worker starts
+(`zarr_metadata.py`); workers put compressed stored chunks and nothing else. A worker does not put a stored chunk
+without a valid pixel: Zarr's fill value is the nodata code, and the record that lists the objects of the chunk tells an
+empty stored chunk from a lost one.
 
-So what lies under the key of an empty stored chunk shows. Which pixels are valid is a function of the fingerprint: no
-worker of this run ever puts anything there, and no request is spent on what cannot be. There are three exceptions, and
-only there something is deleted: an output that another recipe left behind without its records (`clear`, once, before
-the recipe is written down), a chunk's second attempt (cheap, as they are few, should a file have changed unnoticed),
-and coarser levels of a sheet where a chunk was given up, which may have been made with that chunk before.
+So an object that lies under the key of an empty stored chunk would be visible. Which pixels are valid is a function of
+the fingerprint: no worker of this run ever puts an object there, and no request is spent on deleting what cannot be
+there. There are three exceptions, where objects are deleted:
 
-Format 2 with zlib, because everything that analysts have can read it: GDAL since 3.4, QGIS, xarray, zarr 2 and 3.
+- Another recipe left an output behind without its records. `clear_zarr` deletes it once, before the recipe is written.
+- An input file may have changed before the second attempt of a chunk. Deleting is cheap then, as such chunks are few.
+- A sheet with a chunk that was given up may have been made with that chunk before; its coarser levels are deleted.
+
+The format is 2 with zlib, because every program of an analyst can read it: GDAL since 3.4, QGIS, xarray, zarr 2 and 3.
 """
 
 from __future__ import annotations
@@ -42,13 +45,13 @@ DELETES_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZarrLayout:
-    """Where the arrays of one scene are and how they are cut."""
+    """Where the arrays of a scene are, and how they are cut."""
 
     scene: str
     georef: Georef
     chunk_px: int
     sheet_px: int
-    """Side of one GeoTIFF sheet; at least the longer side of a scene that is one sheet."""
+    """Side of a GeoTIFF sheet; at least the longer side of the scene where one sheet holds it."""
     layers: tuple[Layer, ...]
 
     @property
@@ -84,7 +87,11 @@ class ZarrLayout:
 
 
 def clear_zarr(store: Store, layout: ZarrLayout) -> int:
-    """Delete all of a Zarr: of an output that holds no recipe yet, so that nobody else's chunks show."""
+    """Delete the Zarr of an output that holds no recipe yet, so that it shows no chunk of another run.
+
+    Returns:
+        The number of objects that were deleted.
+    """
     keys = [key for key, _ in store.names(layout.root)]
     with ThreadPoolExecutor(DELETES_AT_ONCE) as threads:
         for _ in threads.map(store.delete, keys):
@@ -118,7 +125,7 @@ def _put_chunk(
 
 
 def _encode_stored(part: NDArray[Any], layer: Layer, stored_px: int) -> bytes:
-    """A stored chunk is always full size: what hangs over the scene's edge is filled with nodata."""
+    """Compress a stored chunk. It is always full size, padded with nodata beyond the edge of the scene."""
     if part.shape != (stored_px, stored_px):
         full = np.full((stored_px, stored_px), layer.nodata, layer.dtype)
         full[: part.shape[0], : part.shape[1]] = part
@@ -129,9 +136,15 @@ def _encode_stored(part: NDArray[Any], layer: Layer, stored_px: int) -> bytes:
 def put_stored(
     store: Store, key: str, part: NDArray[Any], layer: Layer, stored_px: int, *, delete_empty: bool
 ) -> StoredObject | None:
-    """Put one stored chunk; None where nothing in it is valid.
+    """Put one stored chunk, or nothing if it is empty.
 
-    `again`: something else may have been put under this key, and must not stay there.
+    Args:
+        store: The output folder.
+        key: The key of the stored chunk.
+        part: Its pixels; at the edge of a scene they are fewer than a stored chunk has.
+        layer: The meaning of the codes.
+        stored_px: The side of a stored chunk.
+        delete_empty: Whether to delete under the key of an empty stored chunk, because pixels may have been put there.
     """
     if _is_empty(part, layer.nodata):
         if delete_empty:
@@ -143,18 +156,22 @@ def put_stored(
 
 
 def _is_empty(part: NDArray[Any], nodata: int) -> bool:
-    """By a look at two corners first, and without any array on the way."""
+    """Whether no pixel is valid. Looks at two corners first, and makes no temporary array."""
     return bool(part[0, 0] == nodata == part[-1, -1] and part.min() == nodata == part.max())
 
 
 def read_stored(store: Store, layout: ZarrLayout, layer: Layer, stored: StoredObject) -> NDArray[Any]:
-    """A stored chunk, checked against the digest in its record."""
+    """Read a stored chunk and check it against the digest in its record.
+
+    Raises:
+        DamagedError: The object is gone or has changed.
+    """
     try:
         content = store.get(stored.key)
     except OSError as error:
-        raise DamagedError("a committed object cannot be read", where=stored.key, got=str(error)) from error
+        raise DamagedError("a committed object must be readable", where=stored.key, got=str(error)) from error
     if compute_digest(content) != stored.digest:
-        raise DamagedError("a committed object has changed", where=stored.key, expected=stored.digest)
+        raise DamagedError("a committed object must not change", where=stored.key, expected=stored.digest)
     size_bytes = layout.stored_px**2 * np.dtype(layer.dtype).itemsize
     return np.frombuffer(inflate(content, size_bytes), layer.dtype).reshape(layout.stored_px, layout.stored_px)
 
@@ -162,11 +179,22 @@ def read_stored(store: Store, layout: ZarrLayout, layer: Layer, stored: StoredOb
 def read_chunk(
     store: Store, layout: ZarrLayout, layer: Layer, window: Window, objects: tuple[StoredObject, ...]
 ) -> NDArray[Any]:
-    """One layer of one committed chunk, put together from its stored chunks."""
-    of_key = {stored.key: stored for stored in objects}
+    """Read one layer of a committed chunk from its stored chunks.
+
+    Args:
+        store: The output folder.
+        layout: The Zarr of the scene.
+        layer: The layer to read.
+        window: The window of the chunk.
+        objects: The objects that the record of the chunk lists.
+
+    Raises:
+        DamagedError: An object is gone or has changed.
+    """
+    objects_by_key = {stored.key: stored for stored in objects}
     whole_HW = np.full(window.shape, layer.nodata, layer.dtype)
     for row, col in layout.stored_grid.touching(window):
-        stored = of_key.get(layout.object_key(layer.name, row, col))
+        stored = objects_by_key.get(layout.object_key(layer.name, row, col))
         if stored is not None:
             part = layout.stored_grid.window(row, col)
             stored_HW = read_stored(store, layout, layer, stored)

@@ -1,12 +1,12 @@
 """The container of a TIFF: read the directories (IFDs) of a file, lay out the head of a new one.
 
-Only what the writer of the COGs needs: little-endian files, classic or BigTIFF. A head is
+This is only what the writer of COGs needs: little-endian files, classic or BigTIFF. A head is
 
     signature, offset of the first directory | lead (GDAL's note on the structure) | directory 0, its values |
     directory 1, its values | ...
 
-and everything after it is pixel blocks. A directory is a table of tags sorted by code; a value that fits into its
-entry (4 bytes, 8 in a BigTIFF) stays there, a longer one lies behind the table.
+and everything after it is blocks of pixels. A directory is a table of tags sorted by code. A value that fits into its
+entry (4 bytes, 8 in a BigTIFF) stays there; a longer one lies behind the table.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ITEM_TYPE |= {11: "<f4", 12: "<f8", 13: "<u4", 16: "<u8", 17: "<i8", 18: "<u8"}
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """One value of a directory, as it lies in the file."""
+    """One value of a directory, as the file holds it."""
 
     kind: int
     payload: bytes
@@ -48,20 +48,20 @@ class Tag:
 
 
 Directory = Mapping[int, Tag]
-"""One image of the file: tags by code."""
+"""Tags of one image of the file, by code."""
 
 
 def make_tag(kind: int, numbers: int | Sequence[int] | NDArray[Any]) -> Tag:
-    """A tag from numbers, refusing any that its type cannot hold."""
+    """Make a tag from numbers, all of which its type must be able to hold."""
     exact = np.atleast_1d(np.asarray(numbers))
     stored = exact.astype(ITEM_TYPE[kind])
-    assert np.array_equal(stored, exact), "a number does not fit the type of its tag"
+    assert np.array_equal(stored, exact), "a number must fit the type of its tag"
     return Tag(kind, stored.tobytes())
 
 
 @dataclass(frozen=True, slots=True)
 class _Widths:
-    """The two forms of a TIFF differ in the width of their numbers only."""
+    """Widths of the numbers of a TIFF, the only difference between a classic one and a BigTIFF."""
 
     head: struct.Struct
     entries: struct.Struct
@@ -74,7 +74,11 @@ _BIG = _Widths(struct.Struct("<2sHHHQ"), struct.Struct("<Q"), struct.Struct("<HH
 
 
 def read_directories(file: BinaryIO, where: str) -> list[dict[int, Tag]]:
-    """Every directory of a TIFF, in the order in which they are chained."""
+    """Read every directory of a TIFF, in the order of their chain.
+
+    Raises:
+        DamagedError: The file is not a TIFF of ours, or is incomplete.
+    """
     start = file.read(16)
     widths, offset = _read_signature(start, where)
     directories: list[dict[int, Tag]] = []
@@ -93,7 +97,9 @@ def _read_signature(start: bytes, where: str) -> tuple[_Widths, int]:
         return _CLASSIC, _CLASSIC.head.unpack_from(start)[2]
     if start[:4] == b"II+\0" and len(start) >= _BIG.head.size:
         return _BIG, _BIG.head.unpack_from(start)[4]
-    raise DamagedError("not a TIFF of ours", where=where, expected="a little-endian TIFF", got=start[:4].hex())
+    raise DamagedError(
+        "the file must be a TIFF of ours", where=where, expected="a little-endian TIFF", got=start[:4].hex()
+    )
 
 
 def _read_directory(file: BinaryIO, widths: _Widths, offset: int, where: str) -> tuple[dict[int, Tag], int]:
@@ -111,22 +117,22 @@ def _read_directory(file: BinaryIO, widths: _Widths, offset: int, where: str) ->
 
 def _find_item_bytes(kind: int, where: str) -> int:
     if kind not in ITEM_TYPE:
-        raise DamagedError("a tag of this TIFF has no type", where=where, expected="1 to 18", got=str(kind))
+        raise DamagedError("each tag of a TIFF must have a type", where=where, expected="1 to 18", got=str(kind))
     return np.dtype(ITEM_TYPE[kind]).itemsize
 
 
 def _read_at(file: BinaryIO, offset: int, num_bytes: int, where: str) -> bytes:
     file.seek(offset)
-    found = file.read(num_bytes)
-    if len(found) != num_bytes:
+    content = file.read(num_bytes)
+    if len(content) != num_bytes:
         raise DamagedError(
-            "this TIFF is cut off", where=where, expected=f"{num_bytes} bytes at {offset}", got=f"{len(found)}"
+            "a TIFF must be complete", where=where, expected=f"{num_bytes} bytes at {offset}", got=f"{len(content)}"
         )
-    return found
+    return content
 
 
 def lay_out_head(directories: Sequence[Directory], *, lead: bytes, big: bool) -> bytes:
-    """Signature, lead and all directories with their values: everything that comes before the pixels."""
+    """Lay out the signature, the lead and all directories with their values: everything before the pixels."""
     widths = _BIG if big else _CLASSIC
     first = _round_up_to_even(widths.head.size + len(lead))
     head = widths.head.pack(b"II", 43, 8, 0, first) if big else widths.head.pack(b"II", 42, first)
@@ -153,7 +159,7 @@ def _encode_directory(directory: Directory, widths: _Widths, offset: int, *, is_
 
 
 def _round_up_to_even(number: int) -> int:
-    """A directory and its values begin on a word boundary."""
+    """Round up to a word boundary, where each directory and its values begin."""
     return number + number % 2
 
 

@@ -1,14 +1,14 @@
-"""The metadata of a scene's Zarr: what analysts' programs need to find its place, its classes and its levels.
+"""The metadata of a scene's Zarr: its place, its classes and its levels, as the programs of analysts look for them.
 
-    mask.zarr/                     level 0: labels, confidence, tier, y, x, spatial_ref
+    mask.zarr/                     level 0: an array per layer, y, x, spatial_ref
     mask.zarr/1/, mask.zarr/2/ …   each level halves the one before, with the same names
 
-Three conventions side by side, because no program reads them all: CF's grid mapping with pixel centres in `x` and `y`
-(xarray, rioxarray), GDAL's `_CRS` (GDAL, QGIS), and GeoZarr's `multiscales` (which levels there are). Every group has
-consolidated metadata of its own, so that each can be opened alone and without listing.
+The metadata follow three conventions side by side, because no program reads all of them: CF's grid mapping with pixel
+centres in `x` and `y` (xarray, rioxarray), GDAL's `_CRS` (GDAL, QGIS), and GeoZarr's `multiscales` for the levels.
+Every group has consolidated metadata of its own, so that a program can open each of them alone and without listing.
 
-GDAL places a Zarr by its axes only. Axes cannot say how a rotated grid lies, so those have pixel numbers, and no
-`_CRS`: better no place than a wrong one. rioxarray reads the transform of the grid mapping, which can say it.
+GDAL places a Zarr by its axes only. Axes cannot describe a rotated grid, so a rotated grid has pixel numbers and no
+`_CRS`: no place is better than a wrong one. rioxarray reads the transform of the grid mapping, which can describe it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from batchseg.layers.layer import Layer
 from batchseg.output.stored import ZarrLayout
 from batchseg.scene.georef import Georef
-from batchseg.schema import JsonObject
+from batchseg.schema import Json, JsonObject
 from batchseg.store import Store
 
 ZLIB_LEVEL = 1
@@ -29,18 +29,19 @@ _GEOGRAPHIC = ("GEOGCS", "GEOGCRS", "GEODCRS")
 
 
 def create_zarr(store: Store, layout: ZarrLayout) -> None:
-    """Put the metadata of all arrays and the coordinates; the same bytes each time, so a resume may repeat it."""
+    """Put the metadata of all arrays, and the coordinates. A resume may repeat it, because the bytes are the same."""
     for key, content in sorted(make_zarr_metadata(layout).items()):
         store.put(f"{layout.root}/{key}", content)
 
 
 def make_zarr_metadata(layout: ZarrLayout) -> dict[str, bytes]:
-    """Every object of the Zarr but its stored chunks. zarr writes them into memory; only the bytes matter to us."""
-    # Here, because a worker never comes here: a quarter of a second of its start, and memory.
+    """Make every object of the Zarr except its stored chunks, by key. The zarr package writes them into memory."""
+    # Imported here, because workers never call this: it would cost a quarter of a second of their start, and memory.
     import zarr
+    from zarr.core.buffer import Buffer
     from zarr.storage import MemoryStore
 
-    memory: dict[str, Any] = {}
+    memory: dict[str, Buffer] = {}
     root = zarr.open_group(MemoryStore(memory), mode="w", zarr_format=2)
     _add_arrays(root, layout, (layout.georef.height_px, layout.georef.width_px), layout.stored_px, scale=1)
     root.attrs.update({"Conventions": "CF-1.10", "multiscales": _make_multiscales(layout)})
@@ -78,7 +79,7 @@ def _add_arrays(group: Any, layout: ZarrLayout, shape_px: tuple[int, int], store
     array.attrs.update({"_ARRAY_DIMENSIONS": [], **_make_grid_mapping(layout.georef, scale)})
 
 
-def _make_compressor() -> dict[str, Any]:
+def _make_compressor() -> JsonObject:
     return {"id": "zlib", "level": ZLIB_LEVEL}
 
 
@@ -86,12 +87,12 @@ def _is_along_axes(georef: Georef) -> bool:
     return georef.transform is not None and not georef.transform[1] and not georef.transform[3]
 
 
-def _make_gdal_attributes(georef: Georef) -> dict[str, Any]:
+def _make_gdal_attributes(georef: Georef) -> JsonObject:
     return {"_CRS": {"wkt": georef.crs_wkt}} if georef.crs_wkt and _is_along_axes(georef) else {}
 
 
-def _make_grid_mapping(georef: Georef, scale: int) -> dict[str, Any]:
-    mapping: dict[str, Any] = {}
+def _make_grid_mapping(georef: Georef, scale: int) -> JsonObject:
+    mapping: dict[str, Json] = {}
     if georef.crs_wkt:
         mapping |= {"crs_wkt": georef.crs_wkt, "spatial_ref": georef.crs_wkt}
     if georef.transform is not None:
@@ -102,7 +103,7 @@ def _make_grid_mapping(georef: Georef, scale: int) -> dict[str, Any]:
 
 
 def _compute_coordinates(georef: Georef, shape_px: tuple[int, int], scale: int) -> dict[str, NDArray[Any]]:
-    """Pixel centres; without a transform, or with a rotated one, in pixels of full resolution."""
+    """Compute the pixel centres. Without a transform, or with a rotated one, they are in pixels of full resolution."""
     rows, cols = ((np.arange(size_px) + 0.5) * scale for size_px in shape_px)
     if georef.transform is None or not _is_along_axes(georef):
         return {"y": rows, "x": cols}
@@ -110,7 +111,7 @@ def _compute_coordinates(georef: Georef, shape_px: tuple[int, int], scale: int) 
     return {"y": f + e * rows, "x": c + a * cols}
 
 
-def _make_axis_attributes(axis: str, georef: Georef) -> dict[str, Any]:
+def _make_axis_attributes(axis: str, georef: Georef) -> JsonObject:
     if georef.crs_wkt is None or not _is_along_axes(georef):
         return {"long_name": f"{axis} in pixels"}
     if georef.crs_wkt.startswith(_GEOGRAPHIC):
@@ -119,9 +120,9 @@ def _make_axis_attributes(axis: str, georef: Georef) -> dict[str, Any]:
     return {"standard_name": f"projection_{axis}_coordinate", "axis": axis.upper()}
 
 
-def _make_multiscales(layout: ZarrLayout) -> dict[str, Any]:
-    """GeoZarr's convention: each level with the one it comes from."""
-    entries: list[dict[str, Any]] = [{"asset": "."}]
+def _make_multiscales(layout: ZarrLayout) -> JsonObject:
+    """Describe the levels by GeoZarr's convention: each one with the level that it is derived from."""
+    entries: list[dict[str, Json]] = [{"asset": "."}]
     for level in layout.levels:
         coarser = {"asset": str(level.number), "derived_from": entries[-1]["asset"]}
         entries.append(coarser | {"transform": {"scale": [2.0, 2.0], "translation": [0.0, 0.0]}})
@@ -129,7 +130,7 @@ def _make_multiscales(layout: ZarrLayout) -> dict[str, Any]:
 
 
 def _make_layer_attributes(layer: Layer) -> JsonObject:
-    """CF's way to name the codes of classes, and to scale a measure."""
+    """Name the codes of classes, or scale a measure, by CF's convention."""
     if layer.kind == "measure":
         return {"long_name": layer.title, "scale_factor": 1 / layer.top, "units": "1"}
     meanings = " ".join("_".join(info.name.split()) for info in layer.classes)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from batchseg.errors import BatchsegError, RefusedError
 from batchseg.ledger.keys import TaskKey
-from batchseg.output.sheet import DamagedChunksError
+from batchseg.output.sheet_reader import DamagedChunksError
 from batchseg.redact import redact
 from batchseg.workers.events import FailureKind
 

@@ -113,7 +113,7 @@ def test_a_system_that_no_geotiff_can_hold_goes_into_the_sidecar(tmp_path, kind)
 
 def test_a_system_that_cannot_be_read_is_refused_before_the_first_row(tmp_path):
     asked = []
-    with pytest.raises(SceneError, match="coordinate system that cannot be read"):
+    with pytest.raises(SceneError, match="must be able to read the coordinate system"):
         write_cog(
             tmp_path / "out.tif", place("PROJCS[", NORTH_UP), LAYER, lambda *rows: asked.append(rows), scratch=tmp_path
         )

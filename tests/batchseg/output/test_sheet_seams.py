@@ -74,7 +74,7 @@ def test_sheets_and_the_borders_between_them_count_what_the_whole_map_counts(
         counter = counted(whole, grid.window(row, col), cuts)
         record = SheetRecord(
             key=SheetKey("scene", row, col), fingerprint="f", inputs_digest="", missing=(), objects=(),
-            seams=counter.counts.to_seams(), edges=counter.edges(), attempt=ATTEMPT,
+            seams=counter.counts.to_seams(), edges=counter.pack_edges(), attempt=ATTEMPT,
         )  # fmt: skip
         kept = parse_value(to_json(record), SheetRecord, where="here")
         assert isinstance(kept, SheetRecord)
@@ -89,6 +89,6 @@ def test_a_sheet_that_was_given_up_takes_its_borders_with_it() -> None:
     left = counted(whole, Window.of(0, 16, 0, 8), [])
     record = SheetRecord(
         key=SheetKey("scene", 0, 0), fingerprint="f", inputs_digest="", missing=(), objects=(),
-        seams=left.counts.to_seams(), edges=left.edges(), attempt=ATTEMPT,
+        seams=left.counts.to_seams(), edges=left.pack_edges(), attempt=ATTEMPT,
     )  # fmt: skip
     assert count_seams_between([record], CUT, sheet_px=8) == SeamCounts()
