@@ -18,12 +18,12 @@ Runs:
 Models:
 
     train, distill             train a bundle on labels, or on the answers of a heavy bundle
-    adjust                     adapt the normalisation of a bundle to other imagery
-    quantize                   make an int8 bundle
-    open_bundle                open a bundle and check its contract
-    import_bundle              make a bundle of an ONNX file
-    check_bundle               compare a bundle's networks with its contract
-    tune_bundle                choose backend, batch and threads for this machine
+    adjust                     adjust a bundle to new ground with a few labelled pixels; returns an `Adjustment`
+    quantize                   make a smaller, faster bundle within an allowed loss; returns a `Quantization`
+    open_bundle                open a bundle, and check its contract and its weights; returns a `Bundle`
+    import_bundle              make a bundle of a SegFormer folder or an ONNX file, with your `ModelFacts`
+    check_bundle               run a bundle on synthetic tiles: shapes, seconds, memory; returns a `BundleCheck`
+    tune_bundle                measure every way to run a bundle here, and keep the best; returns a `Tuning`
 
 `jobs.run` and `jobs.nightly` do the same on Ray. Every error that these functions raise on purpose is a
 `BatchsegError`. Names that are not in `__all__` are private and may change with any version. `docs/python.md` has each
@@ -36,7 +36,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from batchseg.adapt.adjust import Adjustment, adjust
+    from batchseg.adapt.check import BundleCheck, check_bundle
+    from batchseg.adapt.quantize import Quantization, quantize
+    from batchseg.adapt.tune import Tuning, tune_bundle
     from batchseg.errors import BatchsegError
+    from batchseg.model.bundle import Bundle, open_bundle
+    from batchseg.model.importing import import_bundle
+    from batchseg.model.model_facts import ModelFacts
     from batchseg.recipe.load import load_fleet, load_recipe
     from batchseg.reports.compare import compare
     from batchseg.reports.comparison import Comparison
@@ -49,43 +56,67 @@ if TYPE_CHECKING:
     from batchseg.training.train import distill, train
 
 __all__ = [
+    "Adjustment",
     "BatchsegError",
+    "Bundle",
+    "BundleCheck",
     "Comparison",
     "Evaluation",
     "Metrics",
+    "ModelFacts",
     "Outcome",
     "Plan",
+    "Quantization",
     "RunStatus",
+    "Tuning",
+    "adjust",
+    "check_bundle",
     "compare",
     "distill",
     "evaluate",
+    "import_bundle",
     "load_fleet",
     "load_recipe",
+    "open_bundle",
     "plan",
+    "quantize",
     "report",
     "run",
     "status",
     "train",
+    "tune_bundle",
 ]
 
 _HOMES = {
+    "Adjustment": "batchseg.adapt.adjust",
     "BatchsegError": "batchseg.errors",
+    "Bundle": "batchseg.model.bundle",
+    "BundleCheck": "batchseg.adapt.check",
     "Comparison": "batchseg.reports.comparison",
     "Evaluation": "batchseg.reports.evaluate",
     "Metrics": "batchseg.reports.metrics",
+    "ModelFacts": "batchseg.model.model_facts",
     "Outcome": "batchseg.runs.session",
     "Plan": "batchseg.runs.estimate",
+    "Quantization": "batchseg.adapt.quantize",
     "RunStatus": "batchseg.runs.status",
+    "Tuning": "batchseg.adapt.tune",
+    "adjust": "batchseg.adapt.adjust",
+    "check_bundle": "batchseg.adapt.check",
     "compare": "batchseg.reports.compare",
     "distill": "batchseg.training.train",
     "evaluate": "batchseg.reports.evaluate",
+    "import_bundle": "batchseg.model.importing",
     "load_fleet": "batchseg.recipe.load",
     "load_recipe": "batchseg.recipe.load",
+    "open_bundle": "batchseg.model.bundle",
     "plan": "batchseg.runs.estimate",
+    "quantize": "batchseg.adapt.quantize",
     "report": "batchseg.reports.write",
     "run": "batchseg.runs.session",
     "status": "batchseg.runs.status",
     "train": "batchseg.training.train",
+    "tune_bundle": "batchseg.adapt.tune",
 }
 """Public name -> module. A name is imported at its first use: `batchseg --help` must not wait for torch and GDAL."""
 

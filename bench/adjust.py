@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.adapt.mixture import Answers, answers_of, crossed, fitted
+from batchseg.adapt.mixture import LabelledScores, collect_scores, cross_validate, fit_mixture
 from batchseg.adapt.samples import Sampling
 from batchseg.model.bundle import open_bundle
 from batchseg.model.mixing import open_scores
@@ -35,7 +35,7 @@ PIXELS_OF_OTHERS = 5_000
 """Of each other scene, so that none outvotes the rest."""
 
 
-def answers_on_its_scene(folder: Path, recipe: TrainRecipe) -> Answers:
+def answers_on_its_scene(folder: Path, recipe: TrainRecipe) -> LabelledScores:
     """Of a bundle on the scene that its recipe validates on, read as a run would."""
     bundle = open_bundle(str(folder))
     (scene,) = recipe.validate.rasters
@@ -44,55 +44,55 @@ def answers_on_its_scene(folder: Path, recipe: TrainRecipe) -> Answers:
         bundle,
         Recipe(scenes=(scene.image,), labels=(scene.labels,), output="none", models=Models(bulk=str(folder))),
     )
-    tiles, halo_px = sampling.labelled_tiles(told=lambda *_: None), bundle.contract.halo_px
+    tiles, halo_px = sampling.find_labelled_tiles(show=lambda *_: None), bundle.contract.halo_px
     scores = open_scores(bundle, "cpu")
-    return answers_of(scores, sampling.read_tiles(tiles), num_tiles=len(tiles), halo_px=halo_px)
+    return collect_scores(scores, sampling.read_tiles(tiles), num_tiles=len(tiles), halo_px=halo_px)
 
 
-def miou(answers: Answers, scores_KP: NDArray[np.float32]) -> float:
-    return mean_iou(answers.iou(scores_KP.argmax(0)))
+def miou(answers: LabelledScores, scores_KP: NDArray[np.float32]) -> float:
+    return mean_iou(answers.compute_iou(scores_KP.argmax(0)))
 
 
-def from_drawn(scene: Answers, drawn_P: NDArray[np.bool_]) -> float:
+def from_drawn(scene: LabelledScores, drawn_P: NDArray[np.bool_]) -> float:
     """On what was not drawn."""
-    rest = scene.part(~drawn_P)
-    return miou(rest, fitted(scene.part(drawn_P)).of(rest.scores_KP))
+    rest = scene.select(~drawn_P)
+    return miou(rest, fit_mixture(scene.select(drawn_P)).apply(rest.scores_KP))
 
 
-def pixels_drawn(scene: Answers, count: int, random: np.random.Generator) -> NDArray[np.bool_]:
+def pixels_drawn(scene: LabelledScores, count: int, random: np.random.Generator) -> NDArray[np.bool_]:
     drawn_P = np.zeros(len(scene.truth_P), bool)
     drawn_P[random.choice(len(drawn_P), min(count, len(drawn_P)), replace=False)] = True
     return drawn_P
 
 
-def squares_drawn(scene: Answers, count: int, random: np.random.Generator) -> NDArray[np.bool_]:
+def squares_drawn(scene: LabelledScores, count: int, random: np.random.Generator) -> NDArray[np.bool_]:
     places = np.unique(scene.place_P)
     drawn: NDArray[np.bool_] = np.isin(scene.place_P, random.choice(places, min(count, len(places)), replace=False))
     return drawn
 
 
-def from_others(scene: Answers, others: Sequence[Answers]) -> float:
+def from_others(scene: LabelledScores, others: Sequence[LabelledScores]) -> float:
     random = np.random.default_rng(0)
-    parts = [other.part(pixels_drawn(other, PIXELS_OF_OTHERS, random)) for other in others]
+    parts = [other.select(pixels_drawn(other, PIXELS_OF_OTHERS, random)) for other in others]
     # The same square of another scene is another place.
-    apart = [Answers(one.scores_KP, one.truth_P, one.place_P + (i << 56)) for i, one in enumerate(parts)]
-    return miou(scene, fitted(Answers.joined(apart)).of(scene.scores_KP))
+    apart = [LabelledScores(one.scores_KP, one.truth_P, one.place_P + (i << 56)) for i, one in enumerate(parts)]
+    return miou(scene, fit_mixture(LabelledScores.concatenate(apart)).apply(scene.scores_KP))
 
 
 def row(
-    scene: Answers, others: Sequence[Answers], nums_pixels: Sequence[int], nums_squares: Sequence[int]
+    scene: LabelledScores, others: Sequence[LabelledScores], nums_pixels: Sequence[int], nums_squares: Sequence[int]
 ) -> list[float]:
     drawn = [(pixels_drawn, count) for count in nums_pixels] + [(squares_drawn, count) for count in nums_squares]
     few = [
         statistics.fmean(from_drawn(scene, draw(scene, count, np.random.default_rng(i))) for i in range(DRAWS))
         for draw, count in drawn
     ]
-    most = crossed(scene).comparison
+    most = cross_validate(scene).change
     assert most.after is not None
     return [miou(scene, scene.scores_KP), from_others(scene, others), *few, mean_iou(most.after)]
 
 
-def print_table(scenes: dict[str, Answers], nums_pixels: Sequence[int], nums_squares: Sequence[int]) -> None:
+def print_table(scenes: dict[str, LabelledScores], nums_pixels: Sequence[int], nums_squares: Sequence[int]) -> None:
     few = [*(f"from {num} px" for num in nums_pixels), *(f"from {num} squares" for num in nums_squares)]
     heads = ["scene", "as it is", "from the others", *few, "from all"]
     print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from sklearn.ensemble import RandomForestClassifier
 
-from batchseg.adapt.mixture import PLACE_PX, Answers
+from batchseg.adapt.mixture import PLACE_PX, LabelledScores
 from batchseg.training.checks import load_train_recipe
 from batchseg.training.ground import TrainingGround, read_ground
 from batchseg.training.rasters import UNLABELLED
@@ -86,7 +86,7 @@ def grounds(recipe: TrainRecipe) -> Iterator[tuple[str, TrainingGround]]:
         yield name, read_ground(fold.validate, fold)
 
 
-def leave_out(scenes: dict[str, TrainingGround]) -> Iterator[tuple[str, Answers]]:
+def leave_out(scenes: dict[str, TrainingGround]) -> Iterator[tuple[str, LabelledScores]]:
     """What the forest says of each scene that it has not learnt from."""
     random = np.random.default_rng(0)
     learnt = {name: samples(scene, random, balanced=True) for name, scene in scenes.items()}
@@ -98,8 +98,8 @@ def leave_out(scenes: dict[str, TrainingGround]) -> Iterator[tuple[str, Answers]
         chances_NK = np.zeros((len(asked.labels_N), len(scene.names)))
         chances_NK[:, forest.classes_] = forest.predict_proba(asked.x_NF)
         scores_KP = np.log(chances_NK.T.clip(LEAST_CHANCE)).astype(np.float32)
-        answers = Answers(scores_KP, asked.labels_N.astype(np.int64), asked.place_N)
-        iou = dict(zip(scene.names, answers.iou(scores_KP.argmax(0)), strict=True))
+        answers = LabelledScores(scores_KP, asked.labels_N.astype(np.int64), asked.place_N)
+        iou = dict(zip(scene.names, answers.compute_iou(scores_KP.argmax(0)), strict=True))
         known = {name: value for name, value in iou.items() if value is not None}
         known["mean"] = statistics.fmean(known.values())
         print(f"{out}: " + ", ".join(f"{name} {value:.3f}" for name, value in known.items()), flush=True)

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from batchseg.adapt.trial import CORE_PX, Trial, synthetic_tiles, try_out, usual_tile_px
+from batchseg.adapt.trial import Trial, make_synthetic_tiles, run_trial
 from batchseg.errors import BatchsegError
 from batchseg.model.architecture import OnnxSpec
 from batchseg.model.bundle import Bundle, open_bundle, zoo_names
@@ -31,6 +31,7 @@ from batchseg.model.contract import Contract, Numerics
 from batchseg.model.lineage import find_training
 from batchseg.model.networks import build_network
 from batchseg.model.segmenter import open_segmenter
+from batchseg.recipe.recipe import Tiling
 from batchseg.schema import build
 from batchseg.training.checks import load_train_recipe
 from batchseg.training.ground import TrainingGround, read_ground
@@ -57,7 +58,7 @@ class AsRun:
 
     def __init__(self, bundle: Bundle, numerics: Numerics) -> None:
         contract = replace(bundle.contract, numerics={"cpu": numerics})
-        tile_px = usual_tile_px(contract)
+        tile_px = contract.default_tile_px
         self._halo_px = contract.halo_px
         self._segmenter = open_segmenter(
             replace(bundle, contract=contract), device="cpu", tile_px=tile_px, halo_px=self._halo_px
@@ -101,7 +102,7 @@ def gflop_of(contract: Contract) -> float | None:
         architecture = architecture.of
     if isinstance(architecture, OnnxSpec):
         return None
-    bands, classes, side_px = len(contract.bands), len(contract.classes), usual_tile_px(contract)
+    bands, classes, side_px = len(contract.bands), len(contract.classes), contract.default_tile_px
     network = build_network(architecture, num_bands=bands, num_classes=classes).eval()
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, bands, side_px, side_px))
@@ -161,7 +162,7 @@ def show(rows: list[Row], peaks: dict[str, float]) -> None:
             f"{n.backend} {n.precision}, batch {n.batch}",
             f"{1000 * row.seconds_per_tile:.1f}",
             f"{per_s:.1f}",
-            f"{per_s * CORE_PX**2 / 1e6:.1f}",
+            f"{per_s * Tiling().core ** 2 / 1e6:.1f}",
             *(said(value, form) for value, form in ((row.gflop, ".2f"), (row.peak_share, ".0%"))),
             *(said(value, ".4f") for value in (row.miou, row.miou_float32)),
         )
@@ -183,12 +184,13 @@ def main() -> None:
         ref: replace(bundle.contract.find_numerics("cpu"), threads=args.threads) for ref, bundle in bundles.items()
     }
     tiles = {
-        ref: synthetic_tiles(one, numerics[ref].batch, usual_tile_px(one.contract)) for ref, one in bundles.items()
+        ref: make_synthetic_tiles(one, numerics[ref].batch, one.contract.default_tile_px)
+        for ref, one in bundles.items()
     }
     best: dict[str, Trial] = {}
     for _ in range(args.rounds):
         for ref, bundle in bundles.items():
-            trial = try_out(bundle, numerics[ref], "cpu", tiles[ref])
+            trial = run_trial(bundle, numerics[ref], "cpu", tiles[ref])
             if ref not in best or trial.seconds_per_tile < best[ref].seconds_per_tile:
                 best[ref] = trial
     precisions = sorted({precision_of(bundles[ref].contract, numerics[ref]) for ref in bundles} | {"float32"})

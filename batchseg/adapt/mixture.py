@@ -1,19 +1,19 @@
-"""A bundle's answers brought to ground that is new to it, by a few labelled pixels.
+"""Fitting a bundle's scores to ground that is new to it, with a few labelled pixels.
 
 Theory of operation
 -------------------
-A network that has learnt from other scenes sees much of what there is on a new one, and is wrong about what it is
-called: another labeller, another season and other roofs move the borders between classes, and mix some of them up. So
-its scores are mixed anew: each class's is a sum over all of them, with an offset. That is a few dozen numbers, and some
-hundreds of pixels tell them; all that the network knows stays as it is.
+A network that was trained on other scenes recognises much of a new one but calls some of it by the wrong name. Another
+labeller, another season and other roofs move the borders between classes and mix some classes up. So the scores are
+mixed anew: the new score of a class is a weighted sum of all old scores, plus an offset. Those are a few dozen numbers,
+and some hundreds of labelled pixels determine them. The network itself stays as it is.
 
-They are those with the least cross-entropy and the best (soft) IoU on the labelled pixels, and not far from what the
-network had: a Gaussian prior around it weighs as much as a labelled place. Pixels next to each other say the same, so
-what counts against the prior is not pixels but the squares of ground that hold any, be they clicked or drawn.
-A class without labels keeps its score, and is not asked about: labels of others do not say that it is not there.
+The fit minimises cross-entropy plus one minus the soft IoU on the labelled pixels. A Gaussian prior holds the mixture
+near the original scores, and weighs as much as one labelled place. Neighbouring pixels carry the same information, so
+the evidence against the prior is counted in *places*, squares of ground that hold labels, and not in pixels. A class
+without labels keeps its score and is not judged: the labels of others do not say that it is absent.
 
-What is found on labels always looks good on the same labels, so what it is worth is said by others: each half of the
-squares is judged with what the other half told.
+Labels always look well fitted by the mixture that was fitted to them. The mixture is therefore judged by two-fold
+cross-validation: each half of the places is scored with the mixture that was fitted to the other half.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ from numpy.typing import NDArray
 
 from batchseg.adapt.samples import Sample
 from batchseg.errors import BundleError, RecipeError
-from batchseg.model.mixing import Mixing, Scores
+from batchseg.model.mixing import Mixture, Scores
 from batchseg.score.confusion import count_confusion, iou_per_labelled_class, mean_iou
 from batchseg.score.gate import QualityChange
 
-SCORES = 500_000
-"""Kept of all tiles and classes together: 100,000 pixels of five classes. More do not make a few numbers better."""
-LEAST_PLACES = 10
-"""With 2, chance alone has made one useless mixture in eight look like a gain; with 16, one in a hundred."""
+MAX_SCORES = 500_000
+"""Scores kept from all tiles and classes together: 100,000 pixels of five classes. More do not improve the fit."""
+MIN_PLACES = 10
+"""With 2 places, one useless mixture in eight looked like a gain by chance; with 16, one in a hundred."""
 PLACE_PX = 64
-"""Side of the squares that labels are told apart by: neighbours say the same."""
+"""Side of the squares that count as one place."""
 WEIGHT_SPREAD, OFFSET_SPREAD = 0.5, 1.5
 """Standard deviations of the prior. Results hardly change with them (docs/decisions/0012)."""
-MOST_ITERATIONS = 100
+MAX_ITERATIONS = 100
 RESAMPLES = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What a network said of labelled pixels."""
+class LabelledScores:
+    """A network's scores at labelled pixels."""
 
     scores_KP: NDArray[np.float32]
     truth_P: NDArray[np.int64]
     place_P: NDArray[np.int64]
-    """Which square each lies in."""
+    """Number of the square that each pixel lies in."""
 
     @staticmethod
-    def joined(parts: Sequence[Answers]) -> Answers:
-        return Answers(
-            np.concatenate([one.scores_KP for one in parts], axis=1),
-            np.concatenate([one.truth_P for one in parts]),
-            np.concatenate([one.place_P for one in parts]),
+    def concatenate(parts: Sequence[LabelledScores]) -> LabelledScores:
+        return LabelledScores(
+            np.concatenate([part.scores_KP for part in parts], axis=1),
+            np.concatenate([part.truth_P for part in parts]),
+            np.concatenate([part.place_P for part in parts]),
         )
 
     @property
@@ -67,61 +67,64 @@ class Answers:
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """Labelled pixels of each class."""
+        """Labelled pixels per class."""
         return np.bincount(self.truth_P, minlength=self.num_classes)
 
-    def part(self, chosen_P: NDArray[Any]) -> Answers:
-        return Answers(self.scores_KP[:, chosen_P], self.truth_P[chosen_P], self.place_P[chosen_P])
+    def select(self, chosen_P: NDArray[Any]) -> LabelledScores:
+        return LabelledScores(self.scores_KP[:, chosen_P], self.truth_P[chosen_P], self.place_P[chosen_P])
 
-    def iou(self, said_P: NDArray[np.int64], times_P: NDArray[np.int64] | None = None) -> tuple[float | None, ...]:
-        """Of answers; each pixel counts as often as is said. None for a class that has no labels to be judged by."""
-        return iou_per_labelled_class(count_confusion(self.truth_P, said_P, self.num_classes, weights=times_P))
+    def compute_iou(
+        self, index_P: NDArray[np.int64], weights_P: NDArray[np.int64] | None = None
+    ) -> tuple[float | None, ...]:
+        """IoU of predicted class indexes; None for a class without labels. Each pixel counts as often as its weight."""
+        return iou_per_labelled_class(count_confusion(self.truth_P, index_P, self.num_classes, weights=weights_P))
 
 
-def answers_of(scores: Scores, samples: Iterable[Sample], *, num_tiles: int, halo_px: int) -> Answers:
-    """Of the labelled pixels of tiles; where these are many, of an even share of each tile's."""
-    found = [one for sample in samples if (one := _answers(scores, sample, SCORES // num_tiles, halo_px))]
-    if not found:
+def collect_scores(scores: Scores, samples: Iterable[Sample], *, num_tiles: int, halo_px: int) -> LabelledScores:
+    """The scores at labelled pixels of tiles. Of many labels, the same number is drawn from each tile."""
+    per_tile = (_collect_from_tile(scores, sample, MAX_SCORES // num_tiles, halo_px) for sample in samples)
+    parts = [part for part in per_tile if part is not None]
+    if not parts:
         raise RecipeError(
             "no pixel has both data and the label of a class",
             where="--labels",
-            todo="check that they lie where the scene has data, and that their codes are those of the classes",
+            todo="check that the labels lie where the scene has data, and that their codes are those of the classes",
         )
-    return Answers.joined(found)
+    return LabelledScores.concatenate(parts)
 
 
-def _answers(scores: Scores, sample: Sample, most_scores: int, halo_px: int) -> Answers | None:
+def _collect_from_tile(scores: Scores, sample: Sample, max_scores: int, halo_px: int) -> LabelledScores | None:
     core, reference_HW = sample.tile.core, sample.reference_HW
     assert reference_HW is not None
     scores_KHW = scores(sample.x_BHW)
-    known_HW = sample.judged_HW & (reference_HW < len(scores_KHW))
-    row_P, col_P = known_HW.nonzero()
-    most_px = max(1, most_scores // len(scores_KHW))
-    if len(row_P) > most_px:
-        drawn = np.random.default_rng((core.rows.start, core.cols.start)).choice(len(row_P), most_px, replace=False)
+    labelled_HW = sample.judged_HW & (reference_HW < len(scores_KHW))
+    row_P, col_P = labelled_HW.nonzero()
+    max_px = max(1, max_scores // len(scores_KHW))
+    if len(row_P) > max_px:
+        drawn = np.random.default_rng((core.rows.start, core.cols.start)).choice(len(row_P), max_px, replace=False)
         row_P, col_P = row_P[np.sort(drawn)], col_P[np.sort(drawn)]
     if not len(row_P):
         return None
     place_P = ((core.rows.start + row_P) // PLACE_PX << 32) + (core.cols.start + col_P) // PLACE_PX
-    return Answers(
+    return LabelledScores(
         scores_KHW[:, halo_px + row_P, halo_px + col_P], reference_HW[row_P, col_P].astype(np.int64), place_P
     )
 
 
-def fitted(answers: Answers) -> Mixing:
-    """The mixture of scores that suits the labels best."""
+def fit_mixture(labelled: LabelledScores) -> Mixture:
+    """Fit the mixture of scores that suits the labels best."""
     import torch
 
-    labelled_S = np.flatnonzero(answers.counts)
-    scores_PK = torch.from_numpy(answers.scores_KP).double().T.contiguous()
+    labelled_S = np.flatnonzero(labelled.counts)
+    scores_PK = torch.from_numpy(labelled.scores_KP).double().T.contiguous()
     own_PS = scores_PK[:, labelled_S]
-    truth_PS = torch.from_numpy(answers.truth_P[:, None] == labelled_S).double()
-    change_SK = torch.zeros(len(labelled_S), answers.num_classes, dtype=torch.float64, requires_grad=True)
+    truth_PS = torch.from_numpy(labelled.truth_P[:, None] == labelled_S).double()
+    change_SK = torch.zeros(len(labelled_S), labelled.num_classes, dtype=torch.float64, requires_grad=True)
     offsets_S = torch.zeros(len(labelled_S), dtype=torch.float64, requires_grad=True)
-    num_places = len(np.unique(answers.place_P))
-    search = torch.optim.LBFGS([change_SK, offsets_S], max_iter=MOST_ITERATIONS, line_search_fn="strong_wolfe")
+    num_places = len(np.unique(labelled.place_P))
+    search = torch.optim.LBFGS([change_SK, offsets_S], max_iter=MAX_ITERATIONS, line_search_fn="strong_wolfe")
 
-    def loss() -> Any:
+    def compute_loss() -> Any:
         search.zero_grad()
         logs_PS = (own_PS + scores_PK @ change_SK.T + offsets_S).log_softmax(1)
         entropy = -(logs_PS * truth_PS).sum() / len(truth_PS)
@@ -129,25 +132,25 @@ def fitted(answers: Answers) -> Mixing:
         shared_S = (chances_PS * truth_PS).sum(0)
         iou_S = shared_S / (chances_PS.sum(0) + truth_PS.sum(0) - shared_S)
         prior = (change_SK**2).sum() / WEIGHT_SPREAD**2 + (offsets_S**2).sum() / OFFSET_SPREAD**2
-        found = entropy + (1 - iou_S).mean() + prior / (2 * num_places)
-        found.backward()
-        return found
+        loss = entropy + (1 - iou_S).mean() + prior / (2 * num_places)
+        loss.backward()
+        return loss
 
-    with _one_thread(torch):
-        search.step(loss)
+    with _use_one_thread(torch):
+        search.step(compute_loss)
     with torch.no_grad():
         new_PS = own_PS + scores_PK @ change_SK.T + offsets_S
-        # Labels of some classes say nothing of how these stand against the others, so all of them together stay there.
-        risen = (new_PS.logsumexp(1) - own_PS.logsumexp(1)).mean()
-    weights_KK, offsets_K = np.eye(answers.num_classes), np.zeros(answers.num_classes)
+        # Labels of some classes do not say how these compare with the others. So their scores together must not rise.
+        rise = (new_PS.logsumexp(1) - own_PS.logsumexp(1)).mean()
+    weights_KK, offsets_K = np.eye(labelled.num_classes), np.zeros(labelled.num_classes)
     weights_KK[labelled_S] += change_SK.detach().numpy()
-    offsets_K[labelled_S] = (offsets_S.detach() - risen).numpy()
-    return Mixing(weights_KK, offsets_K)
+    offsets_K[labelled_S] = (offsets_S.detach() - rise).numpy()
+    return Mixture(weights_KK, offsets_K)
 
 
 @contextmanager
-def _one_thread(torch: Any) -> Iterator[None]:
-    """Sums come out alike whatever the machine, and most are too small to be shared."""
+def _use_one_thread(torch: Any) -> Iterator[None]:
+    """One thread gives the same sums on every machine, and most sums are too small to be shared."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -158,46 +161,59 @@ def _one_thread(torch: Any) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What labels change where they were not asked."""
+    """How much a mixture improves labels that it was not fitted to."""
 
-    comparison: QualityChange
+    change: QualityChange
     low_points: float
-    """Of mean IoU: 95 % of the times that the same number of places is drawn from these, it lies between the two."""
+    """Lower end of the 95 % bootstrap interval of the gain in mean IoU, resampled over places."""
     high_points: float
+    """Upper end of that interval."""
 
 
-def crossed(answers: Answers) -> Gain:
-    """Each half of the places is judged with what the other half told."""
-    places, number_P = np.unique(answers.place_P, return_inverse=True)
-    if len(places) < LEAST_PLACES or np.count_nonzero(answers.counts) < 2:
+def cross_validate(labelled: LabelledScores) -> Gain:
+    """Judge each half of the places with the mixture that was fitted to the other half.
+
+    Raises:
+        BundleError: There are too few labels to judge by.
+    """
+    places, number_P = np.unique(labelled.place_P, return_inverse=True)
+    num_labelled = np.count_nonzero(labelled.counts)
+    if len(places) < MIN_PLACES or num_labelled < 2:
         raise BundleError(
-            "so few labels tell nothing of the borders between classes, and nothing was written",
+            "there are too few labels to find the borders between classes, and nothing was written",
             where="--labels",
-            expected=f"two classes or more, in {LEAST_PLACES} squares of {PLACE_PX} px or more",
-            got=f"{np.count_nonzero(answers.counts)} with labels, in {len(places)}",
-            todo="label more places; some hundreds of pixels do",
+            expected=f"labels of two classes or more, in {MIN_PLACES} squares of {PLACE_PX} px or more",
+            got=f"{num_labelled} classes, in {len(places)} squares",
+            todo="label more places; some hundreds of pixels are enough",
         )
-    before_P, after_P = answers.scores_KP.argmax(0), np.empty_like(answers.truth_P)
+    before_P, after_P = labelled.scores_KP.argmax(0), np.empty_like(labelled.truth_P)
     even_P = number_P % 2 == 0
-    for told_P in (even_P, ~even_P):
-        after_P[~told_P] = fitted(answers.part(told_P)).of(answers.scores_KP[:, ~told_P]).argmax(0)
-    found = QualityChange(float((before_P == after_P).mean()), answers.iou(before_P), answers.iou(after_P))
+    for fitted_P in (even_P, ~even_P):
+        mixture = fit_mixture(labelled.select(fitted_P))
+        after_P[~fitted_P] = mixture.apply(labelled.scores_KP[:, ~fitted_P]).argmax(0)
+    agreement = float((before_P == after_P).mean())
+    change = QualityChange(agreement, labelled.compute_iou(before_P), labelled.compute_iou(after_P))
     random, gains = np.random.default_rng(0), []
     for _ in range(RESAMPLES):
-        # Places, not pixels: neighbours are right and wrong together.
-        times_P = np.bincount(random.integers(0, len(places), len(places)), minlength=len(places))[number_P]
-        before, after = (mean_iou(answers.iou(said_P, times_P)) for said_P in (before_P, after_P))
+        # Places are resampled, not pixels: neighbours are right and wrong together.
+        drawn = random.integers(0, len(places), len(places))
+        weights_P = np.bincount(drawn, minlength=len(places))[number_P]
+        before, after = (mean_iou(labelled.compute_iou(index_P, weights_P)) for index_P in (before_P, after_P))
         gains.append(100 * (after - before))
     low, high = np.quantile(gains, (0.025, 0.975)).tolist()
-    return Gain(found, low, high)
+    return Gain(change, low, high)
 
 
-def check_gain(found: Gain) -> None:
-    """Raises BundleError where labels are worth nothing beyond themselves, as far as they can tell."""
-    if found.low_points <= 0:
+def check_gain(gain: Gain) -> None:
+    """Refuse a mixture that may be no better than the original on labels that it was not fitted to.
+
+    Raises:
+        BundleError: The bootstrap interval of the gain does not lie above zero.
+    """
+    if gain.low_points <= 0:
         raise BundleError(
-            "these labels gain nothing for sure where they were not asked, and nothing was written",
-            expected="more mean IoU than without",
-            got=f"{found.low_points:+.1f} to {found.high_points:+.1f} points",
+            "the adjusted bundle is not better on held-out labels with 95 % confidence, and nothing was written",
+            expected="a gain in mean IoU above 0 points",
+            got=f"{gain.low_points:+.1f} to {gain.high_points:+.1f} points",
             todo="label more places, or train on these labels (docs/training.md)",
         )

@@ -1,20 +1,22 @@
-"""Tiles of a real scene, with their reference where there is one: what a bundle is tuned, calibrated and judged on."""
+"""Tiles of a real scene, with their reference if there is one: bundles are tuned, calibrated and judged on them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.adapt.trial import usual_tile_px
 from batchseg.engine.inputs import InputRule, cut_tile
 from batchseg.errors import SceneError
 from batchseg.model.bundle import Bundle
 from batchseg.model.fit import check_fit, find_input_rule
-from batchseg.recipe.recipe import Recipe
+from batchseg.recipe import LabelPolygons
+from batchseg.recipe.recipe import Leave, Models, Recipe
+from batchseg.redact import make_public_url
 from batchseg.scene.bands import choose_bands
 from batchseg.scene.header import read_header
 from batchseg.scene.labelpolygons import PolygonLabels
@@ -30,43 +32,64 @@ from tiling.span import Window
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A tile as the bundle gets it in a run; what is judged of it is its core."""
+    """A tile as the bundle gets it in a run. Its core is judged."""
 
     tile: Tile
     x_BHW: NDArray[Any]
     judged_HW: NDArray[np.bool_]
-    """Of the core: valid pixels that the tile owns."""
+    """Mask of the core: valid pixels that the tile owns."""
     reference_HW: NDArray[np.uint8] | None
-    """Class indexes; the number of classes where nothing is labelled."""
+    """Class indexes of the core; the number of classes means that a pixel has no label."""
     unknown_px: int = 0
-    """Of the reference: with a code that is no class."""
+    """Labelled pixels whose code is not the id of any class."""
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Several of them at once."""
+    """Several samples as one batch."""
 
     x_NBHW: NDArray[Any]
     judged_NHW: NDArray[np.bool_]
     reference_NHW: NDArray[np.uint8] | None
 
 
+def make_raster_recipe(
+    ref: str,
+    raster: str,
+    *,
+    labels: str | LabelPolygons | None = None,
+    bands: Sequence[int | str] | None = None,
+    scale: tuple[float, float] | None = None,
+    accept: Sequence[Leave] = (),
+) -> Recipe:
+    """A recipe that says how one raster is read for a bundle. No run is made of it."""
+    return Recipe(
+        scenes=(raster,),
+        output="nothing is written",
+        models=Models(bulk=ref),
+        labels=() if labels is None else (labels,),
+        bands=None if bands is None else tuple(bands),
+        scale=scale,
+        accept=tuple(accept),
+    )
+
+
 def sample_tiles(bundle: Bundle, recipe: Recipe, count: int) -> Samples:
-    """`count` tiles spread evenly over the recipe's first scene, read and scaled as a run would."""
-    found = list(Sampling.of(bundle, recipe).read(count))
-    if not found:
+    """Read up to `count` tiles, spread evenly over the recipe's first scene, and scale them as a run does."""
+    samples = list(Sampling.of(bundle, recipe).read(count))
+    if not samples:
         raise SceneError("no tile of this scene has data", where=recipe.scenes[0], todo="give another scene")
-    references = [one.reference_HW for one in found if one.reference_HW is not None]
+    references = [sample.reference_HW for sample in samples if sample.reference_HW is not None]
     return Samples(
-        np.stack([one.x_BHW for one in found]),
-        np.stack([one.judged_HW for one in found]),
+        np.stack([sample.x_BHW for sample in samples]),
+        np.stack([sample.judged_HW for sample in samples]),
         np.stack(references) if references else None,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """Where tiles of a scene are read, and how."""
+    """The tiles of a scene for a bundle, and how they are read."""
 
     bundle: Bundle
     source: Source
@@ -77,50 +100,48 @@ class Sampling:
     @staticmethod
     def of(bundle: Bundle, recipe: Recipe) -> Sampling:
         header = read_header(recipe.scenes[0])
-        bands = choose_bands(header.raster, bundle.contract.bands, recipe.bands)
-        check_policy(header.raster, recipe.nodata, bands)
+        raster = header.raster
+        bands = choose_bands(raster, bundle.contract.bands, recipe.bands)
+        check_policy(raster, recipe.nodata, bands)
         check_fit(recipe, header, bundle)
-        given, contract = recipe.labels[0] if recipe.labels else None, bundle.contract
-        labels = (
-            None
-            if given is None
-            else open_reference_labels(open_reference(given, header.grid, header.raster.url, contract.classes))
-        )
-        shape_px = header.grid.shape_px
+        labels = None
+        if recipe.labels and recipe.labels[0] is not None:
+            reference = open_reference(recipe.labels[0], header.grid, raster.url, bundle.contract.classes)
+            labels = open_reference_labels(reference)
         return Sampling(
-            bundle,
-            open_source(header.raster, bands, recipe.nodata),
-            find_input_rule(recipe, header, bundle),
-            labels,
-            shape_px,
+            bundle=bundle,
+            source=open_source(raster, bands, recipe.nodata),
+            rule=find_input_rule(recipe, header, bundle),
+            labels=labels,
+            shape_px=header.grid.shape_px,
         )
 
     @property
     def core_px(self) -> int:
-        return usual_tile_px(self.bundle.contract) - 2 * self.bundle.contract.halo_px
+        return self.bundle.contract.default_tile_px - 2 * self.bundle.contract.halo_px
 
     def tiles(self) -> list[Tile]:
         return tiles_of(Grid(self.shape_px, self.core_px), Window.of(0, self.shape_px[0], 0, self.shape_px[1]))
 
-    def labelled_tiles(self, told: Callable[[int, int], None]) -> list[Tile]:
-        """Those of which the reference says anything."""
-        tiles, found = self._near_labels(), []
+    def find_labelled_tiles(self, show: Callable[[int, int], None]) -> list[Tile]:
+        """The tiles in which the reference has a label."""
+        tiles, labelled = self._list_tiles_near_labels(), []
         for done, tile in enumerate(tiles, start=1):
             if self.labels is not None and self.labels.read(tile.owned)[1].any():
-                found.append(tile)
-            told(done, len(tiles))
-        return found
+                labelled.append(tile)
+            show(done, len(tiles))
+        return labelled
 
-    def _near_labels(self) -> list[Tile]:
-        """What is drawn tells at once where it is; a raster has to be looked at."""
+    def _list_tiles_near_labels(self) -> list[Tile]:
+        """Polygons and points say where they are; a raster has to be read everywhere."""
         if not isinstance(self.labels, PolygonLabels) or self.labels.outside is not None:
             return self.tiles()
         touched = touched_tiles([drawn for _, drawn in self.labels.classes], Grid(self.shape_px, self.core_px))
         return [tile for tile in self.tiles() if (tile.row, tile.col) in touched]
 
     def read(self, count: int) -> Iterator[Sample]:
-        """Of so many tiles, spread evenly, those that have data."""
-        return self.read_tiles(spread_evenly(self.tiles(), count))
+        """Read up to `count` tiles, spread evenly over the scene; tiles without data are left out."""
+        return self.read_tiles(select_evenly(self.tiles(), count))
 
     def read_tiles(self, tiles: Iterable[Tile]) -> Iterator[Sample]:
         halo_px = self.bundle.contract.halo_px
@@ -131,10 +152,10 @@ class Sampling:
             judged_HW[owned] = pixels.valid_HW[tile.owned.within(pixels.window)]
             if judged_HW.any():
                 x_BHW = cut_tile(self.rule.apply(pixels), pixels.window, tile, halo_px, self.shape_px)
-                yield Sample(tile, x_BHW, judged_HW, *self._reference(tile))
+                yield Sample(tile, x_BHW, judged_HW, *self._read_reference(tile))
 
-    def _reference(self, tile: Tile) -> tuple[NDArray[np.uint8] | None, int]:
-        """Class indexes, and how many labelled pixels hold another code."""
+    def _read_reference(self, tile: Tile) -> tuple[NDArray[np.uint8] | None, int]:
+        """Class indexes of the core, and the number of labelled pixels with an unknown code."""
         if self.labels is None:
             return None, 0
         ids = tuple(c.id for c in self.bundle.contract.classes)
@@ -145,8 +166,13 @@ class Sampling:
         return reference_HW, int((labelled_HW & (index_HW == len(ids))).sum())
 
 
-def spread_evenly(tiles: list[Tile], count: int) -> list[Tile]:
-    """Always the same."""
+def select_evenly(tiles: list[Tile], count: int) -> list[Tile]:
+    """Up to `count` tiles, spread evenly over the list; always the same ones."""
     if len(tiles) <= count:
         return tiles
     return [tiles[i] for i in np.linspace(0, len(tiles) - 1, count).round().astype(int)]
+
+
+def make_scene_name(url: str) -> str:
+    """A scene's name for the item and the card of a bundle. They are given away, so a URL's signature is left out."""
+    return Path(make_public_url(url)).name

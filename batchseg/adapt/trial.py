@@ -1,7 +1,7 @@
-"""Trying a bundle out in a process of its own: what it answers, how fast, and how much memory that takes.
+"""A trial of a bundle in a process of its own: its labels, its speed, and its memory.
 
-Of its own, because a peak of memory belongs to a process, because libraries keep threads and caches that would favour
-whoever comes second, and because a choice that ends in a crash must not end the comparison.
+It needs a process of its own for three reasons. A peak of memory belongs to a process. Libraries keep threads and
+caches, which would favour a later trial. And a crash must not end the comparison.
 """
 
 from __future__ import annotations
@@ -19,34 +19,28 @@ from numpy.typing import NDArray
 
 from batchseg.errors import BundleError
 from batchseg.model.bundle import Bundle
-from batchseg.model.contract import Contract, Numerics
+from batchseg.model.contract import Numerics
 from batchseg.model.segmenter import input_type, open_segmenter
 from batchseg.tiers import DeviceKind
 
-CORE_PX = 512
 MEASURE_S = 1.0
-"""How long forwards are repeated; the fastest counts, since everything that disturbs makes them slower."""
+"""Seconds for which forwards are repeated. The fastest one counts, since every disturbance makes forwards slower."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     numerics: Numerics
     index_NHW: NDArray[np.uint8]
-    """Class indexes of the cores of the tiles that were given."""
+    """Class indexes of the cores of the given tiles."""
     confidence_NHW: NDArray[np.uint8]
     start_s: float
-    """From nothing to a model that can be called."""
+    """Seconds from an empty process to a model that can be called."""
     seconds_per_tile: float
     memory_bytes: int
 
 
-def usual_tile_px(contract: Contract) -> int:
-    """The only side that a network takes, or that of the default core."""
-    return contract.tile_px or CORE_PX + 2 * contract.halo_px
-
-
-def synthetic_tiles(bundle: Bundle, count: int, tile_px: int) -> NDArray[Any]:
-    """Patches of several sizes around the means of the bundle, so that labels are neither all one nor all noise."""
+def make_synthetic_tiles(bundle: Bundle, count: int, tile_px: int) -> NDArray[Any]:
+    """Make patches of several sizes around the means of the bundle, so that the labels vary but are not noise."""
     contract, random = bundle.contract, np.random.default_rng(0)
     x = np.zeros((count, len(contract.bands), tile_px, tile_px), np.float32)
     for patch_px in (64, 16, 4, 1):
@@ -58,36 +52,40 @@ def synthetic_tiles(bundle: Bundle, count: int, tile_px: int) -> NDArray[Any]:
     return np.rint(clipped).astype(np.uint8) if input_type(bundle) == "uint8" else clipped
 
 
-def try_out(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDArray[Any]) -> Trial:
-    """Raises BundleError where this choice cannot be run here."""
+def run_trial(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDArray[Any]) -> Trial:
+    """Run a bundle with these numerics on these tiles.
+
+    Raises:
+        BundleError: The numerics cannot be run on this machine.
+    """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
-            return pool.submit(_try_apart, bundle, numerics, device, x_NBHW).result()
+            return pool.submit(_run_apart, bundle, numerics, device, x_NBHW).result()
         except BrokenProcessPool as error:
             raise BundleError(
-                "the process that tried this died, perhaps for want of memory",
+                "the process of the trial died, perhaps for lack of memory",
                 where=bundle.contract.name,
                 got=f"{numerics.backend} {numerics.precision}, batch {numerics.batch}",
                 todo="try a smaller batch",
             ) from error
 
 
-def _try_apart(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDArray[Any]) -> Trial:
-    """In the process of its own. What libraries raise ends here: not all of it could be sent to another process."""
+def _run_apart(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDArray[Any]) -> Trial:
+    """The process's own part. Errors of libraries end here: not every one of them can be sent to another process."""
     try:
-        return _try(bundle, numerics, device, x_NBHW)
+        return _run(bundle, numerics, device, x_NBHW)
     except BundleError:
         raise
-    except Exception as error:  # compilers, drivers and runtimes raise whatever they like
-        said = next((text.strip() for text in str(error).splitlines() if text.strip()), "")
+    except Exception as error:  # compilers, drivers and runtimes raise errors of any kind
+        first_line = next((text.strip() for text in str(error).splitlines() if text.strip()), "")
         raise BundleError(
             f"{numerics.backend} {numerics.precision}, batch {numerics.batch}, cannot be run here",
             where=bundle.contract.name,
-            got=f"{type(error).__name__}: {said}".removesuffix(": "),
+            got=f"{type(error).__name__}: {first_line}".removesuffix(": "),
         ) from error
 
 
-def _try(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDArray[Any]) -> Trial:
+def _run(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDArray[Any]) -> Trial:
     alone = replace(bundle, contract=replace(bundle.contract, numerics={device: numerics}))
     begun_s = time.perf_counter()
     tile_px, halo_px = x_NBHW.shape[-1], bundle.contract.halo_px
@@ -99,9 +97,9 @@ def _try(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDArray
     for first in range(0, len(x_NBHW), numerics.batch):
         group = x_NBHW[first : first + numerics.batch]
         batch_NBHW[: len(group)] = group
-        answer = segmenter(batch_NBHW)
-        for found, kept in zip(answer, (index_NHW, confidence_NHW), strict=True):
-            kept[first : first + len(group)] = found[: len(group)]
+        prediction = segmenter(batch_NBHW)
+        for batch_NHW, all_NHW in zip(prediction, (index_NHW, confidence_NHW), strict=True):
+            all_NHW[first : first + len(group)] = batch_NHW[: len(group)]
     times_s: list[float] = []
     while len(times_s) < 3 or sum(times_s) < MEASURE_S:
         begun_s = time.perf_counter()
@@ -113,12 +111,12 @@ def _try(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDArray
         confidence_NHW=confidence_NHW,
         start_s=start_s,
         seconds_per_tile=min(times_s) / numerics.batch,
-        memory_bytes=_peak_bytes(device),
+        memory_bytes=_measure_peak_bytes(device),
     )
 
 
-def _peak_bytes(device: DeviceKind) -> int:
-    """Of the device that computes: this process's memory, or what torch took of the GPU's."""
+def _measure_peak_bytes(device: DeviceKind) -> int:
+    """Peak memory of the computing device: of this process, or of the GPU as torch reserved it."""
     if device == "cuda":
         import torch
 

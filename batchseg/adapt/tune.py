@@ -1,140 +1,117 @@
-"""How to run a bundle on this kind of device: every backend that is installed is tried, the fastest that agrees wins.
+"""Tuning a bundle for a kind of device: every way to run it is measured, and the fastest that agrees is kept.
 
-A choice agrees when nearly all of its labels are those of float32 in the reference backend. What wins is written into
-the bundle as its numerics; from then on runs obey it, since another choice would mean other last bits.
+A candidate agrees if nearly all of its labels are those of float32 in the reference backend. The winner becomes the
+bundle's numerics for this kind of device. Runs obey them, because other numerics would change the last bits.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import platform
+import os
 import secrets
-from collections.abc import Callable, Iterator
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from batchseg.adapt.trial import Trial, try_out
+from batchseg.adapt.candidates import Candidate, choose_fastest, measure_candidates
+from batchseg.adapt.samples import make_raster_recipe, sample_tiles
+from batchseg.adapt.trial import make_synthetic_tiles
 from batchseg.errors import BundleError
-from batchseg.model.bundle import ITEM, Bundle
-from batchseg.model.contract import Backend, Numerics, Precision
+from batchseg.model.bundle import ITEM, Bundle, open_bundle
+from batchseg.model.contract import Numerics
+from batchseg.model.device import Device, choose_device
+from batchseg.recipe.recipe import Leave
+from batchseg.remote import is_remote
 from batchseg.schema import plain
 from batchseg.tiers import DeviceKind
 
-BATCHES: dict[DeviceKind, tuple[int, ...]] = {"cpu": (1, 2, 4), "cuda": (4, 16, 64)}
-STREAMED_TILES = 16
-"""With a stream a core: how many tiles are handed over at once. The last ones leave some cores without work."""
-PRECISIONS: dict[Backend, tuple[Precision, ...]] = {
-    "torch": ("float32", "bfloat16", "float16"),
-    "compiled": ("float32", "bfloat16", "float16"),
-    "openvino": ("float32", "bfloat16"),
-    "onnxruntime": ("float32",),
-}
-MODULES: dict[Backend, tuple[str, ...]] = {
-    "torch": ("torch",),
-    "compiled": ("torch",),
-    "openvino": ("openvino",),
-    "onnxruntime": ("onnxruntime", "onnx"),
-}
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    bundle: Bundle
+    """The bundle with the best numerics. They stand in its folder too, unless this was a dry run."""
+    device: DeviceKind
+    candidates: tuple[Candidate, ...]
+    best: Numerics
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """One choice: what came of it, or why it cannot be run here."""
+def tune_bundle(
+    ref: str,
+    *,
+    device: Device = "auto",
+    on: str | None = None,
+    tiles: int = 4,
+    threads: int | None = None,
+    min_agreement: float = 0.99,
+    dry_run: bool = False,
+    bands: Sequence[int | str] | None = None,
+    scale: tuple[float, float] | None = None,
+    accept: Sequence[Leave] = (),
+    show: Callable[[Candidate], None] | None = None,
+) -> Tuning:
+    """Measure every way to run a bundle on this machine, and write the best one into it.
 
-    numerics: Numerics
-    problem: str | None
-    start_s: float = 0.0
+    Args:
+        ref: The folder of the bundle. With `dry_run`, also `zoo:NAME` or a URL.
+        device: The device to tune for.
+        on: A raster whose tiles are compared; by default synthetic tiles are.
+        tiles: Number of tiles that are compared.
+        threads: CPU threads of a worker; by default all, or one for a GPU.
+        min_agreement: Share of labels that must be those of float32.
+        dry_run: Whether to leave the bundle as it is.
+        bands: Bands of the raster in the model's order, by index or name; by default they are found by name.
+        scale: Raw range of the raster that the bundle's range stands for.
+        accept: Parts of the bundle's contract that are knowingly ignored, as in a recipe.
+        show: Called with each candidate as soon as it is measured.
+
+    Returns:
+        All candidates, the best one, and the bundle with it.
+
+    Raises:
+        BundleError: The bundle cannot be run here, no candidate agrees, or the bundle cannot be changed.
+        BatchsegError: The raster cannot be used.
+
+    Example:
+        >>> from batchseg import tune_bundle
+        >>> tuning = tune_bundle("zoo:synthetic-bulk", device="cpu", tiles=1, dry_run=True)
+        >>> tuning.best in [candidate.numerics for candidate in tuning.candidates]
+        True
+    """
+    bundle, kind = open_bundle(ref), choose_device(device)
+    if not dry_run:
+        _check_own(ref, bundle)
+    if on is None:
+        x_NBHW = make_synthetic_tiles(bundle, tiles, bundle.contract.default_tile_px)
+    else:
+        x_NBHW = sample_tiles(
+            bundle, make_raster_recipe(ref, on, bands=bands, scale=scale, accept=accept), tiles
+        ).x_NBHW
+    threads = threads or (len(os.sched_getaffinity(0)) if kind == "cpu" else 1)
+    candidates = measure_candidates(bundle, kind, x_NBHW, threads=threads, show=show)
+    best = choose_fastest(candidates, min_agreement=min_agreement)
+    if not dry_run:
+        write_numerics(bundle, kind, best)
+    contract = replace(bundle.contract, numerics=bundle.contract.numerics | {kind: best})
+    return Tuning(bundle=replace(bundle, contract=contract), device=kind, candidates=tuple(candidates), best=best)
 
 
-def choices(bundle: Bundle, device: DeviceKind, threads: int) -> Iterator[Numerics]:
-    """The reference first. Half precision is for GPUs: on a CPU it is slower than either of the others."""
-    for backend in _backends(bundle, device):
-        for precision in PRECISIONS[backend]:
-            if precision == "float16" and device == "cpu":
-                continue
-            for batch in BATCHES[device]:
-                yield Numerics(backend=backend, precision=precision, batch=batch, threads=threads)
-            if backend == "openvino" and threads > 1:
-                yield Numerics(
-                    backend=backend, precision=precision, batch=STREAMED_TILES, threads=threads, streams=threads
-                )
-
-
-def _backends(bundle: Bundle, device: DeviceKind) -> Iterator[Backend]:
-    for backend in _possible(bundle, device):
-        if all(importlib.util.find_spec(name) is not None for name in MODULES[backend]):
-            yield backend
-
-
-def _possible(bundle: Bundle, device: DeviceKind) -> tuple[Backend, ...]:
-    """Wherever everything is installed."""
-    ours: tuple[Backend, ...] = () if bundle.contract.is_onnx else ("torch", "compiled")
-    return (*ours, "openvino", "onnxruntime") if device == "cpu" else (*ours, "onnxruntime")
-
-
-def try_all(
-    bundle: Bundle, device: DeviceKind, x_NBHW: NDArray[Any], *, threads: int, show: Callable[[Tried], None]
-) -> list[Tried]:
-    """Every choice, compared with the first, which is float32."""
-    reference: Trial | None = None
-    tried: list[Tried] = []
-    for numerics in choices(bundle, device, threads):
-        try:
-            trial = try_out(bundle, numerics, device, x_NBHW)
-        except BundleError as error:
-            found = Tried(numerics, str(error))
-        else:
-            reference = reference or trial
-            found = Tried(_measured(trial, reference, device), None, trial.start_s)
-        if reference is None:
-            raise BundleError(
-                "the reference cannot be run", where=bundle.contract.name, got=found.problem, todo="see `model check`"
-            )
-        tried.append(found)
-        show(found)
-    if not tried:
+def _check_own(ref: str, bundle: Bundle) -> None:
+    """A name or a URL must mean the same bundle on all machines, so the local copy behind it may not change."""
+    if is_remote(ref) or ref.startswith("zoo:"):
+        folder, own = shlex.quote(str(bundle.folder)), shlex.quote(f"my-{bundle.folder.name}")
         raise BundleError(
-            f"no backend that is installed can run this bundle on {device}",
-            where=bundle.contract.name,
-            expected=" or ".join(_possible(bundle, device)),
-            todo="install one (`pip install batchseg[onnx]` brings onnxruntime for CPUs), or take another --device",
+            "tuning changes the bundle, and others use this one too",
+            where=ref,
+            expected="a folder",
+            todo=f"copy it first: `cp -r {folder} {own}`, then tune {own}; --dry-run measures and changes nothing",
         )
-    return tried
-
-
-def _measured(trial: Trial, reference: Trial, device: DeviceKind) -> Numerics:
-    return replace(
-        trial.numerics,
-        seconds_per_tile=round(trial.seconds_per_tile, 5),
-        measured_on=machine(device),
-        memory_bytes=trial.memory_bytes,
-        agreement=round(float(np.mean(trial.index_NHW == reference.index_NHW)), 6),
-    )
-
-
-def best(tried: list[Tried], *, min_agreement: float) -> Numerics:
-    """The fastest that agrees."""
-    runnable = [one.numerics for one in tried if one.problem is None]
-    agreeing = [numerics for numerics in runnable if (numerics.agreement or 0.0) >= min_agreement]
-    if not agreeing:
-        raise BundleError(
-            "nothing that was tried agrees as much as is wanted",
-            where="--min-agreement",
-            expected=f"{min_agreement:g} of labels",
-            got=f"{max((numerics.agreement or 0.0 for numerics in runnable), default=0.0):g} at most",
-        )
-    return min(agreeing, key=lambda numerics: numerics.seconds_per_tile or float("inf"))
 
 
 def write_numerics(bundle: Bundle, device: DeviceKind, numerics: Numerics) -> None:
-    """Into the item, in one step; all else in it stays as it is."""
+    """Write numerics into the item, in one step. The rest of the item stays as it is."""
     path = bundle.folder / ITEM
-    item = json.loads(path.read_text("utf-8"))
+    item: Any = json.loads(path.read_text("utf-8"))
     item["properties"]["batchseg:numerics"][device] = plain(numerics)
     if device == "cuda":
         item["properties"]["mlm:accelerator"] = "cuda"
@@ -145,19 +122,3 @@ def write_numerics(bundle: Bundle, device: DeviceKind, numerics: Numerics) -> No
     except OSError as error:
         todo = "copy the bundle to a folder of your own and tune it there"
         raise BundleError("the bundle cannot be changed", where=str(path), got=str(error), todo=todo) from error
-
-
-def machine(device: DeviceKind) -> str:
-    """What was measured on."""
-    if device == "cuda":
-        import torch
-
-        return str(torch.cuda.get_device_name())
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (text.partition(":")[2].strip() for text in lines if text.startswith("model name"))
-    units = "avx512_bf16", "amx_bf16", "amx_int8", "avx512_vnni"
-    flags = {flag for text in lines if text.startswith("flags") for flag in text.split()}
-    return " ".join((next(names, platform.machine()), *(unit for unit in units if unit in flags)))

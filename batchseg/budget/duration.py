@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from batchseg.adapt.trial import usual_tile_px
 from batchseg.budget.pilot_file import read_pilot
 from batchseg.budget.scenes import SceneEstimate
 from batchseg.model.contract import Contract
@@ -90,7 +89,7 @@ def _scale_tile_s(contract: Contract, device: DeviceKind, job: Job, tier: Tier) 
     tuned_s = contract.numerics[device].seconds_per_tile
     if tuned_s is None:
         return None
-    return float(tuned_s * ((job.core_px + 2 * job.models[tier].halo_px) / usual_tile_px(contract)) ** 2)
+    return float(tuned_s * ((job.core_px + 2 * job.models[tier].halo_px) / contract.default_tile_px) ** 2)
 
 
 def _count_tiles(

@@ -12,6 +12,7 @@ from batchseg.errors import BundleError
 from batchseg.model.architecture import Architecture, OnnxSpec
 from batchseg.model.lineage import Lineage, UnknownLineage
 from batchseg.model.quality import Quality, UnknownQuality
+from batchseg.recipe.recipe import Tiling
 from batchseg.scene.bands import BandWanted
 from batchseg.schema import JsonObject, optional
 from batchseg.tiers import DeviceKind, Tier
@@ -137,6 +138,15 @@ class Contract:
     @property
     def is_onnx(self) -> bool:
         return isinstance(self.architecture, OnnxSpec)
+
+    @property
+    def default_tile_px(self) -> int:
+        """Side of a tile outside of runs: the only one that the network takes, or the one with the default core.
+
+        It is rounded up to the stride, so that every network can be checked and tuned.
+        """
+        side_px = Tiling().core + 2 * self.halo_px
+        return self.tile_px or -(-side_px // self.stride_px) * self.stride_px
 
     def find_numerics(self, device: DeviceKind) -> Numerics:
         numerics = self.numerics.get(device)

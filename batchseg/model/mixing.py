@@ -29,13 +29,13 @@ _DETAIL = "detail"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Mixing:
+class Mixture:
     """A class's new score: a sum over the old ones with these weights, and an offset."""
 
     weights_KK: NDArray[np.float64]
     offsets_K: NDArray[np.float64]
 
-    def of(self, scores_KP: NDArray[np.float32]) -> NDArray[np.float32]:
+    def apply(self, scores_KP: NDArray[np.float32]) -> NDArray[np.float32]:
         mixed_KP: NDArray[np.float32] = self.weights_KK.astype(np.float32) @ scores_KP
         return mixed_KP + self.offsets_K.astype(np.float32)[:, None]
 
@@ -82,12 +82,12 @@ def _onnx() -> Any:
     return onnx
 
 
-def with_mixing(bundle: Bundle, mixing: Mixing) -> bytes:
+def mix_weights(bundle: Bundle, mixing: Mixture) -> bytes:
     """The bundle's weights, with its scores mixed anew."""
     return _after_onnx(bundle, mixing) if bundle.contract.is_onnx else _in_last_layers(bundle, mixing)
 
 
-def _in_last_layers(bundle: Bundle, mixing: Mixing) -> bytes:
+def _in_last_layers(bundle: Bundle, mixing: Mixture) -> bytes:
     import torch
     from safetensors.torch import load, save
 
@@ -107,7 +107,7 @@ def _in_last_layers(bundle: Bundle, mixing: Mixing) -> bytes:
     return content
 
 
-def _after_onnx(bundle: Bundle, mixing: Mixing) -> bytes:
+def _after_onnx(bundle: Bundle, mixing: Mixture) -> bytes:
     onnx = _onnx()
     model = onnx.load_from_string(read_weights(bundle))
     graph = model.graph

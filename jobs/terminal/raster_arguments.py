@@ -1,30 +1,37 @@
-"""The raster that a bundle is tuned or calibrated on: the part of a recipe that says how it is read."""
+"""Arguments of the raster that a bundle is tuned, calibrated or adjusted on: how it is read, as in a recipe."""
 
 from __future__ import annotations
 
 import argparse
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from batchseg.recipe import LabelPolygons
-    from batchseg.recipe.recipe import Recipe
+    from batchseg.recipe.recipe import Leave
+
+
+@dataclass(frozen=True, slots=True)
+class RasterReading:
+    bands: tuple[int | str, ...] | None
+    scale: tuple[float, float] | None
+    accept: tuple[Leave, ...]
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """A type of argument: how many of something."""
+    """A type of argument: a whole number with a lower bound."""
 
-    def number_of(text: str) -> int:
+    def read_number(text: str) -> int:
         if not text.strip().isdecimal() or int(text) < least:
             raise argparse.ArgumentTypeError(f"{least} or more, not {text}")
         return int(text)
 
-    return number_of
+    return read_number
 
 
 def share(text: str) -> float:
-    """A type of argument: a part of something, 1 for all of it."""
+    """A type of argument: a share, from 0 to 1 for all."""
     try:
         value = float(text)
     except ValueError:
@@ -35,23 +42,31 @@ def share(text: str) -> float:
 
 
 def add_raster_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--raster-bands", metavar="LIST", help="of the raster, in the model's order: 1,2,3 or names")
     parser.add_argument(
-        "--scale", nargs=2, type=float, metavar=("LOW", "HIGH"), help="raw range that the bundle's range stands for"
+        "--raster-bands",
+        metavar="LIST",
+        help="bands of the raster in the model's order, by index or name, like 1,2,3; default: by name",
     )
-    parser.add_argument("--accept", nargs="+", choices=("gsd", "dtype"), default=[], help="as in a recipe")
+    parser.add_argument(
+        "--scale",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="raw values of the raster that stand for the bundle's range; default: the same values",
+    )
+    parser.add_argument(
+        "--accept",
+        nargs="+",
+        choices=("gsd", "dtype"),
+        default=[],
+        help="parts of the bundle's contract to ignore on purpose, as in a recipe",
+    )
 
 
-def recipe_of(args: argparse.Namespace, raster: str, labels: str | LabelPolygons | None) -> Recipe:
-    from batchseg.recipe.recipe import Models, Recipe
-
+def read_raster_arguments(args: argparse.Namespace) -> RasterReading:
     bands = None if args.raster_bands is None else args.raster_bands.split(",")
-    return Recipe(
-        scenes=(raster,),
-        output="nothing is written",
-        models=Models(bulk=args.bundle),
-        labels=() if labels is None else (labels,),
-        bands=None if bands is None else tuple(int(one) if one.isdigit() else one for one in bands),
+    return RasterReading(
+        bands=None if bands is None else tuple(int(band) if band.isdigit() else band for band in bands),
         scale=None if args.scale is None else (args.scale[0], args.scale[1]),
         accept=tuple(args.accept),
     )

@@ -1,11 +1,11 @@
-"""Bundles: what one promises, whether it runs here, models of others made into one, and the best way to run it.
+"""Bundles: show one, check that it runs here, import a model of others, find the best way to run one.
 
   batchseg model show zoo:synthetic-bulk
   batchseg model check my-bundle
   batchseg model import segformer-b0-finetuned my-bundle --bands red,green,blue --gsd 0.3 0.8
   batchseg model tune my-bundle --on scene.tif
 
-`tune` writes what it found into the bundle, as its numerics for this kind of device; runs obey them and never decide.
+`tune` writes its result into the bundle, as the numerics for this kind of device. Runs obey them and never choose.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from batchseg.model.device import choose_device
-from batchseg.tiers import DeviceKind
-from jobs.terminal.raster_arguments import add_raster_arguments, at_least, recipe_of, share
-from jobs.verbs.model_import import add_import_arguments, imported
+from jobs.terminal.raster_arguments import add_raster_arguments, at_least, read_raster_arguments, share
+from jobs.verbs.model_import import add_import_arguments, read_model_facts
 
 if TYPE_CHECKING:
-    from batchseg.adapt.tune import Tried
+    from batchseg.adapt.candidates import Candidate
     from batchseg.model.bundle import Bundle
     from batchseg.model.contract import Contract, Numerics
 
@@ -31,49 +29,58 @@ DEVICES = ("auto", "cpu", "cuda")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(
-        dest="action", metavar="ACTION", required=True, title="actions", help="what to do with it"
+        dest="action", metavar="ACTION", required=True, title="actions", help="what to do with the bundle"
     )
-    show = _action(actions, "show", "print the contract")
+    show = _add_action(actions, "show", "print the contract of a bundle")
     show.add_argument("bundle", metavar="BUNDLE", help="`zoo:NAME`, a folder or a URL")
-    check = _action(actions, "check", "run it on a synthetic tile: shapes, seconds a tile, memory")
+    check = _add_action(actions, "check", "run a bundle on synthetic tiles: shapes, seconds per tile, memory")
     check.add_argument("bundle", metavar="BUNDLE", help="`zoo:NAME`, a folder or a URL")
-    check.add_argument("--device", choices=DEVICES, default="auto", help="auto: a GPU where there is one")
-    tune = _action(actions, "tune", "measure every way to run it here, and write the best into it")
+    _add_device_argument(check)
+    tune = _add_action(actions, "tune", "measure every way to run a bundle here, and write the best one into it")
     tune.add_argument(
-        "bundle", metavar="BUNDLE", help="a folder; what is found is written into it (with --dry-run any)"
+        "bundle", metavar="BUNDLE", help="the folder of the bundle; with --dry-run also `zoo:NAME` or a URL"
     )
-    tune.add_argument("--device", choices=DEVICES, default="auto", help="auto: a GPU where there is one")
-    tune.add_argument("--on", metavar="RASTER", help="real tiles to compare labels on; by default synthetic ones")
-    tune.add_argument("--tiles", type=at_least(1), default=4, metavar="N", help="tiles that are compared: 4")
-    tune.add_argument("--threads", type=at_least(1), metavar="N", help="CPU threads of a worker; by default all")
+    _add_device_argument(tune)
+    tune.add_argument("--on", metavar="RASTER", help="compare labels on tiles of this raster; default: synthetic tiles")
+    tune.add_argument("--tiles", type=at_least(1), default=4, metavar="N", help="tiles to compare; default: 4")
+    tune.add_argument("--threads", type=at_least(1), metavar="N", help="CPU threads of a worker; default: all")
     tune.add_argument(
-        "--min-agreement", type=share, default=0.99, metavar="SHARE", help="labels that are as in float32: 0.99"
+        "--min-agreement",
+        type=share,
+        default=0.99,
+        metavar="SHARE",
+        help="share of labels that must be those of float32; default: 0.99",
     )
     tune.add_argument("--dry-run", action="store_true", help="measure, and leave the bundle as it is")
     add_raster_arguments(tune)
-    add_import_arguments(_action(actions, "import", "make a bundle of a transformers SegFormer folder or an ONNX file"))
+    add_import_arguments(
+        _add_action(actions, "import", "make a bundle of a transformers SegFormer folder or an ONNX file")
+    )
 
 
-def _action(actions: Any, name: str, does: str) -> argparse.ArgumentParser:
-    """Says what it does in the list of actions and on its own page."""
+def _add_action(actions: Any, name: str, does: str) -> argparse.ArgumentParser:
+    """The same sentence stands in the list of actions and on the action's own page."""
     parser: argparse.ArgumentParser = actions.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
     return parser
 
 
+def _add_device_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="auto (default): a GPU if there is one")
+
+
 def main(args: argparse.Namespace) -> int:
-    status: int = {"show": _show, "check": _check, "import": _import, "tune": _tune}[args.action](args)
-    return status
-
-
-def _show(args: argparse.Namespace) -> int:
-    from batchseg.model.bundle import open_bundle
-
-    for text in lines(open_bundle(args.bundle)):
-        print(text)
+    {"show": _show, "check": _check, "import": _import, "tune": _tune}[args.action](args)
     return 0
 
 
-def lines(bundle: Bundle) -> Iterator[str]:
+def _show(args: argparse.Namespace) -> None:
+    from batchseg.model.bundle import open_bundle
+
+    for text in format_bundle(open_bundle(args.bundle)):
+        print(text)
+
+
+def format_bundle(bundle: Bundle) -> Iterator[str]:
     from batchseg.schema import plain
     from jobs.terminal.formats import line
 
@@ -88,121 +95,99 @@ def lines(bundle: Bundle) -> Iterator[str]:
     yield line("pixels", f"{low_m:g} to {high_m:g} m")
     yield line("classes", ", ".join("{} {} #{:02x}{:02x}{:02x}".format(c.id, c.name, *c.rgb) for c in contract.classes))
     side = f"{contract.tile_px} px" if contract.tile_px else f"a multiple of {contract.stride_px} px"
-    yield line("tile", f"{side}, of it {contract.halo_px} px of context on each side")
+    yield line("tile", f"{side}, with a halo of {contract.halo_px} px on each side")
     yield line("network", ", ".join(f"{key} {value}" for key, value in plain(contract.architecture).items()))
     for kind, numerics in sorted(contract.numerics.items()):
-        yield line(kind, told(numerics, contract))
-    quality = plain(contract.quality)
-    if "agreement_with_original" in quality:
-        original = plain(contract.lineage).get("quantized_from", "the original")
-        yield line(
-            "agreement", f"{quality['agreement_with_original']:.2%} of labels as {original} gives them in float32"
-        )
-    if "miou" in quality:
-        each = ", ".join(f"{name} {value:.3f}" for name, value in quality.get("iou", {}).items())
-        yield line("mean IoU", f"{quality['miou']:.3f}: {each}")
-    yield line("weights", f"{bundle.weights.name}, {bundle.weights.stat().st_size} bytes, sha256 as promised")
+        yield line(kind, format_numerics(numerics, contract))
+    yield from _format_quality(contract)
+    yield line("weights", f"{bundle.weights.name}, {bundle.weights.stat().st_size} bytes, SHA-256 as in the contract")
     yield line("digest", bundle.digest)
 
 
-def told(numerics: Numerics, contract: Contract) -> str:
+def _format_quality(contract: Contract) -> Iterator[str]:
+    from batchseg.model.lineage import QuantizedLineage
+    from batchseg.model.quality import QuantizedQuality, UnknownQuality
+    from jobs.terminal.formats import line
+
+    quality, lineage = contract.quality, contract.lineage
+    if isinstance(quality, UnknownQuality):
+        return
+    if isinstance(quality, QuantizedQuality):
+        original = lineage.quantized_from if isinstance(lineage, QuantizedLineage) else "the original"
+        yield line("agreement", f"{quality.agreement_with_original:.2%} of labels as {original} gives them in float32")
+    if quality.iou is not None and quality.miou is not None:
+        per_class = ", ".join(f"{name} {value:.3f}" for name, value in quality.iou.items())
+        yield line("mean IoU", f"{quality.miou:.3f}: {per_class}")
+
+
+def format_numerics(numerics: Numerics, contract: Contract) -> str:
     from batchseg.model.lineage import QuantizedLineage
 
     parts = [str(numerics)]
     if numerics.seconds_per_tile is not None:
-        parts.append(f"{1000 * numerics.seconds_per_tile:.1f} ms a tile")
+        parts.append(f"{1000 * numerics.seconds_per_tile:.1f} ms per tile")
     if numerics.memory_bytes is not None:
         parts.append(f"{numerics.memory_bytes / 2**30:.2f} GiB")
     if numerics.agreement is not None:
-        quantised = isinstance(contract.lineage, QuantizedLineage)
-        exact = "its own quantised weights give them" if quantised else "in float32"
+        is_quantized = isinstance(contract.lineage, QuantizedLineage)
+        exact = "its own quantised weights give them" if is_quantized else "in float32"
         parts.append(f"{numerics.agreement:.2%} of labels as {exact}")
     return ", ".join(parts) + (f" ({numerics.measured_on})" if numerics.measured_on else ", not measured")
 
 
-def _check(args: argparse.Namespace) -> int:
-    from batchseg.model.bundle import open_bundle
-
-    return check(open_bundle(args.bundle), choose_device(args.device))
-
-
-def check(bundle: Bundle, device: DeviceKind) -> int:
-    """Run it once as a run would, and say what came out."""
-    from batchseg.adapt.trial import synthetic_tiles, try_out, usual_tile_px
+def _check(args: argparse.Namespace) -> None:
+    from batchseg.adapt.check import check_bundle
     from jobs.terminal.formats import line
 
-    contract = bundle.contract
-    numerics, side_px = contract.find_numerics(device), usual_tile_px(contract)
-    x = synthetic_tiles(bundle, numerics.batch, side_px)
-    trial = try_out(bundle, numerics, device, x)
-    counts = [int((trial.index_NHW == i).sum()) for i in range(len(contract.classes))]
-    shares = sorted(zip(counts, contract.classes, strict=True), key=lambda pair: -pair[0])
-    print(line("in", f"{' x '.join(map(str, x.shape))} {x.dtype}"))
-    print(line("out", f"{' x '.join(map(str, trial.index_NHW.shape))} labels and confidences"))
-    print(line("labels", ", ".join(f"{c.name} {count / trial.index_NHW.size:.1%}" for count, c in shares if count)))
-    print(line("device", f"{device}: {numerics}"))
-    print(line("start", f"{trial.start_s:.1f} s"))
-    print(line("tile", f"{1000 * trial.seconds_per_tile:.1f} ms, {1 / trial.seconds_per_tile:.1f} tiles a second"))
-    print(line("memory", f"{trial.memory_bytes / 2**30:.2f} GiB"))
-    return 0
+    check = check_bundle(args.bundle, device=args.device)
+    shares = sorted(check.class_shares.items(), key=lambda pair: -pair[1])
+    print(line("in", f"{' x '.join(map(str, check.input_shape))} {check.input_type}"))
+    print(line("out", f"{' x '.join(map(str, check.output_shape))} labels and confidences"))
+    print(line("labels", ", ".join(f"{name} {share:.1%}" for name, share in shares if share)))
+    print(line("device", f"{check.device}: {check.numerics}"))
+    print(line("start", f"{check.start_s:.1f} s"))
+    print(line("tile", f"{1000 * check.seconds_per_tile:.1f} ms, {1 / check.seconds_per_tile:.1f} tiles per second"))
+    print(line("memory", f"{check.memory_bytes / 2**30:.2f} GiB"))
 
 
-def _import(args: argparse.Namespace) -> int:
-    for text in lines(imported(args)):
+def _import(args: argparse.Namespace) -> None:
+    from batchseg.model.importing import import_bundle
+
+    for text in format_bundle(import_bundle(args.path, args.out, read_model_facts(args))):
         print(text)
     print(f"next: batchseg model check {args.out}, then batchseg model tune {args.out}", file=sys.stderr)
-    return 0
 
 
-def _tune(args: argparse.Namespace) -> int:
-    import os
+def _tune(args: argparse.Namespace) -> None:
+    from batchseg.adapt.tune import tune_bundle
 
-    from batchseg.adapt.samples import sample_tiles
-    from batchseg.adapt.trial import synthetic_tiles, usual_tile_px
-    from batchseg.adapt.tune import best, try_all, write_numerics
-    from batchseg.model.bundle import open_bundle
-
-    bundle, device = open_bundle(args.bundle), choose_device(args.device)
-    if not args.dry_run:
-        _check_own(args.bundle, bundle)
     if args.on is None:
-        print("compared on synthetic tiles; --on RASTER compares on real ones", file=sys.stderr)
-        x_NBHW = synthetic_tiles(bundle, args.tiles, usual_tile_px(bundle.contract))
-    else:
-        x_NBHW = sample_tiles(bundle, recipe_of(args, args.on, None), args.tiles).x_NBHW
-    threads = args.threads or (len(os.sched_getaffinity(0)) if device == "cpu" else 1)
-    tried = try_all(bundle, device, x_NBHW, threads=threads, show=_show_tried)
-    chosen = best(tried, min_agreement=args.min_agreement)
-    print(f"best on {device}: {told(chosen, bundle.contract)}")
+        print("labels are compared on synthetic tiles; --on RASTER compares them on real ones", file=sys.stderr)
+    reading = read_raster_arguments(args)
+    tuning = tune_bundle(
+        args.bundle,
+        device=args.device,
+        on=args.on,
+        tiles=args.tiles,
+        threads=args.threads,
+        min_agreement=args.min_agreement,
+        dry_run=args.dry_run,
+        bands=reading.bands,
+        scale=reading.scale,
+        accept=reading.accept,
+        show=_print_candidate,
+    )
+    print(f"best on {tuning.device}: {format_numerics(tuning.best, tuning.bundle.contract)}")
     if not args.dry_run:
-        write_numerics(bundle, device, chosen)
-        print(f"written into {bundle.folder / 'item.json'}; digest {open_bundle(args.bundle).digest}")
-    return 0
+        print(f"written into {tuning.bundle.folder / 'item.json'}; digest {tuning.bundle.digest}")
 
 
-def _check_own(ref: str, bundle: Bundle) -> None:
-    """What is behind these names is the same on all machines: a change of this one's copy would be another bundle."""
-    import shlex
-
-    from batchseg.errors import BundleError
-    from batchseg.remote import is_remote
-
-    if is_remote(ref) or ref.startswith("zoo:"):
-        folder, own = shlex.quote(str(bundle.folder)), shlex.quote(f"my-{bundle.folder.name}")
-        raise BundleError(
-            "what tuning finds is written into the bundle, and this one is not yours alone",
-            where=ref,
-            expected="a folder",
-            todo=f"copy it first: `cp -r {folder} {own}`, then tune {own}; --dry-run measures and changes nothing",
-        )
-
-
-def _show_tried(tried: Tried) -> None:
-    n = tried.numerics
+def _print_candidate(candidate: Candidate) -> None:
+    n = candidate.numerics
     facts = (
-        tried.problem
-        or f"{1000 * (n.seconds_per_tile or 0):8.1f} ms a tile  {n.agreement:8.3%} as float32  "
-        f"{(n.memory_bytes or 0) / 2**30:5.2f} GiB  start {tried.start_s:.1f} s"
+        candidate.problem
+        or f"{1000 * (n.seconds_per_tile or 0):8.1f} ms per tile  {n.agreement:8.3%} as float32  "
+        f"{(n.memory_bytes or 0) / 2**30:5.2f} GiB  start {candidate.start_s:.1f} s"
     )
     streams = "" if n.streams == 1 else f"in {n.streams} streams  "
     print(f"{n.backend:>12} {n.precision:<9} batch {n.batch:<3} {streams}{facts}", flush=True)

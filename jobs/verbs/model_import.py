@@ -1,53 +1,79 @@
-"""Models of others made into bundles: what a user says of them on the command line."""
+"""Facts about a model of others, as the user gives them on the command line."""
 
 from __future__ import annotations
 
 import argparse
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from batchseg.classes import ClassInfo
-    from batchseg.model.bundle import Bundle
+    from batchseg.model.model_facts import ModelFacts
+    from batchseg.scene.bands import BandWanted
 
 
 def add_import_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", type=Path, help="folder with config.json, or ONNX file")
     parser.add_argument("out", metavar="OUT", type=Path, help="new folder for the bundle")
     parser.add_argument(
-        "--bands", required=True, metavar="NAMES", help="in the model's order: red,green,blue, or B04=red,B8A=nir08"
+        "--bands",
+        required=True,
+        metavar="NAMES",
+        help="bands in the model's order: red,green,blue, or with their common names: B04=red,B8A=nir08",
     )
     parser.add_argument(
-        "--classes", metavar="NAMES", help="in the order of the outputs: water,forest or 7=snow:#ffffff,…; a file too"
+        "--classes",
+        metavar="NAMES",
+        help="classes in the order of the outputs: water,forest or 7=snow:#ffffff,…; or a file with one per line",
     )
     parser.add_argument(
-        "--gsd", required=True, nargs=2, type=float, metavar=("LOW", "HIGH"), help="metres a pixel that it knows"
+        "--gsd",
+        required=True,
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="smallest and largest ground size of a pixel that the model knows, in metres",
     )
-    parser.add_argument("--mean", type=_numbers, metavar="NUMBERS", help="a band, in raw values")
-    parser.add_argument("--std", type=_numbers, metavar="NUMBERS", help="a band, in raw values")
-    parser.add_argument("--dtype", choices=("uint8", "uint16", "float32"), default="uint8", help="of raw values")
+    parser.add_argument("--mean", type=_read_numbers, metavar="NUMBERS", help="mean of each band, in raw values")
+    parser.add_argument("--std", type=_read_numbers, metavar="NUMBERS", help="deviation of each band, in raw values")
     parser.add_argument(
-        "--range", nargs=2, type=float, metavar=("LOW", "HIGH"), help="of raw values; of uint8 by default 0 255"
+        "--dtype",
+        choices=("uint8", "uint16", "float32"),
+        default="uint8",
+        help="type of the raw values; default: uint8",
     )
-    parser.add_argument("--tier", choices=("bulk", "heavy"), default="heavy", help="the slot it suits")
+    parser.add_argument(
+        "--range",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="raw values that the model knows; default: 0 255, for uint8 only",
+    )
+    parser.add_argument(
+        "--tier", choices=("bulk", "heavy"), default="heavy", help="tier that the model suits; default: heavy"
+    )
     parser.add_argument(
         "--halo",
         type=int,
         metavar="PX",
-        help="context around a core, in pixels; by default an eighth of the side of an "
-        "ONNX network that takes tiles of one size only, else 64",
+        help="context around a core, in pixels; default: an eighth of the side of an ONNX network that takes tiles "
+        "of one size only, else 64",
     )
-    parser.add_argument("--stride", type=int, default=32, metavar="PX", help="tile sides are a multiple of it: 32")
-    parser.add_argument("--name", help="of the bundle; by default that of OUT")
+    parser.add_argument(
+        "--stride",
+        type=int,
+        default=32,
+        metavar="PX",
+        help="tile sides must be a multiple of this, for an ONNX network that takes tiles of any size; default: 32",
+    )
+    parser.add_argument("--name", help="name of the bundle; default: that of OUT")
 
 
-def imported(args: argparse.Namespace) -> Bundle:
-    """The new bundle, whole or not at all."""
-    from batchseg.model.importing import import_bundle
+def read_model_facts(args: argparse.Namespace) -> ModelFacts:
     from batchseg.model.model_facts import ModelFacts
 
-    facts = ModelFacts(
+    return ModelFacts(
         name=args.name,
         bands=parse_bands(args.bands),
         classes=None if args.classes is None else parse_classes(args.classes),
@@ -60,18 +86,17 @@ def imported(args: argparse.Namespace) -> Bundle:
         halo_px=args.halo,
         stride_px=args.stride,
     )
-    return import_bundle(args.path, args.out, facts)
 
 
-def _numbers(text: str) -> tuple[float, ...]:
+def _read_numbers(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"numbers like 90.5,100, not {text!r}") from error
 
 
-def parse_bands(text: str) -> tuple[Any, ...]:
-    """`red,green` or `B04=red`; a name that is a common name stands for itself."""
+def parse_bands(text: str) -> tuple[BandWanted, ...]:
+    """Parse `red,green` or `B04=red`. A name alone is its own common name."""
     from batchseg.scene.bands import BandWanted
 
     pairs = (part.strip().partition("=") for part in text.split(","))
@@ -79,7 +104,7 @@ def parse_bands(text: str) -> tuple[Any, ...]:
 
 
 def parse_classes(text: str) -> tuple[ClassInfo, ...]:
-    """`[ID=]NAME[:#RRGGBB]` with commas between, or a file with one a line."""
+    """Parse `[ID=]NAME[:#RRGGBB]`, separated by commas, or read a file with one per line."""
     from batchseg.classes import ClassInfo
     from batchseg.errors import InputError
     from batchseg.model.model_facts import choose_colour
@@ -88,19 +113,19 @@ def parse_classes(text: str) -> tuple[ClassInfo, ...]:
         parts = Path(text).read_text("utf-8").splitlines() if _is_file(text) else text.split(",")
     except (OSError, ValueError) as error:
         raise InputError("this file cannot be read", where=f"--classes: {text}", got=str(error)) from error
-    found = []
-    for number, part in enumerate(one.strip() for one in parts if one.strip()):
+    classes = []
+    for number, part in enumerate(text.strip() for text in parts if text.strip()):
         match = re.fullmatch(r"(?:(\d+)=)?([^=:]+)(?::#([0-9a-fA-F]{6}))?", part)
         if match is None:
-            raise InputError("this is no class", where="--classes", expected="[ID=]NAME[:#RRGGBB]", got=part)
+            raise InputError("this is not a class", where="--classes", expected="[ID=]NAME[:#RRGGBB]", got=part)
         own_id, name, rgb = match.groups()
         red, green, blue = bytes.fromhex(rgb) if rgb else choose_colour(number)
-        found.append(ClassInfo(id=int(own_id or number), name=name.strip(), rgb=(red, green, blue)))
-    return tuple(found)
+        classes.append(ClassInfo(id=int(own_id or number), name=name.strip(), rgb=(red, green, blue)))
+    return tuple(classes)
 
 
 def _is_file(text: str) -> bool:
     try:
         return Path(text).is_file()
     except OSError:
-        return False  # a long list of classes is longer than any name of a file
+        return False  # a long list of classes is longer than any file name

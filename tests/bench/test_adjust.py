@@ -8,25 +8,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchseg.adapt.mixture import Answers
+from batchseg.adapt.mixture import LabelledScores
 from batchseg.model.bundle import open_bundle
-from batchseg.model.mixing import Mixing
+from batchseg.model.mixing import Mixture
 from batchseg.schema import plain
 from batchseg.training.checks import load_train_recipe
 from bench import adjust
 from bench.leave_one_out import folds
 from jobs.cli import main
 
-MIXED_UP = Mixing(np.eye(3) + np.array([[0, 0, 0], [0.5, 0, 0], [0, 0.8, -0.4]]), np.array([0.0, 2.0, -1.0]))
+MIXED_UP = Mixture(np.eye(3) + np.array([[0, 0, 0], [0.5, 0, 0], [0, 0.8, -0.4]]), np.array([0.0, 2.0, -1.0]))
 
 
-def scene(seed: int, mixing: Mixing | None = None) -> Answers:
+def scene(seed: int, mixing: Mixture | None = None) -> LabelledScores:
     """Of 40 squares with 50 pixels each."""
     random = np.random.default_rng(seed)
     truth_P = random.integers(0, 3, 2000)
     scores_KP = random.normal(0.0, 1.0, (3, 2000)).astype(np.float32)
     scores_KP[truth_P, np.arange(2000)] += 3.0
-    return Answers(scores_KP if mixing is None else mixing.of(scores_KP), truth_P, np.arange(2000) // 50)
+    return LabelledScores(scores_KP if mixing is None else mixing.apply(scores_KP), truth_P, np.arange(2000) // 50)
 
 
 def test_so_many_pixels_and_squares_are_drawn() -> None:
@@ -41,7 +41,7 @@ def test_drawn_pixels_are_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
     one = scene(0)
     wrong_P = one.scores_KP.argmax(0) != one.truth_P
     assert wrong_P.any()
-    monkeypatch.setattr(adjust, "fitted", lambda _: Mixing(np.eye(3), np.zeros(3)))
+    monkeypatch.setattr(adjust, "fit_mixture", lambda _: Mixture(np.eye(3), np.zeros(3)))
     assert adjust.from_drawn(one, wrong_P) == 1.0
     assert adjust.from_drawn(one, ~wrong_P) == 0.0
 

@@ -11,11 +11,11 @@ import pytest
 import rasterio
 import shapely
 
+from batchseg.adapt.samples import make_scene_name
 from batchseg.model.bundle import open_bundle, write_bundle
-from batchseg.model.mixing import Mixing, with_mixing
+from batchseg.model.mixing import Mixture, mix_weights
 from batchseg.model.quality import JudgedPixels
 from jobs.cli import main
-from jobs.terminal.new_bundle import scene_name
 from tests.batchseg.model.model_bundles import MADE
 from tests.stac import problems_of
 
@@ -36,7 +36,7 @@ def wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The shipped model, with its scores mixed up."""
     monkeypatch.setenv("BATCHSEG_CACHE", str(tmp_path / "cache"))
     bundle = open_bundle("zoo:synthetic-bulk")
-    write_bundle(tmp_path / "wrong", bundle.contract, with_mixing(bundle, Mixing(MIXED_UP, OFFSETS)), made=MADE)
+    write_bundle(tmp_path / "wrong", bundle.contract, mix_weights(bundle, Mixture(MIXED_UP, OFFSETS)), made=MADE)
     return tmp_path / "wrong"
 
 
@@ -73,7 +73,7 @@ def test_points_bring_a_bundle_back(
     said = capsys.readouterr().out
     assert "labels  300 px: " in said
     assert "mean IoU" in said
-    assert "points where these labels were not asked" in said
+    assert "points on held-out labels, 95 % confidence" in said
     assert said.splitlines()[-1] == str(out / "item.json")
     made, item = open_bundle(str(out)).contract, json.loads((out / "item.json").read_text())
     assert problems_of(item) == []
@@ -97,11 +97,11 @@ def test_labels_that_gain_nothing_change_nothing(
     right = ["adjust", "zoo:synthetic-bulk", str(tmp_path / "none"), "--on", str(scene / "scene.tif"), "--labels"]
     assert main([*right, points]) == 2
     assert (
-        "these labels gain nothing for sure where they were not asked, and nothing was written"
+        "the adjusted bundle is not better on held-out labels with 95 % confidence, and nothing was written"
         in capsys.readouterr().err
     )
     assert main([*right, clicked(scene, tmp_path / "one.gpkg", 1)]) == 2
-    assert "so few labels" in capsys.readouterr().err
+    assert "too few labels" in capsys.readouterr().err
     with rasterio.open(scene / "labels.tif") as source:
         profile, empty_HW = source.profile, np.full((1100, 1100), 255, np.uint8)
     with rasterio.open(tmp_path / "empty.tif", "w", **profile) as file:
@@ -149,8 +149,8 @@ def test_what_an_earlier_try_left_is_not_taken_over(tmp_path: Path, wrong: Path,
 
 def test_the_name_of_a_scene_holds_no_signature() -> None:
     """It stands in files that are given away."""
-    assert scene_name("https://user:word@host/a/scene.tif?X-Amz-Signature=0123") == "scene.tif"
-    assert scene_name("s3://bucket/scene.tif") == scene_name("ground/scene.tif") == "scene.tif"
+    assert make_scene_name("https://user:word@host/a/scene.tif?X-Amz-Signature=0123") == "scene.tif"
+    assert make_scene_name("s3://bucket/scene.tif") == make_scene_name("ground/scene.tif") == "scene.tif"
 
 
 def test_classes_without_labels_and_codes_that_are_none_are_named(
@@ -164,8 +164,8 @@ def test_classes_without_labels_and_codes_that_are_none_are_named(
     command = ["adjust", str(wrong), str(tmp_path / "mended"), "--on", str(scene / "scene.tif")]
     assert main([*command, "--labels", str(tmp_path / "other.tif")]) == 0
     caught = capsys.readouterr()
-    assert f"{unknown_px} labelled pixels hold a code that is no class" in caught.err
-    assert "no labels  field: what is not labelled is not judged, and keeps its score" in caught.out
+    assert f"{unknown_px} labelled pixels hold a code that is not a class" in caught.err
+    assert "no labels  field: a class without labels is not judged, and keeps its score" in caught.out
     assert "field" not in open_bundle(str(tmp_path / "mended")).contract.quality.iou
 
 
@@ -182,7 +182,7 @@ def test_a_raster_that_is_labelled_here_and_there(
     command = ["adjust", str(wrong), str(tmp_path / "mended"), "--on", str(scene / "scene.tif")]
     assert main([*command, "--labels", str(tmp_path / "some.tif"), "--tiles", "3"]) == 0
     caught = capsys.readouterr()
-    assert "3 of 4 tiles with labels are asked; --tiles takes more" in caught.err
+    assert "3 of 4 tiles with labels are used; --tiles takes more" in caught.err
     quality = open_bundle(str(tmp_path / "mended")).contract.quality
     assert quality.miou > quality.miou_of_original + 0.1
     assert quality.judged_on.tiles == 3

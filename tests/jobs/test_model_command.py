@@ -15,8 +15,8 @@ import pytest
 import torch
 from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
-from batchseg.adapt import trial, tune
-from batchseg.adapt.tune import Tried
+from batchseg.adapt import candidates, check, tune
+from batchseg.adapt.candidates import Candidate
 from batchseg.model import bundle as bundle_module
 from batchseg.model import importing
 from batchseg.model.bundle import open_bundle
@@ -146,7 +146,7 @@ def another_model(folder: Path) -> None:
         (lambda _: None, ["--bands", "red,green"], "number of bands"),
         (lambda _: None, ["--classes", "water,forest"], "number of classes"),
         (lambda _: None, ["--gsd", "2", "1"], "contradicts itself"),
-        (lambda _: None, ["--classes", "water:blue,forest,road"], "this is no class"),
+        (lambda _: None, ["--classes", "water:blue,forest,road"], "this is not a class"),
         (lambda _: None, ["--mean", "90,100,80"], "belong together; expected --mean and --std"),
         (lambda _: None, ["--std", "40,50,30"], "got --std alone"),
         (lambda _: None, ["--dtype", "uint16"], "--range: uint16 does not say which raw values"),
@@ -309,8 +309,8 @@ def test_weights_are_checked_where_a_converted_graph_would_run_without_them(
     def tried(*_: Any, **__: Any) -> None:
         raise AssertionError("weights that are not those of the contract were run")
 
-    monkeypatch.setattr(trial, "try_out", tried)
-    monkeypatch.setattr(tune, "try_out", tried)
+    monkeypatch.setattr(check, "run_trial", tried)
+    monkeypatch.setattr(candidates, "run_trial", tried)
     assert main(["model", *action, str(tmp_path), "--device", "cpu"]) == 2
     assert "not those of the contract" in capsys.readouterr().err
 
@@ -323,8 +323,10 @@ def test_what_is_not_ones_own_is_copied_before_it_is_tuned(
     ref = "https://models.example/some net" if remote else "zoo:some net"
     monkeypatch.setattr(bundle_module, "fetch_bundle", lambda *_: folder)
     monkeypatch.setattr(bundle_module, "ZOO", tmp_path)
-    found = Tried(replace(open_bundle(str(folder)).contract.numerics["cpu"], seconds_per_tile=1.0, agreement=1.0), None)
-    monkeypatch.setattr(tune, "try_all", lambda *_, **__: [found])
+    found = Candidate(
+        replace(open_bundle(str(folder)).contract.numerics["cpu"], seconds_per_tile=1.0, agreement=1.0), None
+    )
+    monkeypatch.setattr(tune, "measure_candidates", lambda *_, **__: [found])
     before = (folder / "item.json").read_bytes()
     command = ["model", "tune", "--device", "cpu", "--tiles", "1"]
     assert main([*command, ref]) == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchseg.adapt import tune
+from batchseg.adapt import candidates
 from batchseg.errors import BundleError
 from batchseg.model.architecture import OnnxSpec
 from batchseg.model.bundle import open_bundle, write_bundle
@@ -85,7 +85,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_eight_bits_pass_the_gate_and_run(
     tmp_path: Path, scene: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(tune.BATCHES, "cpu", (2,))  # what is tried for its speed; one shape will do here
+    monkeypatch.setitem(candidates.BATCHES, "cpu", (2,))  # what is tried for its speed; one shape will do here
     out = tmp_path / "eight-bits"
     assert main(["quantize", "zoo:synthetic-bulk", str(out), *scene, "--tiles", "8"]) == 0
     assert "mean IoU" in capsys.readouterr().out

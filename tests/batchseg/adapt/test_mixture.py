@@ -10,13 +10,13 @@ import pytest
 from safetensors.torch import load, save
 
 from batchseg.adapt import mixture as adjusting
-from batchseg.adapt.mixture import PLACE_PX, Answers, answers_of, check_gain, crossed, fitted
+from batchseg.adapt.mixture import PLACE_PX, LabelledScores, check_gain, collect_scores, cross_validate, fit_mixture
 from batchseg.adapt.samples import Sample
 from batchseg.errors import BundleError, RecipeError
 from batchseg.model.architecture import BulkNetSpec, SegformerSpec, UNetSpec
 from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.contract import Contract
-from batchseg.model.mixing import Mixing, open_scores, with_mixing
+from batchseg.model.mixing import Mixture, mix_weights, open_scores
 from batchseg.model.segmenter import open_segmenter
 from batchseg.score.confusion import mean_iou
 from tests.batchseg.model.model_bundles import MADE, on_cpu, write_onnx, write_random
@@ -24,67 +24,67 @@ from tiling.grid import Grid, Tile, tiles_of
 from tiling.span import Window
 
 NUM_CLASSES = 4
-MIXED_UP = Mixing(
+MIXED_UP = Mixture(
     np.array([[1.0, 0.0, 0.0, 0.0], [0.6, 0.7, 0.0, -0.3], [0.0, 0.4, 1.2, 0.0], [0.5, 0.0, 0.0, 0.8]]),
     np.array([0.0, 2.0, -1.5, 0.5]),
 )
 
 
-def answers(count: int, *, seed: int = 0, mixing: Mixing | None = None, classes: int = NUM_CLASSES) -> Answers:
+def answers(count: int, *, seed: int = 0, mixing: Mixture | None = None, classes: int = NUM_CLASSES) -> LabelledScores:
     """Scores that are right for nine in ten pixels before they are mixed; each pixel is in a place of its own."""
     random = np.random.default_rng(seed)
     truth_P = random.integers(0, classes, count)
     scores_KP = random.normal(0.0, 1.0, (NUM_CLASSES, count)).astype(np.float32)
     scores_KP[truth_P, np.arange(count)] += 3.0
-    return Answers(scores_KP if mixing is None else mixing.of(scores_KP), truth_P, np.arange(count))
+    return LabelledScores(scores_KP if mixing is None else mixing.apply(scores_KP), truth_P, np.arange(count))
 
 
-def miou(found: Answers, mixing: Mixing | None = None) -> float:
-    scores_KP = found.scores_KP if mixing is None else mixing.of(found.scores_KP)
-    return mean_iou(found.iou(scores_KP.argmax(0)))
+def miou(found: LabelledScores, mixing: Mixture | None = None) -> float:
+    scores_KP = found.scores_KP if mixing is None else mixing.apply(found.scores_KP)
+    return mean_iou(found.compute_iou(scores_KP.argmax(0)))
 
 
 def test_what_was_mixed_up_is_found_and_undone() -> None:
     right, wrong = miou(answers(8000, seed=1)), answers(8000, seed=1, mixing=MIXED_UP)
     assert miou(wrong) < right - 0.25
-    assert miou(wrong, fitted(answers(200, mixing=MIXED_UP))) > right - 0.05
-    assert miou(wrong, fitted(answers(2000, mixing=MIXED_UP))) > right - 0.01
+    assert miou(wrong, fit_mixture(answers(200, mixing=MIXED_UP))) > right - 0.05
+    assert miou(wrong, fit_mixture(answers(2000, mixing=MIXED_UP))) > right - 0.01
 
 
 def test_scores_that_are_right_stay_right() -> None:
-    assert miou(answers(8000, seed=1), fitted(answers(100))) > miou(answers(8000, seed=1)) - 0.02
+    assert miou(answers(8000, seed=1), fit_mixture(answers(100))) > miou(answers(8000, seed=1)) - 0.02
 
 
 def test_a_class_without_labels_keeps_its_score() -> None:
     told, scene = answers(1000, classes=3), answers(4000, seed=1)
-    found = fitted(told)
+    found = fit_mixture(told)
     np.testing.assert_array_equal(found.weights_KK[3], [0, 0, 0, 1])
     assert found.offsets_K[3] == 0.0
     assert (found.offsets_K[:3] != 0.0).all()
-    before, after = (np.mean(scores_KP.argmax(0) == 3) for scores_KP in (scene.scores_KP, found.of(scene.scores_KP)))
+    before, after = (np.mean(scores_KP.argmax(0) == 3) for scores_KP in (scene.scores_KP, found.apply(scene.scores_KP)))
     assert before / 2 < after < 2 * before, "that nobody has labelled it does not say that it is not there"
 
 
 def test_a_class_without_labels_is_not_judged() -> None:
     wrong = answers(400, mixing=MIXED_UP, classes=3)
     said_P = np.where(np.arange(400) < 40, 3, wrong.truth_P)
-    assert wrong.iou(said_P)[3] is None
-    assert max(iou for iou in wrong.iou(said_P)[:3] if iou is not None) < 1.0
+    assert wrong.compute_iou(said_P)[3] is None
+    assert max(iou for iou in wrong.compute_iou(said_P)[:3] if iou is not None) < 1.0
 
 
 def test_neighbours_weigh_as_one_place() -> None:
     """Twenty pixels drawn five hundred times in two squares say less than ten thousand pixels."""
     few, spread = answers(10_000, mixing=MIXED_UP), answers(10_000, mixing=MIXED_UP)
-    close = Answers(few.scores_KP, few.truth_P, few.place_P % 2)
-    moved = [np.abs(fitted(one).weights_KK - np.eye(NUM_CLASSES)).max() for one in (close, spread)]
+    close = LabelledScores(few.scores_KP, few.truth_P, few.place_P % 2)
+    moved = [np.abs(fit_mixture(one).weights_KK - np.eye(NUM_CLASSES)).max() for one in (close, spread)]
     assert moved[0] < 0.5 * moved[1]
 
 
 def test_half_of_the_places_is_judged_by_the_other() -> None:
     wrong = answers(2000, mixing=MIXED_UP)
-    gain = crossed(wrong)
-    found = gain.comparison
-    assert found.before == wrong.iou(wrong.scores_KP.argmax(0))
+    gain = cross_validate(wrong)
+    found = gain.change
+    assert found.before == wrong.compute_iou(wrong.scores_KP.argmax(0))
     assert found.loss_points < -20
     assert gain.low_points < -found.loss_points < gain.high_points < gain.low_points + 10
     check_gain(gain)
@@ -94,35 +94,39 @@ def test_half_of_the_places_is_judged_by_the_other() -> None:
 def test_labels_that_say_nothing_are_worth_nothing_beyond_themselves() -> None:
     """Enough numbers suit any labels; here they do, and others of the same kind are none the better for it."""
     random = np.random.default_rng(3)
-    nonsense = Answers(random.normal(0, 1, (30, 60)).astype(np.float32), random.integers(0, 30, 60), np.arange(60))
-    assert miou(nonsense, fitted(nonsense)) > miou(nonsense) + 0.2
-    with pytest.raises(BundleError, match=r"gain nothing for sure where.*got [-+]\d+\.\d to [-+]\d+\.\d points"):
-        check_gain(crossed(nonsense))
+    nonsense = LabelledScores(
+        random.normal(0, 1, (30, 60)).astype(np.float32), random.integers(0, 30, 60), np.arange(60)
+    )
+    assert miou(nonsense, fit_mixture(nonsense)) > miou(nonsense) + 0.2
+    with pytest.raises(BundleError, match=r"not better on held-out labels.*got [-+]\d+\.\d to [-+]\d+\.\d points"):
+        check_gain(cross_validate(nonsense))
 
 
 def test_a_gain_that_may_be_chance_is_refused() -> None:
-    with pytest.raises(BundleError, match="gain nothing for sure"):
-        check_gain(crossed(answers(12, seed=2)))
+    with pytest.raises(BundleError, match="not better on held-out labels"):
+        check_gain(cross_validate(answers(12, seed=2)))
 
 
 def test_what_may_be_chance_is_a_matter_of_places(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten places, of which some are mended and others spoilt, could as well have been ten others."""
     back = np.linalg.inv(MIXED_UP.weights_KK)
-    monkeypatch.setattr(adjusting, "fitted", lambda _: Mixing(back, -back @ MIXED_UP.offsets_K))
+    monkeypatch.setattr(adjusting, "fit_mixture", lambda _: Mixture(back, -back @ MIXED_UP.offsets_K))
     parts = answers(1400, mixing=MIXED_UP), answers(600, seed=1)
-    found = Answers.joined([Answers(one.scores_KP, one.truth_P, one.place_P + 9999 * i) for i, one in enumerate(parts)])
+    found = LabelledScores.concatenate(
+        [LabelledScores(one.scores_KP, one.truth_P, one.place_P + 9999 * i) for i, one in enumerate(parts)]
+    )
     ten_P = np.repeat(np.arange(10), 200)
-    spread, close = crossed(found), crossed(Answers(found.scores_KP, found.truth_P, ten_P))
-    assert spread.comparison == close.comparison
+    spread, close = cross_validate(found), cross_validate(LabelledScores(found.scores_KP, found.truth_P, ten_P))
+    assert spread.change == close.change
     assert 0 < spread.low_points < spread.high_points
     assert close.high_points - close.low_points > 2 * (spread.high_points - spread.low_points)
 
 
-@pytest.mark.parametrize(("places", "classes", "got"), [(9, 4, "4 with labels, in 9"), (12, 1, "1 with labels, in 12")])
+@pytest.mark.parametrize(("places", "classes", "got"), [(9, 4, "4 classes, in 9"), (12, 1, "1 classes, in 12")])
 def test_too_few_labels_are_refused(places: int, classes: int, got: str) -> None:
     found = answers(90, classes=classes)
-    with pytest.raises(BundleError, match=f"so few labels.*got {got}"):
-        crossed(Answers(found.scores_KP, found.truth_P, found.place_P % places))
+    with pytest.raises(BundleError, match=f"too few labels.*got {got}"):
+        cross_validate(LabelledScores(found.scores_KP, found.truth_P, found.place_P % places))
 
 
 SHAPE_PX, CORE_PX, HALO_PX = (300, 200), 128, 16
@@ -139,14 +143,14 @@ def sample(tile: Tile, labels_HW: np.ndarray[Any, Any], valid_HW: np.ndarray[Any
     return Sample(tile, np.stack([rows, cols]), judged_HW, reference_HW)
 
 
-def asked(labels_HW: np.ndarray[Any, Any], valid_HW: np.ndarray[Any, Any]) -> Answers:
+def asked(labels_HW: np.ndarray[Any, Any], valid_HW: np.ndarray[Any, Any]) -> LabelledScores:
     tiles = tiles_of(Grid(SHAPE_PX, CORE_PX), Window.of(0, SHAPE_PX[0], 0, SHAPE_PX[1]))
     samples = [sample(tile, labels_HW, valid_HW) for tile in tiles]
 
     def scores(x_BHW: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return np.stack([x_BHW[0], x_BHW[1], x_BHW[0] * 0]).astype(np.float32)
 
-    return answers_of(scores, samples, num_tiles=len(tiles), halo_px=HALO_PX)
+    return collect_scores(scores, samples, num_tiles=len(tiles), halo_px=HALO_PX)
 
 
 def test_answers_are_those_of_labelled_and_valid_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +164,7 @@ def test_answers_are_those_of_labelled_and_valid_pixels(monkeypatch: pytest.Monk
     assert sorted(zip(rows, cols, strict=True)) == list(zip(*wanted.nonzero(), strict=True))
     np.testing.assert_array_equal(found.truth_P, labels_HW[rows, cols])
     assert len(np.unique(found.place_P)) == -(-SHAPE_PX[0] // PLACE_PX) * -(-SHAPE_PX[1] // PLACE_PX)
-    monkeypatch.setattr(adjusting, "SCORES", 1800)
+    monkeypatch.setattr(adjusting, "MAX_SCORES", 1800)
     fewer, again = asked(labels_HW, valid_HW), asked(labels_HW, valid_HW)
     assert len(fewer.truth_P) == 600, "as many of each of six tiles"
     np.testing.assert_array_equal(fewer.scores_KP, again.scores_KP)
@@ -199,8 +203,8 @@ def test_a_mixture_in_the_weights_is_the_mixture(kind: str, tmp_path: Path, monk
     wanted_KHW = open_scores(bundle, "cpu")(x_BHW)
     for number in range(2):  # what was adjusted may be adjusted again
         flat_KP = wanted_KHW.reshape(NUM_CLASSES, -1)
-        wanted_KHW = MIXED_UP.of(flat_KP).reshape(wanted_KHW.shape)
-        bundle = written(bundle.contract, with_mixing(bundle, MIXED_UP), tmp_path / f"after{number}")
+        wanted_KHW = MIXED_UP.apply(flat_KP).reshape(wanted_KHW.shape)
+        bundle = written(bundle.contract, mix_weights(bundle, MIXED_UP), tmp_path / f"after{number}")
         found_KHW = open_scores(bundle, "cpu")(x_BHW)
         np.testing.assert_allclose(found_KHW, wanted_KHW, atol=2e-3 * np.abs(wanted_KHW).max())
     segmenter = open_segmenter(bundle, device="cpu", tile_px=128)

@@ -1,4 +1,4 @@
-"""Tuning: which choices there are, which one wins, what is written."""
+"""Tuning: which list_numerics there are, which one wins, what is written."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batchseg.adapt import trial, tune
-from batchseg.adapt.trial import Trial, synthetic_tiles, try_out
-from batchseg.adapt.tune import Tried, best, choices, try_all, write_numerics
+from batchseg.adapt import candidates, trial
+from batchseg.adapt.candidates import Candidate, choose_fastest, list_numerics, measure_candidates
+from batchseg.adapt.trial import Trial, make_synthetic_tiles, run_trial
+from batchseg.adapt.tune import write_numerics
 from batchseg.errors import BundleError
 from batchseg.model.bundle import open_bundle
 from jobs.cli import main
@@ -26,28 +27,28 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BATCHSEG_CACHE", str(tmp_path / "cache"))
 
 
-def tried(seconds: float, agreement: float, problem: str | None = None) -> Tried:
+def tried(seconds: float, agreement: float, problem: str | None = None) -> Candidate:
     (numerics,) = on_cpu(seconds_per_tile=seconds, agreement=agreement).values()
-    return Tried(numerics, problem)
+    return Candidate(numerics, problem)
 
 
 def test_the_fastest_that_agrees_wins() -> None:
     all_of_them = [tried(0.3, 1.0), tried(0.1, 0.98), tried(0.2, 0.995), tried(0.01, 1.0, "cannot be run")]
-    assert best(all_of_them, min_agreement=0.99).seconds_per_tile == 0.2
-    assert best(all_of_them, min_agreement=0.97).seconds_per_tile == 0.1
-    assert best(all_of_them, min_agreement=0.999).seconds_per_tile == 0.3
+    assert choose_fastest(all_of_them, min_agreement=0.99).seconds_per_tile == 0.2
+    assert choose_fastest(all_of_them, min_agreement=0.97).seconds_per_tile == 0.1
+    assert choose_fastest(all_of_them, min_agreement=0.999).seconds_per_tile == 0.3
 
 
 def test_every_choice_is_one_that_a_contract_may_hold(tmp_path: Path) -> None:
     ours, onnx = write_random(tmp_path / "a"), write_onnx(tmp_path / "b")
     for bundle in (ours, onnx):
         for device in ("cpu", "cuda"):
-            found = list(choices(bundle, device, 2))
+            found = list(list_numerics(bundle, device, 2))
             assert found[0].precision == "float32"
             for numerics in found:
                 replace(bundle.contract, numerics={device: numerics})
-    assert {n.backend for n in choices(ours, "cpu", 2)} == {"torch", "compiled", "openvino", "onnxruntime"}
-    assert {n.backend for n in choices(onnx, "cpu", 2)} == {"openvino", "onnxruntime"}
+    assert {n.backend for n in list_numerics(ours, "cpu", 2)} == {"torch", "compiled", "openvino", "onnxruntime"}
+    assert {n.backend for n in list_numerics(onnx, "cpu", 2)} == {"openvino", "onnxruntime"}
 
 
 def test_each_is_compared_with_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,24 +70,24 @@ def test_each_is_compared_with_the_first(tmp_path: Path, monkeypatch: pytest.Mon
             memory_bytes=100,
         )
 
-    monkeypatch.setattr(tune, "try_out", fake)
-    found = try_all(bundle, "cpu", reference, threads=2, show=lambda _: None)
+    monkeypatch.setattr(candidates, "run_trial", fake)
+    found = measure_candidates(bundle, "cpu", reference, threads=2, show=lambda _: None)
     by_way = {(one.numerics.backend, one.numerics.precision): one for one in found}
     assert by_way["torch", "float32"].numerics.agreement == 1.0
     assert by_way["openvino", "bfloat16"].numerics.agreement == 1 - 4 / 128
     assert by_way["compiled", "float32"].problem == "no compiler"
-    monkeypatch.setattr(tune, "choices", lambda *_: iter([by_way["compiled", "float32"].numerics]))
+    monkeypatch.setattr(candidates, "list_numerics", lambda *_: iter([by_way["compiled", "float32"].numerics]))
     with pytest.raises(BundleError, match="reference cannot be run"):
-        try_all(bundle, "cpu", reference, threads=2, show=lambda _: None)
+        measure_candidates(bundle, "cpu", reference, threads=2, show=lambda _: None)
 
 
 def test_nothing_to_choose_from_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = write_onnx(tmp_path)
-    monkeypatch.setitem(tune.MODULES, "onnxruntime", ("no_such_module",))
-    with pytest.raises(BundleError, match=r"no backend that is installed.*on cuda; expected onnxruntime"):
-        try_all(bundle, "cuda", np.zeros((1, 3, 64, 64), np.uint8), threads=1, show=lambda _: None)
+    monkeypatch.setitem(candidates.MODULES, "onnxruntime", ("no_such_module",))
+    with pytest.raises(BundleError, match=r"no installed backend.*on cuda; expected onnxruntime"):
+        measure_candidates(bundle, "cuda", np.zeros((1, 3, 64, 64), np.uint8), threads=1, show=lambda _: None)
     with pytest.raises(BundleError, match=r"--min-agreement.*expected 0\.999 of labels, got 0\.98 at most"):
-        best([tried(0.1, 0.98), tried(0.1, 1.0, "cannot be run")], min_agreement=0.999)
+        choose_fastest([tried(0.1, 0.98), tried(0.1, 1.0, "cannot be run")], min_agreement=0.999)
 
 
 class UnsendableError(Exception):
@@ -115,7 +116,7 @@ def test_whatever_a_library_raises_is_one_line(
 
     monkeypatch.setattr(trial, "open_segmenter", raising)
     with pytest.raises(BundleError, match=got) as caught:
-        trial._try_apart(bundle, on_cpu()["cpu"], "cpu", synthetic_tiles(bundle, 1, 160))
+        trial._run_apart(bundle, on_cpu()["cpu"], "cpu", make_synthetic_tiles(bundle, 1, 160))
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
@@ -123,11 +124,11 @@ def test_a_compiler_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     bundle = write_random(tmp_path)
     monkeypatch.setenv("CXX", "/bin/false")
     with pytest.raises(BundleError, match=r"compiled float32, batch 1, cannot be run here; got \w+: \w+"):
-        try_out(
+        run_trial(
             bundle,
             on_cpu(backend="compiled", precision="float32", batch=1)["cpu"],
             "cpu",
-            synthetic_tiles(bundle, 1, 160),
+            make_synthetic_tiles(bundle, 1, 160),
         )
 
 
@@ -149,10 +150,10 @@ def test_what_is_written_is_the_numerics_and_nothing_else(tmp_path: Path) -> Non
 
 def test_a_trial_says_what_a_segmenter_answers(tmp_path: Path) -> None:
     bundle = write_random(tmp_path)
-    x = synthetic_tiles(bundle, 3, 160)
+    x = make_synthetic_tiles(bundle, 3, 160)
     assert (x.shape, x.dtype) == ((3, 3, 160, 160), np.uint8)
     torch_way, other = (
-        try_out(bundle, on_cpu(backend=backend, precision="float32")["cpu"], "cpu", x)
+        run_trial(bundle, on_cpu(backend=backend, precision="float32")["cpu"], "cpu", x)
         for backend in ("torch", "openvino")
     )
     core_px = 160 - 2 * bundle.contract.halo_px
@@ -170,7 +171,7 @@ def test_tuning_measures_every_backend_and_a_run_obeys(tmp_path: Path, capsys: p
     assert main(["model", "tune", str(tmp_path), "--tiles", "1"]) == 0
     told = capsys.readouterr().out
     for backend in ("torch", "compiled", "openvino", "onnxruntime"):
-        assert any(line.split()[0] == backend and "ms a tile" in line for line in told.splitlines()), backend
+        assert any(line.split()[0] == backend and "ms per tile" in line for line in told.splitlines()), backend
     numerics = open_bundle(str(tmp_path)).contract.numerics["cpu"]
     assert f"best on cpu: {numerics.backend} {numerics.precision}, batch {numerics.batch}" in told
     assert numerics.measured_on
