@@ -10,7 +10,6 @@ import errno
 import hashlib
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from batchseg.atomic import UNFINISHED, create_file, move_file, replace_file
 from batchseg.errors import DamagedError, RecipeError, RefusedError
 from batchseg.paths import SCRATCH_FOLDER
 from batchseg.schema import build, plain
@@ -126,9 +126,6 @@ def to_json(value: object, *, sort_keys: bool = False) -> bytes:
     return json.dumps(plain(value), indent=1, sort_keys=sort_keys).encode()
 
 
-_UNFINISHED = ".unfinished-"
-
-
 @dataclass(frozen=True, slots=True)
 class LocalStore:
     """A folder. It writes an object beside its place and renames it into place."""
@@ -143,41 +140,23 @@ class LocalStore:
     def put(self, key: str, content: bytes) -> None:
         target = self.root / key
         target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.parent / f"{_UNFINISHED}{secrets.token_hex(6)}"
-        try:
-            with unfinished.open("wb") as file:
-                file.write(content)
-                if self.durable:
-                    file.flush()
-                    os.fsync(file.fileno())
-            unfinished.replace(target)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        with replace_file(target, durable=self.durable) as unfinished:
+            unfinished.write_bytes(content)
 
     def put_new(self, key: str, content: bytes) -> bool:
         target = self.root / key
         target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.parent / f"{_UNFINISHED}{secrets.token_hex(6)}"
-        try:
-            unfinished.write_bytes(content)
-            os.link(unfinished, target)  # unlike a rename it fails where something is there
-        except FileExistsError:
-            return False
-        finally:
-            unfinished.unlink(missing_ok=True)
-        return True
+        return create_file(target, content)
 
     def put_file(self, key: str, path: Path) -> None:
         target = self.root / key
         target.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-        path.replace(target)
+        move_file(path, target)
 
     def names(self, prefix: str) -> Iterator[tuple[str, int]]:
         for folder, _, files in os.walk(self.root / prefix, onerror=_raise):
             for file in files:
-                if not file.startswith(_UNFINISHED):
+                if not file.startswith(UNFINISHED):
                     path = Path(folder) / file
                     yield path.relative_to(self.root).as_posix(), path.stat().st_size
 
@@ -185,7 +164,7 @@ class LocalStore:
         (self.root / key).unlink(missing_ok=True)
 
     def sweep(self, *, deep: bool = True) -> int:
-        left = [path for path in self.root.rglob(f"{_UNFINISHED}*") if path.is_file()] if deep else []
+        left = [path for path in self.root.rglob(f"{UNFINISHED}*") if path.is_file()] if deep else []
         for path in left:
             path.unlink(missing_ok=True)
         scratch = list(self.scratch().iterdir())

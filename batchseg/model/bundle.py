@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from batchseg.atomic import replace_file
 from batchseg.errors import BundleError, InputError
 from batchseg.model.contract import Contract
 from batchseg.model.fetch import cache_folder, fetch_bundle
@@ -165,6 +166,5 @@ def write_bundle(folder: Path, contract: Contract, weights: bytes, *, made: str)
     (folder / weights_name(contract)).write_bytes(weights)
     sha256 = hashlib.sha256(weights).hexdigest()
     item = make_item(contract, weights_sha256=sha256, weights_bytes=len(weights), made=made)
-    unfinished = folder / f"{ITEM}.unfinished"
-    unfinished.write_text(json.dumps(item, indent=1) + "\n", "utf-8")
-    unfinished.replace(folder / ITEM)
+    with replace_file(folder / ITEM) as unfinished:
+        unfinished.write_text(json.dumps(item, indent=1) + "\n", "utf-8")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
-import shutil
 from pathlib import Path
 
+from batchseg.atomic import create_folder
 from batchseg.errors import BundleError, RefusedError, StorageError
 from batchseg.remote import read_facts, read_object
 
@@ -42,15 +41,10 @@ def _fetch(url: str, cache: Path) -> Path:
     version = json.dumps([url, item.decode(), read_facts(f"{url}/{weights}")], sort_keys=True)
     folder = cache / "bundles" / hashlib.blake2b(version.encode(), digest_size=16).hexdigest() / Path(url).name
     if not folder.exists():
-        # Under another name first: two workers may fetch at once, and one of them may die.
-        unfinished = folder.parent.with_name(f"{folder.parent.name}.{secrets.token_hex(4)}") / folder.name
-        unfinished.mkdir(parents=True)
-        (unfinished / _ITEM).write_bytes(item)
-        (unfinished / weights).write_bytes(read_object(f"{url}/{weights}"))
-        try:
-            os.rename(unfinished.parent, folder.parent)  # noqa: PTH104 - fails where another worker was faster
-        except OSError:
-            if not folder.exists():
-                raise
-            shutil.rmtree(unfinished.parent)
+        # Atomically: two workers may fetch at once, and one of them may die.
+        with create_folder(folder.parent) as unfinished:
+            bundle = unfinished / folder.name
+            bundle.mkdir()
+            (bundle / _ITEM).write_bytes(item)
+            (bundle / weights).write_bytes(read_object(f"{url}/{weights}"))
     return folder

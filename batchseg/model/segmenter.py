@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import shutil
 import sys
 import warnings
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.atomic import create_folder
 from batchseg.engine.segment import Segmenter
 from batchseg.errors import BundleError
 from batchseg.model.bundle import Bundle, read_weights
@@ -223,17 +223,10 @@ def _code_digest() -> str:
 
 
 def _convert(bundle: Bundle, shape: tuple[int, ...], halo_px: int, dtype: str, folder: Path) -> None:
-    """Into a folder of another name first: two workers may convert at once, and one of them may die."""
+    """Write the model file atomically: two workers may convert at once, and one of them may die."""
     graph = _openvino_graph(bundle, shape, halo_px, dtype)
-    unfinished = folder.with_name(f"{folder.name}.{secrets.token_hex(4)}")
-    unfinished.mkdir(parents=True)
-    openvino_module().save_model(graph, unfinished / "graph.xml", compress_to_fp16=False)
-    try:
-        unfinished.rename(folder)
-    except OSError:
-        if not (folder / "graph.xml").exists():
-            raise  # not that another worker was faster
-        shutil.rmtree(unfinished)
+    with create_folder(folder) as unfinished:
+        openvino_module().save_model(graph, unfinished / "graph.xml", compress_to_fp16=False)
 
 
 def _openvino_graph(bundle: Bundle, shape: tuple[int, ...], halo_px: int, dtype: str) -> Any:

@@ -39,6 +39,7 @@ import numpy as np
 from isal.isal_zlib import adler32, crc32
 from numpy.typing import NDArray
 
+from batchseg.atomic import replace_file
 from batchseg.errors import DamagedError, WriteError
 from batchseg.layers.layer import Layer
 from batchseg.output import tiff
@@ -171,13 +172,9 @@ def _fill_pyramid(pyramid: Pyramid, stripes: Iterator[NDArray[Any]], pool: Execu
 
 def _write_verified(path: Path, head: bytes, levels: Sequence[PyramidLevel], pool: Executor) -> tuple[int, str]:
     """Assemble the file under another name, verify it, rename it. Returns its size and digest."""
-    unverified = path.with_name(f".{path.name}.unproven")
-    try:
+    with replace_file(path) as unverified:
         size_bytes, digest = _assemble(unverified, head, levels)
         verify_cog(unverified, [level.checksums for level in levels], pool)
-        unverified.replace(path)
-    finally:
-        unverified.unlink(missing_ok=True)
     return size_bytes, digest
 
 
@@ -190,8 +187,6 @@ def _assemble(path: Path, head: bytes, levels: Sequence[PyramidLevel]) -> tuple[
             while piece := level.spool.read(_COPY_BYTES):
                 digest.update(piece)
                 file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
         return file.tell(), digest.hexdigest()
 
 

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from batchseg.atomic import replace_file
 from batchseg.errors import RecipeError
 from batchseg.schema import JsonObject
 from batchseg.training.provenance import make_public_recipe, select_deciding
@@ -79,9 +80,8 @@ def _restore_best(state: TrainingState, path: Path) -> None:
 
 def _write(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name("unfinished.safetensors")
-    save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, unfinished, metadata)
-    unfinished.replace(path)
+    with replace_file(path, tag="checkpoint") as unfinished:
+        save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, unfinished, metadata)
 
 
 def _describe_training(state: TrainingState) -> JsonObject:

@@ -6,7 +6,6 @@ is, in tiles with its own halo as in a run; the student sees the same ground rel
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from batchseg.atomic import replace_file
 from batchseg.model.bundle import Bundle
 from batchseg.model.graph import WholeGraph
 from batchseg.model.segmenter import load_graph
@@ -63,10 +63,8 @@ def _path(kept: Path, number: int) -> Path:
 
 def _write(path: Path, soft_KHW: NDArray[np.float16]) -> None:
     """Write a file whole or not at all, since a training may be killed at any moment."""
-    unfinished = path.with_name(f"unfinished-{secrets.token_hex(4)}")
-    with unfinished.open("wb") as file:
+    with replace_file(path, durable=False) as unfinished, unfinished.open("wb") as file:
         np.save(file, soft_KHW, allow_pickle=False)
-    unfinished.replace(path)
 
 
 def _compute_logits(graph: WholeGraph, pixels_BHW: NDArray[Any], halo_px: int) -> NDArray[np.float16]:

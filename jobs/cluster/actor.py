@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +11,7 @@ from typing import Any
 
 import ray
 
+from batchseg.atomic import create_folder
 from batchseg.errors import FleetError
 from batchseg.ledger.keys import TaskKey
 from batchseg.ledger.ledger import Ledger
@@ -105,16 +104,10 @@ def unpacked(digest: str, box: Any, *, root: Path | None = None) -> Path:
     if folder.is_dir():
         return folder
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    unfinished = root / f".unfinished-{secrets.token_hex(6)}"
-    for name, content in ray.get(box).items():
-        path = unfinished / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    try:
-        unfinished.rename(folder)
-    except OSError:
-        # A neighbour was quicker; its folder is the same by the bundle's digest, which opening it checks.
-        shutil.rmtree(unfinished)
-        if not folder.is_dir():
-            raise
+    # A neighbour may be quicker; its folder is the same by the bundle's digest, which opening it checks.
+    with create_folder(folder) as unfinished:
+        for name, content in ray.get(box).items():
+            path = unfinished / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
     return folder

@@ -1,0 +1,83 @@
+"""Files and folders that appear whole or not at all, whatever dies and whenever.
+
+Everything is written under another name in the same folder, and renamed into place at the end. The names of unfinished
+files begin with `.unfinished-`, so that whoever lists or sweeps a folder knows them.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+UNFINISHED = ".unfinished-"
+
+
+@contextmanager
+def replace_file(path: Path, *, durable: bool = True, tag: str | None = None) -> Iterator[Path]:
+    """Yield an unfinished file to write. It takes the place of `path` at the end; an error removes it.
+
+        with replace_file(path) as unfinished:
+            unfinished.write_bytes(content)
+
+    Args:
+        path: The file to make or to replace. Its folder must exist.
+        durable: Whether to wait until the content is on the disk, so that it survives a crash of the machine too.
+        tag: The end of the unfinished file's name. With a fixed tag the next attempt overwrites what a killed process
+            left, so only one process may write at a time. None: a random tag, for several writers.
+    """
+    unfinished = _name_unfinished(path, tag)
+    try:
+        yield unfinished
+        move_file(unfinished, path, durable=durable)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def move_file(source: Path, path: Path, *, durable: bool = True) -> None:
+    """Put a finished file of the same disk in the place of `path`."""
+    if durable:
+        with source.open("rb") as file:
+            os.fsync(file.fileno())
+    source.replace(path)
+
+
+def create_file(path: Path, content: bytes) -> bool:
+    """Make a file only if there is none; of several processes one succeeds. Returns whether this one did."""
+    unfinished = _name_unfinished(path)
+    try:
+        unfinished.write_bytes(content)
+        os.link(unfinished, path)  # unlike a rename, a link fails where something is there
+    except FileExistsError:
+        return False
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return True
+
+
+@contextmanager
+def create_folder(folder: Path) -> Iterator[Path]:
+    """Yield an unfinished folder to fill; it gets its name at the end, and an error removes it.
+
+    For caches that several processes may fill at once with the same content: the first one succeeds, and what the
+    others have made is removed.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = _name_unfinished(folder)
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        try:
+            unfinished.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise  # it was not that another process was faster
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _name_unfinished(path: Path, tag: str | None = None) -> Path:
+    return path.with_name(f"{UNFINISHED}{tag or secrets.token_hex(6)}")
