@@ -67,14 +67,14 @@ golden: venv
 	BATCHSEG_RENEW_GOLDEN=1 $(BIN)/python -m pytest -m real tests/jobs/test_shipped.py -k golden
 
 bench: venv
-	$(BIN)/python bench/encode.py
-	$(BIN)/python bench/engine.py
+	$(BIN)/python -m bench.encode
+	$(BIN)/python -m bench.engine
 	$(BIN)/python -m bench.scale
-	$(BIN)/python bench/memory.py
-	$(BIN)/python bench/dispatch.py
+	$(BIN)/python -m bench.memory
+	$(BIN)/python -m bench.dispatch
 	$(BIN)/python -m bench.tiers
 	$(BIN)/python -m bench.s3
-	$(BIN)/python bench/models.py
+	$(BIN)/python -m bench.models
 
 bench-peers: venv
 	$(BIN)/python -m bench.peers --size $(or $(SIZE),4096) $(ARGS)

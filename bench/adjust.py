@@ -1,13 +1,13 @@
-"""What a few labels of a new scene are worth: `batchseg adjust`, on scenes that a bundle has never seen.
+"""The gain from a few labels of a new scene: `batchseg adjust` on scenes that a bundle has never seen.
 
-    python bench/leave_one_out.py configs/train/aerial-heavy.yaml OUT --steps 300
+    python -m bench.leave_one_out configs/train/aerial-heavy.yaml OUT --steps 300
     python -m bench.adjust configs/train/aerial-heavy.yaml OUT [--seed 0] [--pixels 50 200 1000] [--squares 20]
 
-Asks the bundles that the first command left in OUT, each on the scene that it has never seen, and brings its answers to
-that scene by so many labelled pixels, drawn anywhere, and by what is kept of so many squares of 64 px, some dozens of
-pixels of each, as if somebody had drawn them. Scored is what was not drawn; means of five draws. `from the others` uses
-the labels of the other scenes and none of this one, `from all` half of its squares for the other half: the most that
-can be had so.
+The first command leaves bundles in OUT, and this script runs each of them on the scene that it has never seen. It
+adjusts the bundle's scores with labelled pixels drawn anywhere, and with labelled squares of 64 px, of each of which
+some dozens of pixels are kept. IoU is measured on the pixels that were not drawn, as a mean of five draws. The column
+`from the others` uses the labels of the other scenes only. The column `from all` uses half of the scene's squares for
+the other half, which is an upper bound.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from batchseg.recipe.recipe import Models, Recipe
 from batchseg.score.confusion import mean_iou
 from batchseg.training.checks import load_train_recipe
 from batchseg.training.train_recipe import TrainRecipe
-from bench.leave_one_out import folds
+from bench.leave_one_out import make_folds
 
 DRAWS = 5
 PIXELS_OF_OTHERS = 5_000
-"""Of each other scene, so that none outvotes the rest."""
+"""Pixels of each other scene; equal numbers, so that no scene dominates."""
 
 
-def answers_on_its_scene(folder: Path, recipe: TrainRecipe) -> LabelledScores:
-    """Of a bundle on the scene that its recipe validates on, read as a run would."""
+def read_answers(folder: Path, recipe: TrainRecipe) -> LabelledScores:
+    """The scores of a bundle on the scene that its recipe validates on, read as in a run."""
     bundle = open_bundle(str(folder))
     (scene,) = recipe.validate.rasters
     assert scene.labels is not None
@@ -49,47 +49,47 @@ def answers_on_its_scene(folder: Path, recipe: TrainRecipe) -> LabelledScores:
     return collect_scores(scores, sampling.read_tiles(tiles), num_tiles=len(tiles), halo_px=halo_px)
 
 
-def miou(answers: LabelledScores, scores_KP: NDArray[np.float32]) -> float:
+def compute_miou(answers: LabelledScores, scores_KP: NDArray[np.float32]) -> float:
     return mean_iou(answers.compute_iou(scores_KP.argmax(0)))
 
 
-def from_drawn(scene: LabelledScores, drawn_P: NDArray[np.bool_]) -> float:
-    """On what was not drawn."""
+def score_with_drawn(scene: LabelledScores, drawn_P: NDArray[np.bool_]) -> float:
+    """IoU on the pixels that were not drawn, after an adjustment with those that were."""
     rest = scene.select(~drawn_P)
-    return miou(rest, fit_mixture(scene.select(drawn_P)).apply(rest.scores_KP))
+    return compute_miou(rest, fit_mixture(scene.select(drawn_P)).apply(rest.scores_KP))
 
 
-def pixels_drawn(scene: LabelledScores, count: int, random: np.random.Generator) -> NDArray[np.bool_]:
+def draw_pixels(scene: LabelledScores, count: int, random: np.random.Generator) -> NDArray[np.bool_]:
     drawn_P = np.zeros(len(scene.truth_P), bool)
     drawn_P[random.choice(len(drawn_P), min(count, len(drawn_P)), replace=False)] = True
     return drawn_P
 
 
-def squares_drawn(scene: LabelledScores, count: int, random: np.random.Generator) -> NDArray[np.bool_]:
+def draw_squares(scene: LabelledScores, count: int, random: np.random.Generator) -> NDArray[np.bool_]:
     places = np.unique(scene.place_P)
     drawn: NDArray[np.bool_] = np.isin(scene.place_P, random.choice(places, min(count, len(places)), replace=False))
     return drawn
 
 
-def from_others(scene: LabelledScores, others: Sequence[LabelledScores]) -> float:
+def score_with_others(scene: LabelledScores, others: Sequence[LabelledScores]) -> float:
     random = np.random.default_rng(0)
-    parts = [other.select(pixels_drawn(other, PIXELS_OF_OTHERS, random)) for other in others]
-    # The same square of another scene is another place.
+    parts = [other.select(draw_pixels(other, PIXELS_OF_OTHERS, random)) for other in others]
+    # The same square in another scene is another place.
     apart = [LabelledScores(one.scores_KP, one.truth_P, one.place_P + (i << 56)) for i, one in enumerate(parts)]
-    return miou(scene, fit_mixture(LabelledScores.concatenate(apart)).apply(scene.scores_KP))
+    return compute_miou(scene, fit_mixture(LabelledScores.concatenate(apart)).apply(scene.scores_KP))
 
 
-def row(
+def make_row(
     scene: LabelledScores, others: Sequence[LabelledScores], nums_pixels: Sequence[int], nums_squares: Sequence[int]
 ) -> list[float]:
-    drawn = [(pixels_drawn, count) for count in nums_pixels] + [(squares_drawn, count) for count in nums_squares]
+    drawn = [(draw_pixels, count) for count in nums_pixels] + [(draw_squares, count) for count in nums_squares]
     few = [
-        statistics.fmean(from_drawn(scene, draw(scene, count, np.random.default_rng(i))) for i in range(DRAWS))
+        statistics.fmean(score_with_drawn(scene, draw(scene, count, np.random.default_rng(i))) for i in range(DRAWS))
         for draw, count in drawn
     ]
     most = cross_validate(scene).change
     assert most.after is not None
-    return [miou(scene, scene.scores_KP), from_others(scene, others), *few, mean_iou(most.after)]
+    return [compute_miou(scene, scene.scores_KP), score_with_others(scene, others), *few, mean_iou(most.after)]
 
 
 def print_table(scenes: dict[str, LabelledScores], nums_pixels: Sequence[int], nums_squares: Sequence[int]) -> None:
@@ -98,7 +98,7 @@ def print_table(scenes: dict[str, LabelledScores], nums_pixels: Sequence[int], n
     print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     rows: dict[str, list[float]] = {}
     for name, scene in scenes.items():
-        rows[name] = row(scene, [other for key, other in scenes.items() if key != name], nums_pixels, nums_squares)
+        rows[name] = make_row(scene, [other for key, other in scenes.items() if key != name], nums_pixels, nums_squares)
         _print_row(name, rows[name])
     _print_row("mean", [statistics.fmean(column) for column in zip(*rows.values(), strict=True)])
 
@@ -108,21 +108,27 @@ def _print_row(name: str, values: Sequence[float]) -> None:
 
 
 def add_label_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pixels", type=int, nargs="*", default=[50, 200, 1000], help="labelled pixels: 50 200 1000")
-    parser.add_argument("--squares", type=int, nargs="*", default=[20], help="squares that are labelled: 20")
+    parser.add_argument(
+        "--pixels",
+        type=int,
+        nargs="*",
+        default=[50, 200, 1000],
+        help="numbers of labelled pixels (default 50 200 1000)",
+    )
+    parser.add_argument("--squares", type=int, nargs="*", default=[20], help="numbers of labelled squares (default 20)")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("out", type=Path, help="where bench/leave_one_out.py left its bundles")
-    parser.add_argument("--seed", type=int, default=0, help="of those bundles")
+    parser.add_argument("recipe", type=Path, help="training recipe with rasters")
+    parser.add_argument("out", type=Path, help="folder with the bundles of bench.leave_one_out")
+    parser.add_argument("--seed", type=int, default=0, help="seed of those bundles")
     add_label_arguments(parser)
     args = parser.parse_args()
     recipe = load_train_recipe(args.recipe)
     scenes = {
-        name: answers_on_its_scene(args.out / f"{recipe.name}-{name}-{args.seed}", fold)
-        for name, fold in folds(recipe).items()
+        name: read_answers(args.out / f"{recipe.name}-{name}-{args.seed}", fold)
+        for name, fold in make_folds(recipe).items()
     }
     print_table(scenes, args.pixels, args.squares)
 

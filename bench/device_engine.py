@@ -1,17 +1,17 @@
-"""The engine alone on one device: whole chunks go up, whole maps come back.
+"""The engine alone on one device: whole chunks are uploaded, and whole maps are downloaded.
 
 Theory of operation
 -------------------
-What the product's worker does a batch of tiles at a time, this does a chunk at a time, so that the device never waits
-for the host. A chunk with its halo is uploaded once, as raw uint8 from pinned memory. Tiles are strided views of it on
-the device; each batch is gathered into one input buffer of the bundle's fixed shape, the last one filled up with
-zeros; normalisation, network, upsampling and decision are one graph; cores are put into the chunk's map, also on the
-device. Two bytes a pixel come back.
+The product's worker sends batches of tiles to the device; this engine sends whole chunks, so that the device never
+waits for the host. A chunk with its halo is uploaded once, as raw uint8 from pinned memory. Its tiles are strided views
+on the device. Each batch is gathered into one input buffer of the bundle's fixed shape, and a short batch is filled up
+with zeros. Normalisation, network, upsampling and decision are one graph. The cores are written into the chunk's map,
+also on the device. Two bytes per pixel are downloaded.
 
-A *slot* has the buffers of one chunk on both sides. Three streams (up, compute, down) follow each other by events, so
-with three slots one chunk is uploaded and another downloaded while a third is computed. Threads on the host fill and
-empty slots. On a CPU the same code runs in order and without events; it is there that the test holds it against the
-ordinary engine, byte for byte.
+A *slot* has the buffers of one chunk on host and device. Three streams (up, compute, down) follow each other by events.
+With three slots, one chunk is uploaded and another downloaded while a third is computed. Threads on the host fill and
+empty slots. On a CPU the same code runs in order and without events; a test compares it there with the ordinary engine,
+byte for byte.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ class Slot:
     events: dict[str, Any] = field(default_factory=dict)
 
     def wait(self) -> None:
-        """Until the map of this slot is back on the host."""
+        """Wait until the map of this slot is on the host."""
         if "down" in self.events:
             self.events["down"].synchronize()
 
-    def compute_s(self) -> float:
-        """What the device took, without the waiting for uploads; only after `wait`, and only on a GPU."""
+    def read_compute_s(self) -> float:
+        """Time that the device computed, without waiting for uploads. Valid after `wait`; 0 on a CPU."""
         return float(self.events["begun"].elapsed_time(self.events["computed"])) / 1000 if self.events else 0.0
 
 
 class DeviceEngine:
-    """One model on one device, for chunks of up to `chunk_px`."""
+    """One model on one device, for chunks of at most `chunk_px`."""
 
     def __init__(self, bundle: Bundle, device: DeviceKind, *, core_px: int, chunk_px: int, how: How = "eager") -> None:
         contract = bundle.contract
@@ -66,32 +66,32 @@ class DeviceEngine:
         self._streams = {name: torch.cuda.Stream() for name in ("up", "compute", "down")} if self._on_gpu else {}
         shape = (self.batch, self._bands, self.tile_px, self.tile_px)
         self.x_NBHW = torch.zeros(shape, dtype=torch.uint8, device=device).to(memory_format=torch.channels_last)
-        """The one input buffer: a recorded graph reads from this address."""
+        """The only input buffer: a recorded graph reads from this address."""
         with torch.inference_mode():
-            self.forward = self._forward_of(how)
+            self.forward = self._make_forward(how)
         if self._on_gpu:
-            torch.cuda.synchronize()  # the streams do not wait for what was prepared outside of them
+            torch.cuda.synchronize()  # the streams do not wait for work outside of them
 
-    def _forward_of(self, how: How) -> Any:
-        """A call without arguments, from the input buffer to class indexes and confidences."""
+    def _make_forward(self, how: How) -> Any:
+        """A function without arguments, from the input buffer to class indexes and confidences."""
         if how == "compiled":
             self._graph = torch.compile(self._graph, dynamic=False)
-        for _ in range(3):  # what is compiled or chosen at a first call happens now
+        for _ in range(3):  # the first calls compile and choose kernels
             self._graph(self.x_NBHW)
         if how != "graph":
             return lambda: self._graph(self.x_NBHW)
         if not self._on_gpu:
-            raise ValueError("only a GPU replays graphs; take eager or compiled")
+            raise ValueError("only a GPU replays graphs; use eager or compiled")
         torch.cuda.synchronize()
         recorded = torch.cuda.CUDAGraph()
         with torch.cuda.graph(recorded):
-            found = self._graph(self.x_NBHW)
+            output = self._graph(self.x_NBHW)
 
-        def replayed() -> Any:
+        def replay() -> Any:
             recorded.replay()
-            return found
+            return output
 
-        return replayed
+        return replay
 
     def new_slot(self) -> Slot:
         side_px = self._chunk_px + 2 * self.halo_px
@@ -105,7 +105,7 @@ class DeviceEngine:
         )
 
     def enqueue(self, slot: Slot, num_rows: int, num_cols: int) -> None:
-        """Have the map of so many cores made from what lies in the slot. On a GPU this returns at once."""
+        """Compute the map of these cores from the pixels in the slot. On a GPU this returns at once."""
         if self._on_gpu:
             names = ("up", "begun", "computed", "down")
             slot.events = {name: torch.cuda.Event(enable_timing=True) for name in names}
@@ -132,8 +132,8 @@ class DeviceEngine:
             rows, cols = tiles // num_cols, tiles % num_cols
             self.x_NBHW[: len(tiles)] = tiles_RCBHW[rows, cols]
             self.x_NBHW[len(tiles) :] = 0
-            for layer, found_NHW in enumerate(self.forward()):
-                out_RCLHW[rows, cols, layer] = found_NHW[: len(tiles), inner, inner]
+            for layer, output_NHW in enumerate(self.forward()):
+                out_RCLHW[rows, cols, layer] = output_NHW[: len(tiles), inner, inner]
 
     def _on(self, name: str, after: Any = None) -> AbstractContextManager[Any]:
         if not self._on_gpu:

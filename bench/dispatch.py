@@ -1,8 +1,8 @@
-"""What it costs to give a chunk to a worker, and to begin a run of a million chunks.
+"""The cost of assigning a chunk to a worker, and of starting a run of a million chunks.
 
-    python bench/dispatch.py [--chunks 1000000] [--ray-chunks 2000]
+    python -m bench.dispatch [--chunks 1000000] [--ray-chunks 2000]
 
-No model and no pixels: a worker that does nothing, so what is left is the driver. Each part in a process of its own.
+Without model and pixels: the worker does nothing, so only the driver is measured. Each part runs in its own process.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from batchseg.workers.events import Assign, TaskDone, WorkerReady
 LIMITS = {"plan_s": 60, "plan_gb": 1.5, "decision_us": 50, "driver_ms_a_chunk": 3, "resume_s": 60}
 
 
-def keys_of(num: int) -> list[ChunkKey]:
+def make_keys(num: int) -> list[ChunkKey]:
     side = 1000
     return [ChunkKey("scene", number // side, number % side) for number in range(num)]
 
 
-def record_of(key: ChunkKey, number: int = 1, *, fingerprint: str = "f" * 32) -> Record:
+def make_record(key: ChunkKey, number: int = 1, *, fingerprint: str = "f" * 32) -> Record:
     return Record(
         key=key,
         fingerprint=fingerprint,
@@ -72,8 +72,8 @@ def record_of(key: ChunkKey, number: int = 1, *, fingerprint: str = "f" * 32) ->
     )
 
 
-def job_of(num: int, folder: Path) -> Job:
-    """A scene of so many chunks of 4,096 px: a mosaic whose one file is stretched over all of it."""
+def make_job(num: int, folder: Path) -> Job:
+    """A scene of `num` chunks of 4,096 px: a mosaic of one file, which is stretched over all of it."""
     side_px = math.isqrt(num) * 4096
     write_scene(folder, size_px=512, seed=1)
     bands = "".join(
@@ -91,23 +91,23 @@ def job_of(num: int, folder: Path) -> Job:
     return resolve(Recipe(scenes=(str(vrt),), output=str(folder / "out"), models=Models(bulk="zoo:synthetic-bulk"))).job
 
 
-def bench_plan(num: int) -> dict[str, float]:
-    """From the recipe to a run state that can give away work."""
+def measure_plan(num: int) -> dict[str, float]:
+    """From the recipe to a run state that can assign tasks."""
     with tempfile.TemporaryDirectory() as folder:
         begun_s = time.perf_counter()
-        job = job_of(num, Path(folder))
+        job = make_job(num, Path(folder))
         store = LocalStore(Path(folder) / "out", durable=False)
         todo = make_backlog(job, store, retry_quarantined=False)
         assert len(todo.select(ChunkKey)) == num
         RunState.start(todo.tasks, todo.waits, max_failures=3, max_preemptions=20, depth=2)
-        return {"plan_s": time.perf_counter() - begun_s, "plan_gb": peak_gb()}
+        return {"plan_s": time.perf_counter() - begun_s, "plan_gb": measure_peak_gb()}
 
 
-def bench_decision(num: int) -> dict[str, float]:
-    """Eight workers, and then a thousand."""
-    found = {}
+def measure_decision(num: int) -> dict[str, float]:
+    """Time per decision, with eight workers and with a thousand."""
+    figures = {}
     for num_workers in (8, 1000):
-        state = RunState.start(keys_of(num), {}, max_failures=3, max_preemptions=20, depth=2)
+        state = RunState.start(make_keys(num), {}, max_failures=3, max_preemptions=20, depth=2)
         assigned = [i for w in range(num_workers) for i in state.handle(WorkerReady(f"w{w}", 1.0))]
         held = [i for i in assigned if isinstance(i, Assign)]
         begun_s, decisions = time.perf_counter(), 0
@@ -119,22 +119,24 @@ def bench_decision(num: int) -> dict[str, float]:
             elif new:
                 held[decisions % len(held)] = new[0]
             decisions += 1
-        found[f"decision_us_{num_workers}_workers"] = (time.perf_counter() - begun_s) / decisions * 1e6
-    return found | {"decision_us": max(found.values())}
+        figures[f"decision_us_{num_workers}_workers"] = (time.perf_counter() - begun_s) / decisions * 1e6
+    return figures | {"decision_us": max(figures.values())}
 
 
-def bench_resume(num: int) -> dict[str, float]:
-    """Records in segments, as a driver leaves them; read, understood, and made into what is left to do."""
+def measure_resume(num: int) -> dict[str, float]:
+    """From segments of records, as a driver writes them, to the backlog."""
     with tempfile.TemporaryDirectory() as folder:
-        job = job_of(num, Path(folder))
+        job = make_job(num, Path(folder))
         keys = job.list_chunks(job.scenes["mosaic"])
         store = LocalStore(Path(folder) / "out", durable=False)
         begun_s = time.perf_counter()
-        first = write_segment(store, 0, [record_of(key, fingerprint=job.fingerprint) for key in keys[:SEGMENT_RECORDS]])
+        first = write_segment(
+            store, 0, [make_record(key, fingerprint=job.fingerprint) for key in keys[:SEGMENT_RECORDS]]
+        )
         compaction_ms = (time.perf_counter() - begun_s) * 1e3
         briefs, *lines = store.get(first).split(b"\n")[1:]
         for number in range(1, num // SEGMENT_RECORDS):
-            # The same thousand under other names: writing is not what is measured here.
+            # The same thousand records under other names: writing is not measured here.
             moved = b"\n".join(
                 [
                     briefs.replace(b'["mosaic",0,', b'["mosaic",%d,' % number),
@@ -147,21 +149,21 @@ def bench_resume(num: int) -> dict[str, float]:
         todo = make_backlog(job, store, retry_quarantined=False)
         assert not todo.select(ChunkKey)
         assert len(todo.committed_chunks) == num
-        found = {"resume_s": time.perf_counter() - begun_s, "resume_gb": peak_gb()}
+        figures = {"resume_s": time.perf_counter() - begun_s, "resume_gb": measure_peak_gb()}
         del todo
         begun_s = time.perf_counter()
         assert sum(1 for _ in Ledger(store).read_records()) == num
         size = sum(size for _, size in store.names("run/segments"))
-        return found | {
+        return figures | {
             "records_s": time.perf_counter() - begun_s,
-            "records_gb": peak_gb(),
+            "records_gb": measure_peak_gb(),
             "compaction_ms": compaction_ms,
             "segments_mb": size / 1e6,
         }
 
 
-class Nobody:
-    """The engine that does nothing, in an actor's clothes."""
+class IdleWorker:
+    """A worker that does nothing, with the methods of an actor."""
 
     def __init__(self, spec: Any, parcel: Any) -> None:
         self._spec = spec
@@ -176,13 +178,13 @@ class Nobody:
 
     def attempt(self, task: TaskKey, number: int) -> Record:
         assert isinstance(task, ChunkKey)
-        return record_of(task, number)
+        return make_record(task, number)
 
     def close(self) -> None: ...
 
 
-def bench_driver(num: int) -> dict[str, float]:
-    """The whole loop on Ray: run state, pool, log, progress, ledger; eight actors."""
+def measure_driver(num: int) -> dict[str, float]:
+    """The whole loop on Ray with eight actors: run state, pool, log, progress, ledger."""
     import ray
 
     import jobs.cluster.pool
@@ -195,12 +197,12 @@ def bench_driver(num: int) -> dict[str, float]:
     from batchseg.store import LocalStore
 
     ray.init(address="local", num_cpus=8, include_dashboard=False, configure_logging=False, log_to_driver=False)
-    jobs.cluster.pool.ChunkWorker = Nobody  # type: ignore[attr-defined, assignment]
+    jobs.cluster.pool.ChunkWorker = IdleWorker  # type: ignore[attr-defined, assignment]
     fleet, stop = Fleet(pools=(PoolSpec(workers=8, cpus=1),)), Stop()
     with tempfile.TemporaryDirectory() as folder:
         store = LocalStore(Path(folder))
         (Path(folder) / "run").mkdir()
-        state = RunState.start(keys_of(num), {}, max_failures=3, max_preemptions=20, depth=2)
+        state = RunState.start(make_keys(num), {}, max_failures=3, max_preemptions=20, depth=2)
         pool = jobs.cluster.pool.RayPool(parcel=None, devices={"local": "cpu"}, fleet=fleet, owns_ray=True)  # type: ignore[arg-type]
         progress = Progress(
             num_chunks=num,
@@ -221,35 +223,35 @@ def bench_driver(num: int) -> dict[str, float]:
     return {"driver_ms_a_chunk": cpu_s / num * 1e3, "chunks_per_s": num / wall_s}
 
 
-def peak_gb() -> float:
+def measure_peak_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-PARTS = {"plan": bench_plan, "decision": bench_decision, "resume": bench_resume, "driver": bench_driver}
+PARTS = {"plan": measure_plan, "decision": measure_decision, "resume": measure_resume, "driver": measure_driver}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--chunks", type=int, default=1_000_000)
-    parser.add_argument("--ray-chunks", type=int, default=2000)
-    parser.add_argument("--part", choices=PARTS)
+    parser.add_argument("--chunks", type=int, default=1_000_000, help="chunks without Ray")
+    parser.add_argument("--ray-chunks", type=int, default=2000, help="chunks on Ray")
+    parser.add_argument("--part", choices=PARTS, help="measure one part only, in this process")
     args = parser.parse_args()
     if args.part:
         num = args.ray_chunks if args.part == "driver" else args.chunks
         print(json.dumps(PARTS[args.part](num)))
         return 0
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for part in PARTS:
         command = [sys.executable, __file__, "--part", part, "--chunks", str(args.chunks)]
         out = subprocess.run(
             [*command, "--ray-chunks", str(args.ray_chunks)], check=True, capture_output=True, text=True
         ).stdout
-        found |= json.loads(out.splitlines()[-1])
-    for name, value in found.items():
+        figures |= json.loads(out.splitlines()[-1])
+    for name, value in figures.items():
         limit = LIMITS.get(name)
         verdict = "" if limit is None else f"   at most {limit}: {'ok' if value <= limit else 'MISSED'}"
         print(f"{name:28} {value:10.3f}{verdict}")
-    return int(any(found[name] > limit for name, limit in LIMITS.items()))
+    return int(any(figures[name] > limit for name, limit in LIMITS.items()))
 
 
 if __name__ == "__main__":

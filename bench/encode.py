@@ -1,9 +1,10 @@
-"""What the final GeoTIFFs cost: our writer against GDAL's COG driver, same pixels, same machine, one run.
+"""The cost of the final GeoTIFFs: our writer and GDAL's COG driver, with the same pixels in one run.
 
-    python bench/encode.py [--side 8192] [--threads 2] [--folder DIR]
+    python -m bench.encode [--side 8192] [--threads 2] [--folder DIR]
 
-GDAL's way needs the raster in a file first (a tiled GeoTIFF, not compressed); that and its overviews, by mode for
-classes and by average for the confidence, are in its time. Both compress with DEFLATE at the fastest level.
+GDAL needs the raster in a file first, a tiled GeoTIFF without compression. Its time includes this file and the
+overviews, which are made by mode for classes and by average for the confidence. Both writers use DEFLATE at the fastest
+level.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ CLASSES = tuple(
 OUTPUTS = make_layers(("labels", "confidence", "tier"), CLASSES)
 
 
-def smoothed(noise_HW: NDArray[np.float32], radius_px: int) -> NDArray[np.float32]:
-    """Two passes of a box filter along each axis, wrapping around, so that patches can be tiled."""
+def smooth(noise_HW: NDArray[np.float32], radius_px: int) -> NDArray[np.float32]:
+    """Two passes of a box filter along each axis, which wrap around, so that patches can be tiled."""
     for _ in range(2):
         for axis in (0, 1):
             sums = np.cumsum(np.concatenate([noise_HW, noise_HW], axis=axis), axis=axis)
@@ -44,10 +45,10 @@ def smoothed(noise_HW: NDArray[np.float32], radius_px: int) -> NDArray[np.float3
     return noise_HW
 
 
-def landscape(side_px: int) -> dict[str, NDArray[np.uint8]]:
-    """Labels of smooth outlines, a confidence that falls towards them and is noisy, a tier by square."""
+def make_landscape(side_px: int) -> dict[str, NDArray[np.uint8]]:
+    """Labels with smooth outlines, a noisy confidence that falls towards them, and one tier per square."""
     rng = np.random.default_rng(0)
-    noise = [smoothed(rng.standard_normal((PATCH_PX, PATCH_PX), np.float32), 60) for _ in range(NUM_CLASSES)]
+    noise = [smooth(rng.standard_normal((PATCH_PX, PATCH_PX), np.float32), 60) for _ in range(NUM_CLASSES)]
     score_KHW = np.stack(noise) / np.std(noise)
     best, second = np.partition(score_KHW, NUM_CLASSES - 2, axis=0)[-1:-3:-1]
     sure = 1 - 0.5 * np.exp(-3 * (best - second)) + 0.003 * rng.standard_normal(best.shape, np.float32)
@@ -61,7 +62,7 @@ def landscape(side_px: int) -> dict[str, NDArray[np.uint8]]:
     return {"labels": labels, "confidence": confidence, "tier": tier}
 
 
-def with_ours(path: Path, layer: Layer, pixels: NDArray[np.uint8], threads: int) -> None:
+def write_with_ours(path: Path, layer: Layer, pixels: NDArray[np.uint8], threads: int) -> None:
     georef = Georef(width_px=pixels.shape[1], height_px=pixels.shape[0], crs_wkt=None, transform=CORNER)
     rows = pixels.__getitem__
     write_cog(
@@ -69,7 +70,7 @@ def with_ours(path: Path, layer: Layer, pixels: NDArray[np.uint8], threads: int)
     )
 
 
-def with_gdal(path: Path, layer: Layer, pixels: NDArray[np.uint8], threads: int) -> None:
+def write_with_gdal(path: Path, layer: Layer, pixels: NDArray[np.uint8], threads: int) -> None:
     first = path.with_suffix(".first.tif")
     shape = {"width": pixels.shape[1], "height": pixels.shape[0], "count": 1, "dtype": "uint8", "nodata": 255}
     tiled: dict[str, Any] = {"tiled": True, "blockxsize": 512, "blockysize": 512}
@@ -95,21 +96,23 @@ def with_gdal(path: Path, layer: Layer, pixels: NDArray[np.uint8], threads: int)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--side", type=int, default=8192, help="side of the raster in pixels")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--folder", type=Path, default=None, help="where to write; by default the system's")
-    given = parser.parse_args()
-    pixels_of = landscape(given.side)
+    parser.add_argument("--side", type=int, default=8192, help="side of the raster in pixels (default 8192)")
+    parser.add_argument("--threads", type=int, default=2, help="threads of either writer (default 2)")
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="folder for the files (default: the system's temporary one)"
+    )
+    args = parser.parse_args()
+    pixels_of = make_landscape(args.side)
     total_s = {"ours": 0.0, "GDAL": 0.0}
-    print(f"{given.side} x {given.side} px, {given.threads} threads, GDAL {rasterio.__gdal_version__}")
+    print(f"{args.side} x {args.side} px, {args.threads} threads, GDAL {rasterio.__gdal_version__}")
     print(f"{'layer':<12}{'writer':<8}{'s':>8}{'Mpx/s':>8}{'MB':>9}{'ratio':>8}")
-    with TemporaryDirectory(dir=given.folder) as folder:
+    with TemporaryDirectory(dir=args.folder) as folder:
         for layer in OUTPUTS:
-            for name, write in (("ours", with_ours), ("GDAL", with_gdal)):
+            for name, write in (("ours", write_with_ours), ("GDAL", write_with_gdal)):
                 pixels = pixels_of[layer.name]
                 path = Path(folder) / f"{name}.tif"
                 start = time.perf_counter()
-                write(path, layer, pixels, given.threads)
+                write(path, layer, pixels, args.threads)
                 took_s = time.perf_counter() - start
                 total_s[name] += took_s
                 size_bytes = path.stat().st_size

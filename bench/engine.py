@@ -1,10 +1,10 @@
-"""How much of the bare model's speed does a whole run keep, and where does the rest go?
+"""The share of the bare model's speed that a whole run keeps, and where the rest goes.
 
-    python bench/engine.py [--size 12288] [--models zoo:synthetic-heavy zoo:synthetic-bulk] [--folder DIR]
+    python -m bench.engine [--size 12288] [--models zoo:synthetic-heavy zoo:synthetic-bulk] [--folder DIR]
 
-In one run, on one scene: the bare forward over as many tiles as the scene has, decoding alone, encoding alone (the
-Zarr and the GeoTIFFs), and the whole command in a process of its own, start-up and reports included. The last
-columns say what share of the bare forward's pace is left: of the whole command, and without its start-up.
+It measures on one scene, in one run: the bare forward over as many tiles as the scene has, decoding alone, encoding
+alone (the Zarr and the GeoTIFFs), and the whole command in its own process, with start-up and reports. The last figures
+are the shares of the bare forward's speed that are left: with the whole command, and without its start-up.
 """
 
 from __future__ import annotations
@@ -36,9 +36,11 @@ models: {{bulk: "{model}"}}
 """
 
 
-def bare_forward_s(ref: str, num_tiles: int, core_px: int) -> float:
-    """Full batches of noise, one after the other, and nothing else. Taken before and after the whole run: where the two
-    differ much, something else had the machine too, and the ratios say nothing.
+def measure_forward_s(ref: str, num_tiles: int, core_px: int) -> float:
+    """Time of full batches of noise, one after the other.
+
+    It is measured before and after the whole run. If the two differ much, another program used the machine, and the
+    ratios mean nothing.
     """
     bundle = open_bundle(ref)
     side_px = core_px + 2 * bundle.contract.halo_px
@@ -53,7 +55,7 @@ def bare_forward_s(ref: str, num_tiles: int, core_px: int) -> float:
     return time.perf_counter() - begun_s
 
 
-def decode_s(resolved: Resolved) -> float:
+def measure_decode_s(resolved: Resolved) -> float:
     job = resolved.job
     scene = next(iter(job.scenes.values()))
     source = scene.open_source()
@@ -63,8 +65,8 @@ def decode_s(resolved: Resolved) -> float:
     return time.perf_counter() - begun_s
 
 
-def encode_s(resolved: Resolved, output: Path, scratch: Path) -> float:
-    """Write again what the run wrote: the Zarr, then the GeoTIFFs."""
+def measure_encode_s(resolved: Resolved, output: Path, scratch: Path) -> float:
+    """Write the Zarr of the run again, then its GeoTIFFs."""
     job = resolved.job
     scene = next(iter(job.scenes.values()))
     there, again = LocalStore(output), LocalStore(scratch)
@@ -81,31 +83,31 @@ def encode_s(resolved: Resolved, output: Path, scratch: Path) -> float:
     return spent_s + time.perf_counter() - begun_s
 
 
-def measure(model: str, scene: Path, folder: Path) -> None:
+def measure_model(model: str, scene: Path, folder: Path) -> None:
     output = folder / "out"
     recipe_path = folder / "recipe.yaml"
     recipe_path.write_text(RECIPE.format(scene=scene, output=output, model=model))
     resolved = resolve(Recipe(scenes=(str(scene),), output=str(output), models=Models(bulk=model)))
     num_tiles = len(resolved.job.lattice(next(iter(resolved.job.scenes.values()))))
-    before_s = bare_forward_s(model, num_tiles, resolved.job.core_px)
+    before_s = measure_forward_s(model, num_tiles, resolved.job.core_px)
     begun_s = time.perf_counter()
     subprocess.run([sys.executable, "-m", "jobs", "run", recipe_path, "--quiet"], check=True, stdout=subprocess.DEVNULL)
     whole_s = time.perf_counter() - begun_s
-    after_s = bare_forward_s(model, num_tiles, resolved.job.core_px)
+    after_s = measure_forward_s(model, num_tiles, resolved.job.core_px)
     forward_s = (before_s + after_s) / 2
-    read_s = decode_s(resolved)
-    write_s = encode_s(resolved, output, folder / "again")
+    read_s = measure_decode_s(resolved)
+    write_s = measure_encode_s(resolved, output, folder / "again")
     metrics = read_metrics(LocalStore(output))
     stint = next(Ledger(LocalStore(output)).read_stints())
     print(f"{model}: bare forward before {before_s:.1f} s, after {after_s:.1f} s")
-    show(model, num_tiles, metrics.valid_px / 1e6, forward_s, read_s, write_s, whole_s, stint.start_s)
+    print_figures(model, num_tiles, metrics.valid_px / 1e6, forward_s, read_s, write_s, whole_s, stint.start_s)
     price = metrics.cost_usd / (stint.beat_unix_s - stint.begun_unix_s)
     stages = ", ".join(f"{part} {usd / price:.1f} s" for part, usd in metrics.cost.parts.items() if usd)
     outside_s = whole_s - (stint.beat_unix_s - stint.begun_unix_s)
     print(f"  inside the worker: {stages}; outside of it (imports, resolve, reports): {outside_s:.1f} s", flush=True)
 
 
-def show(  # noqa: PLR0913, PLR0917 - one number a column
+def print_figures(  # noqa: PLR0913, PLR0917 - one number per column
     model: str, tiles: int, mpx: float, forward_s: float, read_s: float, write_s: float, whole_s: float, start_s: float
 ) -> None:
     print(
@@ -119,19 +121,21 @@ def show(  # noqa: PLR0913, PLR0917 - one number a column
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=12288, help="pixels a side of the scene")
-    parser.add_argument("--models", nargs="+", default=["zoo:synthetic-heavy", "zoo:synthetic-bulk"])
-    parser.add_argument("--folder", type=Path, help="where the scene and outputs go for a while")
+    parser.add_argument("--size", type=int, default=12288, help="side of the scene in pixels (default 12288)")
+    parser.add_argument(
+        "--models", nargs="+", default=["zoo:synthetic-heavy", "zoo:synthetic-bulk"], help="bundles to run"
+    )
+    parser.add_argument("--folder", type=Path, help="folder for temporary files")
     args = parser.parse_args()
-    # As installed packages are: where Python keeps no bytecode, each run would compile a hundred files of ours: 0.4 s.
+    # Installed packages have bytecode. Without it, each run would compile a hundred files, which takes 0.4 s.
     subprocess.run([sys.executable, "-m", "compileall", "-q", "batchseg", "jobs", "tiling"], check=True)
     with TemporaryDirectory(dir=args.folder) as folder:
         write_scene(Path(folder) / "input", size_px=args.size, seed=5)
-        os.sync()  # what was just written would be on its way to the disk when a run wants its own files there
+        os.sync()  # otherwise the scene would still be written to the disk while a run writes its own files
         for number, model in enumerate(args.models):
             place = Path(folder) / str(number)
             place.mkdir()
-            measure(model, Path(folder) / "input" / "scene.tif", place)
+            measure_model(model, Path(folder) / "input" / "scene.tif", place)
 
 
 if __name__ == "__main__":

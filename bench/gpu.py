@@ -1,14 +1,15 @@
-"""The engine alone on a GPU, without Ray: what of the bare forward is left once pixels have to come and go?
+"""The engine alone on a GPU, without Ray: the share of the bare forward's speed that is left with transfers.
 
     python -m bench.gpu [--device cuda] [--size 16384] [--models zoo:synthetic-heavy zoo:synthetic-bulk]
                         [--how eager graph compiled] [--usd-per-hour 2.5] [--peak-tflops 989] [--folder DIR]
 
-For each model and way of running it: a scene is decoded on host threads, segmented by `bench/device_engine.py`, and
-the Zarr is encoded on host threads. Printed are Mpx/s, the share of the bare forward's pace (full batches that
-never leave the device), the share of time that the device computed, the share of the matrix peak (measured here, or as
-the data sheet says), bytes over the bus, dollars a km², and whether the same bytes come out of a second pass and of a
-tile alone in its batch. `--device cpu` runs the same path as a check of what it computes, not of its speed: there the
-maps are compared with those of the ordinary engine.
+For each model and each way to run it, host threads decode a scene, `bench/device_engine.py` segments it, and host
+threads encode the Zarr. It prints Mpx/s, the share of the bare forward's speed (full batches that never leave the
+device), the share of time that the device computed, the share of the matrix peak (measured here, or from the data
+sheet), bytes over the bus, and dollars per km². It also prints whether a second pass, and a tile alone in its batch,
+give the same bytes.
+`--device cpu` runs the same path to check its results, not its speed: its maps are compared with those of the ordinary
+engine.
 """
 
 from __future__ import annotations
@@ -47,13 +48,13 @@ from tiling.pad import replicate
 from tiling.span import Span, Window
 
 SLOTS = 3
-"""One being filled or uploaded, one computed, one downloaded or emptied."""
+"""Slots: one is filled or uploaded, one computed, one downloaded or emptied."""
 PEAK_SIDE = 8192
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """A scene as a run sees it, with one model."""
+class ModelScene:
+    """A scene as in a run, with one model."""
 
     job: Job
     scene: SceneJob
@@ -70,24 +71,24 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One time over the scene."""
+    """One pass over the scene."""
 
     seconds: float
     compute_s: float
-    """That the device said it computed; 0 where it cannot tell."""
+    """Time that the device computed; 0 where the device does not measure it."""
     digest: str
 
 
-def ground_of(scene: Path, ref: str, output: Path, chunk_px: int | None = None) -> Ground:
+def open_scene(scene: Path, ref: str, output: Path, chunk_px: int | None = None) -> ModelScene:
     recipe = Recipe(scenes=(str(scene),), output=str(output), models=Models(bulk=ref))
     if chunk_px is not None:
         recipe = replace(recipe, tiling=replace(recipe.tiling, chunk=chunk_px))
     job = resolve(recipe).job
-    return Ground(job, next(iter(job.scenes.values())))
+    return ModelScene(job, next(iter(job.scenes.values())))
 
 
-def fill(ground: Ground, chunk: Window, slot: Slot) -> NDArray[np.bool_]:
-    """Decode a chunk with its halo into a slot, as the engine feeds a model; which of its pixels are valid."""
+def fill_slot(ground: ModelScene, chunk: Window, slot: Slot) -> NDArray[np.bool_]:
+    """Decode a chunk with its halo into a slot, as the engine feeds a model. Returns the validity of its pixels."""
     job, scene = ground.job, ground.scene
     num_rows, num_cols = ground.cores(chunk)
     whole = Window(
@@ -101,8 +102,8 @@ def fill(ground: Ground, chunk: Window, slot: Slot) -> NDArray[np.bool_]:
     return pixels.valid_HW[chunk.within(inside)]
 
 
-def layers_of(ground: Ground, chunk: Window, slot: Slot, valid_HW: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
-    """What came back, as the stored layers want it."""
+def make_layers(ground: ModelScene, chunk: Window, slot: Slot, valid_HW: NDArray[np.bool_]) -> dict[str, NDArray[Any]]:
+    """The downloaded map as stored layers."""
     height, width = chunk.shape
     index_HW, confidence_HW = slot.host_out_LHW.numpy()[:, :height, :width]
     ids = np.array([c.id for c in ground.job.classes], ground.scene.zarr.layer("labels").dtype)
@@ -111,14 +112,14 @@ def layers_of(ground: Ground, chunk: Window, slot: Slot, valid_HW: NDArray[np.bo
     return {"labels": labels_HW, "confidence": confidence_HW}
 
 
-def one_pass(ground: Ground, engine: DeviceEngine, slots: list[Slot], store: LocalStore | None) -> Pass:
-    """Host threads fill and empty slots, this one feeds the device."""
+def run_pass(ground: ModelScene, engine: DeviceEngine, slots: list[Slot], store: LocalStore | None) -> Pass:
+    """Run the engine over the scene: host threads fill and empty slots, this thread feeds the device."""
     compute_s: list[float] = []
 
     def finish(chunk: Window, slot: Slot, valid_HW: NDArray[np.bool_]) -> bytes:
         slot.wait()
-        compute_s.append(slot.compute_s())
-        layers = layers_of(ground, chunk, slot, valid_HW)
+        compute_s.append(slot.read_compute_s())
+        layers = make_layers(ground, chunk, slot, valid_HW)
         if store is not None:
             layout = replace(ground.scene.zarr, layers=tuple(ground.scene.zarr.layer(name) for name in layers))
             write_chunk(store, layout, chunk, layers)
@@ -127,27 +128,29 @@ def one_pass(ground: Ground, engine: DeviceEngine, slots: list[Slot], store: Loc
     windows, digest = ground.windows, hashlib.blake2b(digest_size=8)
     begun_s = time.perf_counter()
     with ThreadPoolExecutor(SLOTS) as threads:
-        filling = {n: threads.submit(fill, ground, windows[n], slots[n]) for n in range(min(SLOTS, len(windows)))}
+        filling = {n: threads.submit(fill_slot, ground, windows[n], slots[n]) for n in range(min(SLOTS, len(windows)))}
         finishing: dict[int, Future[bytes]] = {}
         for number, chunk in enumerate(windows):
             slot = slots[number % SLOTS]
             valid_HW = filling.pop(number).result()
             engine.enqueue(slot, *ground.cores(chunk))
             finishing[number] = threads.submit(finish, chunk, slot, valid_HW)
-            following = number + SLOTS - 1  # the slot of the chunk before this one is empty once that has ended
+            following = number + SLOTS - 1  # uses the slot of the chunk before this one, once that has finished
             if number and following < len(windows):
                 digest.update(finishing.pop(number - 1).result())
-                filling[following] = threads.submit(fill, ground, windows[following], slots[following % SLOTS])
+                filling[following] = threads.submit(fill_slot, ground, windows[following], slots[following % SLOTS])
         for number in sorted(finishing):
             digest.update(finishing[number].result())
     return Pass(time.perf_counter() - begun_s, sum(compute_s), digest.hexdigest())
 
 
-def ordinary(ground: Ground, ref: str, device: DeviceKind) -> Iterator[tuple[Window, dict[str, NDArray[Any]]]]:
-    """The maps of the engine that runs use, chunk by chunk."""
+def run_ordinary_engine(
+    ground: ModelScene, ref: str, device: DeviceKind
+) -> Iterator[tuple[Window, dict[str, NDArray[Any]]]]:
+    """The maps of the ordinary engine, chunk by chunk."""
     job, scene = ground.job, ground.scene
     halo_px = job.models["bulk"].halo_px
-    segmenter = open_segmenter(in_torch(open_bundle(ref)), device=device, tile_px=job.core_px + 2 * halo_px)
+    segmenter = open_segmenter(use_torch(open_bundle(ref)), device=device, tile_px=job.core_px + 2 * halo_px)
     ids = np.array([c.id for c in job.classes], scene.zarr.layer("labels").dtype)
     for chunk in ground.windows:
         have = chunk.grow(job.halo_px).clip(scene.shape_px)
@@ -158,19 +161,19 @@ def ordinary(ground: Ground, ref: str, device: DeviceKind) -> Iterator[tuple[Win
             wanted_HW=pixels.valid_HW[chunk.within(have)], scene_shape_px=scene.shape_px,
         )  # fmt: skip
         model = Model(segmenter, halo_px, ids)
-        found = segment_chunk(work, {"bulk": model}, nodata=job.nodata, timed=lambda *_, **__: nullcontext())
-        yield chunk, {"labels": found.labels_HW, "confidence": found.confidence_HW}
+        prediction = segment_chunk(work, {"bulk": model}, nodata=job.nodata, timed=lambda *_, **__: nullcontext())
+        yield chunk, {"labels": prediction.labels_HW, "confidence": prediction.confidence_HW}
 
 
-def digest_of_ordinary(ground: Ground, ref: str, device: DeviceKind) -> str:
+def digest_ordinary_engine(ground: ModelScene, ref: str, device: DeviceKind) -> str:
     digest = hashlib.blake2b(digest_size=8)
-    for _, layers in ordinary(ground, ref, device):
+    for _, layers in run_ordinary_engine(ground, ref, device):
         digest.update(b"".join(hashlib.blake2b(np.ascontiguousarray(one).data).digest() for one in layers.values()))
     return digest.hexdigest()
 
 
-def in_torch(bundle: Bundle) -> Bundle:
-    """The same bundle run by torch wherever it is: OpenVINO is another arithmetic."""
+def use_torch(bundle: Bundle) -> Bundle:
+    """The same bundle run by torch: OpenVINO rounds differently."""
     numerics = {
         kind: replace(one, backend="torch" if one.backend == "openvino" else one.backend)
         for kind, one in bundle.contract.numerics.items()
@@ -178,8 +181,8 @@ def in_torch(bundle: Bundle) -> Bundle:
     return replace(bundle, contract=replace(bundle.contract, numerics=numerics))
 
 
-def bare_forward_s(engine: DeviceEngine, num_tiles: int) -> float:
-    """Full batches that never leave the device, as many as the scene has tiles for."""
+def measure_forward_s(engine: DeviceEngine, num_tiles: int) -> float:
+    """Time of full batches that never leave the device, as many as the scene fills."""
     engine.x_NBHW.random_(1, 255)
     wait: Callable[[], object] = torch.cuda.synchronize if engine.x_NBHW.is_cuda else lambda: None
     wait()
@@ -192,23 +195,23 @@ def bare_forward_s(engine: DeviceEngine, num_tiles: int) -> float:
 
 
 def depends_on_neighbours(engine: DeviceEngine) -> bool:
-    """Whether a tile says something else alone than among others."""
+    """Whether a tile alone gives another result than among others."""
     with torch.inference_mode():
         engine.x_NBHW.random_(1, 255)
-        among = [found[0].clone() for found in engine.forward()]
+        among = [output[0].clone() for output in engine.forward()]
         engine.x_NBHW[1:] = 0
         return any(not torch.equal(a, b[0]) for a, b in zip(among, engine.forward(), strict=True))
 
 
-def gflop_a_tile(bundle: Bundle, tile_px: int) -> float:
+def count_gflop_per_tile(bundle: Bundle, tile_px: int) -> float:
     network = load_graph(bundle).network
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.zeros((1, len(bundle.contract.bands), tile_px, tile_px)))
     return float(counter.get_total_flops()) / 1e9
 
 
-def matrix_peak_tflops(device: DeviceKind, precision: str) -> float:
-    """Of the fastest product of two square matrices that torch makes here."""
+def measure_peak_tflops(device: DeviceKind, precision: str) -> float:
+    """Speed of the fastest product of two square matrices in torch on this machine."""
     side = PEAK_SIDE if device == "cuda" else PEAK_SIDE // 8
     matrix = torch.randn(side, side, device=device, dtype=getattr(torch, precision))
     spent_s = []
@@ -221,53 +224,55 @@ def matrix_peak_tflops(device: DeviceKind, precision: str) -> float:
     return 2 * side**3 / min(spent_s) / 1e12
 
 
-def measure(ref: str, how: How, scene: Path, folder: Path, args: argparse.Namespace) -> None:
-    bundle, device = in_torch(open_bundle(ref)), args.device
-    ground = ground_of(scene, ref, folder / "out", args.chunk)
+def measure_model(ref: str, how: How, scene: Path, folder: Path, args: argparse.Namespace) -> None:
+    bundle, device = use_torch(open_bundle(ref)), args.device
+    ground = open_scene(scene, ref, folder / "out", args.chunk)
     job = ground.job
     engine = DeviceEngine(bundle, device, core_px=job.core_px, chunk_px=job.chunk_px, how=how)
     slots = [engine.new_slot() for _ in range(SLOTS)]
-    one_pass(ground, engine, slots, None)  # warm: codecs, caches, clocks of the device
-    bare_s = bare_forward_s(engine, len(job.lattice(ground.scene)))
-    first = one_pass(ground, engine, slots, LocalStore(folder / "stored"))
-    again = one_pass(ground, engine, slots, None)
+    run_pass(ground, engine, slots, None)  # warm: codecs, caches, clocks of the device
+    bare_s = measure_forward_s(engine, len(job.lattice(ground.scene)))
+    first = run_pass(ground, engine, slots, LocalStore(folder / "stored"))
+    again = run_pass(ground, engine, slots, None)
     height, width = ground.scene.shape_px
     mpx, km2 = height * width / 1e6, height * width * PIXEL_M**2 / 1e6
     tiles_per_s = len(job.lattice(ground.scene)) / first.seconds
-    tflops = tiles_per_s * gflop_a_tile(bundle, engine.tile_px) / 1e3
-    peak = args.peak_tflops or matrix_peak_tflops(device, bundle.contract.find_numerics(device).precision)
+    tflops = tiles_per_s * count_gflop_per_tile(bundle, engine.tile_px) / 1e3
+    peak = args.peak_tflops or measure_peak_tflops(device, bundle.contract.find_numerics(device).precision)
     moved = len(ground.windows) * (slots[0].host_in_BHW.numel() + slots[0].host_out_LHW.numel())
     print(
         f"{ref}, {how}, {device}: {mpx / first.seconds:.1f} Mpx/s, bare forward {mpx / bare_s:.1f} "
         f"({bare_s / first.seconds:.3f} of it kept), computing {first.compute_s / first.seconds:.2f} of the time, "
         f"{tflops:.3g} of {peak:.3g} TFLOP/s, {moved / 1e9:.2f} GB over the bus, "
-        f"{first.seconds / 3600 * args.usd_per_hour / km2:.2e} $ a km2\n"
+        f"{first.seconds / 3600 * args.usd_per_hour / km2:.2e} $ per km2\n"
         f"  the same bytes again: {first.digest == again.digest}; "
-        f"in other company: {not depends_on_neighbours(engine)}",
+        f"with other neighbours: {not depends_on_neighbours(engine)}",
         flush=True,
     )
     if device == "cpu":
-        print(f"  the ordinary engine's bytes: {digest_of_ordinary(ground, ref, device) == first.digest}", flush=True)
+        print(
+            f"  the ordinary engine's bytes: {digest_ordinary_engine(ground, ref, device) == first.digest}", flush=True
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=get_args(DeviceKind), default="cuda")
-    parser.add_argument("--size", type=int, default=16384, help="pixels a side of the scene")
-    parser.add_argument("--chunk", type=int, help="pixels a side of a chunk; default: the recipe's")
+    parser.add_argument("--size", type=int, default=16384, help="side of the scene in pixels (default 16384)")
+    parser.add_argument("--chunk", type=int, help="side of a chunk in pixels (default: the recipe's)")
     parser.add_argument("--models", nargs="+", default=["zoo:synthetic-heavy", "zoo:synthetic-bulk"])
     parser.add_argument("--how", nargs="+", choices=get_args(How), default=["eager"])
-    parser.add_argument("--usd-per-hour", type=float, default=2.5, help="of the machine")
-    parser.add_argument("--peak-tflops", type=float, help="of the card, as its data sheet says; default: measured")
-    parser.add_argument("--folder", type=Path, help="where the scene and outputs go for a while")
+    parser.add_argument("--usd-per-hour", type=float, default=2.5, help="price of the machine (default 2.5)")
+    parser.add_argument("--peak-tflops", type=float, help="matrix peak of the card (default: measured)")
+    parser.add_argument("--folder", type=Path, help="folder for temporary files")
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("there is no CUDA device here; --device cpu checks the same path")
+        parser.error("this machine has no CUDA device; --device cpu checks the same path")
     with TemporaryDirectory(dir=args.folder) as folder:
         write_scene(Path(folder) / "input", size_px=args.size, seed=5)
         for ref in args.models:
             for how in args.how:
-                measure(ref, how, Path(folder) / "input" / "scene.tif", Path(folder), args)
+                measure_model(ref, how, Path(folder) / "input" / "scene.tif", Path(folder), args)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Does memory grow with the raster? Peak resident memory of worker and driver over raster sizes.
+"""Peak resident memory of worker and driver for growing rasters; it must not grow with them.
 
-    python bench/memory.py [--sizes 6144 12288 24576 32768] [--folder DIR]
+    python -m bench.memory [--sizes 6144 12288 24576 32768] [--folder DIR]
 
-A cheap model, the real source, sink, ledger and GeoTIFFs; the worker is a Ray actor, so that it and the driver are
-separate processes. Each size runs in a process of its own. From 12k² on, peaks should lie within 10 % or 150 MB.
+The model is cheap; source, sink, ledger and GeoTIFFs are real. The worker is a Ray actor, so that it and the driver are
+separate processes. Each size runs in its own process. From 12k² on, peaks should lie within 10 % or 150 MB.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PATTERN_PX = 2048
 
 
 class BrightnessSegmenter:
-    """As cheap as a model can be, and its labels vary as a map's do."""
+    """A very cheap model, whose labels vary like those of a map."""
 
     batch = 4
 
@@ -45,14 +45,14 @@ class BrightnessSegmenter:
         return x_NBHW[:, 0] // 48, x_NBHW[:, 1] // 2 + 100
 
 
-def cheap_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str, str]]:
+def open_cheap_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str, str]]:
     ids = np.array([c.id for c in job.classes], np.uint8)
     models = {tier: Model(BrightnessSegmenter(), m.halo_px, ids) for tier, m in job.models.items()}
     return models, {"device": spec.device, "model": "brightness"}
 
 
 def write_raster(path: Path, size_px: int) -> None:
-    """Smooth hills with some noise, repeated: real work for the codecs, and quick to make."""
+    """Write smooth hills with some noise, repeated: realistic for the codecs, and quick to make."""
     rows, cols = np.mgrid[:PATTERN_PX, :PATTERN_PX] * (2 * np.pi / PATTERN_PX)
     hills = 120 + 60 * np.sin(5 * rows) * np.cos(3 * cols) + 30 * np.sin(17 * cols + 4 * rows)
     noise = np.random.default_rng(0).normal(0, 4, (3, PATTERN_PX, PATTERN_PX))
@@ -69,13 +69,13 @@ def write_raster(path: Path, size_px: int) -> None:
                 file.write(pattern[:, :height, :width], window=rasterio.windows.Window(col, row, width, height))
 
 
-def measure_one(scene: Path, output: Path) -> None:
-    """In a process of its own: run, and print both peaks."""
+def measure_run(scene: Path, output: Path) -> None:
+    """Run in this process, and print both peaks."""
     from jobs.cluster.pool import open_ray_pool
 
     recipe = Recipe(scenes=(str(scene),), output=str(output), models=Models(bulk="zoo:synthetic-bulk"))
     fleet = Fleet(pools=(PoolSpec(cpus=1.0),))
-    outcome = run(recipe, fleet, open_pool=partial(open_ray_pool, open_models=cheap_models))
+    outcome = run(recipe, fleet, open_pool=partial(open_ray_pool, open_models=open_cheap_models))
     stints = list(Ledger(LocalStore(output)).read_stints())
     print(json.dumps({
         "exit_status": outcome.exit_status,
@@ -88,12 +88,12 @@ def measure_one(scene: Path, output: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[6144, 12288, 24576, 32768])
-    parser.add_argument("--folder", type=Path, help="where the rasters and outputs go for a while")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[6144, 12288, 24576, 32768], help="sides in pixels")
+    parser.add_argument("--folder", type=Path, help="folder for temporary files")
     parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        measure_one(*args.child)
+        measure_run(*args.child)
         return
     print(f"{'size':>8} {'chunks':>7} {'worker MB':>10} {'driver MB':>10} {'wall s':>8}")
     for size_px in args.sizes:
@@ -107,10 +107,10 @@ def main() -> None:
                 text=True,
                 env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
             )
-        found = json.loads(child.stdout.splitlines()[-1])
+        figures = json.loads(child.stdout.splitlines()[-1])
         print(
-            f"{size_px:>8} {found['chunks']:>7} {found['worker_mb']:>10.0f} {found['driver_mb']:>10.0f} "
-            f"{found['wall_s']:>8.1f}",
+            f"{size_px:>8} {figures['chunks']:>7} {figures['worker_mb']:>10.0f} {figures['driver_mb']:>10.0f} "
+            f"{figures['wall_s']:>8.1f}",
             flush=True,
         )
 

@@ -1,12 +1,12 @@
-"""Every bundle in one run: how fast it is, how much of the machine it uses, and how good it is.
+"""Speed, use of the machine and IoU of every bundle, measured in one run.
 
-    python bench/models.py [BUNDLE ...] [--rounds 3] [--threads 2]
+    python -m bench.models [BUNDLE ...] [--rounds 3] [--threads 2]
 
-By default all that we ship. Each runs as its numerics say, in a process of its own, in rounds, so that what disturbs
-one disturbs all; the fastest round counts. Mpx are those of the cores, what ends up in a mask. GFLOP are counted in the
-network alone, two to a multiplication with its addition; the share of the peak is theirs, of the fastest product of two
-matrices of the same precision that torch makes here. IoU is measured on the ground that the bundle's lineage names,
-which no bundle has learnt from, in tiles as in a run: as its numerics say, and in float32.
+The default is all shipped bundles. Each runs with its numerics in its own process. Bundles take turns in rounds, so
+that a disturbance affects all of them; the fastest round counts. Mpx are pixels of cores, which end up in a mask. GFLOP
+are those of the network alone, where a multiplication with its addition counts as two. The share of the peak compares
+them with the fastest product of two matrices of the same precision in torch on this machine. IoU is measured on the
+scenes that the bundle's lineage names for validation, in tiles as in a run: with its numerics, and in float32.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "train"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class BundleRow:
     name: str
     numerics: Numerics
     seconds_per_tile: float
@@ -53,8 +53,8 @@ class Row:
     miou_float32: float | None
 
 
-class AsRun:
-    """A segmenter as `measure` wants a graph: one tile at a time, in batches as large as a run's."""
+class RunClassifier:
+    """A segmenter behind the interface of `measure_iou`: one tile per call, in batches as large as in a run."""
 
     def __init__(self, bundle: Bundle, numerics: Numerics) -> None:
         contract = replace(bundle.contract, numerics={"cpu": numerics})
@@ -66,7 +66,7 @@ class AsRun:
         self._batch = numerics.batch
 
     def eval(self) -> None:
-        """It cannot learn."""
+        """Nothing to do: a segmenter is never in training mode."""
 
     def __call__(self, x_NBHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = np.ascontiguousarray(x_NBHW.numpy())
@@ -75,18 +75,18 @@ class AsRun:
         return torch.from_numpy(index), torch.from_numpy(confidence)
 
 
-def peak_flops(precision: str, threads: int) -> float:
-    """Of this machine, in the product of two square matrices."""
+def measure_peak_flops(precision: str, threads: int) -> float:
+    """Speed of the product of two square matrices on this machine."""
     torch.set_num_threads(threads)
     side = MATRIX_SIDE
     if precision == "int8":
         whole = torch.randint(-9, 9, (side, side), dtype=torch.int8)
-        return 2 * side**3 / fastest_s(lambda: torch._int_mm(whole, whole))  # noqa: SLF001 - torch has no other
+        return 2 * side**3 / measure_fastest_s(lambda: torch._int_mm(whole, whole))  # noqa: SLF001 - torch has no other
     matrix = torch.randn(side, side).to(getattr(torch, precision))
-    return 2 * side**3 / fastest_s(lambda: matrix @ matrix)
+    return 2 * side**3 / measure_fastest_s(lambda: matrix @ matrix)
 
 
-def fastest_s(work: Callable[[], Any], times: int = 8) -> float:
+def measure_fastest_s(work: Callable[[], Any], times: int = 8) -> float:
     spent_s = []
     for _ in range(times):
         begun_s = time.perf_counter()
@@ -95,8 +95,8 @@ def fastest_s(work: Callable[[], Any], times: int = 8) -> float:
     return min(spent_s)
 
 
-def gflop_of(contract: Contract) -> float | None:
-    """Of one tile; None for a network whose layers we do not know."""
+def count_gflop(contract: Contract) -> float | None:
+    """GFLOP of one tile; None for a network whose layers are unknown."""
     architecture = contract.architecture
     if isinstance(architecture, OnnxSpec) and architecture.of is not None:
         architecture = architecture.of
@@ -109,7 +109,7 @@ def gflop_of(contract: Contract) -> float | None:
     return float(counter.get_total_flops() / 1e9)
 
 
-def precision_of(contract: Contract, numerics: Numerics) -> str:
+def find_precision(contract: Contract, numerics: Numerics) -> str:
     return quantized_type(contract) or numerics.precision
 
 
@@ -117,8 +117,8 @@ def quantized_type(contract: Contract) -> str | None:
     return contract.architecture.quantized if isinstance(contract.architecture, OnnxSpec) else None
 
 
-def unseen(contract: Contract) -> TrainingGround | None:
-    """The ground that its recipe measures on; None where the imagery is not here, or nothing says which it is."""
+def read_validation_ground(contract: Contract) -> TrainingGround | None:
+    """Read the ground that the bundle's recipe validates on; None if it is unknown or not on this machine."""
     training = find_training(contract.lineage)
     if training is None:
         return None
@@ -133,27 +133,29 @@ def unseen(contract: Contract) -> TrainingGround | None:
         return None
 
 
-def miou_of(bundle: Bundle, numerics: Numerics, ground: TrainingGround | None) -> float | None:
+def measure_miou(bundle: Bundle, numerics: Numerics, ground: TrainingGround | None) -> float | None:
     if ground is None:
         return None
-    graph: Any = AsRun(bundle, numerics)
+    graph: Any = RunClassifier(bundle, numerics)
     return compute_miou(measure_iou(graph, ground, halo_px=bundle.contract.halo_px))
 
 
-def measured(ref: str, trial: Trial, numerics: Numerics, peaks: dict[str, float]) -> Row:
-    bundle, ground = open_bundle(ref), unseen(open_bundle(ref).contract)
-    gflop = gflop_of(bundle.contract)
-    peak = peaks[precision_of(bundle.contract, numerics)]
+def measure_bundle(ref: str, trial: Trial, numerics: Numerics, peaks: dict[str, float]) -> BundleRow:
+    bundle, ground = open_bundle(ref), read_validation_ground(open_bundle(ref).contract)
+    gflop = count_gflop(bundle.contract)
+    peak = peaks[find_precision(bundle.contract, numerics)]
     share = None if gflop is None else gflop * 1e9 / trial.seconds_per_tile / peak
     exact = Numerics(backend="openvino", precision="float32", batch=1, threads=numerics.threads)
-    # Eight bits stay eight bits in any precision: their float32 is the bundle that they were made from.
-    miou_exact = None if quantized_type(bundle.contract) else miou_of(bundle, exact, ground)
-    return Row(ref, numerics, trial.seconds_per_tile, gflop, share, miou_of(bundle, numerics, ground), miou_exact)
+    # A quantised network keeps its eight bits in any precision; its float32 is the bundle that it was made from.
+    miou_exact = None if quantized_type(bundle.contract) else measure_miou(bundle, exact, ground)
+    return BundleRow(
+        ref, numerics, trial.seconds_per_tile, gflop, share, measure_miou(bundle, numerics, ground), miou_exact
+    )
 
 
-def show(rows: list[Row], peaks: dict[str, float]) -> None:
+def print_rows(rows: list[BundleRow], peaks: dict[str, float]) -> None:
     print("peak: " + ", ".join(f"{name} {value / 1e9:.0f} GFLOP/s" for name, value in peaks.items()))
-    print("| bundle | as | ms a tile | tiles/s | Mpx/s | GFLOP a tile | of the peak | mIoU | in float32 |")
+    print("| bundle | numerics | ms per tile | tiles/s | Mpx/s | GFLOP per tile | of the peak | mIoU | in float32 |")
     print("|---|---|---|---|---|---|---|---|---|")
     for row in rows:
         n, per_s = row.numerics, 1 / row.seconds_per_tile
@@ -163,21 +165,21 @@ def show(rows: list[Row], peaks: dict[str, float]) -> None:
             f"{1000 * row.seconds_per_tile:.1f}",
             f"{per_s:.1f}",
             f"{per_s * Tiling().core ** 2 / 1e6:.1f}",
-            *(said(value, form) for value, form in ((row.gflop, ".2f"), (row.peak_share, ".0%"))),
-            *(said(value, ".4f") for value in (row.miou, row.miou_float32)),
+            *(format_figure(value, form) for value, form in ((row.gflop, ".2f"), (row.peak_share, ".0%"))),
+            *(format_figure(value, ".4f") for value in (row.miou, row.miou_float32)),
         )
         print(f"| {' | '.join(cells)} |")
 
 
-def said(value: float | None, form: str) -> str:
+def format_figure(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundles", nargs="*", metavar="BUNDLE", default=[f"zoo:{name}" for name in zoo_names()])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; the fastest counts (default 3)")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads (default: all)")
     args = parser.parse_args()
     bundles = {ref: open_bundle(ref) for ref in args.bundles}
     numerics = {
@@ -193,9 +195,9 @@ def main() -> None:
             trial = run_trial(bundle, numerics[ref], "cpu", tiles[ref])
             if ref not in best or trial.seconds_per_tile < best[ref].seconds_per_tile:
                 best[ref] = trial
-    precisions = sorted({precision_of(bundles[ref].contract, numerics[ref]) for ref in bundles} | {"float32"})
-    peaks = {name: peak_flops(name, args.threads) for name in precisions}
-    show([measured(ref, best[ref], numerics[ref], peaks) for ref in bundles], peaks)
+    precisions = sorted({find_precision(bundles[ref].contract, numerics[ref]) for ref in bundles} | {"float32"})
+    peaks = {name: measure_peak_flops(name, args.threads) for name in precisions}
+    print_rows([measure_bundle(ref, best[ref], numerics[ref], peaks) for ref in bundles], peaks)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,16 @@
-"""Does the price of a km² stay as rasters grow, and is ground without pixels free?
+"""The price per km² for growing rasters, and the price of ground without data.
 
     python -m bench.scale [--sizes 8192 32768] [--nodata-size 8192 --rounds 3] [--model zoo:synthetic-bulk]
 
-Both by the whole command, each run in a process of its own.
+Both parts run the whole command, each run in its own process.
 
-*Size*: one scene and a mosaic (VRT) of 16 copies of it, so that ground, codec and blocks are the same. Start-up (until
-a worker is ready) and the end (reports, after the last GeoTIFF) are shown apart; the rest is marginal: seconds and
-dollars a km², which should differ by less than 5 %.
+*Size*: one scene, and a mosaic (VRT) of 16 copies of it, so that ground, codec and blocks are the same. Start-up (until
+a worker is ready) and the end (reports, after the last GeoTIFF) are listed apart. The rest is marginal: its seconds and
+dollars per km² should differ by less than 5 %.
 
-*Nodata*: the same scene with 90 % of it nodata, as a swath across it that leaves no tile's border alone, and as one
-block. Should cost 15 % of the full one, start-up and end apart. Processor seconds (user and system, all threads) do not
-mind who else uses the machine: those of a scene of one tile are taken for start and end, and what is left is compared.
+*Nodata*: the same scene with 90 % nodata, as a swath that crosses the border of every tile, and as one block. It should
+cost 15 % of the full scene, without start-up and end. Processor seconds (user and system, all threads) hardly depend on
+other programs. Those of a scene of one tile stand for start-up and end, and the remainders are compared.
 """
 
 from __future__ import annotations
@@ -41,26 +41,26 @@ ONE_TILE_PX = 512
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class RunCosts:
     wall_s: float
     start_s: float
-    """Until the worker was ready."""
+    """Seconds until the worker was ready."""
     end_s: float
-    """After the last task: reports, and the process's own end."""
+    """Seconds after the last task: reports, and the end of the process."""
     usd: float
-    """Without what the worker's start cost."""
+    """Dollars without the start of the worker."""
     km2: float
     cpu_s: float
-    """Of the processor, start and end with it."""
+    """Processor seconds, with start-up and end."""
     num_tiles: int
-    """That a model ran on."""
+    """Tiles that a model ran on."""
 
     @property
     def marginal_s(self) -> float:
         return self.wall_s - self.start_s - self.end_s
 
 
-def spent(scene: Path, model: str, output: Path) -> Spent:
+def measure_run(scene: Path, model: str, output: Path) -> RunCosts:
     recipe = output.with_suffix(".yaml")
     recipe.write_text(f"scenes: [{scene}]\noutput: {output}\nmodels: {{bulk: '{model}'}}\n")
     begun_unix_s, cpu_before_s = time.time(), _children_cpu_s()
@@ -69,7 +69,7 @@ def spent(scene: Path, model: str, output: Path) -> Spent:
     cpu_s = _children_cpu_s() - cpu_before_s
     metrics = read_metrics(LocalStore(output))
     (stint,) = Ledger(LocalStore(output)).read_stints()
-    return Spent(
+    return RunCosts(
         wall_s=ended_unix_s - begun_unix_s,
         start_s=stint.begun_unix_s + stint.start_s - begun_unix_s,
         end_s=ended_unix_s - stint.beat_unix_s,
@@ -85,8 +85,8 @@ def _children_cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def mosaic(scene: Path, copies: int, path: Path) -> Path:
-    """`copies` x `copies` of a scene side by side."""
+def write_mosaic(scene: Path, copies: int, path: Path) -> Path:
+    """Write a mosaic of `copies` x `copies` of a scene."""
     with rasterio.open(scene) as file:
         height, width, profile = file.height, file.width, file.profile
         bands = list(zip(file.descriptions, file.colorinterp, strict=True))
@@ -112,30 +112,30 @@ def mosaic(scene: Path, copies: int, path: Path) -> Path:
     return path
 
 
-def emptied(scene: Path, path: Path, shape: str) -> Path:
-    """The scene with pixels left in a tenth of it."""
+def write_emptied(scene: Path, path: Path, shape: str) -> Path:
+    """Write the scene with data in a tenth of it only."""
     with rasterio.open(scene) as file, rasterio.open(path, "w", **file.profile) as out:
         out.descriptions, out.colorinterp = file.descriptions, file.colorinterp
         for _, window in file.block_windows(1):
             pixels_BHW = file.read(window=window)
-            pixels_BHW[:, ~_valid(window, file.width, shape)] = 0
+            pixels_BHW[:, ~_mark_valid(window, file.width, shape)] = 0
             out.write(pixels_BHW, window=window)
     return path
 
 
-def _valid(window: Window, size_px: int, shape: str) -> NDArray[np.bool_]:
+def _mark_valid(window: Window, size_px: int, shape: str) -> NDArray[np.bool_]:
     rows = np.arange(window.row_off, window.row_off + window.height)[:, None] / size_px
     cols = np.arange(window.col_off, window.col_off + window.width)[None, :] / size_px
     if shape == "block":
         return np.asarray((rows < VALID_SHARE**0.5) & (cols < VALID_SHARE**0.5))
-    # A swath beside the diagonal: the two triangles that it leaves are (1 - w)^2 of the square.
+    # A swath along the diagonal: the two triangles beside it are (1 - w)^2 of the square.
     half = 1 - (1 - VALID_SHARE) ** 0.5
     return np.asarray(np.abs(rows - cols) < half)
 
 
-def show(name: str, one: Spent, base: Spent, *, a_km2: bool) -> None:
-    """Against the first row: a km² where sizes differ, in all where ground is missing."""
-    over = (one.km2, base.km2) if a_km2 else (1.0, 1.0)
+def print_row(name: str, one: RunCosts, base: RunCosts, *, per_km2: bool) -> None:
+    """Compare with the first row: per km² where sizes differ, in total where data is missing."""
+    over = (one.km2, base.km2) if per_km2 else (1.0, 1.0)
     of_s, of_usd = (
         (mine / over[0]) / (first / over[1]) for mine, first in ((one.marginal_s, base.marginal_s), (one.usd, base.usd))
     )
@@ -148,13 +148,15 @@ def show(name: str, one: Spent, base: Spent, *, a_km2: bool) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="*", default=[8192, 32768], help="multiples of the first one")
-    parser.add_argument("--nodata-size", type=int, default=8192, help="pixels a side; 0: leave this out")
-    parser.add_argument("--rounds", type=int, default=3, help="of the nodata part, in turns; the least counts")
-    parser.add_argument("--model", default="zoo:synthetic-bulk")
-    parser.add_argument("--folder", type=Path, help="where scenes and outputs go for a while")
+    parser.add_argument(
+        "--sizes", type=int, nargs="*", default=[8192, 32768], help="sides in pixels, multiples of the first one"
+    )
+    parser.add_argument("--nodata-size", type=int, default=8192, help="side in pixels; 0: skip this part")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the nodata part; the least time counts")
+    parser.add_argument("--model", default="zoo:synthetic-bulk", help="bundle to run")
+    parser.add_argument("--folder", type=Path, help="folder for temporary files")
     args = parser.parse_args()
-    # As installed packages are: where Python keeps no bytecode, each run would compile a hundred files of ours: 0.4 s.
+    # Installed packages have bytecode. Without it, each run would compile a hundred files, which takes 0.4 s.
     subprocess.run([sys.executable, "-m", "compileall", "-q", "batchseg", "jobs", "tiling"], check=True)
     print("| scene | km² valid | wall s | start s | end s | marginal s | s/km² | $/km² | s of first | $ of first |")
     print("|---" * 10 + "|")
@@ -171,10 +173,10 @@ def run_sizes(args: argparse.Namespace, folder: Path, made: dict[int, Path]) -> 
     base: Any = None
     for size_px in args.sizes:
         first = args.sizes[0]
-        scene = mosaic(made[first], size_px // first, folder / f"mosaic-{size_px}.vrt")
-        found = spent(scene, args.model, folder / f"size-{size_px}")
-        base = base or found
-        show(f"{size_px}²", found, base, a_km2=True)
+        scene = write_mosaic(made[first], size_px // first, folder / f"mosaic-{size_px}.vrt")
+        costs = measure_run(scene, args.model, folder / f"size-{size_px}")
+        base = base or costs
+        print_row(f"{size_px}²", costs, base, per_km2=True)
 
 
 def run_nodata(args: argparse.Namespace, folder: Path, made: dict[int, Path]) -> None:
@@ -183,14 +185,16 @@ def run_nodata(args: argparse.Namespace, folder: Path, made: dict[int, Path]) ->
     full = made[args.nodata_size]
     write_scene(folder / "tile", size_px=ONE_TILE_PX, seed=5)
     scenes = {"one tile": folder / "tile" / "scene.tif", "full": full}
-    scenes |= {f"90 % nodata, {shape}": emptied(full, folder / f"{shape}.tif", shape) for shape in ("swath", "block")}
+    scenes |= {
+        f"90 % nodata, {shape}": write_emptied(full, folder / f"{shape}.tif", shape) for shape in ("swath", "block")
+    }
     rounds = [
-        {name: spent(scene, args.model, folder / f"{number}-{name[-5:]}") for name, scene in scenes.items()}
+        {name: measure_run(scene, args.model, folder / f"{number}-{name[-5:]}") for name, scene in scenes.items()}
         for number in range(args.rounds)
     ]
     best = {name: min((one[name] for one in rounds), key=lambda one: one.cpu_s) for name in scenes}
     for name, one in best.items():
-        show(name, one, best["full"], a_km2=False)
+        print_row(name, one, best["full"], per_km2=False)
     print("\n| scene | tiles computed | of the full one | processor s | beyond one tile's | of the full one |")
     print("|---" * 6 + "|")
     full_one, start_s = best["full"], best["one tile"].cpu_s

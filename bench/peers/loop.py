@@ -1,6 +1,6 @@
-"""What one writes by hand: a loop over windows with rasterio, a halo around each, a few tiles a forward.
+"""A loop as users write it: rasterio windows with a halo, and a few tiles per forward.
 
-The next batch is read on a thread while the model runs on the last one, and labels are written as they come.
+A thread reads the next batch while the model runs on the last one. Labels are written as they come.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import torch
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from bench.peers.handed import CORE_PX
-from bench.peers.task import map_profile, ready, task_of_command_line
+from bench.peers.peer_model import CORE_PX
+from bench.peers.task import make_map_profile, parse_task, print_ready
 
 
-def edges_px(size_px: int, tile_px: int) -> list[int]:
+def list_edges_px(size_px: int, tile_px: int) -> list[int]:
     return [*range(0, size_px, CORE_PX), size_px]
 
 
 def read_tile(dataset: Any, row: int, col: int, halo_px: int) -> NDArray[np.uint8]:
-    """The tile around a core; beyond the scene its edge is repeated."""
+    """Read the tile around a core; beyond the scene its edge is repeated."""
     top, left = max(0, row - halo_px), max(0, col - halo_px)
     bottom, right = min(dataset.height, row + CORE_PX + halo_px), min(dataset.width, col + CORE_PX + halo_px)
     inside_BHW = dataset.read(window=Window(left, top, right - left, bottom - top))
@@ -33,7 +33,7 @@ def read_tile(dataset: Any, row: int, col: int, halo_px: int) -> NDArray[np.uint
 
 
 def main() -> None:
-    task = task_of_command_line(__doc__)
+    task = parse_task(__doc__)
     model = task.open_model("labels")
     halo_px = model.halo_px
     with rasterio.open(task.scene) as scene, ThreadPoolExecutor(1) as reader:
@@ -43,8 +43,8 @@ def main() -> None:
         def read(batch: list[tuple[int, int]]) -> torch.Tensor:
             return torch.from_numpy(np.stack([read_tile(scene, row, col, halo_px) for row, col in batch]))
 
-        ready()
-        with rasterio.open(task.labels, "w", **map_profile(scene.profile)) as out:
+        print_ready()
+        with rasterio.open(task.labels, "w", **make_map_profile(scene.profile)) as out:
             coming = reader.submit(read, batches[0])
             for number, batch in enumerate(batches):
                 x_NBHW = coming.result()

@@ -1,7 +1,7 @@
-"""Who takes part, and the environment that each needs.
+"""The participants, and the environment that each needs.
 
-A peer with packages of its own runs in an overlay: an environment that sees the development environment's packages and
-adds its own before them, so that all participants have one torch, one numpy and one rasterio.
+A peer with its own packages runs in an overlay. It is an environment that adds these packages to those of the
+development environment, so that all participants have the same torch, numpy and rasterio.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from sysconfig import get_path
 from typing import Any
 
-from bench.peers.handed import Form
+from bench.peers.peer_model import Form
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -27,17 +27,17 @@ class Peer:
     module: str
     form: Form
     requirements: str | None = None
-    """A file of pinned packages beside this one."""
+    """File of pinned packages beside this one."""
 
-    def edges_px(self, size_px: int, tile_px: int) -> list[int]:
-        """Where its tiles begin and end, along one side of the scene."""
+    def list_edges_px(self, size_px: int, tile_px: int) -> list[int]:
+        """List where the peer's tiles begin and end, along one side of the scene."""
         module: Any = import_module(f"bench.peers.{self.module}")
-        found: list[int] = module.edges_px(size_px, tile_px)
-        return found
+        edges_px: list[int] = module.list_edges_px(size_px, tile_px)
+        return edges_px
 
     def python(self, folder: Path) -> Path:
-        """The interpreter that it runs in, made at its first use."""
-        return Path(sys.executable) if self.requirements is None else overlay(HERE / self.requirements, folder)
+        """The interpreter of the peer; its environment is made at the first use."""
+        return Path(sys.executable) if self.requirements is None else make_overlay(HERE / self.requirements, folder)
 
 
 PEERS = (
@@ -49,14 +49,14 @@ PEERS = (
 OURS = "batchseg"
 
 
-def overlay(requirements: Path, folder: Path) -> Path:
+def make_overlay(requirements: Path, folder: Path) -> Path:
     home = folder / requirements.stem.removeprefix("requirements-")
     python, done = home / "bin" / "python", home / requirements.name
     if done.exists() and done.read_text() == requirements.read_text():
         return python
     venv.create(home, clear=True, with_pip=False, symlinks=True)
     packages = next(home.glob("lib/python*/site-packages"))
-    # A path alone would not do: this one runs the other's .pth files too, among them the one of this project.
+    # `addsitedir` also runs the .pth files of the other environment, among them the one of this project.
     (packages / "shared.pth").write_text(f"import site; site.addsitedir({get_path('purelib')!r})\n")
     subprocess.run(
         [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", packages, "-r", requirements],

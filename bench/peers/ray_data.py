@@ -1,4 +1,4 @@
-"""Ray Data: windows as rows, tiles read in `map`, the model in a `map_batches` actor, the driver writes the labels."""
+"""Ray Data: rows are windows, `map` reads tiles, a `map_batches` actor runs the model, the driver writes labels."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
-from bench.peers.handed import CORE_PX, THREADS
-from bench.peers.loop import edges_px, read_tile
-from bench.peers.task import Task, map_profile, ready, task_of_command_line
+from bench.peers.loop import list_edges_px, read_tile
+from bench.peers.peer_model import CORE_PX, THREADS
+from bench.peers.task import Task, make_map_profile, parse_task, print_ready
 
-__all__ = ["edges_px"]
+__all__ = ["list_edges_px"]
 
 
 class Reader:
@@ -42,14 +42,14 @@ class Predictor:
 def main() -> None:
     import ray
 
-    task = task_of_command_line(__doc__)
-    halo_px, batch = _shape_of(task)
-    # One CPU more than there is: the reader mostly waits for the model, which has all cores to itself.
+    task = parse_task(__doc__)
+    halo_px, batch = _read_model_shape(task)
+    # One more CPU than the machine has: the reader mostly waits for the model, which uses all cores.
     ray.init(num_cpus=THREADS + 1, include_dashboard=False, logging_level=logging.ERROR, object_store_memory=2**30)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     with rasterio.open(task.scene) as scene:
-        height, width, profile = scene.height, scene.width, map_profile(scene.profile)
+        height, width, profile = scene.height, scene.width, make_map_profile(scene.profile)
     cores = [{"row": r, "col": c} for r in range(0, height, CORE_PX) for c in range(0, width, CORE_PX)]
     alone = ray.data.ActorPoolStrategy(size=1)
     tiles = ray.data.from_items(cores, override_num_blocks=max(1, len(cores) // (2 * batch))).map(
@@ -58,21 +58,21 @@ def main() -> None:
         compute=alone,
         num_cpus=1,
     )
-    found = tiles.map_batches(Predictor, fn_constructor_args=(task,), batch_size=batch, compute=alone, num_cpus=THREADS)
+    maps = tiles.map_batches(Predictor, fn_constructor_args=(task,), batch_size=batch, compute=alone, num_cpus=THREADS)
     with rasterio.open(task.labels, "w", **profile) as out:
-        for number, tile in enumerate(found.iter_rows()):
+        for number, tile in enumerate(maps.iter_rows()):
             if not number:
-                ready()
+                print_ready()
             row, col = int(tile["row"]), int(tile["col"])
             here = Window(col, row, min(CORE_PX, width - col), min(CORE_PX, height - row))
             out.write(tile["labels"][: here.height, : here.width], 1, window=here)
     ray.shutdown()
 
 
-def _shape_of(task: Task) -> tuple[int, int]:
-    """What the driver has to know of a model that only the actor opens."""
+def _read_model_shape(task: Task) -> tuple[int, int]:
+    """Halo and batch of the model, which only the actor opens."""
     from batchseg.model.bundle import open_bundle
-    from bench.peers.handed import TORCH_BATCH
+    from bench.peers.peer_model import TORCH_BATCH
 
     contract = open_bundle(task.model).contract
     return contract.halo_px, contract.find_numerics("cpu").batch if task.backend == "openvino" else TORCH_BATCH

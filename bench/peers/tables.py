@@ -1,4 +1,4 @@
-"""The tables and the worst ratios, from what was measured."""
+"""The tables of the measurements, and the worst ratios."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Row:
     start_s: float
     peak_bytes: int
     agreement: float | None
-    """With our map, away from borders; None for ourselves."""
+    """Agreement with our map, away from borders; None for batchseg itself."""
 
     @property
     def mpx_per_s(self) -> float:
@@ -26,20 +26,20 @@ class Row:
 
     @property
     def work_mpx_per_s(self) -> float:
-        """Without start-up."""
+        """Mpx/s without start-up."""
         return self.mpx / (self.wall_s - self.start_s)
 
 
 @dataclass(frozen=True, slots=True)
 class Ratios:
-    """The least that we are ahead of any peer, in one table of one tier."""
+    """The worst ratios of batchseg to any peer, in one table of one tier."""
 
     speed: float
     work_speed: float
     memory: float
 
 
-def ratios(rows: Iterable[Row]) -> Ratios:
+def compute_ratios(rows: Iterable[Row]) -> Ratios:
     rows = list(rows)
     ours = next(row for row in rows if row.name == OURS)
     peers = [row for row in rows if row.name != OURS]
@@ -53,8 +53,8 @@ def ratios(rows: Iterable[Row]) -> Ratios:
 HEAD = "| model | participant | runs | wall s | of it start s | Mpx/s | ratio | without start | peak MB | agrees |"
 
 
-def table(rows: Iterable[Row]) -> str:
-    """Markdown. A ratio says how many times as fast we are."""
+def make_table(rows: Iterable[Row]) -> str:
+    """Make a Markdown table. A ratio is the speed of batchseg divided by that of the peer."""
     rows = list(rows)
     lines = [HEAD, "|---" * (HEAD.count("|") - 1) + "|"]
     for row in rows:
@@ -68,7 +68,7 @@ def table(rows: Iterable[Row]) -> str:
     return "\n".join(lines)
 
 
-def last_line(shipped: dict[str, Ratios]) -> str:
-    """Of the table of what each ships. A tier that was not measured has no ratio."""
+def make_last_line(shipped: dict[str, Ratios]) -> str:
+    """The worst ratios of the table `as each ships`. A tier that was not measured has none."""
     heavy, bulk = (f"{shipped[tier].speed:.2f}" if tier in shipped else "-" for tier in ("heavy", "bulk"))
-    return f"worst ratio heavy {heavy} bulk {bulk} memory {min(found.memory for found in shipped.values()):.2f}"
+    return f"worst ratio heavy {heavy} bulk {bulk} memory {min(ratios.memory for ratios in shipped.values()):.2f}"

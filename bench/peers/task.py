@@ -1,4 +1,4 @@
-"""A peer's command line, the same for all: a scene, where its labels go, and the model that it is handed."""
+"""The command line of every peer: a scene, the file for its labels, and the model."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from bench.peers.handed import Backend, Form, Handed
+from bench.peers.peer_model import Backend, Form, PeerModel
 
 MAP = {
     "driver": "GTiff", "count": 1, "dtype": "uint8", "nodata": 255, "tiled": True, "blockxsize": 512,
     "blockysize": 512, "compress": "deflate", "zlevel": 1, "num_threads": 2, "bigtiff": "if_safer",
 }  # fmt: skip
-"""How a peer's labels are stored: with the level of compression that our own files have."""
+"""Profile of a peer's file of labels, with the level of compression of our own files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +25,11 @@ class Task:
     backend: Backend
     cache: Path
 
-    def open_model(self, form: Form) -> Handed:
-        return Handed(self.model, self.backend, form, self.cache)
+    def open_model(self, form: Form) -> PeerModel:
+        return PeerModel(self.model, self.backend, form, self.cache)
 
 
-def task_of_command_line(doc: str | None) -> Task:
+def parse_task(doc: str | None) -> Task:
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scene", type=Path, required=True)
     parser.add_argument("--labels", type=Path, required=True)
@@ -39,10 +39,10 @@ def task_of_command_line(doc: str | None) -> Task:
     return Task(**vars(parser.parse_args()))
 
 
-def ready() -> None:
-    """Said once all is imported, opened and compiled: what follows is work on the scene."""
+def print_ready() -> None:
+    """Print that everything is imported, opened and compiled, so that the work on the scene starts now."""
     print(f"ready {time.time():.6f}", flush=True)
 
 
-def map_profile(scene_profile: dict[str, Any]) -> dict[str, Any]:
+def make_map_profile(scene_profile: dict[str, Any]) -> dict[str, Any]:
     return {name: scene_profile[name] for name in ("width", "height", "crs", "transform")} | MAP

@@ -1,8 +1,8 @@
 """terratorch's tiled_inference over the scene as one image, with its own defaults for the border and for blending.
 
-`import terratorch` loads all of its backbones, data sets and tasks, and wants lightning, torchgeo, torchvision, timm,
-diffusers and more. `tiled_inference` is one file of it that uses torch and tqdm, so that file alone is run, unchanged,
-from the released wheel. The one thing that it imports from the rest, `pad_images`, it never calls.
+`import terratorch` loads all of its backbones, data sets and tasks, and needs lightning, torchgeo, torchvision, timm,
+diffusers and more. `tiled_inference` is a single file that uses torch and tqdm, so this file alone is run, unchanged,
+from the released wheel. It imports one function from the rest, `pad_images`, which it never calls.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any
 import rasterio
 import torch
 
-from bench.peers.handed import CORE_PX
-from bench.peers.task import map_profile, ready, task_of_command_line
+from bench.peers.peer_model import CORE_PX
+from bench.peers.task import make_map_profile, parse_task, print_ready
 
 DELTA_PX = 8
-"""Its default: what is cut off around each tile."""
+"""Terratorch's default for the pixels that are cut off around each tile."""
 
 
-def edges_px(size_px: int, tile_px: int) -> list[int]:
-    """The scene is padded by `DELTA_PX` on all sides; tiles begin every core, the last ones end with the scene."""
+def list_edges_px(size_px: int, tile_px: int) -> list[int]:
+    """List the edges of tiles: one begins at each core of the scene padded by `DELTA_PX`, and the last ends with it."""
     padded_px = size_px + 2 * DELTA_PX
     starts = [*range(0, padded_px - tile_px - 1, CORE_PX), padded_px - tile_px]
     return [edge for start in starts for edge in (start, start + tile_px - 2 * DELTA_PX)]
@@ -44,13 +44,13 @@ def load_tiled_inference() -> Any:
 
 
 def main() -> None:
-    task = task_of_command_line(__doc__)
+    task = parse_task(__doc__)
     tiled_inference = load_tiled_inference()
     model = task.open_model("scores")
-    ready()
+    print_ready()
     with rasterio.open(task.scene) as scene:
         image_NBHW = torch.from_numpy(scene.read())[None]
-        profile = map_profile(scene.profile)
+        profile = make_map_profile(scene.profile)
     scores_NKHW = tiled_inference(
         lambda x_NBHW: model(x_NBHW.to(torch.uint8)),
         image_NBHW.float(),  # torch has no reflecting border for eight bits

@@ -14,7 +14,7 @@ from batchseg.model.mixing import Mixture
 from batchseg.schema import plain
 from batchseg.training.checks import load_train_recipe
 from bench import adjust
-from bench.leave_one_out import folds
+from bench.leave_one_out import make_folds
 from jobs.cli import main
 
 MIXED_UP = Mixture(np.eye(3) + np.array([[0, 0, 0], [0.5, 0, 0], [0, 0.8, -0.4]]), np.array([0.0, 2.0, -1.0]))
@@ -31,8 +31,8 @@ def scene(seed: int, mixing: Mixture | None = None) -> LabelledScores:
 
 def test_so_many_pixels_and_squares_are_drawn() -> None:
     one, random = scene(0), np.random.default_rng(0)
-    assert adjust.pixels_drawn(one, 70, random).sum() == 70
-    drawn_P = adjust.squares_drawn(one, 3, random)
+    assert adjust.draw_pixels(one, 70, random).sum() == 70
+    drawn_P = adjust.draw_squares(one, 3, random)
     assert drawn_P.sum() == 150
     assert len(np.unique(one.place_P[drawn_P])) == 3
 
@@ -42,14 +42,14 @@ def test_drawn_pixels_are_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong_P = one.scores_KP.argmax(0) != one.truth_P
     assert wrong_P.any()
     monkeypatch.setattr(adjust, "fit_mixture", lambda _: Mixture(np.eye(3), np.zeros(3)))
-    assert adjust.from_drawn(one, wrong_P) == 1.0
-    assert adjust.from_drawn(one, ~wrong_P) == 0.0
+    assert adjust.score_with_drawn(one, wrong_P) == 1.0
+    assert adjust.score_with_drawn(one, ~wrong_P) == 0.0
 
 
 def test_scenes_that_are_alike_tell_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     alike = {f"scene_{seed}": scene(seed, MIXED_UP) for seed in range(3)}
-    right = adjust.miou(scene(0), scene(0).scores_KP)
-    assert adjust.from_others(alike["scene_0"], [alike["scene_1"], alike["scene_2"]]) > right - 0.03
+    right = adjust.compute_miou(scene(0), scene(0).scores_KP)
+    assert adjust.score_with_others(alike["scene_0"], [alike["scene_1"], alike["scene_2"]]) > right - 0.03
     adjust.print_table(alike, [200], [10])
     head, _, *rows, mean = capsys.readouterr().out.splitlines()
     assert head == "| scene | as it is | from the others | from 200 px | from 10 squares | from all |"
@@ -79,9 +79,9 @@ def test_a_bundle_is_asked_on_the_scene_that_its_recipe_leaves_out(tmp_path: Pat
             }
         )
     )
-    for name, fold in folds(load_train_recipe(tmp_path / "recipe.yaml")).items():
+    for name, fold in make_folds(load_train_recipe(tmp_path / "recipe.yaml")).items():
         assert name == "scene"
-        found = adjust.answers_on_its_scene(bundle.folder, fold)
+        found = adjust.read_answers(bundle.folder, fold)
     assert found.num_classes == len(bundle.contract.classes)
     assert len(found.truth_P) > 50_000
-    assert adjust.miou(found, found.scores_KP) > 0.5
+    assert adjust.compute_miou(found, found.scores_KP) > 0.5

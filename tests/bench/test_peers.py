@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import rasterio
 
-from bench.peers.__main__ import FLOORS, failures, keep
-from bench.peers.agreement import away_from, compare
-from bench.peers.tables import Row, last_line, ratios, table
+from bench.peers.__main__ import FLOORS, find_failures, keep_rows
+from bench.peers.agreement import compare_maps, mark_away
+from bench.peers.tables import Row, compute_ratios, make_last_line, make_table
 from tests.runs import write_scene
 
 ROOT = Path(__file__).parents[2]
@@ -23,32 +23,32 @@ OURS = Row("heavy", "batchseg", "openvino", mpx=10, wall_s=5, start_s=1, peak_by
 
 
 def test_ratios_are_those_of_the_best_peer_in_each_respect():
-    found = ratios([OURS, PEER, LOOP])
+    found = compute_ratios([OURS, PEER, LOOP])
     assert (found.speed, found.work_speed, found.memory) == (8 / 5, 5 / 4, 0.9)
-    assert last_line({"heavy": found}) == "worst ratio heavy 1.60 bulk - memory 0.90"
+    assert make_last_line({"heavy": found}) == "worst ratio heavy 1.60 bulk - memory 0.90"
 
 
 def test_a_table_has_a_row_a_participant():
-    lines = table([OURS, PEER, LOOP]).splitlines()
+    lines = make_table([OURS, PEER, LOOP]).splitlines()
     assert len({line.count("|") for line in lines}) == 1
     assert "| heavy | MONAI | eager | 20.0 | 10.0 | 0.50 | 4.00 | 2.50 | 0 | 0.9900 |" in lines
 
 
 def test_maps_that_differ_are_no_contest():
     low = Row("heavy", "MONAI", "eager", 10, 20, 10, 3_000, FLOORS["heavy"] - 0.001)
-    assert failures([OURS, LOOP]) == []
-    assert "MONAI (eager)" in failures([OURS, LOOP, low])[0]
+    assert find_failures([OURS, LOOP]) == []
+    assert "MONAI (eager)" in find_failures([OURS, LOOP, low])[0]
 
 
 def test_what_was_measured_in_pieces_comes_together(tmp_path):
     faster = Row("heavy", "MONAI", "eager", 10, 15, 10, 3_000, 0.99)
-    keep(tmp_path, 64, [OURS, PEER])
-    assert keep(tmp_path, 64, [LOOP, faster]) == [OURS, faster, LOOP]
-    assert keep(tmp_path, 128, []) == []
+    keep_rows(tmp_path, 64, [OURS, PEER])
+    assert keep_rows(tmp_path, 64, [LOOP, faster]) == [OURS, faster, LOOP]
+    assert keep_rows(tmp_path, 128, []) == []
 
 
 def test_pixels_near_an_edge_are_told_from_those_away():
-    assert away_from([0, 6, 12], 12, 2).nonzero()[0].tolist() == [2, 3, 8, 9]
+    assert mark_away([0, 6, 12], 12, 2).nonzero()[0].tolist() == [2, 3, 8, 9]
 
 
 def test_a_difference_counts_where_it_lies(tmp_path):
@@ -57,7 +57,7 @@ def test_a_difference_counts_where_it_lies(tmp_path):
     theirs[0, 6, 6] = 2  # where tiles meet
     theirs[0, 3, 9] = 2  # away from it
     paths = [Path(write_scene(tmp_path / f"{name}.tif", px)) for name, px in (("ours", ours), ("theirs", theirs))]
-    found = compare(*paths, [0, 6, 12], 2)
+    found = compare_maps(*paths, [0, 6, 12], 2)
     assert found.away_px == 16
     assert found.away == pytest.approx(15 / 16)
     assert found.near == pytest.approx(1 - 1 / (144 - 16))
@@ -67,8 +67,8 @@ def test_maps_of_other_places_are_refused(tmp_path):
     pixels = np.ones((1, 4, 4), np.uint8)
     here = Path(write_scene(tmp_path / "here.tif", pixels))
     there = Path(write_scene(tmp_path / "there.tif", pixels, transform=rasterio.Affine.translation(5, 5)))
-    with pytest.raises(ValueError, match="lies elsewhere"):
-        compare(here, there, [], 1)
+    with pytest.raises(ValueError, match="must have the grid of"):
+        compare_maps(here, there, [], 1)
 
 
 @pytest.mark.real

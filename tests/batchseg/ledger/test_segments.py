@@ -15,7 +15,7 @@ from batchseg.ledger.segments import read_segment, write_segment
 from batchseg.runs.compaction import SETTLE_S, Compaction
 from batchseg.store import LocalStore
 from batchseg.workers.happenings import RecordForgotten, TaskCommitted
-from bench.dispatch import keys_of, record_of
+from bench.dispatch import make_keys, make_record
 
 
 @pytest.fixture
@@ -24,14 +24,14 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def committed(ledger: Ledger, num: int) -> list[Record]:
-    records = [record_of(key) for key in keys_of(num)]
+    records = [make_record(key) for key in make_keys(num)]
     for record in records:
         ledger.commit(record)
     return records
 
 
 def test_a_segment_gives_back_what_was_put(ledger: Ledger) -> None:
-    records = [record_of(key) for key in keys_of(3)]
+    records = [make_record(key) for key in make_keys(3)]
     agreement = Agreement(labels_id="x", confusion=((1, 2), (3, 4)), unknown_px=5)
     records[1] = replace(records[1], measured=replace(records[1].measured, agreement=agreement, area_km2=None))
     assert list(read_segment(ledger.store, write_segment(ledger.store, 0, records))) == records
@@ -60,7 +60,7 @@ def test_a_driver_that_dies_between_segment_and_removal_leaves_no_record_twice(l
 def test_a_record_alone_and_a_later_segment_count_more(ledger: Ledger) -> None:
     (record,) = committed(ledger, 1)
     ledger.compact([record])
-    second = record_of(record.key, 2)
+    second = make_record(record.key, 2)
     ledger.commit(second)
     assert list(ledger.read_records()) == [second]
     ledger.compact([second])
@@ -78,7 +78,7 @@ def test_briefs_say_of_every_record_what_a_resume_needs(ledger: Ledger) -> None:
     records = committed(ledger, 5)
     ledger.compact(records[:2])
     ledger.compact(records[2:4])
-    again = record_of(records[0].key, 2)
+    again = make_record(records[0].key, 2)
     ledger.commit(again)
     assert ledger.read_briefs() == {record.key: Brief.of(record) for record in [again, *records[1:]]}
 
@@ -86,7 +86,7 @@ def test_briefs_say_of_every_record_what_a_resume_needs(ledger: Ledger) -> None:
 def test_records_are_found_in_whatever_segment_they_are(ledger: Ledger) -> None:
     records = committed(ledger, 6)
     ledger.compact(records[:2])
-    ledger.compact([record_of(records[1].key, 2), *records[2:4]])
+    ledger.compact([make_record(records[1].key, 2), *records[2:4]])
     wanted = [record.key for record in records]
     assert ledger.find_records(wanted) == {record.key: record for record in ledger.read_records()}
     assert ledger.find_records(wanted)[records[1].key].attempt.number == 2

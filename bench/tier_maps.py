@@ -1,4 +1,4 @@
-"""The maps of both models over one scene, and any map that a route could make of them."""
+"""The maps of both models over one scene, and the maps that routes make of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tiling.span import Window
 
 
 @dataclass(frozen=True)
-class Maps:
+class TierMaps:
     """Both tiers over the same tiles, in the order of the lattice."""
 
     plan: PlanFile
@@ -32,39 +32,40 @@ class Maps:
     bulk_HW: NDArray[Any]
     heavy_HW: NDArray[Any]
     faded_HW: NDArray[Any]
-    """The heavy model's labels as they are in the tiles that uncertainty sends to it."""
+    """Labels of the heavy model, with fading edges, as in tiles that uncertainty routes to it."""
     truth_HW: NDArray[Any]
     scores: NDArray[np.int64]
-    """Of each tile; NO_SCORE where there is nothing to label."""
+    """Score of each tile; NO_SCORE where there is nothing to label."""
 
     @cached_property
     def confusion(self) -> dict[str, NDArray[np.int64]]:
-        """Of each tile, by map."""
+        """Confusion matrix of each tile, by map."""
         maps = {"bulk": self.bulk_HW, "heavy": self.heavy_HW, "faded": self.faded_HW}
         return {
-            name: np.stack([self._confusion(labels_HW, *at) for at in self.grid]) for name, labels_HW in maps.items()
+            name: np.stack([self._count_confusion(labels_HW, *at) for at in self.grid])
+            for name, labels_HW in maps.items()
         }
 
-    def _confusion(self, labels_HW: NDArray[Any], row: int, col: int) -> NDArray[np.int64]:
-        at = slices(self.grid.window(row, col))
+    def _count_confusion(self, labels_HW: NDArray[Any], row: int, col: int) -> NDArray[np.int64]:
+        at = make_slices(self.grid.window(row, col))
         return count_confusion(self.truth_HW[at], labels_HW[at], len(self.plan.class_ids))
 
-    def miou(self, heavy: NDArray[np.bool_], name: str = "faded") -> float:
+    def compute_miou(self, heavy: NDArray[np.bool_], name: str = "faded") -> float:
         total = np.where(heavy[:, None, None], self.confusion[name], self.confusion["bulk"]).sum(0)
         return mean_iou(iou_per_class(total))
 
-    def tiers(self, heavy: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def expand_tiers(self, heavy: NDArray[np.bool_]) -> NDArray[np.bool_]:
         rows, cols = self.grid.shape
         wide = heavy.reshape(rows, cols).repeat(self.grid.cell_px, 0).repeat(self.grid.cell_px, 1)
         return wide[: self.truth_HW.shape[0], : self.truth_HW.shape[1]]
 
 
-def slices(window: Window) -> tuple[slice, slice]:
+def make_slices(window: Window) -> tuple[slice, slice]:
     return slice(window.rows.start, window.rows.stop), slice(window.cols.start, window.cols.stop)
 
 
-def maps_of(bulk: Path, heavy: Path, labels: str, *, fade_px: int) -> Maps:
-    """Of the outputs of two runs, one model each; the bulk one has scored its tiles."""
+def read_maps(bulk: Path, heavy: Path, labels: str, *, fade_px: int) -> TierMaps:
+    """Read the outputs of two runs with one model each; the run of the bulk model has scored its tiles."""
     store = LocalStore(bulk)
     plan = read_plan(store)
     ((scene, known),) = plan.scenes.items()
@@ -74,16 +75,16 @@ def maps_of(bulk: Path, heavy: Path, labels: str, *, fade_px: int) -> Maps:
         for tile, score in zip(tiles_of(grid, plan.window(record.key)), record.measured.tile_scores, strict=True):
             scores[tile.row, tile.col] = score
     bulk_HW, heavy_HW, truth_HW = (
-        index_classes(read(path), plan.class_ids, plan.nodata)
+        index_classes(read_band(path), plan.class_ids, plan.nodata)
         for path in (bulk / scene / "labels.tif", heavy / scene / "labels.tif", labels)
     )
     faded_HW = heavy_HW.copy()
-    codes = [read(output / scene / "confidence.tif") for output in (bulk, heavy)]
+    codes = [read_band(output / scene / "confidence.tif") for output in (bulk, heavy)]
     for row, col in grid:
-        at, edges = slices(grid.window(row, col)), find_fading_edges(row, col, lattice=grid.shape, firm=())
+        at, edges = make_slices(grid.window(row, col)), find_fading_edges(row, col, lattice=grid.shape, firm=())
         stays_HW = find_bulk_pixels(codes[0][at], codes[1][at], edges=edges, fade_px=fade_px)
         np.copyto(faded_HW[at], bulk_HW[at], where=stays_HW)
-    return Maps(
+    return TierMaps(
         plan=plan,
         grid=grid,
         fade_px=fade_px,
@@ -95,14 +96,16 @@ def maps_of(bulk: Path, heavy: Path, labels: str, *, fade_px: int) -> Maps:
     )
 
 
-def read(path: Path | str) -> NDArray[Any]:
+def read_band(path: Path | str) -> NDArray[Any]:
     with rasterio.open(path) as file:
         band_HW: NDArray[Any] = file.read(1)
     return band_HW
 
 
-def change_rates(maps: Maps, labels_HW: NDArray[Any], tier_HW: NDArray[np.bool_], deep_px: int) -> NDArray[np.float64]:
-    """Share of pairs that differ: over the borders between tiers, and over each line further into heavy tiles."""
+def measure_change_rates(
+    maps: TierMaps, labels_HW: NDArray[Any], tier_HW: NDArray[np.bool_], deep_px: int
+) -> NDArray[np.float64]:
+    """Share of neighbours with different labels: across borders of tiers, and across each line deeper inside."""
     num, cell_px = len(maps.plan.class_ids), maps.grid.cell_px
     changes, pairs = np.zeros(deep_px + 1, np.int64), np.zeros(deep_px + 1, np.int64)
     for labels, tiers in ((labels_HW, tier_HW), (labels_HW.T, tier_HW.T)):

@@ -1,4 +1,4 @@
-"""A command in a process of its own: how long it took, and the most memory that it and its children held."""
+"""The time of a command in its own process, and the peak memory of the process and its children."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ SAMPLE_S = 0.2
 
 
 class ParticipantError(Exception):
-    """A participant that ended badly; its last words are in the message."""
+    """A participant failed; the end of its output is in the message."""
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class ProcessUsage:
     wall_s: float
     start_s: float
-    """Of it, until the participant said that it was ready; 0 if it never did."""
+    """Seconds until the participant printed that it was ready; 0 if it never did."""
     peak_bytes: int
 
 
-def measured(command: Sequence[str | Path], folder: Path, log: Path) -> Measured:
+def measure_process(command: Sequence[str | Path], folder: Path, log: Path) -> ProcessUsage:
     begun_unix_s, begun_s = time.time(), time.perf_counter()
     with log.open("w") as out:
         process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=subprocess.STDOUT)
@@ -37,17 +37,17 @@ def measured(command: Sequence[str | Path], folder: Path, log: Path) -> Measured
             _, status, usage = os.wait4(process.pid, 0)
         wall_s = time.perf_counter() - begun_s
     process.returncode = os.waitstatus_to_exitcode(status)
-    said = log.read_text()
+    output = log.read_text()
     if process.returncode:
-        raise ParticipantError(f"{' '.join(map(str, command))} ended with {process.returncode}:\n{said[-2000:]}")
-    ready = [float(line.split()[1]) for line in said.splitlines() if line.startswith("ready ")]
+        raise ParticipantError(f"{' '.join(map(str, command))} ended with {process.returncode}:\n{output[-2000:]}")
+    ready = [float(line.split()[1]) for line in output.splitlines() if line.startswith("ready ")]
     start_s = ready[0] - begun_unix_s if ready else 0.0
-    # The kernel knows the true peak of the largest one process; samples know what all held at one moment.
-    return Measured(wall_s, start_s, max(memory.peak_bytes, usage.ru_maxrss * 1024))
+    # The kernel has the true peak of the largest process; samples have the sum of all processes at one moment.
+    return ProcessUsage(wall_s, start_s, max(memory.peak_bytes, usage.ru_maxrss * 1024))
 
 
 class _Memory:
-    """Samples the proportional memory of a tree of processes: what several of them share counts once."""
+    """Samples the proportional memory of a tree of processes; shared memory counts once."""
 
     def __init__(self, pid: int) -> None:
         self.peak_bytes = 0
@@ -66,10 +66,10 @@ class _Memory:
         while not self._over.wait(SAMPLE_S):
             with suppress(psutil.Error):  # the tree ended meanwhile
                 tree = [self._root, *self._root.children(recursive=True)]
-                self.peak_bytes = max(self.peak_bytes, sum(_held_bytes(process) for process in tree))
+                self.peak_bytes = max(self.peak_bytes, sum(_read_memory_bytes(process) for process in tree))
 
 
-def _held_bytes(process: psutil.Process) -> int:
+def _read_memory_bytes(process: psutil.Process) -> int:
     try:
         return int(process.memory_full_info().pss)
     except (psutil.Error, OSError):

@@ -1,13 +1,13 @@
-"""What every peer is handed: one network with one set of weights, for tiles of one size.
+"""The model that every peer runs: one network with one set of weights, for tiles of one size.
 
-Two forms. *labels*, for peers that write what each tile says: uint8, N x H x W. *scores*, for peers that blend
-overlapping tiles: float32 logits at full resolution, N x classes x H x W. Three ways to run either: `eager` and
-`compiled` are torch in bfloat16, channels last, as a careful user of the peer would set it up; `openvino` is our
-compiled graph, for labels the very object that our engine runs.
+It has two forms. *labels* is for peers that write the labels of each tile: uint8, N x H x W. *scores* is for peers that
+blend overlapping tiles: float32 logits at full resolution, N x classes x H x W. Either form runs in three ways. `eager`
+and `compiled` are torch in bfloat16, channels last, as a careful user of the peer would set it up. `openvino` is our
+compiled graph; for labels it is the same object that our engine runs.
 
-    python -m bench.peers.handed --model zoo:synthetic-bulk --backend compiled --form labels --cache DIR
+    python -m bench.peers.peer_model --model zoo:synthetic-bulk --backend compiled --form labels --cache DIR
 
-only makes one, so that what a library caches between runs is there before anything is timed.
+only makes a model, so that the caches of libraries are filled before anything is timed.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ Form = Literal["labels", "scores"]
 
 CORE_PX = 512
 TORCH_BATCH = 2
-"""Tiles a forward in torch: of 1, 2, 4 and 8 the fastest here, or within 3 % of it, for both models."""
+"""Tiles per forward in torch: of 1, 2, 4 and 8 the fastest on our machine, or within 3 % of it, for both models."""
 THREADS = os.cpu_count() or 1
 
 
-class Handed:
+class PeerModel:
     """A model for batches of uint8 tiles; the last batch may be short."""
 
     def __init__(self, ref: str, backend: Backend, form: Form, cache: Path) -> None:
@@ -46,20 +46,20 @@ class Handed:
         self.batch = bundle.contract.find_numerics("cpu").batch if backend == "openvino" else TORCH_BATCH
         self.num_bands = len(bundle.contract.bands)
         if backend != "openvino":
-            self._run = _in_torch(bundle, form, compiled=backend == "compiled", cache=cache)
+            self._run = _run_in_torch(bundle, form, compiled=backend == "compiled", cache=cache)
         elif form == "labels":
-            self._run = _labels_in_openvino(bundle, self.tile_px)
+            self._run = _run_labels_in_openvino(bundle, self.tile_px)
         else:
-            self._run = _scores_in_openvino(bundle, (self.batch, self.num_bands, self.tile_px, self.tile_px), cache)
+            self._run = _run_scores_in_openvino(bundle, (self.batch, self.num_bands, self.tile_px, self.tile_px), cache)
         self(torch.zeros((self.batch, self.num_bands, self.tile_px, self.tile_px), dtype=torch.uint8))
 
     def __call__(self, x_NBHW: Tensor) -> Tensor:
-        """Compiled graphs are made for one shape: a short batch is filled with zeros."""
+        """Run a batch. Compiled graphs have one shape, so a short batch is filled up with zeros."""
         num_tiles = len(x_NBHW)
         if num_tiles < self.batch:
             x_NBHW = torch.cat([x_NBHW, x_NBHW.new_zeros((self.batch - num_tiles, *x_NBHW.shape[1:]))])
-        found: Tensor = self._run(x_NBHW)[:num_tiles]
-        return found
+        output: Tensor = self._run(x_NBHW)[:num_tiles]
+        return output
 
 
 class _Scores(nn.Module):
@@ -76,32 +76,32 @@ class _Labels(_Scores):
         return self.whole.scores(x_NBHW).argmax(1).to(torch.uint8)
 
 
-def _in_torch(bundle: Bundle, form: Form, *, compiled: bool, cache: Path) -> Any:
+def _run_in_torch(bundle: Bundle, form: Form, *, compiled: bool, cache: Path) -> Any:
     whole = load_graph(bundle)
     whole.network.to(torch.bfloat16)
     graph = (_Scores if form == "scores" else _Labels)(whole.to(memory_format=torch.channels_last))
     run: Any = graph
     if compiled:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(cache / "inductor")
-        torch._inductor.config.compile_threads = 1  # noqa: SLF001 - else it leaves processes behind
+        torch._inductor.config.compile_threads = 1  # noqa: SLF001 - otherwise it leaves processes behind
         run = torch.compile(graph, dynamic=False)
 
-    def called(x_NBHW: Tensor) -> Tensor:
+    def run_batch(x_NBHW: Tensor) -> Tensor:
         with torch.inference_mode():
-            answer: Tensor = run(x_NBHW.contiguous(memory_format=torch.channels_last))
-        return answer
+            output: Tensor = run(x_NBHW.contiguous(memory_format=torch.channels_last))
+        return output
 
-    return called
+    return run_batch
 
 
-def _labels_in_openvino(bundle: Bundle, tile_px: int) -> Any:
+def _run_labels_in_openvino(bundle: Bundle, tile_px: int) -> Any:
     halo_px = bundle.contract.halo_px
     segmenter: Segmenter = open_segmenter(bundle, device="cpu", tile_px=tile_px, halo_px=halo_px)
     sides = ((0, 0), (halo_px, halo_px), (halo_px, halo_px))
     return lambda x_NBHW: torch.from_numpy(np.pad(segmenter(np.ascontiguousarray(x_NBHW.numpy()))[0], sides))
 
 
-def _scores_in_openvino(bundle: Bundle, shape: tuple[int, ...], cache: Path) -> Any:
+def _run_scores_in_openvino(bundle: Bundle, shape: tuple[int, ...], cache: Path) -> Any:
     openvino, path = openvino_module(), cache / f"{bundle.graph_digest}-{'x'.join(map(str, shape))}.xml"
     if not path.exists():
         with torch.no_grad():
@@ -120,22 +120,22 @@ def _scores_in_openvino(bundle: Bundle, shape: tuple[int, ...], cache: Path) -> 
     }
     request = openvino.Core().compile_model(path, "CPU", options).create_infer_request()
 
-    def called(x_NBHW: Tensor) -> Tensor:
+    def run_batch(x_NBHW: Tensor) -> Tensor:
         x = np.ascontiguousarray(x_NBHW.numpy())
-        # What comes back is the request's own memory: good until the next call, by when the peer has blended it.
+        # The result is the request's own memory. It is valid until the next call; the peer has blended it by then.
         return torch.from_numpy(request.infer([x], share_inputs=True, share_outputs=True)[0])
 
-    return called
+    return run_batch
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--backend", choices=get_args(Backend), required=True)
-    parser.add_argument("--form", choices=get_args(Form), required=True)
-    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--model", required=True, help="bundle")
+    parser.add_argument("--backend", choices=get_args(Backend), required=True, help="way to run it")
+    parser.add_argument("--form", choices=get_args(Form), required=True, help="form of the output")
+    parser.add_argument("--cache", type=Path, required=True, help="folder of the caches")
     args = parser.parse_args()
-    Handed(args.model, args.backend, args.form, args.cache)
+    PeerModel(args.model, args.backend, args.form, args.cache)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How long until something happens: help, a plan, the first committed chunk, a small scene.
+"""Start-up times: help, a plan, the first committed chunk, a small scene.
 
-    python -m bench.start [--rounds 3] [--model zoo:synthetic-heavy]
+    python -m bench.startup [--rounds 3] [--model zoo:synthetic-heavy]
 
-Every line is of whole processes, the least of so many rounds in turns. *First* means caches that hold nothing of ours:
-the graph is converted and compiled. *Eager* is the same bundle with torch as its backend, which has nothing to compile.
+Every line times whole processes; the least of several rounds counts. *First* means empty caches, so that the graph is
+converted and compiled. *Eager* is the same bundle with torch as its backend, which compiles nothing.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from batchseg.synth import write_scene
 SMALL_PX, CHUNKS_PX, HEADER_PX = 2048, 8192, 200_000
 
 
-def seconds_of(arguments: list[str | Path], cache: Path | None = None) -> float:
+def time_command(arguments: list[str | Path], cache: Path | None = None) -> float:
     env = os.environ | ({} if cache is None else {"BATCHSEG_CACHE": str(cache)})
     begun_s = time.perf_counter()
     subprocess.run([sys.executable, "-m", "jobs", *arguments], check=True, env=env, stdout=subprocess.DEVNULL)
     return time.perf_counter() - begun_s
 
 
-def header_only(path: Path) -> Path:
-    """A scene whose blocks are all missing: planning has no business with them."""
+def write_header_only(path: Path) -> Path:
+    """Write a scene without any blocks: planning reads the header only."""
     profile = {"driver": "GTiff", "width": HEADER_PX, "height": HEADER_PX, "count": 3, "dtype": "uint8"}
     place = {"crs": "EPSG:32632", "transform": from_origin(300_000, 5_000_000, 0.5, 0.5)}
     with rasterio.open(
@@ -48,14 +48,14 @@ def header_only(path: Path) -> Path:
     return path
 
 
-def recipe_of(folder: Path, name: str, scene: Path, model: str) -> Path:
+def write_recipe(folder: Path, name: str, scene: Path, model: str) -> Path:
     path = folder / f"{name}.yaml"
     path.write_text(f"scenes: [{scene}]\noutput: {folder / name}\nmodels: {{bulk: '{model}'}}\n")
     return path
 
 
-def eager(model: str, folder: Path) -> str:
-    """A copy of a bundle that runs in torch as it is."""
+def copy_eager(model: str, folder: Path) -> str:
+    """Make a copy of a bundle that runs in torch."""
     copy = folder / "eager"
     shutil.copytree(open_bundle(model).folder, copy)
     item = json.loads((copy / "item.json").read_text())
@@ -69,36 +69,38 @@ def eager(model: str, folder: Path) -> str:
     return str(copy)
 
 
-def until_first_chunk(recipe: Path, output: Path) -> float:
-    """From the command to the first record; without what the models took of that chunk."""
+def time_first_chunk(recipe: Path, output: Path) -> float:
+    """Seconds from the command to the first record, without the models' time for that chunk."""
     begun_unix_s = time.time()
-    seconds_of(["run", recipe, "--quiet"])
+    time_command(["run", recipe, "--quiet"])
     first = min(
         (record.attempt for record in Ledger(LocalStore(output)).read_records()), key=lambda one: one.ended_unix_s
     )
     return first.ended_unix_s - begun_unix_s - first.seconds["compute_bulk"]
 
 
-def lines(args: argparse.Namespace, folder: Path) -> dict[str, Callable[[int], float]]:
+def make_measurements(args: argparse.Namespace, folder: Path) -> dict[str, Callable[[int], float]]:
     for size_px in (SMALL_PX, CHUNKS_PX):
         write_scene(folder / str(size_px), size_px=size_px, seed=5)
     small, large = (folder / str(size_px) / "scene.tif" for size_px in (SMALL_PX, CHUNKS_PX))
-    header, plain = header_only(folder / "header.tif"), eager(args.model, folder)
+    header, plain = write_header_only(folder / "header.tif"), copy_eager(args.model, folder)
 
     def run(model: str, name: str, *, fresh: bool = False) -> Callable[[int], float]:
         def timed(number: int) -> float:
-            recipe = recipe_of(folder, f"{name}-{number}", small, model)
-            return seconds_of(["run", recipe, "--quiet"], folder / f"cache-{name}-{number}" if fresh else None)
+            recipe = write_recipe(folder, f"{name}-{number}", small, model)
+            return time_command(["run", recipe, "--quiet"], folder / f"cache-{name}-{number}" if fresh else None)
 
         return timed
 
     def chunk(number: int) -> float:
         name = f"chunk-{number}"
-        return until_first_chunk(recipe_of(folder, name, large, args.model), folder / name)
+        return time_first_chunk(write_recipe(folder, name, large, args.model), folder / name)
 
     return {
-        "--help": lambda _: seconds_of(["--help"]),
-        f"plan, {HEADER_PX:,}² of header": lambda _: seconds_of(["plan", recipe_of(folder, "h", header, args.model)]),
+        "--help": lambda _: time_command(["--help"]),
+        f"plan, {HEADER_PX:,}² of header": lambda _: time_command(
+            ["plan", write_recipe(folder, "h", header, args.model)]
+        ),
         f"first chunk of {CHUNKS_PX:,}² committed, without its forwards": chunk,
         f"run of {SMALL_PX:,}²": run(args.model, "warm"),
         f"run of {SMALL_PX:,}², first": run(args.model, "cold", fresh=True),
@@ -109,17 +111,17 @@ def lines(args: argparse.Namespace, folder: Path) -> dict[str, Callable[[int], f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--model", default="zoo:synthetic-heavy")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; the least time counts (default 3)")
+    parser.add_argument("--model", default="zoo:synthetic-heavy", help="bundle to run")
     args = parser.parse_args()
     with TemporaryDirectory() as folder:
-        timed = lines(args, Path(folder))
-        found: dict[str, list[float]] = {name: [] for name in timed}
+        timed = make_measurements(args, Path(folder))
+        times_s: dict[str, list[float]] = {name: [] for name in timed}
         for number in range(args.rounds):
             for name, time_it in timed.items():
-                found[name].append(time_it(number))
+                times_s[name].append(time_it(number))
     print(f"| {args.model} | s |\n|---|---|")
-    for name, seconds in found.items():
+    for name, seconds in times_s.items():
         print(f"| {name} | {min(seconds):.2f} |")
 
 

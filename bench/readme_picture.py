@@ -1,11 +1,11 @@
 """The picture in the README: scene, labels and tiers of the demo, side by side.
 
-make demo && python bench/picture.py docs/images/demo.png
+make demo && python -m bench.readme_picture docs/images/demo.png
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ SIDE_PX = 420
 GAP_PX = 8
 
 
-def panel(path: Path) -> NDArray[Any]:
-    """A small view in red, green and blue; classes in their own colours, from the overviews."""
+def read_panel(path: Path) -> NDArray[Any]:
+    """Read a small view in red, green and blue from the overviews; classes have their own colours."""
     with rasterio.open(path) as file:
         if file.count >= 3:
             shape, average = (3, SIDE_PX, SIDE_PX), rasterio.enums.Resampling.average
@@ -35,10 +35,15 @@ def panel(path: Path) -> NDArray[Any]:
 
 
 def main() -> None:
-    panels = [panel(DEMO / "input" / "scene.tif"), *(panel(DEMO / "scene" / f"{n}.tif") for n in ("labels", "tier"))]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("picture", type=Path, help="PNG file to write")
+    target = parser.parse_args().picture
+    panels = [
+        read_panel(DEMO / "input" / "scene.tif"),
+        *(read_panel(DEMO / "scene" / f"{n}.tif") for n in ("labels", "tier")),
+    ]
     gap = np.full((3, SIDE_PX, GAP_PX), 255, np.uint8)
     picture = np.concatenate([panels[0], gap, panels[1], gap, panels[2]], axis=2)
-    target = Path(sys.argv[1])
     target.parent.mkdir(parents=True, exist_ok=True)
     profile = {"driver": "PNG", "dtype": "uint8", "count": 3, "height": picture.shape[1], "width": picture.shape[2]}
     with rasterio.open(target, "w", **profile) as file:
