@@ -14,7 +14,7 @@ from batchseg.recipe import Fleet
 from batchseg.resolve.job import Job
 from batchseg.resolve.resolve import Resolved
 from batchseg.scene.area import gross_area_km2
-from batchseg.workers.models import device_of
+from batchseg.workers.models import choose_pool_device
 from batchseg.workers.worker import OpenModels, WorkerSpec
 
 
@@ -54,8 +54,8 @@ def run_pilot(
         RecipeError: The scenes have no valid pixel, or the pilot would be timed on another device than the workers.
     """
     job, first = resolved.job, fleet.pools[0]
-    worker_device = device_of(first, job, in_process=placement.in_process)
-    device = worker_device if placement.send_pilot else device_of(first, job, in_process=True)
+    worker_device = choose_pool_device(first, job, in_process=placement.in_process)
+    device = worker_device if placement.send_pilot else choose_pool_device(first, job, in_process=True)
     if is_timed:
         _refuse_other_device(device, worker_device, first.name)
     spec = WorkerSpec.new(pool="pilot", device=device, usd_per_hour=first.usd_per_hour)

@@ -27,11 +27,11 @@ from batchseg.errors import ForeignRunError
 from batchseg.ledger.keys import ChunkKey, Story, TaskKey
 from batchseg.ledger.records import Brief, Record, SheetRecord, Stint, TaskRecord
 from batchseg.ledger.segments import (
+    list_segment_keys,
     no_garbage_collection,
     read_briefs,
     read_segment,
-    segment_keys,
-    without,
+    remove_records,
     write_segment,
 )
 from batchseg.paths import (
@@ -97,7 +97,7 @@ class Ledger:
     def read_records(self) -> Iterator[Record]:
         """Single ones are listed first and count most: see ledger/segments.py."""
         single = {record.key: record for record in self.read_all(Record, RECORDS_FOLDER)}
-        segments = segment_keys(self.store)
+        segments = list_segment_keys(self.store)
         if not segments:
             return iter(single.values())
         found: dict[ChunkKey, Record] = {}
@@ -112,14 +112,14 @@ class Ledger:
         single = {record.key: Brief.of(record) for record in self.read_all(Record, RECORDS_FOLDER)}
         found: dict[ChunkKey, Brief] = {}
         with no_garbage_collection(), ThreadPoolExecutor(NUM_READERS) as readers:
-            for briefs in readers.map(lambda key: read_briefs(self.store, key), segment_keys(self.store)):
+            for briefs in readers.map(lambda key: read_briefs(self.store, key), list_segment_keys(self.store)):
                 found.update((brief.key, brief) for brief in briefs)
         return found | single
 
     def _in_segments(self, keys: set[ChunkKey]) -> dict[ChunkKey, Record]:
         """The newest first: what is looked for together was mostly made together, and the later record counts."""
         found: dict[ChunkKey, Record] = {}
-        for key in reversed(segment_keys(self.store)):
+        for key in reversed(list_segment_keys(self.store)):
             if found.keys() == keys:
                 break
             if any(brief.key in keys for brief in read_briefs(self.store, key)):
@@ -129,7 +129,7 @@ class Ledger:
 
     def compact(self, records: Sequence[Record]) -> None:
         """Put committed records into one segment, and only then remove them; only the driver does this."""
-        last = segment_keys(self.store)[-1:]
+        last = list_segment_keys(self.store)[-1:]
         number = 1 + parse_segment_number(last[0]) if last else 0
         write_segment(self.store, number, records)
         for record in records:
@@ -155,9 +155,9 @@ class Ledger:
         for task in tasks:
             self.store.delete(task.record_key)
         chunks = {task for task in tasks if isinstance(task, ChunkKey)}  # segments hold nothing else
-        for key in segment_keys(self.store) if chunks else ():
+        for key in list_segment_keys(self.store) if chunks else ():
             if any(brief.key in chunks for brief in read_briefs(self.store, key)):
-                without(self.store, key, chunks)
+                remove_records(self.store, key, chunks)
 
     def write_stint(self, stint: Stint) -> None:
         self.store.put(stint_key(stint.worker), to_json(stint, sort_keys=True))
@@ -202,7 +202,7 @@ class Ledger:
         """Stop when this folder belongs to another recipe; writes nothing (invariant I4)."""
         earlier = self.read_recipe()
         if earlier is not None and earlier.fingerprint != fingerprint:
-            fields = ", ".join(differing(earlier.resolved, resolved)) or "the way it is computed"
+            fields = ", ".join(find_differences(earlier.resolved, resolved)) or "the way it is computed"
             raise ForeignRunError(
                 f"this folder holds the results of another recipe; different: {fields}",
                 where="output",
@@ -227,12 +227,14 @@ def _parse(kind: type[T], content: bytes, *, where: str) -> T:
     )
 
 
-def differing(old: object, new: object, path: str = "") -> list[str]:
+def find_differences(old: object, new: object, path: str = "") -> list[str]:
     """The places where two resolved recipes differ, like `tiling.core (512 -> 256)`."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted({*old, *new})
         return [
-            line for key in keys for line in differing(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+            line
+            for key in keys
+            for line in find_differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
         ]
     if json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True):
         return []

@@ -43,7 +43,7 @@ def write_segment(store: Store, number: int, records: Iterable[Record]) -> str:
     return key
 
 
-def segment_keys(store: Store) -> list[str]:
+def list_segment_keys(store: Store) -> list[str]:
     return sorted(key for key, _ in store.names(SEGMENTS_FOLDER))
 
 
@@ -83,7 +83,7 @@ def no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def without(store: Store, key: str, gone: Collection[ChunkKey]) -> None:
+def remove_records(store: Store, key: str, gone: Collection[ChunkKey]) -> None:
     """Write a segment again without some of its records."""
     left = [record for record in read_segment(store, key) if record.key not in gone]
     write_segment(store, parse_segment_number(key), left)

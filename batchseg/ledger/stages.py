@@ -68,7 +68,7 @@ class StageClock:
         """Seconds spent so far for each task that has not ended."""
         with self._lock:
             self._tick()
-            return {task: paid_s(spent) for task, spent in self._spent_s.items()}
+            return {task: sum_paid_s(spent) for task, spent in self._spent_s.items()}
 
     @property
     def idle_s(self) -> float:
@@ -87,6 +87,6 @@ class StageClock:
             self._idle_s += elapsed_s
 
 
-def paid_s(seconds: Mapping[str, float]) -> float:
+def sum_paid_s(seconds: Mapping[str, float]) -> float:
     """The seconds that count once; without the busy ones."""
     return sum(s for stage, s in seconds.items() if stage in STAGES)

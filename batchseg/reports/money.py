@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 
 from batchseg.ledger.records import Attempt, Record, SheetRecord, Stint
 from batchseg.ledger.sessions import Session
-from batchseg.ledger.stages import STAGES, Stage, paid_s
+from batchseg.ledger.stages import STAGES, Stage, sum_paid_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ def split_cost(tasks: Sequence[Record | SheetRecord], stints: Sequence[Stint], *
     for task in tasks:
         for stage, stage_usd in price_stages(task.attempt).items():
             usd[stage] += stage_usd
-        worked_s[task.attempt.worker] += paid_s(task.attempt.seconds)
+        worked_s[task.attempt.worker] += sum_paid_s(task.attempt.seconds)
     ended_unix_s = _find_ends(tasks)
     for stint in stints:
         ended = ended_unix_s[stint.worker]

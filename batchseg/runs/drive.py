@@ -37,7 +37,7 @@ from batchseg.workers.happenings import (
     WorkerOpened,
     WorkerSentHome,
 )
-from batchseg.workers.pool import Pool, Report
+from batchseg.workers.pool import Pool, PoolEvent
 
 POLL_S = 0.5
 
@@ -99,8 +99,8 @@ class Drive:
                 watcher.tick()
         return finish
 
-    def _take(self, report: Report | Happening) -> Finish | None:
-        if not isinstance(report, Report):
+    def _take(self, report: PoolEvent | Happening) -> Finish | None:
+        if not isinstance(report, PoolEvent):
             self._notice(report)
             return None
         event = report.event

@@ -31,7 +31,7 @@ from batchseg.resolve.resolve import Resolved, resolve
 from batchseg.runs.backlog import make_backlog
 from batchseg.schema import setting
 from batchseg.store import LocalStore, Store
-from batchseg.workers.models import device_of
+from batchseg.workers.models import choose_pool_device
 from batchseg.workers.pool import DEPTH
 
 
@@ -111,7 +111,7 @@ def _make_plan(resolved: Resolved, fleet: Fleet, store: Store, placement: Placem
     check_memory(job, worker_bytes, fleet)
     if isinstance(store, LocalStore):
         check_disk(output_bytes, store.root)
-    device = device_of(fleet.pools[0], job, in_process=placement.in_process)
+    device = choose_pool_device(fleet.pools[0], job, in_process=placement.in_process)
     heavy = find_known_heavy_share(resolved, store)
     duration = estimate_duration(resolved, fleet, device, scenes, heavy.share)
     share_to_do = len(chunks) / max(todo.num_chunks, 1)

@@ -37,7 +37,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from batchseg.ledger.keys import TaskKey
-from batchseg.runs.task_queue import History, TaskQueue, WorkerState, needs_of
+from batchseg.runs.task_queue import History, TaskQueue, WorkerState, list_needs
 from batchseg.runs.waiting_tasks import WaitingTasks
 from batchseg.tiers import Need
 from batchseg.workers.events import (
@@ -131,7 +131,7 @@ class RunState:
     def _welcome(self, event: WorkerReady) -> None:
         self._num_arrived += 1
         rank = (event.usd_per_hour, self._num_arrived)
-        self._members[event.worker] = WorkerState(event.worker, rank, needs_of(event.only))
+        self._members[event.worker] = WorkerState(event.worker, rank, list_needs(event.only))
         self.held.setdefault(event.worker, [])
         self._feed_again(event.worker)
 

@@ -19,15 +19,15 @@ def select_chunks(
     """The chunks that touch a box, or a sample of those, or a sample of all; None for all chunks."""
     if bbox is None and num_chunks is None:
         return None
-    chunks = all_chunks(job) if bbox is None else chunks_in_box(job, bbox)
-    return chunks if num_chunks is None else sample_of(chunks, num_chunks)
+    chunks = list_chunks(job) if bbox is None else find_chunks_in_box(job, bbox)
+    return chunks if num_chunks is None else sample_chunks(chunks, num_chunks)
 
 
-def all_chunks(job: Job) -> frozenset[ChunkKey]:
+def list_chunks(job: Job) -> frozenset[ChunkKey]:
     return frozenset(key for scene in job.scenes.values() for key in job.list_chunks(scene))
 
 
-def sample_of(chunks: Iterable[ChunkKey], num_chunks: int) -> frozenset[ChunkKey]:
+def sample_chunks(chunks: Iterable[ChunkKey], num_chunks: int) -> frozenset[ChunkKey]:
     """Some of these, chosen by the hash of their names: spread over the scenes, and the same ones each time."""
     if num_chunks < 1:
         raise RecipeError("a sample has at least one chunk", where="--sample", got=str(num_chunks))
@@ -35,7 +35,7 @@ def sample_of(chunks: Iterable[ChunkKey], num_chunks: int) -> frozenset[ChunkKey
     return frozenset(ordered[:num_chunks])
 
 
-def chunks_in_box(job: Job, bbox: Sequence[float]) -> frozenset[ChunkKey]:
+def find_chunks_in_box(job: Job, bbox: Sequence[float]) -> frozenset[ChunkKey]:
     """Chunks that a box of longitudes and latitudes (west, south, east, north) touches."""
     west, south, east, north = bbox
     if not (west < east and south < north):

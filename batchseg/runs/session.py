@@ -49,7 +49,7 @@ from batchseg.store import LocalStore, Store, raise_refusals
 from batchseg.tasks.table import make_need_rule
 from batchseg.workers.happenings import OutputLost, RunBegun, RunEnded, SceneBadlyLaidOut
 from batchseg.workers.heartbeat import Heartbeat
-from batchseg.workers.models import device_of, open_models
+from batchseg.workers.models import choose_pool_device, open_models
 from batchseg.workers.pool import DEPTH, LocalPool, Pool
 from batchseg.workers.worker import OpenModels, Worker, WorkerSpec
 
@@ -111,7 +111,7 @@ def run(
         lease.acquire()
         stack.callback(_release, lease)
         heartbeat = stack.enter_context(Heartbeat(lease.renew, every_s=BEAT_S))
-        session = _Session(resolved, store, fleet, open_pool or local_pool, options, lease, heartbeat.check, found)
+        session = _Session(resolved, store, fleet, open_pool or open_local_pool, options, lease, heartbeat.check, found)
         return session.run()
 
 
@@ -124,7 +124,7 @@ def _import_ahead() -> None:
 def check_fleet(fleet: Fleet, job: Job, *, in_process: bool) -> None:
     """Raises where some task of the job could never be done by any pool."""
     for pool in fleet.pools:
-        device_of(pool, job, in_process=in_process)
+        choose_pool_device(pool, job, in_process=in_process)
         if pool.only is not None and pool.only not in job.models:
             raise RecipeError(
                 "a pool is limited to a tier that this recipe has no model for",
@@ -259,11 +259,11 @@ class _Session:
         return stop if finish.stopped is not None else None
 
 
-def local_pool(job: Job, store: Store, fleet: Fleet) -> Pool:
+def open_local_pool(job: Job, store: Store, fleet: Fleet) -> Pool:
     """One worker in this process, at the price of the fleet's first pool."""
     first = fleet.pools[0]
     spec = WorkerSpec.new(
-        pool=first.name, device=device_of(first, job, in_process=True), usd_per_hour=first.usd_per_hour
+        pool=first.name, device=choose_pool_device(first, job, in_process=True), usd_per_hour=first.usd_per_hour
     )
     return LocalPool(lambda: Worker(spec, job, store, open_models).begin(), depth=DEPTH)
 

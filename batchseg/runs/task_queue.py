@@ -20,7 +20,7 @@ LOOK_AHEAD = 8
 """How far behind the first of a line a worker looks for a task that it may take."""
 
 
-def needs_of(only: Tier | None) -> tuple[Need, ...]:
+def list_needs(only: Tier | None) -> tuple[Need, ...]:
     """The lines that a worker serves, in order."""
     return NEEDS if only is None else (only, "any")
 

@@ -54,7 +54,7 @@ def open_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str
     return models, environment
 
 
-def device_of(pool: PoolSpec, job: Job, *, in_process: bool) -> DeviceKind:
+def choose_pool_device(pool: PoolSpec, job: Job, *, in_process: bool) -> DeviceKind:
     """`auto` is CUDA where a worker gets a GPU and all models have numerics for it, else the CPU.
 
     On Ray a worker gets the GPUs that its pool asks for and sees no other, wherever it runs. In this process it sees

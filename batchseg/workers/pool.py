@@ -25,7 +25,7 @@ DEPTH = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class PoolEvent:
     """An event for the run state, with the record where a task was done."""
 
     event: Event
@@ -39,7 +39,7 @@ class Pool(Protocol):
         """Hand a task over; what becomes of it comes back from `poll`."""
         ...
 
-    def poll(self, timeout_s: float) -> list[Report | Happening]:
+    def poll(self, timeout_s: float) -> list[PoolEvent | Happening]:
         """What happened since the last call; waits up to `timeout_s` for something."""
         ...
 
@@ -56,11 +56,11 @@ class Pool(Protocol):
         ...
 
 
-def report_of(assign: Assign, outcome: TaskRecord | Failure) -> Report:
+def make_attempt_event(assign: Assign, outcome: TaskRecord | Failure) -> PoolEvent:
     if isinstance(outcome, Failure):
         event = TaskFailed(assign.worker, assign.task, outcome.error, outcome.retryable, outcome.kind, outcome.undone)
-        return Report(event)
-    return Report(TaskDone(assign.worker, assign.task), outcome)
+        return PoolEvent(event)
+    return PoolEvent(TaskDone(assign.worker, assign.task), outcome)
 
 
 class LocalPool:
@@ -83,21 +83,21 @@ class LocalPool:
     def dismiss(self, loss: WorkerLost) -> None:
         """A thread cannot be ended, and there is no other worker who could take over."""
 
-    def poll(self, timeout_s: float) -> list[Report | Happening]:
+    def poll(self, timeout_s: float) -> list[PoolEvent | Happening]:
         if self._opening is not None:
             return self._poll_opening(self._opening, timeout_s)
         done, _ = wait(self._running, timeout_s, FIRST_COMPLETED)
         if self._worker is not None:
             self._worker.check()
-        return [report_of(self._running.pop(future), future.result()) for future in done]
+        return [make_attempt_event(self._running.pop(future), future.result()) for future in done]
 
-    def _poll_opening(self, opening: Future[Worker], timeout_s: float) -> list[Report | Happening]:
+    def _poll_opening(self, opening: Future[Worker], timeout_s: float) -> list[PoolEvent | Happening]:
         """A worker that cannot be opened here, now or while it has tasks, never will: its error ends the run."""
         done, _ = wait([opening], timeout_s)
         if not done:
             return []
         self._worker, self._opening = opening.result(), None
-        return [Report(WorkerReady(self._worker.spec.name, self._worker.spec.usd_per_hour))]
+        return [PoolEvent(WorkerReady(self._worker.spec.name, self._worker.spec.usd_per_hour))]
 
     def close(self) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)

@@ -27,7 +27,7 @@ from batchseg.errors import RefusedError, StorageError
 from batchseg.ledger.keys import TaskKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Attempt, Stint, TaskRecord
-from batchseg.ledger.stages import Stage, StageClock, paid_s
+from batchseg.ledger.stages import Stage, StageClock, sum_paid_s
 from batchseg.resolve.job import Job, SceneJob
 from batchseg.scene.pixels import Source
 from batchseg.store import Store, find_refusal
@@ -122,7 +122,7 @@ class Worker:
             record: TaskRecord = find_kind(task).perform(self, task, number)
         except Exception as error:  # noqa: BLE001 - the one place where any error becomes a failure of its task
             failure = self._make_failure(error, task)
-            self._waste_s += paid_s(self.clock.take(str(task)))
+            self._waste_s += sum_paid_s(self.clock.take(str(task)))
             self._failures.append(f"{task}, attempt {number}: {failure.error}")
             self._beat(ended=False)
             return failure
@@ -208,11 +208,11 @@ class Worker:
             idle_s=self.clock.idle_s,
             waste_s=self._waste_s,
             in_hand_s=self.clock.in_hand_s(),
-            peak_rss_bytes=peak_rss_bytes(),
+            peak_rss_bytes=read_peak_rss_bytes(),
             failures=tuple(self._failures),
         )
 
 
-def peak_rss_bytes() -> int:
+def read_peak_rss_bytes() -> int:
     """The most memory this process ever held; the kernel counts it in KiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

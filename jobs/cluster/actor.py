@@ -39,13 +39,13 @@ class Parcel:
     open_models: OpenModels
 
 
-def pack(job: Job, store: Store, open_models: OpenModels) -> Parcel:
+def make_parcel(job: Job, store: Store, open_models: OpenModels) -> Parcel:
     if isinstance(store, LocalStore):
         store = LocalStore(store.root.resolve())
-    return Parcel(ray.put(job), boxes_of(job), store, open_models)
+    return Parcel(ray.put(job), pack_bundles(job), store, open_models)
 
 
-def boxes_of(job: Job) -> Boxes:
+def pack_bundles(job: Job) -> Boxes:
     return {model.digest: [ray.put(_box(Path(model.ref)))] for model in job.models.values()}
 
 
@@ -75,7 +75,7 @@ class ChunkWorker:
                 where="output",
                 todo="give an output that all nodes share",
             )
-        job = at_home(job, parcel.boxes)
+        job = unpack_bundles(job, parcel.boxes)
         self._worker = Worker(self._spec, job, parcel.store, parcel.open_models).open()
         return self._spec.name
 
@@ -88,16 +88,16 @@ class ChunkWorker:
             self._worker.close()
 
 
-def at_home(job: Job, boxes: Boxes) -> Job:
+def unpack_bundles(job: Job, boxes: Boxes) -> Job:
     """The job with its bundles in folders of this node."""
     models: dict[Tier, Any] = {
-        tier: replace(model, ref=str(unpacked(model.digest, boxes[model.digest][0])))
+        tier: replace(model, ref=str(unpack_bundle(model.digest, boxes[model.digest][0])))
         for tier, model in job.models.items()
     }
     return replace(job, models=models)
 
 
-def unpacked(digest: str, box: Any, *, root: Path | None = None) -> Path:
+def unpack_bundle(digest: str, box: Any, *, root: Path | None = None) -> Path:
     """A bundle's folder on this node, made by the first worker here that needs it."""
     root = root or Path(tempfile.gettempdir()) / f"batchseg-bundles-{os.getuid()}"
     folder = root / digest

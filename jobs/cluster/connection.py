@@ -77,7 +77,7 @@ def _init(**options: Any) -> None:
             signal.signal(signal.SIGTERM, before)
 
 
-def draining_nodes() -> dict[str, float | None]:
+def find_draining_nodes() -> dict[str, float | None]:
     """Nodes that will be taken away, with the Unix time when, where it is known."""
     found: dict[str, int] = ray._private.state.state.get_draining_nodes()  # noqa: SLF001 - see the module's head
     return {node: deadline_ms / 1000 or None for node, deadline_ms in found.items()}
@@ -96,24 +96,24 @@ def drain_this_node(why: str, deadline_unix_s: float) -> bool:
     return bool(accepted)
 
 
-def wants_of(pool: PoolSpec) -> dict[str, float]:
+def list_demand(pool: PoolSpec) -> dict[str, float]:
     """What one worker of a pool asks of a node."""
     asked = {"CPU": pool.cpus, "GPU": pool.gpus, **pool.resources}
     return {name: amount for name, amount in asked.items() if amount}
 
 
-def could_be_placed(wants: dict[str, float]) -> bool:
+def fits_on_a_node(wants: dict[str, float]) -> bool:
     """Whether some node that is here now could take such a worker, if it were empty."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return any(all(node.get(name, 0.0) >= amount for name, amount in wants.items()) for node in nodes)
 
 
-def in_words(amounts: dict[str, float]) -> str:
+def describe_resources(amounts: dict[str, float]) -> str:
     return ", ".join(f"{amount:g} {name}" for name, amount in sorted(amounts.items())) or "nothing"
 
 
-def free_resources() -> str:
+def describe_free_resources() -> str:
     """What of the cluster is free, in words."""
     free = ray.available_resources()
     hidden = ("node:", "memory", "object_store_memory", "accelerator_type:")
-    return in_words({name: amount for name, amount in free.items() if not name.startswith(hidden)})
+    return describe_resources({name: amount for name, amount in free.items() if not name.startswith(hidden)})

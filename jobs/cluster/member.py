@@ -12,9 +12,9 @@ from ray.exceptions import OutOfMemoryError, RayError
 from batchseg.recipe import PoolSpec
 from batchseg.workers.events import LossKind
 from batchseg.workers.happenings import Happening, SpotNoticed, SpotWatcherLost
-from batchseg.workers.pool import Report
+from batchseg.workers.pool import PoolEvent
 from batchseg.workers.worker import WorkerSpec
-from jobs.cluster.connection import could_be_placed, in_words, wants_of
+from jobs.cluster.connection import describe_resources, fits_on_a_node, list_demand
 
 
 @dataclass(slots=True)
@@ -37,32 +37,34 @@ class Member:
         return self.spec.name
 
 
-def unplaced(nowhere: Iterable[Member]) -> list[str]:
+def describe_unplaced(nowhere: Iterable[Member]) -> list[str]:
     pools = {actor.pool.name: actor.pool for actor in nowhere}
     names = [actor.pool.name for actor in nowhere]
     texts = []
     for name, pool in pools.items():
-        wants = wants_of(pool)
-        where = "is full" if could_be_placed(wants) else "has no node for it"
-        texts.append(f"{names.count(name)} of pool {name} wait for {in_words(wants)}, and the cluster {where}")
+        wants = list_demand(pool)
+        where = "is full" if fits_on_a_node(wants) else "has no node for it"
+        texts.append(
+            f"{names.count(name)} of pool {name} wait for {describe_resources(wants)}, and the cluster {where}"
+        )
     return texts
 
 
-def noting(node: str) -> Callable[[Any], list[Report | Happening]]:
-    def take(ref: Any) -> list[Report | Happening]:
+def make_notice_reader(node: str) -> Callable[[Any], list[PoolEvent | Happening]]:
+    def take(ref: Any) -> list[PoolEvent | Happening]:
         try:
             return [SpotNoticed(node=node, why=ray.get(ref))]
         except RayError as error:
-            return [SpotWatcherLost(node=node, why=loss_of(error))]
+            return [SpotWatcherLost(node=node, why=describe_loss(error))]
 
     return take
 
 
-def loss_of(error: RayError) -> str:
+def describe_loss(error: RayError) -> str:
     return str(getattr(error, "cause", None) or error).splitlines()[0]
 
 
-def loss_kind(error: RayError) -> LossKind:
+def classify_loss(error: RayError) -> LossKind:
     """Ray's memory monitor kills the actor of the most memory when its node is nearly full."""
     short_of_memory = isinstance(error, OutOfMemoryError) or "low on memory" in str(error)
     return "out_of_memory" if short_of_memory else "preemption"

@@ -15,9 +15,9 @@ from batchseg.budget.placement import PilotMeasurement, PilotWork, measure_pilot
 from batchseg.errors import BatchsegError, FleetError
 from batchseg.recipe import PoolSpec
 from batchseg.workers.worker import OpenModels
-from jobs.cluster.actor import Boxes, at_home, boxes_of
-from jobs.cluster.connection import enter_cluster, free_resources, in_words, wants_of
-from jobs.cluster.member import loss_of
+from jobs.cluster.actor import Boxes, pack_bundles, unpack_bundles
+from jobs.cluster.connection import describe_free_resources, describe_resources, enter_cluster, list_demand
+from jobs.cluster.member import describe_loss
 
 MAX_RETRIES = 3
 """Of a pilot whose node was lost: nothing that it did counts, so it is done again from its start."""
@@ -30,11 +30,12 @@ def send_pilot(work: PilotWork, pool: PoolSpec, models: OpenModels) -> PilotMeas
     task = ray.remote(_pilot).options(
         num_cpus=pool.cpus, num_gpus=pool.gpus, resources=pool.resources or None, max_retries=MAX_RETRIES
     )
-    answer = task.remote(work, boxes_of(work.job), models)
+    answer = task.remote(work, pack_bundles(work.job), models)
     while not ray.wait([answer], timeout=TELL_EVERY_S)[0]:
+        demand = describe_resources(list_demand(pool))
         print(
-            f"batchseg: the pilot is under way, or waits for {in_words(wants_of(pool))} of pool {pool.name}; "
-            f"free in the cluster: {free_resources()}",
+            f"batchseg: the pilot is under way, or waits for {demand} of pool {pool.name}; "
+            f"free in the cluster: {describe_free_resources()}",
             file=sys.stderr,
         )
     try:
@@ -43,7 +44,7 @@ def send_pilot(work: PilotWork, pool: PoolSpec, models: OpenModels) -> PilotMeas
         raise FleetError(
             "the pilot was lost with its node, or with its process",
             where=f"pools: {pool.name}",
-            got=loss_of(error),
+            got=describe_loss(error),
             todo="give the same command again",
         ) from error
     if isinstance(done, BatchsegError):
@@ -54,6 +55,6 @@ def send_pilot(work: PilotWork, pool: PoolSpec, models: OpenModels) -> PilotMeas
 def _pilot(work: PilotWork, boxes: Boxes, models: OpenModels) -> PilotMeasurement | BatchsegError:
     """What can be said in a line travels as a value: Ray would wrap it in its own words."""
     try:
-        return measure_pilot(replace(work, job=at_home(work.job, boxes)), models)
+        return measure_pilot(replace(work, job=unpack_bundles(work.job, boxes)), models)
     except BatchsegError as error:
         return error

@@ -43,13 +43,13 @@ from batchseg.workers.events import (
     WorkerRetired,
 )
 from batchseg.workers.happenings import Happening, WorkerPlaced, WorkersUnplaced
-from batchseg.workers.models import device_of
+from batchseg.workers.models import choose_pool_device
 from batchseg.workers.models import open_models as open_bundles
-from batchseg.workers.pool import DEPTH, Report, report_of
+from batchseg.workers.pool import DEPTH, PoolEvent, make_attempt_event
 from batchseg.workers.worker import OpenModels, WorkerSpec
-from jobs.cluster.actor import ChunkWorker, Parcel, pack
-from jobs.cluster.connection import draining_nodes, enter_cluster, free_resources, start_ray
-from jobs.cluster.member import Member, loss_kind, loss_of, noting, unplaced
+from jobs.cluster.actor import ChunkWorker, Parcel, make_parcel
+from jobs.cluster.connection import describe_free_resources, enter_cluster, find_draining_nodes, start_ray
+from jobs.cluster.member import Member, classify_loss, describe_loss, describe_unplaced, make_notice_reader
 from jobs.cluster.notice import NoticeWatcher
 
 LOOK_EVERY_S = 1.0
@@ -68,8 +68,8 @@ def open_ray_pool(job: Job, store: Store, fleet: Fleet, *, open_models: OpenMode
     if not enter_cluster():
         start_ray(fleet)
     return RayPool(
-        parcel=pack(job, store, open_models),
-        devices={pool.name: device_of(pool, job, in_process=False) for pool in fleet.pools},
+        parcel=make_parcel(job, store, open_models),
+        devices={pool.name: choose_pool_device(pool, job, in_process=False) for pool in fleet.pools},
         fleet=fleet,
         owns_ray=owns,
     )
@@ -86,13 +86,13 @@ class RayPool:
     idle_s: float = 30.0
     """A worker without work for so long is sent home."""
     _actors: dict[str, Member] = field(default_factory=dict)
-    _awaited: dict[Any, Callable[[Any], list[Report | Happening]]] = field(default_factory=dict)
+    _awaited: dict[Any, Callable[[Any], list[PoolEvent | Happening]]] = field(default_factory=dict)
     """What Ray was asked for, and who takes the answer."""
     _owner: dict[Any, str] = field(default_factory=dict)
     """Whose answer it is; what a lost worker leaves is taken by nobody."""
     _closing: dict[Any, Any] = field(default_factory=dict)
     _watchers: dict[str, Any] = field(default_factory=dict)
-    _told: list[Report | Happening] = field(default_factory=list)
+    _told: list[PoolEvent | Happening] = field(default_factory=list)
     """Events that did not come from Ray; the next poll gives them."""
     _num_lost: int = 0
     _nobody_since_s: float | None = None
@@ -125,7 +125,7 @@ class RayPool:
         ref = actor.handle.attempt.remote(assign.task, assign.attempt)
         self._await(ref, actor, lambda ref: self._take_attempt(ref, assign))
 
-    def poll(self, timeout_s: float) -> list[Report | Happening]:
+    def poll(self, timeout_s: float) -> list[PoolEvent | Happening]:
         self._look_around()
         refs = [*self._awaited, *self._closing]
         wait_s = 0.0 if self._told else timeout_s
@@ -140,7 +140,7 @@ class RayPool:
         actor = self._actors.get(loss.worker)
         if actor is not None:
             self._forget(actor)
-            self._told.append(Report(loss))
+            self._told.append(PoolEvent(loss))
 
     def close(self) -> None:
         for actor in list(self._actors.values()):
@@ -168,10 +168,10 @@ class RayPool:
         self._actors[spec.name] = actor
         self._await(handle.place.remote(), actor, lambda ref: self._take_placed(ref, actor))
 
-    def _await(self, ref: Any, actor: Member, take: Callable[[Any], list[Report | Happening]]) -> None:
+    def _await(self, ref: Any, actor: Member, take: Callable[[Any], list[PoolEvent | Happening]]) -> None:
         self._awaited[ref], self._owner[ref] = take, actor.name
 
-    def _take(self, ref: Any) -> list[Report | Happening]:
+    def _take(self, ref: Any) -> list[PoolEvent | Happening]:
         if ref in self._closing:
             ray.kill(self._closing.pop(ref))
             return []
@@ -184,26 +184,26 @@ class RayPool:
             # Dead, killed by the memory monitor, or out of reach: in every case it does no more work.
             return self._lose(str(owner), error)
 
-    def _take_placed(self, ref: Any, actor: Member) -> list[Report | Happening]:
+    def _take_placed(self, ref: Any, actor: Member) -> list[PoolEvent | Happening]:
         actor.node, actor.placed_s = ray.get(ref), self.now()
         self._await(actor.handle.open.remote(), actor, lambda ref: self._take_opened(ref, actor))
         return [WorkerPlaced(worker=actor.name, node=actor.node, usd_per_hour=actor.pool.usd_per_hour)]
 
-    def _take_opened(self, ref: Any, actor: Member) -> list[Report | Happening]:
+    def _take_opened(self, ref: Any, actor: Member) -> list[PoolEvent | Happening]:
         ray.get(ref)
         self._num_lost = 0
         actor.is_ready, actor.idle_since_s = True, self.now()
-        return [Report(WorkerReady(actor.name, actor.pool.usd_per_hour, actor.pool.only))]
+        return [PoolEvent(WorkerReady(actor.name, actor.pool.usd_per_hour, actor.pool.only))]
 
-    def _take_attempt(self, ref: Any, assign: Assign) -> list[Report | Happening]:
+    def _take_attempt(self, ref: Any, assign: Assign) -> list[PoolEvent | Happening]:
         actor = self._actors[assign.worker]
         actor.num_held -= 1
         actor.idle_since_s = self.now()
         try:
-            return [report_of(assign, ray.get(ref))]
+            return [make_attempt_event(assign, ray.get(ref))]
         except RayTaskError as error:
             text = f"{type(error).__name__}: {str(error).splitlines()[-1]}"
-            return [Report(TaskFailed(assign.worker, assign.task, text, retryable=True))]
+            return [PoolEvent(TaskFailed(assign.worker, assign.task, text, retryable=True))]
 
     def _forget(self, actor: Member) -> None:
         """It may only be out of reach: whoever gets its chunks must be the only one to have them."""
@@ -221,14 +221,14 @@ class RayPool:
             return
         del self._actors[actor.name]
         self._closing[handle.close.remote()] = handle
-        self._told.append(Report(WorkerRetired(actor.name, why)))
+        self._told.append(PoolEvent(WorkerRetired(actor.name, why)))
 
-    def _lose(self, name: str, error: RayError) -> list[Report | Happening]:
+    def _lose(self, name: str, error: RayError) -> list[PoolEvent | Happening]:
         actor = self._actors.get(name)
         if actor is None:
             return []
         self._forget(actor)
-        why = loss_of(error)
+        why = describe_loss(error)
         self._num_lost += not actor.is_draining
         if self._num_lost > MAX_LOSSES or isinstance(getattr(error, "cause", None), FleetError):
             raise FleetError(
@@ -237,7 +237,7 @@ class RayPool:
                 got=why,
                 todo="look at `ray logs`; the same command goes on",
             )
-        return [Report(WorkerLost(name, why, loss_kind(error)))]
+        return [PoolEvent(WorkerLost(name, why, classify_loss(error)))]
 
     # What is new on the cluster
 
@@ -255,13 +255,13 @@ class RayPool:
                 self.dismiss(WorkerLost(actor.name, f"not ready {self.fleet.patience.start_s:g} s after its start"))
 
     def _hear_drains(self) -> None:
-        draining = draining_nodes()
+        draining = find_draining_nodes()
         for actor in list(self._actors.values()):
             if actor.node in draining and not actor.is_draining:
                 actor.is_draining = True
                 until = draining[actor.node]
                 left = "" if until is None else f", in {max(0.0, until - time.time()):.0f} s"
-                self._told.append(Report(WorkerDraining(actor.name, f"node {actor.node[:8]} is going away{left}")))
+                self._told.append(PoolEvent(WorkerDraining(actor.name, f"node {actor.node[:8]} is going away{left}")))
             elif actor.is_draining and actor.is_ready and not actor.num_held:
                 self._retire(actor, "its node is going away, and it holds nothing")
 
@@ -271,7 +271,7 @@ class RayPool:
             here = NodeAffinitySchedulingStrategy(node, soft=False)
             handle = watcher_class.options(num_cpus=0, scheduling_strategy=here).remote(endpoint)
             self._watchers[node] = handle
-            self._awaited[handle.watch.remote()] = noting(node)
+            self._awaited[handle.watch.remote()] = make_notice_reader(node)
 
     def _complain(self) -> None:
         """Of workers that are nowhere; and end a run that has nobody for too long."""
@@ -284,14 +284,14 @@ class RayPool:
             self._nobody_since_s = now_s
         if not nowhere:
             return
-        text = "; ".join(unplaced(nowhere))
+        text = "; ".join(describe_unplaced(nowhere))
         if self._nobody_since_s is not None and now_s - self._nobody_since_s > self.fleet.patience.start_s:
             raise FleetError(
                 f"no worker found a place in {self.fleet.patience.start_s:g} s",
                 where="pools",
-                got=f"{text}; free: {free_resources()}",
+                got=f"{text}; free: {describe_free_resources()}",
                 todo="look at `ray status`; the same command goes on",
             )
         if now_s - self._complained_s > TELL_EVERY_S:
             self._complained_s = now_s
-            self._told.append(WorkersUnplaced(why=f"{text}; free: {free_resources()}"))
+            self._told.append(WorkersUnplaced(why=f"{text}; free: {describe_free_resources()}"))

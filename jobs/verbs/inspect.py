@@ -69,7 +69,7 @@ def _check_chunk(key: ChunkKey, plan: PlanFile) -> None:
 
 
 def _format_record(record: Record, plan: PlanFile) -> Iterator[str]:
-    from batchseg.ledger.stages import STAGES, paid_s
+    from batchseg.ledger.stages import STAGES, sum_paid_s
     from jobs.terminal.formats import format_shares, format_usd, line
 
     measured, attempt = record.measured, record.attempt
@@ -81,8 +81,8 @@ def _format_record(record: Record, plan: PlanFile) -> Iterator[str]:
     classes = zip(plan.class_names, measured.class_px, strict=True)
     yield line("classes", ", ".join(f"{name} {px}" for name, px in classes if px) or "none")
     seconds = {str(stage): s for stage, s in attempt.seconds.items() if stage in STAGES}
-    usd = paid_s(seconds) * attempt.usd_per_hour / 3600
-    yield line("cost", f"{format_usd(usd)}, {paid_s(seconds):.2f} s  ({format_shares(seconds)})")
+    usd = sum_paid_s(seconds) * attempt.usd_per_hour / 3600
+    yield line("cost", f"{format_usd(usd)}, {sum_paid_s(seconds):.2f} s  ({format_shares(seconds)})")
     yield line("worker", f"{attempt.worker}, attempt {attempt.number}; {_join_facts(attempt.environment)}")
     for stored in record.objects:
         yield line("stored", f"{stored.key}, {stored.size_bytes} bytes, {stored.digest}")

@@ -15,7 +15,7 @@ from batchseg.classes import RGB
 from batchseg.layers.layer import Layer
 from batchseg.layers.tier import TIER_CLASSES
 from batchseg.ledger.records import Record
-from batchseg.ledger.stages import STAGES, Stage, paid_s
+from batchseg.ledger.stages import STAGES, Stage, sum_paid_s
 from batchseg.output.stored import ZarrLayout
 from batchseg.reports.metrics import Metrics
 from batchseg.reports.page.pictures import draw_classes, draw_measure, draw_scene, find_level, read_level
@@ -159,7 +159,7 @@ def _describe_chunk(record: Record) -> ChunkFigures:
         row=record.key.row,
         col=record.key.col,
         kind=record.kind,
-        cost=paid_s(attempt.seconds) * attempt.usd_per_hour / 3600,
+        cost=sum_paid_s(attempt.seconds) * attempt.usd_per_hour / 3600,
         confidence=measured.confidence_sum / 254 / measured.valid_px if measured.valid_px else None,
         attempts=attempt.number,
     )

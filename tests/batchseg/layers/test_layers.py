@@ -57,7 +57,7 @@ def read(path: Path) -> np.ndarray:
     return pixels_HW
 
 
-def report_of(place: Workplace) -> dict[str, Any]:
+def make_report(place: Workplace) -> dict[str, Any]:
     text = (place.output / "report.html").read_text("utf-8")
     facts: dict[str, Any] = json.loads(text.partition('id="data">')[2].partition("</script>")[0])
     return facts
@@ -90,7 +90,7 @@ def test_a_new_layer_is_one_definition_and_one_line_of_the_table(place: Workplac
     assert [one["name"] for one in item["assets"]["mask"]["bands"]] == ["labels", "confidence", "doubt"]
     assert item["assets"]["doubt_qml"]["roles"] == ["style"]
 
-    page = report_of(place)
+    page = make_report(place)
     assert page["layers"]["doubt"] == {"title": "doubt", "kind": "measure", "classes": []}
     assert page["maps"]["scene0"]["layers"]["doubt"].startswith("data:image/png;base64,")
 

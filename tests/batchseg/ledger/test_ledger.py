@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from batchseg.errors import DamagedError, ForeignRunError, RecipeError
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey, parse_chunk_key
-from batchseg.ledger.ledger import Ledger, StoredRecipe, differing
+from batchseg.ledger.ledger import Ledger, StoredRecipe, find_differences
 from batchseg.ledger.records import (
     Agreement,
     Attempt,
@@ -277,7 +277,7 @@ def test_an_empty_folder_belongs_to_nobody(ledger: Ledger) -> None:
     ],
 )
 def test_differing_fields_are_named(old: object, new: object, lines: list[str]) -> None:
-    assert differing(old, new) == lines
+    assert find_differences(old, new) == lines
 
 
 def spoilt(change: dict[str, Any]) -> bytes:

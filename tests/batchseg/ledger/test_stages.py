@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchseg.ledger.stages import STAGES, Stage, StageClock, paid_s
+from batchseg.ledger.stages import STAGES, Stage, StageClock, sum_paid_s
 from tests.strategies import thorough
 
 
@@ -101,8 +101,8 @@ def test_a_stage_that_raises_is_closed() -> None:
 
 
 def test_paid_seconds_leave_the_busy_ones_out() -> None:
-    assert paid_s({"read": 2.0, "busy_read": 9.0, "compute_heavy": 3.0}) == 5.0
-    assert paid_s({}) == 0
+    assert sum_paid_s({"read": 2.0, "busy_read": 9.0, "compute_heavy": 3.0}) == 5.0
+    assert sum_paid_s({}) == 0
 
 
 steps = st.lists(
@@ -131,9 +131,9 @@ def test_overlapping_stages_add_up_to_what_passed(events: list[tuple[int, Stage,
         first = min(((STAGES.index(s), t) for s, t, _ in open_in.values()), default=None)
         paid["idle" if first is None else STAGES[first[0]]] += seconds
         if take:
-            taken += paid_s(clock.take(task))
+            taken += sum_paid_s(clock.take(task))
     left = [clock.take(task) for task in "xyz"]
-    assert taken + sum(map(paid_s, left)) + clock.idle_s == time.seconds == sum(paid.values())
+    assert taken + sum(map(sum_paid_s, left)) + clock.idle_s == time.seconds == sum(paid.values())
     assert clock.idle_s == paid["idle"]
 
 
@@ -152,6 +152,6 @@ def test_real_threads_lose_no_second() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    paid = sum(paid_s(clock.take(name)) for name in "abcd")
+    paid = sum(sum_paid_s(clock.take(name)) for name in "abcd")
     assert time.seconds == 4 * 200 * len(STAGES)
     assert paid + clock.idle_s == time.seconds

@@ -16,7 +16,7 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import TileCounts
 from batchseg.reports.metrics import ChunkCounts
 from batchseg.resolve.resolve import resolve
-from batchseg.runs.selection import chunks_in_box
+from batchseg.runs.selection import find_chunks_in_box
 from batchseg.runs.session import run
 from batchseg.store import LocalStore
 from tests.batchseg.runs.hard_scenes import CONSTANT, VALUES, alone, check_books, check_rasters, check_values, place_of
@@ -102,7 +102,7 @@ def test_boxes_across_the_antimeridian_and_around_the_pole(tmp_path: Path) -> No
     job = resolve(place_of(tmp_path, fiji, pole).recipe()).job
 
     def found(*bbox: float) -> set[str]:
-        return {str(key) for key in chunks_in_box(job, bbox)}
+        return {str(key) for key in find_chunks_in_box(job, bbox)}
 
     # Columns 32 to 64 lie over the antimeridian: 179.82 to 180.14.
     assert found(179.6, 0.8, 179.7, 0.9) == {"fiji/0_0"}
