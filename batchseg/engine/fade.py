@@ -24,7 +24,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.engine.route import CERTAIN
+from batchseg.layers.confidence import CERTAIN
 
 _NO_MARGIN = np.iinfo(np.int16).min
 """Less than any difference of two confidences times 2 x the widest fade that a recipe may ask for, 64 px."""

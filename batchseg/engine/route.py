@@ -24,12 +24,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.layers.confidence import CERTAIN
 from batchseg.tiers import BULK, HEAVY_BY_UNCERTAINTY
 
 Statistic = Literal["mean", "share"]
 
-CERTAIN = 254
-"""The confidence that stands for probability 1."""
 SCORE_TOP = 10_000
 """The highest score. Scores are ten-thousandths; 0 means that the model is certain of every pixel."""
 NEVER = SCORE_TOP + 1

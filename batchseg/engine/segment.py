@@ -31,12 +31,10 @@ from numpy.typing import NDArray
 from batchseg.engine.chunk import ChunkWork, Prediction
 from batchseg.engine.inputs import InputRule, make_tile_input
 from batchseg.engine.route import NO_SCORE, Doubt, TileAudit, audit_tile
+from batchseg.layers.confidence import NO_CONFIDENCE
 from batchseg.tiers import BULK, NODATA_CODE, Tier, tier_of
 from tiling.grid import Tile
 from tiling.span import Span, Window
-
-NO_CONFIDENCE = 255
-"""The value of the confidence layer where nothing is labelled."""
 
 
 class Segmenter(Protocol):

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from batchseg.layers.layer import Layer, LayerDefinition
 
+CERTAIN = 254
+"""Code of a probability of 1."""
+NO_CONFIDENCE = 255
+"""Code of pixels without a label."""
+
 _LAYER = Layer(
     name="confidence",
     title="confidence",
     dtype="uint8",
-    nodata=255,
+    nodata=NO_CONFIDENCE,
     kind="measure",
-    tags={"scale": "254 = certain"},
+    tags={"scale": f"{CERTAIN} = certain"},
 )
 
 CONFIDENCE = LayerDefinition(

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-CERTAIN = 254
-"""The confidence code of probability 1; 255 is nodata."""
+from batchseg.layers.confidence import CERTAIN
+
 UPSAMPLING = 4
 """Our networks give logits at a quarter of the input's resolution, or at all of it."""
 

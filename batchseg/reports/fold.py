@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.engine.route import TileAudit
+from batchseg.layers.confidence import CERTAIN
 from batchseg.ledger.keys import ChunkKey, Story, TaskKey
 from batchseg.ledger.records import Record, SheetRecord, Stint, TileCounts
 from batchseg.ledger.sessions import Session
@@ -155,7 +156,7 @@ def _measure(
         valid_px=sums.valid_px,
         class_px=dict(zip(classes, class_px, strict=True)),
         class_area_km2=None if sums.area_km2 is None else dict(zip(classes, class_km2, strict=True)),
-        mean_confidence=round(sums.confidence_sum / 254 / sums.valid_px, 5) if sums.valid_px else None,
+        mean_confidence=round(sums.confidence_sum / CERTAIN / sums.valid_px, 5) if sums.valid_px else None,
         tiles=sums.tiles,
         heavy_share=round(sums.tiles.heavy / predicted, 5) if predicted else None,
         scores=sums.scores(classes),

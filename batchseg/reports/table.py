@@ -20,6 +20,7 @@ import pyproj
 import shapely
 from pyarrow import parquet
 
+from batchseg.layers.confidence import CERTAIN
 from batchseg.ledger.keys import ChunkKey, Story, TaskKey
 from batchseg.ledger.records import Record
 from batchseg.ledger.stages import STAGES, Stage
@@ -158,7 +159,7 @@ def _chunk_row(record: Record) -> Row:
         tiles_bulk=measured.tiles.bulk,
         tiles_heavy=measured.tiles.heavy,
         tiles_skipped=measured.tiles.skipped,
-        mean_confidence=measured.confidence_sum / 254 / measured.valid_px if measured.valid_px else None,
+        mean_confidence=measured.confidence_sum / CERTAIN / measured.valid_px if measured.valid_px else None,
         stage_s={stage: attempt.seconds.get(stage, 0.0) for stage in STAGES},
         stage_usd=usd,
     )

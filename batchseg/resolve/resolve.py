@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from batchseg.engine.route import CERTAIN, NEVER, SCORE_TOP, Doubt
+from batchseg.engine.route import NEVER, SCORE_TOP, Doubt
 from batchseg.errors import BundleError
+from batchseg.layers.confidence import CERTAIN
 from batchseg.layers.labels import make_labels
 from batchseg.model.bundle import Bundle, open_bundle
 from batchseg.model.fit import halo_of

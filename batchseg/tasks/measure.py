@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from batchseg.engine.chunk import Prediction
 from batchseg.errors import BatchsegError
+from batchseg.layers.confidence import NO_CONFIDENCE
 from batchseg.ledger.records import Agreement, Measured, TileCounts
 from batchseg.resolve.job import Job, SceneJob
 from batchseg.scene.area import class_ground
@@ -42,7 +43,9 @@ def measure(job: Job, scene: SceneJob, prediction: Prediction) -> Measured:
 
 
 def _sum_but_nodata(confidence_HW: NDArray[np.uint8]) -> int:
-    return int(confidence_HW.sum(dtype=np.int64)) - 255 * int(np.count_nonzero(confidence_HW == 255))
+    return int(confidence_HW.sum(dtype=np.int64)) - NO_CONFIDENCE * int(
+        np.count_nonzero(confidence_HW == NO_CONFIDENCE)
+    )
 
 
 def _scored(job: Job, scene: SceneJob, prediction: Prediction) -> Agreement | None:

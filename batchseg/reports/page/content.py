@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.classes import RGB
+from batchseg.layers.confidence import CERTAIN, NO_CONFIDENCE
 from batchseg.layers.layer import Layer
 from batchseg.layers.tier import TIER_CLASSES
 from batchseg.ledger.records import Record
@@ -160,7 +161,7 @@ def _describe_chunk(record: Record) -> ChunkFigures:
         col=record.key.col,
         kind=record.kind,
         cost=sum_paid_s(attempt.seconds) * attempt.usd_per_hour / 3600,
-        confidence=measured.confidence_sum / 254 / measured.valid_px if measured.valid_px else None,
+        confidence=measured.confidence_sum / CERTAIN / measured.valid_px if measured.valid_px else None,
         attempts=attempt.number,
     )
 
@@ -199,9 +200,9 @@ def _draw_crops(plan: PlanFile, store: Store, name: str, level: int, confidence_
     for row in range(0, confidence_HW.shape[0], side_px):
         for col in range(0, confidence_HW.shape[1], side_px):
             square = confidence_HW[row : row + side_px, col : col + side_px]
-            valid = square[square != 255]
+            valid = square[square != NO_CONFIDENCE]
             if valid.size and 2 * valid.size >= square.size:
-                squares.append((float(np.mean(valid)) / 254, row << level, col << level))
+                squares.append((float(np.mean(valid)) / CERTAIN, row << level, col << level))
     layout = plan.zarr_layout(name)
     return [_draw_crop(plan, store, layout, *square) for square in sorted(squares)[:_MAX_CROPS]]
 

@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 from batchseg.errors import BundleError
+from batchseg.layers.confidence import CERTAIN
 from batchseg.model.architecture import OnnxSpec, SegformerSpec, UNetSpec
-from batchseg.model.graph import CERTAIN, UPSAMPLING, WholeGraph, best_of
+from batchseg.model.graph import UPSAMPLING, WholeGraph, best_of
 from batchseg.model.networks import BULK_FIELD_PX, BulkNet, DetailedSegFormer, SegFormer, build_network, folded
 
 
