@@ -112,6 +112,8 @@ class Contract:
         if self.tile_px is not None and self.tile_px <= 2 * self.halo_px:
             got = f"tiles of {self.tile_px} px with a halo of {self.halo_px} px"
             yield "tiles that are larger than two halos, so that they have a core", got
+        if self.tile_px is not None and self.stride_px > 0 and self.tile_px % self.stride_px:
+            yield "a tile side that is a multiple of the stride", f"{self.tile_px} px, stride {self.stride_px}"
 
     def _problems_of_numerics(self) -> Iterator[Problem]:
         if not self.numerics or not set(self.numerics) <= set(get_args(DeviceKind)):

@@ -16,7 +16,7 @@ from batchseg.errors import BundleError
 from batchseg.layers.confidence import CERTAIN
 from batchseg.layers.labels import make_labels
 from batchseg.model.bundle import Bundle, open_bundle
-from batchseg.model.fit import halo_of
+from batchseg.model.fit import find_halos
 from batchseg.recipe.recipe import DEFAULT_ABOVE, Budget, Recipe
 from batchseg.resolve.fingerprint import compute_fingerprint, make_content
 from batchseg.resolve.job import Job, ModelJob
@@ -58,7 +58,7 @@ def resolve(recipe: Recipe) -> Resolved:
     classes = next(iter(bundles.values())).contract.classes
     headers = read_headers(recipe.scenes)
     references = open_references(recipe, headers, classes)
-    halos_px = {tier: halo_of(recipe, tier, bundle) for tier, bundle in bundles.items()}
+    halos_px = find_halos(recipe, bundles)
     inputs = [
         read_scene_inputs(recipe, header, reference, bundles)
         for header, reference in zip(headers, references, strict=True)

@@ -9,7 +9,7 @@ from batchseg.classes import ClassInfo
 from batchseg.errors import RecipeError
 from batchseg.layers import make_layers
 from batchseg.model.bundle import Bundle
-from batchseg.model.fit import check_fit, common_bands, find_input_rule
+from batchseg.model.fit import check_fit, find_common_bands, find_input_rule
 from batchseg.output.levels import choose_sheet_side_px
 from batchseg.output.stored import ZarrLayout
 from batchseg.recipe.recipe import Recipe
@@ -41,7 +41,7 @@ def read_scene_inputs(
     recipe: Recipe, header: SceneHeader, reference: Reference | None, bundles: dict[Tier, Bundle]
 ) -> SceneInputs:
     """Read the polygons of a scene, and check that every bundle fits the scene."""
-    bands = common_bands(recipe, header, bundles)
+    bands = find_common_bands(recipe, header, bundles)
     check_policy(header.raster, recipe.nodata, bands)
     for bundle in bundles.values():
         check_fit(recipe, header, bundle)

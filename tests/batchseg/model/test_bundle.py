@@ -192,6 +192,7 @@ def twins(*names: str) -> tuple[ClassInfo, ...]:
         {"classes": twice(1, 65535)},
         {"classes": twice(*range(255), 300)},
         {"tile_px": 96},
+        {"tile_px": 250},
         {"range": (255.0, 0.0)},
         {"range": (0.0, math.inf)},
         {"gsd_m": (0.0, 1.0)},

@@ -72,8 +72,16 @@ REFUSED: dict[str, tuple[Make, str, str]] = {
     "pixels too small": (bundle(gsd_m=(5.0, 20.0)), "not of the size that the model knows", "accept: [gsd]"),
     "another data type": (bundle(dtype="uint16", range=(0.0, 10_000.0)), "data type is not the model's", "scale:"),
     "another class list": (two_class_lists, "different classes", "one class list"),
-    "a side that does not fit": (bundle(stride_px=64, halo_px=8), "does not fit the model", "{bulk: 24}"),
-    "another side than the only one": (bundle(tile_px=64), "one size only", "core: 48"),
+    "a side that does not fit": (
+        bundle(stride_px=64, halo_px=8),
+        "do not fit the network",
+        "`tiling: {core: 16, chunk: 32, halo: {bulk: 24}}`",
+    ),
+    "another side than the only one": (
+        bundle(tile_px=64),
+        "one size only",
+        "Write `tiling: {core: 48, chunk: 48}`",
+    ),
     "too many classes": (too_many_classes, "contradicts itself", "255"),
     "a device without numerics": (lambda _: {}, "never tuned for cuda", "Give pools a device that it has"),
 }
