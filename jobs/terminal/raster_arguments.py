@@ -45,14 +45,14 @@ def add_raster_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--raster-bands",
         metavar="LIST",
-        help="bands of the raster in the model's order, by index or name, like 1,2,3; default: by name",
+        help="bands of the raster in the model's order, by index or name, like 1,2,3 (default: by name)",
     )
     parser.add_argument(
         "--scale",
         nargs=2,
         type=float,
         metavar=("LOW", "HIGH"),
-        help="raw values of the raster that stand for the bundle's range; default: the same values",
+        help="raw values of the raster that stand for the bundle's range (default: the same values)",
     )
     parser.add_argument(
         "--accept",

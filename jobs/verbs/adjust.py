@@ -42,10 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=at_least(2),
         default=1024,
         metavar="N",
-        help="largest number of labelled tiles to use, spread evenly; default: 1024",
+        help="largest number of labelled tiles to use, spread evenly (default: 1024)",
     )
     parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto (default): a GPU if there is one"
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="device to run on; auto takes a GPU if there is one (default: auto)",
     )
     add_raster_arguments(parser)
 

@@ -1,4 +1,4 @@
-"""Bundles: show one, check that it runs here, import a model of others, find the best way to run one.
+"""Bundles: show one, check that it runs here, import a model from elsewhere, find the best way to run one.
 
   batchseg model show zoo:synthetic-bulk
   batchseg model check my-bundle
@@ -41,15 +41,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "bundle", metavar="BUNDLE", help="the folder of the bundle; with --dry-run also `zoo:NAME` or a URL"
     )
     _add_device_argument(tune)
-    tune.add_argument("--on", metavar="RASTER", help="compare labels on tiles of this raster; default: synthetic tiles")
-    tune.add_argument("--tiles", type=at_least(1), default=4, metavar="N", help="tiles to compare; default: 4")
-    tune.add_argument("--threads", type=at_least(1), metavar="N", help="CPU threads of a worker; default: all")
+    tune.add_argument(
+        "--on", metavar="RASTER", help="compare labels on tiles of this raster (default: synthetic tiles)"
+    )
+    tune.add_argument("--tiles", type=at_least(1), default=4, metavar="N", help="tiles to compare (default: 4)")
+    tune.add_argument("--threads", type=at_least(1), metavar="N", help="CPU threads of a worker (default: all)")
     tune.add_argument(
         "--min-agreement",
         type=share,
         default=0.99,
         metavar="SHARE",
-        help="share of labels that must be those of float32; default: 0.99",
+        help="share of labels that must be those of float32 (default: 0.99)",
     )
     tune.add_argument("--dry-run", action="store_true", help="measure, and leave the bundle as it is")
     add_raster_arguments(tune)
@@ -65,7 +67,12 @@ def _add_action(actions: Any, name: str, does: str) -> argparse.ArgumentParser:
 
 
 def _add_device_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="auto (default): a GPU if there is one")
+    parser.add_argument(
+        "--device",
+        choices=DEVICES,
+        default="auto",
+        help="device to run on; auto takes a GPU if there is one (default: auto)",
+    )
 
 
 def main(args: argparse.Namespace) -> int:

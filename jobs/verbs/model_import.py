@@ -41,33 +41,33 @@ def add_import_arguments(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=("uint8", "uint16", "float32"),
         default="uint8",
-        help="type of the raw values; default: uint8",
+        help="type of the raw values (default: uint8)",
     )
     parser.add_argument(
         "--range",
         nargs=2,
         type=float,
         metavar=("LOW", "HIGH"),
-        help="raw values that the model knows; default: 0 255, for uint8 only",
+        help="raw values that the model knows (default: 0 255, for uint8 only)",
     )
     parser.add_argument(
-        "--tier", choices=("bulk", "heavy"), default="heavy", help="tier that the model suits; default: heavy"
+        "--tier", choices=("bulk", "heavy"), default="heavy", help="tier that the model suits (default: heavy)"
     )
     parser.add_argument(
         "--halo",
         type=int,
         metavar="PX",
-        help="context around a core, in pixels; default: an eighth of the side of an ONNX network that takes tiles "
-        "of one size only, else 64",
+        help="context around a core, in pixels (default: an eighth of the side of an ONNX network that takes tiles "
+        "of one size only, else 64)",
     )
     parser.add_argument(
         "--stride",
         type=int,
         default=32,
         metavar="PX",
-        help="tile sides must be a multiple of this, for an ONNX network that takes tiles of any size; default: 32",
+        help="tile sides must be a multiple of this, for an ONNX network that takes tiles of any size (default: 32)",
     )
-    parser.add_argument("--name", help="name of the bundle; default: that of OUT")
+    parser.add_argument("--name", help="name of the bundle (default: that of OUT)")
 
 
 def read_model_facts(args: argparse.Namespace) -> ModelFacts:

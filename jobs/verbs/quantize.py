@@ -30,28 +30,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to",
         choices=("int8", "bfloat16", "float16"),
         default="int8",
-        help="type of the weights: int8 (default) for CPUs, the others for GPUs",
+        help="type of the weights: int8 for CPUs, the others for GPUs (default: int8)",
     )
     parser.add_argument(
         "--tiles",
         type=at_least(2),
         default=32,
         metavar="N",
-        help="tiles of the scene; half of them calibrate, the other half judge; default: 32",
+        help="tiles of the scene; half of them calibrate, the other half judge (default: 32)",
     )
     parser.add_argument(
         "--max-loss-points",
         type=float,
         default=0.5,
         metavar="POINTS",
-        help="percentage points of mean IoU that may be lost; default: 0.5",
+        help="percentage points of mean IoU that may be lost (default: 0.5)",
     )
     parser.add_argument(
         "--max-class-loss-points",
         type=float,
         default=2.0,
         metavar="POINTS",
-        help="percentage points of any class's IoU that may be lost; default: 2",
+        help="percentage points of any class's IoU that may be lost (default: 2)",
     )
     add_raster_arguments(parser)
 
