@@ -32,6 +32,7 @@ from batchseg.paths import BATCH_KEY, INDEX_KEY, LATEST_KEY, night_key
 from batchseg.recipe import Recipe, load_recipe
 from batchseg.resolve.destination import check_folder
 from batchseg.resolve.resolve import Resolved, resolve
+from batchseg.runs.exit_status import EXIT_OK, EXIT_QUARANTINED
 from batchseg.runs.night_batch import NightScene, choose_batch, find_scenes
 from batchseg.runs.night_files import (
     Batch,
@@ -44,7 +45,7 @@ from batchseg.runs.night_files import (
     read_latest,
 )
 from batchseg.runs.night_settings import Night, Thresholds
-from batchseg.runs.session import EXIT_OK, EXIT_QUARANTINED, Outcome
+from batchseg.runs.session import Outcome
 from batchseg.store import LocalStore, put_value
 from batchseg.workers.heartbeat import Heartbeat
 

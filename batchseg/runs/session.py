@@ -1,13 +1,12 @@
-"""One run of a recipe, from nothing or from where it stopped.
+"""One run of a recipe, from nothing or from where an earlier run stopped.
 
-The order matters. Everything that can be wrong with the input is found before the first byte is written; then the
-output folder is claimed; then work that is done and whole is left out; then the driver loop; then the reports, which
-are folds over the ledger and can be made again at any time (`batchseg report`).
+The order matters. Everything that can be wrong with the input is found before the first byte is written. Then the run
+takes the lease of the output folder, leaves out the work that is done, and drives the workers through the rest. The
+reports come last; they are folds over the ledger and can be made again at any time (`batchseg report`).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -19,27 +18,27 @@ from batchseg.budget.pilot import PilotResult
 from batchseg.budget.pilot_file import write_pilot
 from batchseg.budget.placement import PilotRunner, Placement
 from batchseg.budget.threshold import find_threshold
-from batchseg.errors import BatchsegError, BusyError, RecipeError, RefusedError, StorageError
+from batchseg.errors import BatchsegError, BusyError, RefusedError, StorageError
 from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.lease import BEAT_S, Lease
 from batchseg.ledger.ledger import Ledger
 from batchseg.objectstore import open_store
 from batchseg.output.stored import clear_zarr
 from batchseg.output.zarr_metadata import create_zarr
-from batchseg.paths import EXIT_KEY
 from batchseg.recipe import Fleet, Recipe
 from batchseg.reports.metrics import Metrics
 from batchseg.reports.rescore import rescore
 from batchseg.reports.write import sum_spent_usd, write_reports
 from batchseg.resolve.destination import check_output
 from batchseg.resolve.file_layout import find_layout_warnings
-from batchseg.resolve.job import Job
 from batchseg.resolve.plan_file import make_plan_file, write_plan
 from batchseg.resolve.priority_file import write_priority
 from batchseg.resolve.resolve import Resolved, resolve
 from batchseg.runs.backlog import Backlog, find_lost_tasks, make_backlog
 from batchseg.runs.compaction import Compaction
 from batchseg.runs.drive import Drive, Stop, Watcher
+from batchseg.runs.exit_status import ExitStatus, choose_exit_status, delete_exit_status, write_exit_status
+from batchseg.runs.local_pool import OpenPool, check_fleet, open_local_pool
 from batchseg.runs.log import EventLog
 from batchseg.runs.mosaics import publish_mosaics
 from batchseg.runs.patience import Waits
@@ -49,42 +48,46 @@ from batchseg.store import LocalStore, Store, raise_refusals
 from batchseg.tasks.table import make_need_rule
 from batchseg.workers.happenings import OutputLost, RunBegun, RunEnded, SceneBadlyLaidOut
 from batchseg.workers.heartbeat import Heartbeat
-from batchseg.workers.models import choose_pool_device, open_models
-from batchseg.workers.pool import DEPTH, LocalPool, Pool
-from batchseg.workers.worker import OpenModels, Worker, WorkerSpec
+from batchseg.workers.models import open_models
+from batchseg.workers.pool import DEPTH
+from batchseg.workers.worker import OpenModels
 
-EXIT_OK, EXIT_QUARANTINED, EXIT_BUDGET = 0, 3, 4
-
-OpenPool = Callable[[Job, Store, Fleet], Pool]
+NUM_LISTED = 20
+"""The number of lost tasks that the log names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended."""
+    """How a run ended, and what it made."""
 
     exit_status: int
     why: str
+    """The reason for the exit status, in words."""
     metrics: Metrics
     output: Path | str
-    """A folder or a URL."""
+    """The output folder, or its URL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What of a run is neither recipe nor fleet."""
+    """What a caller can choose beside the recipe and the fleet; none of it changes an output byte."""
 
     wanted: Callable[[ChunkKey], bool] | None = None
-    """Which chunks; None for all of them."""
+    """The chunks to compute; None for all of them."""
     retry_quarantined: bool = False
+    """Whether tasks that were given up get another chance."""
     watchers: tuple[Watcher, ...] = ()
+    """Objects that are told of everything that happens."""
     show: Callable[[Snapshot], None] = lambda _: None
+    """Shows the progress; called about twice per second."""
     stop: Stop = field(default_factory=Stop)
+    """A way to stop the run: it finishes the tasks in hand and can be resumed."""
     open_models: OpenModels = open_models
-    """Of a pilot."""
+    """Opens the models of a pilot."""
     one_machine: bool = True
-    """All workers share the cores of this machine."""
+    """Whether all workers share the cores of this machine."""
     send_pilot: PilotRunner | None = None
-    """Does a pilot where the workers are; None does it in this process."""
+    """Runs a pilot where the workers are; None runs it in this process."""
 
 
 def run(
@@ -96,14 +99,38 @@ def run(
     resolved: Resolved | None = None,
     store: Store | None = None,
 ) -> Outcome:
-    """Run or resume a recipe; by default with one worker in this process."""
+    """Run a recipe, or resume it where it stopped.
+
+        from batchseg import load_recipe, run
+
+        outcome = run(load_recipe("recipe.yaml"))
+        print(outcome.why, outcome.metrics.cost_usd)
+
+    Args:
+        recipe: What to compute. It decides every output byte.
+        fleet: Prices, retries and limits. By default one worker that costs nothing.
+        open_pool: Opens the workers. By default one worker in this process; `jobs.run` has workers on Ray.
+        options: Which chunks to compute, who watches the run, and what stops it.
+        resolved: The resolved recipe, where the caller has it already; it saves reading every header again.
+        store: The output, where it is another one than the recipe names.
+
+    Returns:
+        The exit status with its reason, the metrics and the output folder. A run that was stopped, or gave up some of
+        its tasks, returns too; its exit status is not 0.
+
+    Raises:
+        InputError: The recipe, a scene, a bundle or the output folder is wrong. Nothing has been written.
+        StoppedError: The run ended before its work did; the same call resumes it. BusyError, one of these, means that
+            another driver holds the output folder.
+        DamagedError: A file of an earlier run in the output folder cannot be read.
+    """
     fleet, options = fleet or Fleet(), options or Options()
     resolved = resolved or resolve(recipe)
     store = store or open_store(recipe.output)
     check_output(store)
     check_fleet(fleet, resolved.job, in_process=open_pool is None)
     placement = Placement(in_process=open_pool is None, one_machine=options.one_machine, send_pilot=options.send_pilot)
-    resolved, found = find_threshold(resolved, fleet, store, placement=placement, models=options.open_models)
+    resolved, pilot = find_threshold(resolved, fleet, store, placement=placement, models=options.open_models)
     Ledger(store).check_recipe(resolved.fingerprint, resolved.content)
     Thread(target=_import_ahead, daemon=True).start()
     lease = Lease(store, head_usd_per_hour=fleet.head_usd_per_hour)
@@ -111,44 +138,27 @@ def run(
         lease.acquire()
         stack.callback(_release, lease)
         heartbeat = stack.enter_context(Heartbeat(lease.renew, every_s=BEAT_S))
-        session = _Session(resolved, store, fleet, open_pool or open_local_pool, options, lease, heartbeat.check, found)
-        return session.run()
+        held_run = _HeldRun(
+            resolved, store, fleet, open_pool or open_local_pool, options, lease, heartbeat.check, pilot
+        )
+        return held_run.run()
 
 
 def _import_ahead() -> None:
-    """What a run needs soon or at its end takes as long to import as a small scene: now, while the claim settles."""
+    """Import now, while the lease settles, what a run needs later: it takes as long as a small scene."""
     for module in ("zarr", "batchseg.reports.table", "batchseg.reports.stac", "batchseg.reports.page.html"):
         import_module(module)
 
 
-def check_fleet(fleet: Fleet, job: Job, *, in_process: bool) -> None:
-    """Raises where some task of the job could never be done by any pool."""
-    for pool in fleet.pools:
-        choose_pool_device(pool, job, in_process=in_process)
-        if pool.only is not None and pool.only not in job.models:
-            raise RecipeError(
-                "a pool is limited to a tier that this recipe has no model for",
-                where=f"pools: {pool.name}: only",
-                expected=" or ".join(job.models),
-                got=pool.only,
-            )
-    if len(job.models) > 1 and all(pool.only is not None for pool in fleet.pools):
-        raise RecipeError(
-            "no pool takes chunks with tiles of both tiers",
-            where="pools",
-            todo="leave `only` out for at least one of them",
-        )
-
-
 def _release(lease: Lease) -> None:
-    """A file that nobody may write now is replaced in time, like that of a dead driver."""
+    """Where the lease cannot be written now, the next driver replaces it as it would replace that of a dead driver."""
     with suppress(OSError, RefusedError, StorageError):
         lease.release()
 
 
 @dataclass(frozen=True, slots=True)
-class _Session:
-    """A claimed output folder, and what to do there."""
+class _HeldRun:
+    """A run that holds the lease of its output folder."""
 
     resolved: Resolved
     store: Store
@@ -158,139 +168,114 @@ class _Session:
     lease: Lease
     check: Callable[[], None]
     """Raises when another driver has taken the folder over."""
-    found: PilotResult | None
-    """What the threshold of this run was found by, if it was just found."""
+    pilot: PilotResult | None
+    """The pilot that has just found the threshold; None where none was needed."""
 
     def run(self) -> Outcome:
-        # Until this run has ended in one way or another, nobody may read how the last one did.
-        self.store.delete(EXIT_KEY)
+        delete_exit_status(self.store)
         try:
             with raise_refusals(self.store):
                 return self._run()
         except BusyError:
-            raise  # the folder is another driver's by now
+            raise  # another driver holds the folder by now, so this one may not write to it
         except BatchsegError as error:
-            with suppress(
-                OSError, RefusedError, StorageError
-            ):  # where nothing can be written, the error alone has to say it
-                _write_exit(self.store, error.exit_status, str(error))
+            with suppress(OSError, RefusedError, StorageError):  # a full disk cannot take this file either
+                write_exit_status(self.store, ExitStatus(exit_status=error.exit_status, why=str(error)))
             raise
 
     def _run(self) -> Outcome:
+        self._write_plan()
+        log = EventLog.open(self.store, self.lease.name)
+        fingerprint = self.resolved.fingerprint
+        log.notice(RunBegun(driver=self.lease.name, took_over=self.lease.took_over, fingerprint=fingerprint))
+        stop = self._do_tasks(log)
+        self.store.sweep()  # removes what killed workers left
+        unscored = []
+        if stop is None:
+            unscored = rescore(self.resolved.job, self.store)
+            publish_mosaics(self.resolved.job, self.store)
+        self.lease.count_time()
+        metrics = write_reports(self.store)
+        status = choose_exit_status(metrics, stop, unscored, wants_all_chunks=self.options.wanted is None)
+        write_exit_status(self.store, status)
+        log.notice(RunEnded(exit_status=status.exit_status, why=status.why))
+        log.close()
+        output = self.store.root if isinstance(self.store, LocalStore) else self.store.address
+        return Outcome(status.exit_status, status.why, metrics, output)
+
+    def _write_plan(self) -> None:
+        """Everything about the run that reports need, before the first task."""
         job, store, ledger = self.resolved.job, self.store, Ledger(self.store)
         if ledger.read_recipe() is None:
             for scene in job.scenes.values():
                 clear_zarr(store, scene.zarr)
         ledger.write_recipe(job.fingerprint, self.resolved.content)
-        if self.found is not None and job.doubt is not None:
-            write_pilot(store, self.found, job.doubt.threshold)
+        if self.pilot is not None and job.doubt is not None:
+            write_pilot(store, self.pilot, job.doubt.threshold)
         for name, scene in job.scenes.items():
             if scene.priority is not None:
                 write_priority(store, name, scene.priority)
         write_plan(store, make_plan_file(job, head_usd_per_hour=self.fleet.head_usd_per_hour))
         store.sweep(deep=False)
-        log = EventLog.open(store, self.lease.name)
-        log.notice(RunBegun(driver=self.lease.name, took_over=self.lease.took_over, fingerprint=job.fingerprint))
-        todo = self._find_todo(retry_quarantined=self.options.retry_quarantined)
-        if self.options.retry_quarantined:
-            ledger.unquarantine_all()
-        stopped = None if not todo.tasks else self._work(todo, log)
-        gone = find_lost_tasks(job, store) if stopped is None else []
-        if gone:
-            ledger.forget(*gone)
-            log.notice(OutputLost(num=len(gone), tasks=tuple(gone[:20])))
-            stopped = self._work(self._find_todo(retry_quarantined=False), log)
-        store.sweep()  # of workers that were killed while they wrote
-        unscored = []
-        if stopped is None:
-            unscored = rescore(job, store)
-            publish_mosaics(job, store)
-        self.lease.count_time()
-        metrics = write_reports(store)
-        status, why = _exit_status(metrics, stopped, unscored, asked_for_all=self.options.wanted is None)
-        _write_exit(store, status, why)
-        log.notice(RunEnded(exit_status=status, why=why))
-        log.close()
-        return Outcome(status, why, metrics, store.root if isinstance(store, LocalStore) else store.address)
 
-    def _find_todo(self, *, retry_quarantined: bool) -> Backlog:
+    def _do_tasks(self, log: EventLog) -> Stop | None:
+        """Do what is left, and again what was lost; returns what stopped it before its end."""
+        ledger, retry_quarantined = Ledger(self.store), self.options.retry_quarantined
+        backlog = self._make_backlog(retry_quarantined=retry_quarantined)
+        if retry_quarantined:
+            ledger.unquarantine_all()
+        stop = self._work_off(backlog, log) if backlog.tasks else None
+        lost = find_lost_tasks(self.resolved.job, self.store) if stop is None else []
+        if lost:
+            ledger.forget(*lost)
+            log.notice(OutputLost(num=len(lost), tasks=tuple(lost[:NUM_LISTED])))
+            stop = self._work_off(self._make_backlog(retry_quarantined=False), log)
+        return stop
+
+    def _make_backlog(self, *, retry_quarantined: bool) -> Backlog:
         is_wanted = self.options.wanted or (lambda _: True)
         return make_backlog(self.resolved.job, self.store, is_wanted=is_wanted, retry_quarantined=retry_quarantined)
 
-    def _work(self, todo: Backlog, log: EventLog) -> Stop | None:
-        """Do what is left; what stopped it, if it did not come to its end."""
+    def _work_off(self, backlog: Backlog, log: EventLog) -> Stop | None:
+        """Do these tasks; returns what stopped the workers before the last one."""
         job, store, fleet, stop = self.resolved.job, self.store, self.fleet, self.options.stop
-        chunks, num_before = todo.select(ChunkKey), len(todo.committed_chunks)
-        progress = Progress(
-            num_chunks=num_before + len(chunks),
-            num_before=num_before,
-            num_sheets=len(todo.select(SheetKey)),
-            usd_before=sum_spent_usd(store, head_usd_per_hour=fleet.head_usd_per_hour),
-            head_usd_per_hour=fleet.head_usd_per_hour,
-            max_usd=fleet.max_usd,
-            stop=stop,
-            show=self.options.show,
-        )
         find_need = make_need_rule(job, limited=any(pool.only for pool in fleet.pools))
         state = RunState.start(
-            todo.tasks,
-            todo.waits,
+            backlog.tasks,
+            backlog.waits,
             max_failures=fleet.retries.failures,
             max_preemptions=fleet.retries.preemptions,
             depth=DEPTH,
             find_need=find_need,
         )
         waits = Waits(fleet.patience, lambda worker, task: (read_pool_name(worker), task.kind, find_need(task)))
-        watchers: tuple[Watcher, ...] = (log, progress, Compaction(Ledger(store)), *self.options.watchers)
+        compaction = Compaction(Ledger(store))
+        watchers: tuple[Watcher, ...] = (log, self._make_progress(backlog), compaction, *self.options.watchers)
         for scene, why in find_layout_warnings(job).items():
             for watcher in watchers:
                 watcher.notice(SceneBadlyLaidOut(scene=scene, why=why))
         pool = self.open_pool(job, store, fleet)
         try:
-            # Workers open their models meanwhile; nobody has a task before the loop begins.
-            for scene in sorted({key.scene for key in chunks}):
+            # Workers open their models meanwhile; no worker has a task before the loop begins.
+            for scene in sorted({key.scene for key in backlog.select(ChunkKey)}):
                 create_zarr(store, job.scenes[scene].zarr)
             finish = Drive(state, pool, Ledger(store), watchers, waits, stop, check=self.check).run()
         finally:
             pool.close()
         if finish.stopped is not None and stop.why is None:
             raise RefusedError(finish.stopped)
-        # A stop that was asked for while the last task ended stopped nothing.
+        # A stop that was requested while the last task ended has stopped nothing.
         return stop if finish.stopped is not None else None
 
-
-def open_local_pool(job: Job, store: Store, fleet: Fleet) -> Pool:
-    """One worker in this process, at the price of the fleet's first pool."""
-    first = fleet.pools[0]
-    spec = WorkerSpec.new(
-        pool=first.name, device=choose_pool_device(first, job, in_process=True), usd_per_hour=first.usd_per_hour
-    )
-    return LocalPool(lambda: Worker(spec, job, store, open_models).begin(), depth=DEPTH)
-
-
-def _exit_status(
-    metrics: Metrics, stopped: Stop | None, unscored: list[str], *, asked_for_all: bool
-) -> tuple[int, str]:
-    if stopped is not None and stopped.why == "budget":
-        return EXIT_BUDGET, "stopped by the budget; the same command with a higher max_usd goes on"
-    if stopped is not None:
-        return stopped.exit_status, f"interrupted by {stopped.why}; the same command goes on"
-    num_given_up, num_left = len(metrics.quarantined), metrics.chunks.not_run
-    if num_given_up:
-        tasks = "1 task was" if num_given_up == 1 else f"{num_given_up} tasks were"
-        return EXIT_QUARANTINED, f"{tasks} given up; --retry-quarantined tries again"
-    if unscored:
-        more = f" (and {len(unscored) - 1} more chunks)" if len(unscored) > 1 else ""
-        return EXIT_QUARANTINED, f"the prediction is whole, but its score is not: {unscored[0]}{more}"
-    if num_left and asked_for_all:
-        return EXIT_QUARANTINED, f"{num_left} chunks have no record; the same command goes on"
-    return (
-        EXIT_OK,
-        f"as far as was asked; {num_left} chunks are left for the same command without --sample and --bbox"
-        if num_left
-        else "complete",
-    )
-
-
-def _write_exit(store: Store, status: int, why: str) -> None:
-    store.put(EXIT_KEY, json.dumps({"exit_status": status, "why": why}, indent=1).encode())
+    def _make_progress(self, backlog: Backlog) -> Progress:
+        num_before = len(backlog.committed_chunks)
+        return Progress(
+            num_chunks=num_before + len(backlog.select(ChunkKey)),
+            num_before=num_before,
+            num_sheets=len(backlog.select(SheetKey)),
+            usd_before=sum_spent_usd(self.store, head_usd_per_hour=self.fleet.head_usd_per_hour),
+            head_usd_per_hour=self.fleet.head_usd_per_hour,
+            max_usd=self.fleet.max_usd,
+            stop=self.options.stop,
+            show=self.options.show,
+        )

@@ -14,7 +14,8 @@ import jobs.runner
 from batchseg.engine.segment import Model
 from batchseg.recipe import Fleet
 from batchseg.resolve.job import Job
-from batchseg.runs.session import OpenPool, run
+from batchseg.runs.local_pool import OpenPool
+from batchseg.runs.session import run
 from batchseg.store import LocalStore
 from batchseg.tiers import Tier
 from batchseg.workers.pool import DEPTH, LocalPool, Pool

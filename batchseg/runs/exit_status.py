@@ -1,0 +1,70 @@
+"""How a run ended, as an exit status with a reason: for the shell, for schedulers, and in run/exit.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batchseg.paths import EXIT_KEY
+from batchseg.reports.metrics import Metrics
+from batchseg.runs.drive import Stop
+from batchseg.store import Store, put_value
+
+EXIT_OK, EXIT_QUARANTINED, EXIT_BUDGET = 0, 3, 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitStatus:
+    """run/exit.json."""
+
+    exit_status: int
+    why: str
+
+
+def choose_exit_status(
+    metrics: Metrics, stop: Stop | None, unscored: list[str], *, wants_all_chunks: bool
+) -> ExitStatus:
+    """The exit status of a run that came to its end, or was stopped before.
+
+    Args:
+        metrics: The metrics of the run.
+        stop: What stopped the run before its end; None for a run that came to its end.
+        unscored: Chunks whose score could not be computed, with the reasons.
+        wants_all_chunks: Whether the user asked for all chunks, not for a sample or a box.
+    """
+    if stop is not None and stop.why == "budget":
+        why = "stopped by the budget; the same command with a higher max_usd goes on"
+        return ExitStatus(exit_status=EXIT_BUDGET, why=why)
+    if stop is not None:
+        why = f"interrupted by {stop.why}; the same command goes on"
+        return ExitStatus(exit_status=stop.exit_status, why=why)
+    problem = _find_problem(metrics, unscored, wants_all_chunks=wants_all_chunks)
+    if problem is not None:
+        return ExitStatus(exit_status=EXIT_QUARANTINED, why=problem)
+    num_left = metrics.chunks.not_run
+    if num_left:
+        why = f"as far as was asked; {num_left} chunks are left for the same command without --sample and --bbox"
+        return ExitStatus(exit_status=EXIT_OK, why=why)
+    return ExitStatus(exit_status=EXIT_OK, why="complete")
+
+
+def _find_problem(metrics: Metrics, unscored: list[str], *, wants_all_chunks: bool) -> str | None:
+    """Why the output is not complete; None where it is."""
+    num_given_up, num_left = len(metrics.quarantined), metrics.chunks.not_run
+    if num_given_up:
+        tasks = "1 task was" if num_given_up == 1 else f"{num_given_up} tasks were"
+        return f"{tasks} given up; --retry-quarantined tries again"
+    if unscored:
+        more = f" (and {len(unscored) - 1} more chunks)" if len(unscored) > 1 else ""
+        return f"the prediction is whole, but its score is not: {unscored[0]}{more}"
+    if num_left and wants_all_chunks:
+        return f"{num_left} chunks have no record; the same command goes on"
+    return None
+
+
+def write_exit_status(store: Store, status: ExitStatus) -> None:
+    put_value(store, EXIT_KEY, status)
+
+
+def delete_exit_status(store: Store) -> None:
+    """Until a run has ended, nobody may read how an earlier run in the same folder ended."""
+    store.delete(EXIT_KEY)
