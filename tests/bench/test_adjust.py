@@ -1,4 +1,4 @@
-"""The table of what labels are worth: drawn ones are not scored, and those of other scenes tell what they can."""
+"""The table of the gain from labels: drawn pixels are not scored, and labels of other scenes help."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MIXED_UP = Mixture(np.eye(3) + np.array([[0, 0, 0], [0.5, 0, 0], [0, 0.8, -0.4]]
 
 
 def scene(seed: int, mixing: Mixture | None = None) -> LabelledScores:
-    """Of 40 squares with 50 pixels each."""
+    """Scores of 40 squares with 50 pixels each."""
     random = np.random.default_rng(seed)
     truth_P = random.integers(0, 3, 2000)
     scores_KP = random.normal(0.0, 1.0, (3, 2000)).astype(np.float32)
@@ -29,7 +29,7 @@ def scene(seed: int, mixing: Mixture | None = None) -> LabelledScores:
     return LabelledScores(scores_KP if mixing is None else mixing.apply(scores_KP), truth_P, np.arange(2000) // 50)
 
 
-def test_so_many_pixels_and_squares_are_drawn() -> None:
+def test_the_numbers_of_pixels_and_squares_are_drawn() -> None:
     one, random = scene(0), np.random.default_rng(0)
     assert adjust.draw_pixels(one, 70, random).sum() == 70
     drawn_P = adjust.draw_squares(one, 3, random)
@@ -46,7 +46,7 @@ def test_drawn_pixels_are_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
     assert adjust.score_with_drawn(one, ~wrong_P) == 0.0
 
 
-def test_scenes_that_are_alike_tell_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+def test_similar_scenes_adjust_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     alike = {f"scene_{seed}": scene(seed, MIXED_UP) for seed in range(3)}
     right = adjust.compute_miou(scene(0), scene(0).scores_KP)
     assert adjust.score_with_others(alike["scene_0"], [alike["scene_1"], alike["scene_2"]]) > right - 0.03
@@ -59,9 +59,9 @@ def test_scenes_that_are_alike_tell_each_other(capsys: pytest.CaptureFixture[str
     assert min(values[1:]) > right - 0.05
 
 
-def test_a_bundle_is_asked_on_the_scene_that_its_recipe_leaves_out(tmp_path: Path) -> None:
-    made = [main(["synth", str(tmp_path / name), "--size", "640", "--seed", "5"]) for name in ("a", "b")]
-    assert made == [0, 0]
+def test_a_bundle_runs_on_the_scene_that_its_recipe_leaves_out(tmp_path: Path) -> None:
+    statuses = [main(["synth", str(tmp_path / name), "--size", "640", "--seed", "5"]) for name in ("a", "b")]
+    assert statuses == [0, 0]
     bundle = open_bundle("zoo:synthetic-bulk")
     rasters = [
         {"image": str(tmp_path / n / "scene.tif"), "labels": str(tmp_path / n / "labels.tif")} for n in ("a", "b")
@@ -81,7 +81,7 @@ def test_a_bundle_is_asked_on_the_scene_that_its_recipe_leaves_out(tmp_path: Pat
     )
     for name, fold in make_folds(load_train_recipe(tmp_path / "recipe.yaml")).items():
         assert name == "scene"
-        found = adjust.read_answers(bundle.folder, fold)
-    assert found.num_classes == len(bundle.contract.classes)
-    assert len(found.truth_P) > 50_000
-    assert adjust.compute_miou(found, found.scores_KP) > 0.5
+        scores = adjust.read_answers(bundle.folder, fold)
+    assert scores.num_classes == len(bundle.contract.classes)
+    assert len(scores.truth_P) > 50_000
+    assert adjust.compute_miou(scores, scores.scores_KP) > 0.5

@@ -1,4 +1,4 @@
-"""The engine that lives on a device gives the maps of the ordinary one. Here the device is the CPU."""
+"""The device engine gives the maps of the ordinary engine. The device of these tests is the CPU."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def engine_of(bundle):
 
 
 @pytest.mark.parametrize(("height", "width"), [(1500, 2100), (70, 40), (1024, 1025)])
-def test_its_maps_are_those_of_the_ordinary_engine(tmp_path, bundle, height, width):
+def test_the_device_engine_gives_the_maps_of_the_ordinary_engine(tmp_path, bundle, height, width):
     place, engine = ground(tmp_path, bundle, height, width), engine_of(bundle)
     slot = engine.new_slot()
     for chunk, expected in run_ordinary_engine(place, str(bundle.folder), "cpu"):
         slot.host_in_BHW.random_(0, 255)  # whatever the last chunk left there must not matter
         valid_HW = fill_slot(place, chunk, slot)
         engine.enqueue(slot, *place.cores(chunk))
-        found = make_layers(place, chunk, slot, valid_HW)
+        layers = make_layers(place, chunk, slot, valid_HW)
         for name, layer_HW in expected.items():
-            np.testing.assert_array_equal(found[name], layer_HW)
+            np.testing.assert_array_equal(layers[name], layer_HW)
         assert len(np.unique(expected["labels"])) > 1
 
 
-def test_chunks_in_flight_at_once_do_not_meet(tmp_path, bundle):
+def test_chunks_in_flight_do_not_affect_each_other(tmp_path, bundle):
     place, engine = ground(tmp_path, bundle, 2100, 3200), engine_of(bundle)
     assert len(place.windows) > 2 * SLOTS
     slots = [engine.new_slot() for _ in range(SLOTS)]
@@ -64,7 +64,7 @@ def test_chunks_in_flight_at_once_do_not_meet(tmp_path, bundle):
     assert [run_pass(place, engine, slots, None).digest for _ in range(2)] == [expected] * 2
 
 
-def test_a_tile_does_not_know_its_neighbours(bundle):
+def test_a_tile_does_not_depend_on_its_neighbours(bundle):
     assert not depends_on_neighbours(engine_of(bundle))
 
 

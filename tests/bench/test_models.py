@@ -1,4 +1,4 @@
-"""The table of models measures bundles as they are run, over the ground that training measures them on."""
+"""The table of models measures bundles with their numerics, on the ground that training measures them on."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bench.models import measure_miou
 from tests.batchseg.training.small_trainings import square_ground
 
 
-def test_a_bundle_as_it_is_run_scores_what_its_graph_does() -> None:
+def test_a_segmenter_scores_as_its_graph_does() -> None:
     bundle, ground = open_bundle("zoo:synthetic-bulk"), square_ground()
-    found = measure_miou(bundle, Numerics(backend="torch", precision="float32", batch=2, threads=1), ground)
-    assert found == pytest.approx(compute_miou(measure_iou(load_graph(bundle), ground, halo_px=32)), abs=0.01)
-    assert found is not None
-    assert found > 0
+    miou = measure_miou(bundle, Numerics(backend="torch", precision="float32", batch=2, threads=1), ground)
+    assert miou == pytest.approx(compute_miou(measure_iou(load_graph(bundle), ground, halo_px=32)), abs=0.01)
+    assert miou is not None
+    assert miou > 0

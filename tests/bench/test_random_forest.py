@@ -1,4 +1,4 @@
-"""The forest that networks are compared with: what it says lies in the classes' order, and where it was asked."""
+"""The random forest: its scores are in the order of the classes, and belong to the drawn pixels."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ def ground(seed: int, *classes: int) -> TrainingGround:
     return TrainingGround(pixels_WBHW, labels_WHW, {}, zeros, np.ones(3), fill=zeros, inside_W2=inside_W2, names=NAMES)
 
 
-def test_pixels_are_known_by_the_square_that_they_lie_in() -> None:
+def test_pixels_have_the_number_of_their_square() -> None:
     one = ground(0, 0, 2)
-    found = random_forest.draw_samples(one, np.random.default_rng(0), balanced=False)
-    assert len(found.labels_N) == (one.labels_WHW != UNLABELLED).sum()
-    assert len(np.unique(found.place_N)) == 2 * 2 * 2, "of each window four squares of 64 px"
-    assert found.x_NF.shape[0] == len(found.place_N)
+    pixels = random_forest.draw_samples(one, np.random.default_rng(0), balanced=False)
+    assert len(pixels.labels_N) == (one.labels_WHW != UNLABELLED).sum()
+    assert len(np.unique(pixels.place_N)) == 2 * 2 * 2, "of each window four squares of 64 px"
+    assert pixels.x_NF.shape[0] == len(pixels.place_N)
 
 
-def test_a_class_that_other_scenes_do_not_have_shifts_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_class_that_other_scenes_lack_does_not_shift_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(random_forest, "TREES", 5)
     scenes = {"a": ground(0, 0, 2), "b": ground(1, 0, 2), "c": ground(2, 0, 1, 2)}
-    found = dict(random_forest.leave_out(scenes))
-    said_P, truth_P = found["c"].scores_KP.argmax(0), found["c"].truth_P
-    assert (said_P[truth_P != 1] == truth_P[truth_P != 1]).mean() > 0.95
-    assert not (said_P == 1).any()
+    scores = dict(random_forest.leave_out(scenes))
+    predicted_P, truth_P = scores["c"].scores_KP.argmax(0), scores["c"].truth_P
+    assert (predicted_P[truth_P != 1] == truth_P[truth_P != 1]).mean() > 0.95
+    assert not (predicted_P == 1).any()

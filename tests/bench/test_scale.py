@@ -1,4 +1,4 @@
-"""The scenes that `bench.scale` compares are what they are said to be."""
+"""The scenes that `bench.scale` compares have the contents that it promises."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.runs import noise, write_scene
 
 
 @pytest.mark.parametrize("shape", ["swath", "block"])
-def test_a_tenth_of_the_pixels_is_left(tmp_path, shape):
+def test_a_tenth_of_the_pixels_keeps_its_data(tmp_path, shape):
     whole = Path(write_scene(tmp_path / "whole.tif", noise(640, 640), nodata=0))
     with rasterio.open(write_emptied(whole, tmp_path / "part.tif", shape)) as part, rasterio.open(whole) as file:
         left_HW = part.dataset_mask() == 255

@@ -36,7 +36,7 @@ def whole() -> list[tuple[np.ndarray, np.ndarray]]:
     return [render(seed, size, slice(r, r + 600), slice(c, c + 700), 4) for seed, size, r, c in WHERE]
 
 
-def test_the_compared_windows_hold_what_can_go_wrong(whole: list[tuple[np.ndarray, np.ndarray]]) -> None:
+def test_the_compared_windows_have_all_classes_and_a_void_corner(whole: list[tuple[np.ndarray, np.ndarray]]) -> None:
     assert all({*CLASS_IDS, UNLABELLED} <= set(np.unique(labels)) for _, labels in whole[:2])
     assert 0 < (whole[2][0] == 0).mean() < 1
 
@@ -67,7 +67,7 @@ def test_stripes_of_any_height_have_the_same_bytes(height: int, whole: list[tupl
     assert np.array_equal(joined, whole[0][0][:, :last, :120])
 
 
-def test_spans_do_as_windows() -> None:
+def test_spans_give_the_same_pixels_as_slices() -> None:
     spans = render(1, 100, Span(5, 40), Span(10, 30))
     slices = render(1, 100, slice(5, 40), slice(10, 30))
     assert np.array_equal(spans[0], slices[0])
@@ -182,7 +182,7 @@ def test_priority_areas_lie_over_dense_towns(scene_folder: Path) -> None:
             assert area2 > 0  # anticlockwise
 
 
-def test_a_scene_is_the_same_whatever_the_stripes(tmp_path: Path) -> None:
+def test_stripes_do_not_affect_the_files_of_a_scene(tmp_path: Path) -> None:
     calls: list[tuple[int, int]] = []
     write_scene(tmp_path / "a", size_px=777, seed=5, progress=lambda done, total: calls.append((done, total)))
     write_scene(tmp_path / "b", size_px=777, seed=5, stripe_px=2000)
@@ -195,7 +195,7 @@ class StopError(Exception):
     pass
 
 
-def test_a_scene_that_is_not_finished_leaves_nothing(tmp_path: Path) -> None:
+def test_an_unfinished_scene_leaves_no_files(tmp_path: Path) -> None:
     def stop(done: int, total: int) -> None:
         raise StopError
 
@@ -214,13 +214,13 @@ def test_a_scene_that_is_not_finished_leaves_nothing(tmp_path: Path) -> None:
         {"size_px": 64, "stripe_px": 0},
     ],
 )
-def test_bad_arguments_are_the_users(bad: dict[str, Any], tmp_path: Path) -> None:
+def test_invalid_arguments_are_input_errors(bad: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected .* got"):
         write_scene(tmp_path / "out", seed=1, **bad)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_in_the_way_is_the_users(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     with pytest.raises(InputError, match="folder"):
         write_scene(tmp_path / "out", size_px=64, seed=1)

@@ -1,4 +1,4 @@
-"""Trainings of seconds, and ground that any network learns."""
+"""Trainings that take seconds, and ground that any network learns."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RECIPE = TrainRecipe(
 
 
 def train_on_cpu(recipe: TrainRecipe, folder: Path, *, show: ShowStep) -> Bundle:
-    """On machines with a GPU, too: the tests compare bytes."""
+    """Train on the CPU, also on machines with a GPU, since the tests compare bytes."""
     return train(recipe, folder, device="cpu", show=show)
 
 
@@ -45,7 +45,7 @@ def quietly(step: int, steps: int, facts: dict[str, float]) -> None:
 
 
 def square_ground(size: int = 96) -> TrainingGround:
-    """Each class has a brightness of its own, in blocks; a column without labels."""
+    """Blocks of classes, each with its own brightness; one column has no labels."""
     blocks = np.add.outer(np.arange(size // 16), 2 * np.arange(size // 16)) % len(CLASSES)
     labels = blocks.repeat(16, 0).repeat(16, 1).astype(np.uint8)[None]
     pixels = np.repeat((40 + 30 * labels)[:, None], 3, axis=1).astype(np.uint8)

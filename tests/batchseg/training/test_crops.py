@@ -1,4 +1,4 @@
-"""What a network is shown: ground as at inference, and crops whose pixels, labels and answers stay together."""
+"""The crops of training: ground as at inference; pixels, labels and soft labels that belong together."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from batchseg.training.rasters import UNLABELLED
 from tests.batchseg.training.small_trainings import GROUND, RECIPE, crops, square_ground
 
 
-def test_ground_without_data_is_filled_with_the_mean_as_at_inference() -> None:
+def test_ground_without_data_is_filled_with_the_mean() -> None:
     ground = read_ground(replace(GROUND, window_px=256), RECIPE)
     assert (ground.pixels_WBHW != 0).any(axis=1).all()
     void = (ground.pixels_WBHW == np.rint(ground.mean)[None, :, None, None]).all(axis=1)
@@ -34,10 +34,10 @@ def test_crops_are_the_same_for_the_same_seed() -> None:
 
 
 def test_pixels_and_labels_are_turned_together() -> None:
-    """Brightness says the class, and augmentation of light is weaker than the difference of two classes."""
-    ground, made = square_ground(), crops(square_ground())
+    """Each class has its own brightness, and changes of light are smaller than the difference of two classes."""
+    ground, sampler = square_ground(), crops(square_ground())
     for _ in range(20):
-        x, y = made.draw()[:2]
+        x, y = sampler.draw()[:2]
         known = y != UNLABELLED
         assert known.any()
         agreement = [np.corrcoef(x[i, 0][known[i]], y[i][known[i]])[0, 1] for i in range(len(x))]
@@ -47,12 +47,12 @@ def test_pixels_and_labels_are_turned_together() -> None:
 
 
 @pytest.mark.parametrize("zoom", [(0.5, 0.5), (2.0, 2.0), (0.6, 1.6)])
-def test_what_is_zoomed_stays_together(zoom: tuple[float, float]) -> None:
-    """Pixels, labels and soft labels of one place; blocks of 16 px are so many times wider."""
+def test_pixels_labels_and_soft_labels_are_zoomed_together(zoom: tuple[float, float]) -> None:
+    """All three show the same place; blocks of 16 px become wider by the zoom."""
     ground = square_ground()
     soft = ground.pixels_WBHW[0, :1].reshape(1, 24, 4, 24, 4).mean((2, 4)).astype(np.float16)
-    made = CropSampler(ground, 48, 8, 0.5, np.random.default_rng(0), soft=lambda _: soft, light=0.0, zoom=zoom)
-    for batch in (made.draw() for _ in range(10)):
+    sampler = CropSampler(ground, 48, 8, 0.5, np.random.default_rng(0), soft=lambda _: soft, light=0.0, zoom=zoom)
+    for batch in (sampler.draw() for _ in range(10)):
         assert batch.pixels_NBHW.shape[1:] == (3, 48, 48)
         known = batch.labels_NHW != UNLABELLED
         expected = 40 + 30.0 * batch.labels_NHW
@@ -98,10 +98,10 @@ def joined(first: NDArray[Any], second: NDArray[Any], axis: int, at: int) -> NDA
     return np.concatenate([np.split(first, [at], axis - 2)[0], np.split(second, [at], axis - 2)[1]], axis - 2)
 
 
-def test_light_changes_as_much_as_is_asked() -> None:
+def test_light_changes_with_its_setting() -> None:
     def spread(light: float) -> float:
-        made = CropSampler(square_ground(), 48, 64, 0.0, np.random.default_rng(0), light=light)
-        x, y = made.draw()[:2]
+        sampler = CropSampler(square_ground(), 48, 64, 0.0, np.random.default_rng(0), light=light)
+        x, y = sampler.draw()[:2]
         return float(np.std([x[i, 0][y[i] == 2].mean() for i in range(len(x)) if (y[i] == 2).any()]))
 
     assert spread(0.0) < 1.0
@@ -120,26 +120,26 @@ def runs_of_equal_lines(x_BHW: NDArray[Any]) -> dict[str, int]:
 
 
 def test_edges_are_repeated_on_every_side_sometimes() -> None:
-    made = crops(read_ground(GROUND, RECIPE))
+    sampler = crops(read_ground(GROUND, RECIPE))
     seen = dict.fromkeys(("top", "bottom", "left", "right"), 0)
     filled = 0
     for _ in range(40):
-        for x, y in zip(*made.draw()[:2], strict=True):
+        for x, y in zip(*sampler.draw()[:2], strict=True):
             repeated = runs_of_equal_lines(x)
-            if 0 < max(repeated.values()) < made.crop_px - 1:
+            if 0 < max(repeated.values()) < sampler.crop_px - 1:
                 side = max(repeated, key=lambda name: repeated[name])
                 seen[side] += 1
                 lines = np.rot90(y, {"top": 0, "bottom": 2, "left": 3, "right": 1}[side])
                 assert (lines[: repeated[side]] == UNLABELLED).all()
-            mean = np.rint(made.ground.mean).astype(np.float32)[:, None, None]
+            mean = np.rint(sampler.ground.mean).astype(np.float32)[:, None, None]
             filled += bool((x == mean).all(0).mean() > 0.02)
     assert min(seen.values()) >= 2
     assert filled >= 2
 
 
 @pytest.mark.parametrize("balanced_share", [0.0, 1.0])
-def test_crops_lie_in_their_raster_as_far_as_it_reaches(balanced_share: float) -> None:
-    """One window of which a raster fills a corner, and one that it fills: each is drawn as its ground is large."""
+def test_crops_lie_inside_their_raster(balanced_share: float) -> None:
+    """A raster fills a corner of one window and the whole of another; each is drawn in proportion to its area."""
     one = square_ground()
     pixels_WBHW, labels_WHW = one.pixels_WBHW.repeat(2, 0), one.labels_WHW.repeat(2, 0)
     inside_W2 = np.array([[32, 20], [96, 96]])
@@ -147,22 +147,22 @@ def test_crops_lie_in_their_raster_as_far_as_it_reaches(balanced_share: float) -
     labels_WHW[0, 32:], labels_WHW[0, :, 20:] = UNLABELLED, UNLABELLED
     places = {c.id: np.argwhere(labels_WHW == c.id) for c in CLASSES}
     ground = replace(one, pixels_WBHW=pixels_WBHW, labels_WHW=labels_WHW, places=places, inside_W2=inside_W2)
-    made = CropSampler(ground, 16, 8, balanced_share, np.random.default_rng(0))
-    drawn = [made._choose_place(16) for _ in range(400)]
+    sampler = CropSampler(ground, 16, 8, balanced_share, np.random.default_rng(0))
+    drawn = [sampler._choose_place(16) for _ in range(400)]
     assert all((np.add(at, 16) <= inside_W2[window]).all() for window, *at in drawn)
     assert 10 < sum(window == 0 for window, *_ in drawn) < 60  # 640 of 9856 pixels
-    assert {made._choose_place(24)[2] for _ in range(400)} > {0}, (
+    assert {sampler._choose_place(24)[2] for _ in range(400)} > {0}, (
         "a square that is wider than the ground begins with it"
     )
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_ground_that_is_taken_away_is_filled_as_a_run_fills_it(dtype: type) -> None:
+def test_removed_pixels_are_filled_as_in_a_run(dtype: type) -> None:
     one = square_ground()
     fill = np.array([7, 8, 9]) if dtype is np.uint8 else np.array([0.25, 0.5, 0.75])
-    made = crops(replace(one, pixels_WBHW=one.pixels_WBHW.astype(dtype), fill=fill))
+    sampler = crops(replace(one, pixels_WBHW=one.pixels_WBHW.astype(dtype), fill=fill))
     x, hidden = np.zeros((3, 48, 48), np.float32), np.zeros((48, 48), bool)
-    made._remove_pixels(x, hidden)
+    sampler._remove_pixels(x, hidden)
     np.testing.assert_array_equal(x[:, hidden], np.repeat(fill[:, None], hidden.sum(), 1))
     assert hidden.any()
 
@@ -172,8 +172,8 @@ def test_a_class_that_is_rare_is_drawn_often() -> None:
     ground.labels_WHW[:] = 2
     ground.labels_WHW[0, 40, 70] = 4
     places = {c.id: np.argwhere(ground.labels_WHW == c.id) for c in CLASSES}
-    made = crops(replace(ground, places=places), size=16)
-    held = [(y == 4).any() for _ in range(30) for y in made.draw()[1]]
+    sampler = crops(replace(ground, places=places), size=16)
+    held = [(y == 4).any() for _ in range(30) for y in sampler.draw()[1]]
     # Half of the crops hold a pixel of a class drawn evenly out of the two that occur.
     assert 0.12 < np.mean(held) < 0.45
 
@@ -182,11 +182,11 @@ def test_a_class_that_is_rare_is_drawn_often() -> None:
 def test_a_pair_shows_the_same_ground_in_the_same_light(soft: bool) -> None:
     ground = square_ground(160)
     answers = np.random.default_rng(0).normal(size=(2, 40, 40)).astype(np.float16)
-    made = CropSampler(
+    sampler = CropSampler(
         ground, 64, 8, 0.5, np.random.default_rng(0), soft=(lambda _: answers) if soft else None, shift_px=32
     )
     for _ in range(8):
-        x, y, answer, seen = made.draw()
+        x, y, answer, seen = sampler.draw()
         assert len(x) == len(y) == len(answer) == len(seen) == 8
         for array, shift in ((x, 32), (y, 32), (answer, 8), (seen, 8)):
             np.testing.assert_array_equal(array[0::2][..., shift:], array[1::2][..., :-shift])

@@ -30,18 +30,18 @@ from tests.batchseg.model.model_bundles import write_random
 from tests.batchseg.training.small_trainings import RECIPE, quietly, square_ground, train_on_cpu
 
 
-def shown(step: int, steps: int, facts: dict[str, float]) -> None:
+def check_step(step: int, steps: int, facts: dict[str, float]) -> None:
     assert step <= steps
 
 
-def test_soft_labels_are_what_the_teacher_says_at_that_place() -> None:
-    """Logits that hold the ground itself, so that a crop that is turned or moved wrongly cannot pass."""
+def test_soft_labels_belong_to_the_pixels_of_the_crop() -> None:
+    """The logits are the ground itself, so that a crop that is turned or moved wrongly fails."""
     ground = square_ground()
     x_W1hw = ground.pixels_WBHW[:, :1].reshape(1, 1, 24, 4, 24, 4).mean((3, 5))
-    made = CropSampler(ground, 48, 8, 0.5, np.random.default_rng(0), soft=lambda _: x_W1hw[0].astype(np.float16))
+    sampler = CropSampler(ground, 48, 8, 0.5, np.random.default_rng(0), soft=lambda _: x_W1hw[0].astype(np.float16))
     unseen = 0
     for _ in range(20):
-        batch = made.draw()
+        batch = sampler.draw()
         assert batch.soft_NKhw.shape == (8, 1, 12, 12)
         small = batch.pixels_NBHW.mean(1).reshape(8, 12, 4, 12, 4).mean((2, 4))
         for got, soft, seen in zip(small, batch.soft_NKhw[:, 0], batch.seen_Nhw, strict=True):
@@ -86,7 +86,7 @@ def test_a_batch_without_labels_costs_nothing(kind: str) -> None:
 
 
 def test_a_student_learns_what_only_its_teacher_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The student's own ground has no label at all; what it can, it has from its teacher."""
+    """The student's own ground has no labels, so it learns from its teacher only."""
     monkeypatch.setattr(sources, "read_ground", lambda *_, **__: square_ground())
     recipe = replace(RECIPE, steps=160, checkpoint_every=200, batch=4)
     teacher = train_on_cpu(recipe, tmp_path / "teacher", show=quietly)
@@ -100,7 +100,7 @@ def test_a_student_learns_what_only_its_teacher_knows(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(sources, "read_ground", without_labels)
     recipe = replace(recipe, teacher=str(teacher.folder), soft_share=1.0, temperature=1.0)
-    student = train_on_cpu(recipe, tmp_path / "student", show=shown)
+    student = train_on_cpu(recipe, tmp_path / "student", show=check_step)
     assert student.contract.quality.miou > 0.8 * teacher.contract.quality.miou > 0.4
     assert student.contract.lineage.teacher == teacher.graph_digest
     assert "soft labels" in (tmp_path / "student" / "README.md").read_text()
@@ -113,7 +113,7 @@ def test_a_teacher_of_other_classes_is_refused_before_any_work(tmp_path: Path) -
     assert not (tmp_path / "out").exists()
 
 
-def test_the_best_moment_becomes_the_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_step_becomes_the_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The IoU of the watched ground rises twice and then falls; training ends after two measurements without a rise."""
     miou = iter([0.2, 0.5, 0.4, 0.3, 0.9])
     kept: dict[int, dict[str, torch.Tensor]] = {}
@@ -140,7 +140,7 @@ def test_the_best_moment_becomes_the_bundle(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_tensorboard_can_read_the_curves(tmp_path: Path) -> None:
-    """By the format's own rules: every record has a length and a message, each with its masked checksum."""
+    """The file follows the format: every record has a length and a message, each with its masked checksum."""
     train_on_cpu(replace(RECIPE, steps=3), tmp_path, show=quietly)
     (path,) = (tmp_path / "training").glob("events.out.tfevents.*")
     data, messages = path.read_bytes(), []
@@ -152,13 +152,13 @@ def test_tensorboard_can_read_the_curves(tmp_path: Path) -> None:
         messages.append(data[12 : 12 + length])
         data = data[16 + length :]
     assert b"brain.Event:2" in messages[0]
-    assert messages[1][9:] == b"\x10\x01\x3a\x02\x08\x01", "what another try wrote from step 1 on is not shown"
+    assert messages[1][9:] == b"\x10\x01\x3a\x02\x08\x01", "TensorBoard hides what another try wrote from step 1 on"
     assert [message[9:11] for message in messages[2:]] == [b"\x10\x01", b"\x10\x02", b"\x10\x03"]
     assert all(b"learning_rate" in message for message in messages[2:])
 
 
 def test_a_full_disk_ends_a_training_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Files here may have no more than so many bytes, which is what a full disk looks like."""
+    """A limit on the size of files stands for a full disk."""
     path, out = tmp_path / "recipe.yaml", tmp_path / "out"
     path.write_text(yaml.safe_dump(plain(RECIPE)))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -176,7 +176,7 @@ def test_a_full_disk_ends_a_training_in_one_line(tmp_path: Path, capsys: pytest.
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_missed_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_gpu_is_reported_before_any_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = Path(__file__).parents[3] / "configs" / "train" / "synthetic-heavy-base.yaml"
     assert main(["train", str(recipe), str(tmp_path / "out"), "--device", "cuda"]) == 2
     assert "torch finds no GPU here; got cuda. Install a torch with CUDA" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Recipes, losses and scores of training; and that it learns, goes on after an interruption, and writes a bundle."""
+"""Training: recipes, losses and scores; it learns, continues after an interruption, and writes a bundle."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CONFIGS = Path(__file__).parents[3] / "configs" / "train"
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_the_recipes_of_what_is_shipped(path: Path) -> None:
+def test_the_recipes_of_shipped_bundles_can_be_loaded(path: Path) -> None:
     recipe = load_train_recipe(path)
     assert recipe.name == path.stem
     if recipe.train.seeds is None or recipe.validate.seeds is None:
@@ -43,22 +43,22 @@ def test_the_recipes_of_what_is_shipped(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("name: [", "cannot be read"),
         ("name: x\nstep: 3", "did you mean `steps`"),
         ("- a", "has to be a mapping"),
     ],
 )
-def test_a_recipe_that_cannot_be_meant(text: str, said: str, tmp_path: Path) -> None:
+def test_an_invalid_recipe_is_refused(text: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(text)
-    with pytest.raises(RecipeError, match=f"(?i){said}"):
+    with pytest.raises(RecipeError, match=f"(?i){message}"):
         load_train_recipe(path)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"zoom": (0.1, 1.0)}, "a zoom must rise within"),
         ({"zoom": (0.3, 1.0)}, "the smallest zoom shows must fit a window"),
@@ -70,8 +70,8 @@ def test_a_recipe_that_cannot_be_meant(text: str, said: str, tmp_path: Path) -> 
         ({"agree": 1.0}, "overlap by four halos"),
     ],
 )
-def test_an_augmentation_that_cannot_be_meant(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(RecipeError, match=said):
+def test_an_invalid_augmentation_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
         check_train_recipe(replace(RECIPE, **change))
 
 
@@ -108,8 +108,8 @@ def interrupt(step: int, steps: int, facts: dict[str, float]) -> None:
 @pytest.mark.parametrize(
     "architecture", [RECIPE.architecture, SegformerSpec(size="b0", decoder=16)], ids=lambda a: a.kind
 )
-def test_an_interrupted_training_goes_on_as_if_it_had_not_been(architecture: Architecture, tmp_path: Path) -> None:
-    """Transformers drop paths at random: what is random is gone on with, too."""
+def test_an_interrupted_training_ends_as_one_without_interruption(architecture: Architecture, tmp_path: Path) -> None:
+    """Transformers drop paths at random, so the state of the random numbers is restored, too."""
     recipe = replace(RECIPE, architecture=architecture)
     train_on_cpu(recipe, tmp_path / "whole", show=quietly)
     with pytest.raises(Interrupted):
@@ -126,7 +126,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(architecture: Arc
 
 
 def test_a_finished_bundle_is_left_as_it_is(tmp_path: Path) -> None:
-    """Its numerics may have been tuned since; and a last step that had no checkpoint is not done twice."""
+    """Its numerics may have been tuned meanwhile. A last step without a checkpoint is not done twice."""
     recipe = replace(RECIPE, steps=5)
     item = train_on_cpu(recipe, tmp_path / "out", show=quietly).folder / "item.json"
     item.write_text(item.read_text().replace('"threads": 2', '"threads": 3'))
@@ -155,22 +155,20 @@ def test_a_bundle_of_another_recipe_is_not_written_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"learning_rate": 0.5}, "an unfinished training with another learning_rate"),
         ({"steps": 3}, "the checkpoint has more steps than the recipe"),
     ],
 )
-def test_a_checkpoint_of_another_training_is_refused(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_training_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         train_on_cpu(RECIPE, tmp_path, show=interrupt)
-    with pytest.raises(RecipeError, match=said):
+    with pytest.raises(RecipeError, match=message):
         train_on_cpu(replace(RECIPE, **change), tmp_path, show=fail)
 
 
-def test_labels_that_were_corrected_meanwhile_are_another_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_corrected_labels_make_another_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "read_ground", lambda *_, **__: square_ground())
     with pytest.raises(Interrupted):
         train_on_cpu(RECIPE, tmp_path, show=interrupt)
@@ -181,7 +179,7 @@ def test_labels_that_were_corrected_meanwhile_are_another_training(
         train_on_cpu(RECIPE, tmp_path, show=fail)
 
 
-def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
+def test_an_infinite_loss_ends_the_training(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="the loss is no longer a finite number") as caught:
         train_on_cpu(replace(RECIPE, steps=40, learning_rate=1e30), tmp_path, show=lambda *_: None)
     assert "a lower `learning_rate`" in str(caught.value)
@@ -189,24 +187,24 @@ def test_a_loss_that_is_no_number_ends_the_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [({"bands": ("nir", "red", "green")}, "other bands"), ({"range": (0.0, 100.0)}, "other range")],
 )
-def test_a_start_of_other_inputs_is_refused(change: dict[str, Any], said: str) -> None:
+def test_a_start_of_other_inputs_is_refused(change: dict[str, Any], message: str) -> None:
     scenes = [GroundSpec(rasters=(LabelledRaster(image=f"{name}.tif", labels="l.tif"),)) for name in "ab"]
     classes = (ClassInfo(id=0, name="land", rgb=(1, 2, 3)),)
     recipe = replace(RECIPE, train=scenes[0], validate=scenes[1], classes=classes, start="zoo:synthetic-bulk", **change)
-    with pytest.raises(BundleError, match=f"the bundle to start from has {said}"):
+    with pytest.raises(BundleError, match=f"the bundle to start from has {message}"):
         sources.open_start(recipe)
 
 
-def test_what_is_measured_on_is_the_same_for_all_seeds() -> None:
+def test_validation_ground_is_the_same_for_all_seeds() -> None:
     first, second = (sources.open_sources(replace(RECIPE, seed=seed)).ground_digests for seed in (0, 1))
     assert first["validate"] == second["validate"]
     assert first["train"] != second["train"]
 
 
-def test_ground_without_data_has_the_mean_of_the_weights_that_training_begins_with() -> None:
+def test_ground_without_data_has_the_mean_of_the_bundle_to_start_from() -> None:
     start = open_bundle("zoo:aerial-bulk")
     opened = sources.open_sources(replace(RECIPE, start="zoo:aerial-bulk"))
     assert opened.mean == start.contract.mean != tuple(np.round(opened.train_ground.mean, 3))
@@ -214,7 +212,7 @@ def test_ground_without_data_has_the_mean_of_the_weights_that_training_begins_wi
         np.testing.assert_array_equal(ground.fill, np.rint(start.contract.mean))
 
 
-def test_a_look_at_details_is_added_to_a_trained_transformer(tmp_path: Path) -> None:
+def test_detail_layers_are_added_to_a_trained_transformer(tmp_path: Path) -> None:
     plain = replace(RECIPE, architecture=SegformerSpec(size="b0", decoder=16), steps=1)
     start = train_on_cpu(plain, tmp_path / "plain", show=quietly).folder
     more = replace(plain, architecture=replace(plain.architecture, detail=8), start=str(start), learning_rate=1e-9)
@@ -231,7 +229,7 @@ def test_a_look_at_details_is_added_to_a_trained_transformer(tmp_path: Path) -> 
         train_on_cpu(other, tmp_path / "other", show=quietly)
 
 
-def test_a_network_that_calls_ground_by_its_place_in_the_crop_is_unlike_itself() -> None:
+def test_a_network_that_depends_on_the_place_in_the_crop_disagrees_with_itself() -> None:
     torch.manual_seed(0)
     wide = torch.randn(2, 3, 64, 96)
     pairs = torch.stack([part for one in wide for part in (one[..., :64], one[..., 32:])])
@@ -255,7 +253,7 @@ def test_training_can_ask_for_agreement(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["dice", "focal"])
-def test_the_loss_ignores_what_is_not_labelled(kind: Literal["dice", "focal"]) -> None:
+def test_the_loss_ignores_unlabelled_pixels(kind: Literal["dice", "focal"]) -> None:
     torch.manual_seed(0)
     scores, y = torch.randn(1, 6, 8, 8), torch.randint(0, 6, (1, 8, 8))
     y[:, :4] = UNLABELLED
@@ -266,7 +264,7 @@ def test_the_loss_ignores_what_is_not_labelled(kind: Literal["dice", "focal"]) -
     assert float(compute_hard_loss(perfect, y, kind)) < 0.01 < float(compute_hard_loss(scores, y, kind))
 
 
-def test_iou_counts_what_occurs_and_is_labelled() -> None:
+def test_iou_covers_labelled_classes_only() -> None:
     class Oracle(WholeGraph):
         def forward(self, x_NBHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             index = ((x_NBHW[:, 0].float() - 40) / 30).round().to(torch.uint8)

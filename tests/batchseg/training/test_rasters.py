@@ -1,4 +1,4 @@
-"""Training from real rasters: the split, the classes, and that pixels come as in a run."""
+"""Training from real rasters: the split, the classes, and pixels that are read as in a run."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_windows_cover_a_raster_and_nothing_beyond_it_is_labelled(tmp_path: Path
     np.testing.assert_array_equal(ground.pixels_WBHW[1, :, :, 26:], ground.pixels_WBHW[1, :, :, 25:26].repeat(38, 2))
 
 
-def test_what_is_invalid_is_filled_with_the_mean_that_the_bundle_has(tmp_path: Path) -> None:
+def test_invalid_pixels_are_filled_with_the_mean_of_the_bundle(tmp_path: Path) -> None:
     mask_HW = np.full((100, 90), 255, np.uint8)
     mask_HW[:, :30] = 0
     pair = write_pair(tmp_path, "scene", mask_HW=mask_HW)
@@ -136,25 +136,29 @@ def test_training_on_rasters_makes_a_bundle_of_its_own_classes(tmp_path: Path, m
         ("zoo:aerial-heavy", "zoo:aerial-heavy"),
     ],
 )
-def test_what_a_bundle_tells_of_where_things_lay(address: str, public: str) -> None:
+def test_a_lineage_has_public_names_of_rasters_and_bundles(address: str, public: str) -> None:
     other = LabelledRaster(image="other.tif", labels="other_labels.tif")
     spec = GroundSpec(rasters=(LabelledRaster(image=address, labels=address),), window_px=64)
-    told = [
+    public_recipes = [
         make_public_recipe(recipe_of(spec.rasters[0], other, start=address, teacher=address)),
         make_public_recipe(recipe_of(other, spec.rasters[0])),
         make_public_recipe(recipe_of(other, replace(other, image="third.tif"), watch=spec)),
     ]
-    assert [recipe[name] for recipe, name in zip(told, ("train", "validate", "watch"), strict=True)] == [
+    assert [recipe[name] for recipe, name in zip(public_recipes, ("train", "validate", "watch"), strict=True)] == [
         plain(spec) | {"rasters": [{"image": public, "labels": public}]}
     ] * 3
-    assert [(recipe["start"], recipe["teacher"]) for recipe in told] == [(public, public), (None, None), (None, None)]
-    assert told[0] | {"train": 0, "validate": 0} == plain(
+    assert [(recipe["start"], recipe["teacher"]) for recipe in public_recipes] == [
+        (public, public),
+        (None, None),
+        (None, None),
+    ]
+    assert public_recipes[0] | {"train": 0, "validate": 0} == plain(
         recipe_of(other, replace(other, image="third.tif"), start=public, teacher=public)
     ) | {"train": 0, "validate": 0, "range": [0.0, 255.0]}
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"classes": CLASSES[:1]}, "labels must be ids of `classes`"),
         ({"dtype": "uint16", "range": (0.0, 255.0)}, "data type"),
@@ -162,16 +166,16 @@ def test_what_a_bundle_tells_of_where_things_lay(address: str, public: str) -> N
         ({"bands": ("red", "green", "nir")}, "nir"),
     ],
 )
-def test_rasters_that_do_not_fit_are_refused(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_rasters_that_do_not_fit_are_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     recipe = recipe_of(write_pair(tmp_path, "scene"), write_pair(tmp_path, "other"), **change)
-    with pytest.raises((BundleError, RecipeError, SceneError), match=said):
+    with pytest.raises((BundleError, RecipeError, SceneError), match=message):
         train_on_cpu(recipe, tmp_path / "out", show=quietly)
 
 
-def test_a_raster_of_other_pixels_is_refused_before_any_pixel_is_read(
+def test_a_raster_with_another_pixel_size_is_refused_before_any_pixel_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also one to measure on, which is opened after hours or at least after minutes."""
+    """This includes rasters to measure on, which would otherwise be opened after the training."""
     coarse = UTM | {"transform": rasterio.Affine(30, 0, 500_000, 0, -30, 5_000_000)}
     image = write(tmp_path / "coarse.tif", np.full((3, 100, 90), 9, np.uint8), names=tuple(COLOURS), **coarse)
     labels = write(tmp_path / "coarse_labels.tif", np.zeros((1, 100, 90), np.uint8), **coarse)
@@ -181,7 +185,7 @@ def test_a_raster_of_other_pixels_is_refused_before_any_pixel_is_read(
         train_on_cpu(recipe, tmp_path / "out", show=quietly)
 
 
-def test_nobody_can_tell_the_size_of_pixels_without_a_place(tmp_path: Path) -> None:
+def test_a_raster_without_a_place_passes_the_check_of_pixel_sizes(tmp_path: Path) -> None:
     image = write(tmp_path / "a.tif", np.full((3, 64, 64), 9, np.uint8), names=tuple(COLOURS))
     labels = write(tmp_path / "b.tif", np.full((1, 64, 64), 2, np.uint8))
     pair = LabelledRaster(image=str(image), labels=str(labels))
@@ -190,7 +194,7 @@ def test_nobody_can_tell_the_size_of_pixels_without_a_place(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (
             {"classes": (CLASSES[0], replace(CLASSES[1], name=CLASSES[0].name))},
@@ -204,10 +208,10 @@ def test_nobody_can_tell_the_size_of_pixels_without_a_place(tmp_path: Path) -> N
         ({"dtype": "float32", "scale": (0.0, 4000.0)}, "range: float32 must have a range"),
     ],
 )
-def test_what_no_bundle_could_have_is_refused_with_the_recipe(
-    change: dict[str, Any], said: str, tmp_path: Path
+def test_classes_and_ranges_without_a_valid_bundle_are_refused(
+    change: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(RecipeError, match=said):
+    with pytest.raises(RecipeError, match=message):
         check_train_recipe(recipe_of(write_pair(tmp_path, "scene"), write_pair(tmp_path, "other"), **change))
     assert not (tmp_path / "out").exists()
 
@@ -241,14 +245,14 @@ def test_the_range_of_wider_types_is_kept(tmp_path: Path) -> None:
     image = write(tmp_path / "wide.tif", wide, names=tuple(COLOURS), **UTM)
     recipe = recipe_of(LabelledRaster(image=str(image), labels=pair.labels), pair, dtype="uint16", range=(0.0, 4000.0))
     np.testing.assert_array_equal(read_ground(recipe.train, recipe).pixels_WBHW[0, 0], wide[0, :64, :64])
-    # Bytes in a wider type are asked for by name.
+    # The range of bytes in a wider type must be given explicitly.
     assert replace(recipe, range=(0.0, 255.0)).range == (0.0, 255.0)
 
 
 def write_flat(
     folder: Path, name: str, value: int, *, shape: tuple[int, int] = (64, 64), **facts: Any
 ) -> LabelledRaster:
-    """One value in all bands, all of it of one class; 0 is nodata."""
+    """Write one value in all bands and one class; 0 is nodata."""
     image = write(folder / f"{name}.tif", np.full((3, *shape), value, np.uint8), names=tuple(COLOURS), nodata=0, **UTM)
     labels = write(folder / f"{name}_labels.tif", np.full((1, *shape), facts.get("label", 2), np.uint8), **UTM)
     return LabelledRaster(image=str(image), labels=str(labels))
@@ -265,7 +269,7 @@ def test_all_windows_set_the_scaling(tmp_path: Path) -> None:
     assert (ground.pixels_WBHW[0] == 100).all()
 
 
-def test_what_repeats_the_edge_of_a_raster_sets_no_scaling(tmp_path: Path) -> None:
+def test_repeated_edges_do_not_affect_the_scaling(tmp_path: Path) -> None:
     """A window that holds one bright column of its raster and 63 repetitions of it."""
     pixels_BHW = np.full((3, 64, 65), 40, np.uint8)
     pixels_BHW[..., 64] = 240
@@ -287,14 +291,14 @@ def test_few_valid_pixels_between_the_sampled_ones_set_the_scaling(tmp_path: Pat
 
 @pytest.mark.parametrize("role", ["train", "validate", "watch"])
 @pytest.mark.parametrize(
-    ("facts", "said"),
+    ("facts", "message"),
     [
         ({"value": 0}, "no pixel of this ground is valid"),
         ({"value": 9, "label": 255}, "no pixel of this ground has a label; expected ids of `classes`"),
     ],
 )
-def test_ground_that_can_teach_or_tell_nothing_is_refused(
-    role: str, facts: dict[str, int], said: str, tmp_path: Path
+def test_ground_without_valid_or_labelled_pixels_is_refused(
+    role: str, facts: dict[str, int], message: str, tmp_path: Path
 ) -> None:
     grounds = {
         name: GroundSpec(
@@ -303,12 +307,12 @@ def test_ground_that_can_teach_or_tell_nothing_is_refused(
         for name in ("train", "validate", "watch")
     }
     recipe = replace(recipe_of(*(grounds[name].rasters[0] for name in ("train", "validate"))), **grounds)
-    with pytest.raises(RecipeError, match=rf"^{role}: .*{role}\.tif: {said}"):
+    with pytest.raises(RecipeError, match=rf"^{role}: .*{role}\.tif: {message}"):
         train_on_cpu(recipe, tmp_path / "out", show=quietly)
     assert not (tmp_path / "out").exists()
 
 
-def test_a_teacher_alone_may_teach(tmp_path: Path) -> None:
+def test_ground_without_labels_is_allowed_with_a_teacher(tmp_path: Path) -> None:
     bare, other = write_flat(tmp_path, "bare", 9, label=255), write_flat(tmp_path, "other", 9, label=255)
     recipe = replace(recipe_of(bare, other), teacher="zoo:aerial-heavy")
     assert not sum(map(len, read_ground(recipe.train, recipe).places.values()))

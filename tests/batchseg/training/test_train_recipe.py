@@ -1,4 +1,4 @@
-"""What is refused of a training recipe when it is read, so that it is not found out after hours."""
+"""Training recipes that are refused when they are read, before a training of hours."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ steps: 1
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"gsd_m": (2.0, 0.5)}, "pixels of 2 to 0.5 m"),
         ({"gsd_m": (-1.0, 0.5)}, "pixels of -1 to 0.5 m"),
@@ -49,8 +49,8 @@ steps: 1
         ({"dtype": "uint16", "range": (0.0, 10_000.0)}, "synthetic scenes have bytes"),
     ],
 )
-def test_what_no_bundle_may_be_is_refused_with_the_recipe(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(RecipeError, match=said):
+def test_a_recipe_without_a_valid_bundle_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
         check_train_recipe(replace(RECIPE, **change))
 
 
@@ -63,19 +63,19 @@ def test_only_networks_that_are_built_here_are_trained(kind: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"seeds": (-2, 2)}, "seeds must name at least one scene"),
         ({"size_px": 64}, "size_px: a synthetic scene must be at least as large as its window; expected at least 128"),
     ],
 )
-def test_ground_that_cannot_be_made(change: dict[str, Any], said: str) -> None:
-    with pytest.raises(RecipeError, match=said):
+def test_invalid_synthetic_ground_is_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
         replace(RECIPE.train, **change)
 
 
 @pytest.mark.parametrize(
-    ("recipe", "out", "said"),
+    ("recipe", "out", "message"),
     [
         (f"{WHOLE}crop_px: 64\n".encode(), "file", "no bundle can be written there; got .*file, a file"),
         (f"{WHOLE}crop_px: 64\n".encode(), "file/below", "no bundle can be written there; got .*file, a file"),
@@ -84,15 +84,15 @@ def test_ground_that_cannot_be_made(change: dict[str, Any], said: str) -> None:
         (f"{WHOLE}crop_px: 36\n".encode(), "out", "recipe.yaml: crop_px"),
     ],
 )
-def test_what_training_cannot_begin_with_is_one_line(
-    recipe: bytes, out: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_training_that_cannot_start_is_reported_in_one_line(
+    recipe: bytes, out: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "recipe.yaml").write_bytes(recipe)
     (tmp_path / "file").write_text("of somebody")
     assert main(["train", str(tmp_path / "recipe.yaml"), str(tmp_path / out)]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert re.search(said, error)
+    assert re.search(message, error)
     assert (tmp_path / "file").read_text() == "of somebody"
     assert not (tmp_path / "out").exists()
 
@@ -114,7 +114,7 @@ SIGNED = "https://host/a.tif?X-Amz-Signature={}"
 
 
 @pytest.mark.parametrize(
-    ("grounds", "said"),
+    ("grounds", "message"),
     [
         (
             (rasters("a.tif"), rasters("a.tif")),
@@ -138,7 +138,7 @@ SIGNED = "https://host/a.tif?X-Amz-Signature={}"
     ],
 )
 def test_a_scene_is_never_on_both_sides_of_a_split(
-    grounds: tuple[GroundSpec, ...], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    grounds: tuple[GroundSpec, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.tif").touch()
@@ -147,24 +147,24 @@ def test_a_scene_is_never_on_both_sides_of_a_split(
         replace(spec, rasters=tuple(replace(r, image=r.image.format(here=tmp_path)) for r in spec.rasters))
         for spec in grounds
     ]
-    with pytest.raises(RecipeError, match=said):
+    with pytest.raises(RecipeError, match=message):
         check_train_recipe(split(*here))
 
 
-def test_a_split_by_scene_is_one() -> None:
+def test_a_split_by_scene_is_accepted() -> None:
     check_train_recipe(split(rasters("a/scene.tif"), rasters("b/scene.tif"), rasters("https://host/scene.tif?sig=1")))
     check_train_recipe(split(seeds(1000, 1002), seeds(1002, 1003), seeds(1003, 1004)))
     check_train_recipe(split(seeds(1000, 1002), rasters("a.tif")))
 
 
 def test_training_checks_a_recipe_that_was_made_in_python(tmp_path: Path) -> None:
-    """`dataclasses.replace` checks fields one by one only; what they say together is checked before any work."""
+    """`dataclasses.replace` checks single fields only; `train` checks them together before any work."""
     with pytest.raises(RecipeError, match=r"crop_px: .*a multiple of the network's stride"):
         batchseg.train(replace(RECIPE, crop_px=36), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_python_trains_what_a_file_says(tmp_path: Path) -> None:
+def test_python_trains_from_the_path_of_a_recipe(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(f"{WHOLE}crop_px: 64\nthreads: 1\n")
     bundle = batchseg.train(str(path), str(tmp_path / "out"), device="cpu")
