@@ -39,7 +39,7 @@ FLOORS = {"heavy": 0.97, "bulk": 0.99}
 heavy model attends to its whole tile, and peers place their tiles elsewhere."""
 TABLES = {
     "As each ships": ("eager", "compiled"),
-    "With our compiled model handed to every peer": ("openvino",),
+    "With our compiled model in every peer": ("openvino",),
 }
 SEED, GREY = 5, 100
 
