@@ -16,7 +16,7 @@ from batchseg.errors import InputError, RecipeError
 from batchseg.layers import LAYERS, list_default_layers, make_layers
 from batchseg.layers.layer import Layer, LayerDefinition, Predicted
 from batchseg.recipe import Tiling
-from tests.batchseg.output.test_overview import average, by_cell
+from tests.batchseg.output.test_overview import average, halve_by_cells
 from tests.runs import Workplace, noise
 from tests.stac import problems_of
 
@@ -79,7 +79,7 @@ def test_a_new_layer_is_one_definition_and_one_line_of_the_table(place: Workplac
         assert (file.nodata, file.descriptions, file.tags()["scale"]) == (NODATA, ("doubt",), "254 = no idea")
         assert file.overviews(1) == [2, 4]
     with rasterio.open(folder / "doubt.tif", overview_level=0) as overview:
-        np.testing.assert_array_equal(overview.read(1), by_cell(expected_HW, NODATA, average))
+        np.testing.assert_array_equal(overview.read(1), halve_by_cells(expected_HW, NODATA, average))
     assert 'label="25 %"' in (folder / "doubt.qml").read_text("utf-8")
 
     item = json.loads((folder / "item.json").read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""What analysts' own programs make of a run's output: QGIS, GDAL, rio-cogeo, rioxarray, rio-tiler."""
+"""The programs of analysts read the output of a run: QGIS, GDAL, rio-cogeo, rioxarray, rio-tiler."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ PROBE = Path(__file__).parents[2] / "qgis_probe.py"
 QGIS_PYTHON = "/usr/bin/python3"
 LAYERS = ("labels", "confidence", "tier")
 AFFINE_OF_OTHERS = pytest.mark.filterwarnings("ignore:Use `@` matmul:PendingDeprecationWarning")
-"""rasterio's and rioxarray's way to use affine."""
+"""Warning of affine, as rasterio and rioxarray call it."""
 FRESH_ENV = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "GDAL_DATA", "PROJ_LIB")}
 
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory) -> dict[str, Path]:
-    """All places, as one sheet a scene and in sheets: both as `make test-real` finds them, from whole runs."""
-    from tests.batchseg.output.test_mosaic import SHEET, done, recipe_of
+    """Output of whole runs over all places: with one sheet per scene, and cut into sheets."""
+    from tests.batchseg.output.test_mosaic import SHEET, make_recipe, run_recipe
 
     folder = tmp_path_factory.mktemp("places")
     for name, sheet_px in (("one", 32768), ("many", SHEET)):
-        done(recipe_of(folder, *PLACES, output=name, sheet=sheet_px))
+        run_recipe(make_recipe(folder, *PLACES, output=name, sheet=sheet_px))
     return {"one": folder / "one", "many": folder / "many", "scenes": folder}
 
 
-def centres(name: str, crs: str) -> list[tuple[float, float]]:
-    """The middle of each patch, in the coordinates of `crs`: worked out from the place alone."""
+def compute_centres(name: str, crs: str) -> list[tuple[float, float]]:
+    """Compute the centre of each patch in the coordinates of `crs`, from the place alone."""
     place = PLACES[name]
     rows, cols = np.meshgrid(np.arange(5) * PATCH_PX + 8, np.arange(6) * PATCH_PX + 8, indexing="ij")
     x, y = place.transform @ (cols.ravel().astype(float), rows.ravel().astype(float))
@@ -47,18 +47,18 @@ def centres(name: str, crs: str) -> list[tuple[float, float]]:
     return list(zip(np.asarray(x).tolist(), np.asarray(y).tolist(), strict=True))
 
 
-def hexed(rgb: tuple[int, int, int]) -> str:
+def to_hex(rgb: tuple[int, int, int]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*rgb)
 
 
-def colours_expected() -> list[str | None]:
+def list_expected_colours() -> list[str | None]:
     labels = expected_labels()[8::PATCH_PX, 8::PATCH_PX].ravel()
-    rgb = {one.id: hexed(one.rgb) for one in CLASSES}
+    rgb = {one.id: to_hex(one.rgb) for one in CLASSES}
     return [None, *(rgb[int(code)] for code in labels[1:])]  # the first patch is nodata
 
 
-def files_of(outputs: dict[str, Path], name: str) -> dict[str, str]:
-    """All that a run gives of one scene, as QGIS wants to be told."""
+def list_files(outputs: dict[str, Path], name: str) -> dict[str, str]:
+    """List the files of one scene, by the names that QGIS opens them under."""
     one, many = outputs["one"] / name, outputs["many"] / name
     files = {f"{layer}.tif": str(one / f"{layer}.tif") for layer in LAYERS}
     files |= {f"{layer}.vrt": str(many / f"{layer}.vrt") for layer in LAYERS}
@@ -67,15 +67,15 @@ def files_of(outputs: dict[str, Path], name: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def seen(outputs) -> dict[tuple[str, str, str], dict]:
-    """What QGIS says, by scene, file and the system that the map is drawn in."""
+    """What QGIS reports, by scene, file and coordinate system of the map."""
     keys, tasks = [], []
     for name, place in PLACES.items():
         systems = {place.crs} | ({"EPSG:3857"} if name in ("utm", "rotated", "south_up", "geographic") else set())
-        for file, url in {**files_of(outputs, name), "scene": str(outputs["scenes"] / f"{name}.tif")}.items():
+        for file, url in {**list_files(outputs, name), "scene": str(outputs["scenes"] / f"{name}.tif")}.items():
             for crs in sorted(systems):
                 keys.append((name, file, crs))
                 shot = outputs["one"].parent / f"{name}_{file}_{crs.replace(':', '')}.png"
-                tasks.append({"file": url, "crs": crs, "points": centres(name, crs), "shot": str(shot)})
+                tasks.append({"file": url, "crs": crs, "points": compute_centres(name, crs), "shot": str(shot)})
     job = outputs["one"].parent / "job.json"
     job.write_text(json.dumps(tasks))
     ran = subprocess.run(
@@ -106,13 +106,13 @@ def test_qgis_shows_every_output_in_the_place_of_its_scene(seen, name):
 
 @pytest.mark.parametrize("name", PLACES)
 def test_labels_come_up_paletted_with_class_names_and_rendered_in_their_colours(seen, name):
-    legend = [[one.id, one.name, hexed(one.rgb)] for one in CLASSES]
+    legend = [[one.id, one.name, to_hex(one.rgb)] for one in CLASSES]
     checked = 0
     for (scene, file, _crs), found in seen.items():
         if scene == name and file in ("labels.tif", "labels.vrt"):
             assert found["renderer"] == "paletted", file
             assert found["legend"] == legend, file
-            for (colour, alpha), expected in zip(found["colours"], colours_expected(), strict=True):
+            for (colour, alpha), expected in zip(found["colours"], list_expected_colours(), strict=True):
                 assert (alpha == 0) if expected is None else (colour, alpha) == (expected, 255), (file, _crs)
             checked += 1
     assert checked >= 2
@@ -120,7 +120,7 @@ def test_labels_come_up_paletted_with_class_names_and_rendered_in_their_colours(
 
 @pytest.mark.parametrize("name", [name for name in PLACES if name != "rotated"])
 def test_the_zarr_shows_each_class_where_it_is(seen, name):
-    """GDAL reads no colours from a Zarr: QGIS gives greys, one a class, and the patches must be told apart by them."""
+    """GDAL reads no colours from a Zarr. QGIS shows one grey per class, and each patch must have its own."""
     labels = expected_labels()[8::PATCH_PX, 8::PATCH_PX].ravel().tolist()
     (found,) = (v for (s, f, c), v in seen.items() if (s, f, c) == (name, "labels.zarr", PLACES[name].crs))
     greys = {}
@@ -164,7 +164,7 @@ def test_gdalinfo_tells_names_colours_and_areas(outputs, file):
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_gdalinfo_finds_statistics_and_writes_nothing(outputs, layer):
-    """A program that finds none would read all pixels, and write what it found into our sidecar."""
+    """Without statistics a program reads all pixels, and writes the statistics into our sidecar."""
     path = outputs["one"] / "utm" / f"{layer}.tif"
     before = {one: one.read_bytes() for one in path.parent.glob("*.xml")}
     told = subprocess.run(
@@ -213,7 +213,7 @@ def test_rio_tiler_reads_points(outputs, name):
 
     for path in (outputs["one"] / name / "labels.tif", outputs["many"] / name / "labels.vrt"):
         with Reader(str(path)) as reader:
-            points = centres(name, "EPSG:4326")
+            points = compute_centres(name, "EPSG:4326")
             labels = expected_labels()[8::PATCH_PX, 8::PATCH_PX].ravel()
             for (lon, lat), label in list(zip(points, labels, strict=True))[1::7]:
                 assert int(reader.point(lon, lat).data[0]) == label

@@ -1,4 +1,4 @@
-"""The COG writer, read back with GDAL: pixels, overviews, place, and the proof that a file is whole."""
+"""The COG writer, read back with GDAL: pixels, overviews, place, and the check that a file is whole."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from batchseg.output import tiff
 from batchseg.output.block import BlockChecksums
 from batchseg.output.cog import CogOptions, verify_cog, write_cog
 from batchseg.scene.georef import Georef
-from tests.batchseg.output.test_overview import average, by_cell, vote
+from tests.batchseg.output.test_overview import average, halve_by_cells, vote
 
 CORNER = (0.5, 0.0, 500_000.0, 0.0, -0.5, 4_000_000.0)
 SMALL = CogOptions(block_px=16)
@@ -33,21 +33,21 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("cog")
 
 
-def placed(pixels):
+def place_pixels(pixels):
     height_px, width_px = pixels.shape
     return Georef(width_px=width_px, height_px=height_px, crs_wkt=None, transform=CORNER)
 
 
-def layer_of(pixels, kind="classes", **kw):
+def make_layer(pixels, kind="classes", **kw):
     nodata = kw.pop("nodata", int(np.iinfo(pixels.dtype).max))
     return Layer(name="labels", dtype=str(pixels.dtype), nodata=nodata, kind=kind, **kw)
 
 
-def written(folder, pixels, layer, *, georef=None, stripe_px=32, options=SMALL):
+def write_raster(folder, pixels, layer, *, georef=None, stripe_px=32, options=SMALL):
     path = folder / "out.tif"
     made = write_cog(
         path,
-        georef or placed(pixels),
+        georef or place_pixels(pixels),
         layer,
         lambda start, stop: pixels[start:stop],
         scratch=folder,
@@ -57,18 +57,18 @@ def written(folder, pixels, layer, *, georef=None, stripe_px=32, options=SMALL):
     return path, made
 
 
-def pyramid_oracle(pixels, layer):
+def compute_pyramid(pixels, layer):
     rule = vote if layer.kind == "classes" else average
     levels = [pixels]
     while max(levels[-1].shape) > 16:
         high, wide = levels[-1].shape
         even = np.pad(levels[-1], ((0, high % 2), (0, wide % 2)), constant_values=layer.nodata)
-        levels.append(by_cell(even, layer.nodata, rule))
+        levels.append(halve_by_cells(even, layer.nodata, rule))
     return levels
 
 
 def assert_reads_back(path, pixels, layer):
-    levels = pyramid_oracle(pixels, layer)
+    levels = compute_pyramid(pixels, layer)
     with rasterio.open(path) as whole:
         assert whole.nodata == layer.nodata
         assert np.array_equal(whole.read(1), pixels)
@@ -85,7 +85,7 @@ def rasters(draw):
     shape = (draw(st.integers(1, 70)), draw(st.integers(1, 70)))
     top = int(np.iinfo(dtype).max)
     pixels = draw(hnp.arrays(dtype, shape, elements=st.sampled_from([0, 1, 2, 3, top - 1, top]), fill=st.just(1)))
-    return pixels, layer_of(pixels, draw(st.sampled_from(["classes", "measure"])))
+    return pixels, make_layer(pixels, draw(st.sampled_from(["classes", "measure"])))
 
 
 @settings(max_examples=60, deadline=None)
@@ -93,7 +93,7 @@ def rasters(draw):
 def test_pixels_and_overviews_read_back(folder, raster, stripe_px, force_big, threads):
     pixels, layer = raster
     options = CogOptions(block_px=16, threads=threads, force_big=force_big)
-    path, made = written(folder, pixels, layer, stripe_px=stripe_px, options=options)
+    path, made = write_raster(folder, pixels, layer, stripe_px=stripe_px, options=options)
     assert_reads_back(path, pixels, layer)
     assert path.read_bytes()[:4] == (b"II+\0" if force_big else b"II*\0")
     assert made.size_bytes == path.stat().st_size
@@ -101,7 +101,7 @@ def test_pixels_and_overviews_read_back(folder, raster, stripe_px, force_big, th
     assert made.counts == tuple(np.bincount(pixels.ravel(), minlength=layer.highest + 1))
 
 
-def landscape(height_px, width_px, num_codes, dtype=np.uint8):
+def make_landscape(height_px, width_px, num_codes, dtype=np.uint8):
     """Patches of codes with some nodata, big enough for several blocks."""
     rng = np.random.default_rng(7)
     coarse = rng.integers(0, num_codes, (height_px // 8 + 1, width_px // 8 + 1)).astype(dtype)
@@ -112,10 +112,12 @@ def landscape(height_px, width_px, num_codes, dtype=np.uint8):
 
 @pytest.mark.parametrize("kind", ["classes", "measure"])
 def test_bytes_do_not_depend_on_stripes_or_threads(folder, kind):
-    pixels = landscape(150, 131, 200)
-    layer = layer_of(pixels, kind)
+    pixels = make_landscape(150, 131, 200)
+    layer = make_layer(pixels, kind)
     digests = {
-        written(folder, pixels, layer, stripe_px=stripe_px, options=CogOptions(block_px=16, threads=threads))[1].digest
+        write_raster(folder, pixels, layer, stripe_px=stripe_px, options=CogOptions(block_px=16, threads=threads))[
+            1
+        ].digest
         for stripe_px, threads in [(16, 1), (48, 2), (160, 3), (1600, 2)]
     }
     assert len(digests) == 1
@@ -124,8 +126,8 @@ def test_bytes_do_not_depend_on_stripes_or_threads(folder, kind):
 @pytest.mark.parametrize(("height_px", "width_px"), [(700, 1300), (513, 40), (512, 512)])
 @pytest.mark.parametrize("kind", ["classes", "measure"])
 def test_a_file_is_a_strictly_valid_cog(folder, height_px, width_px, kind):
-    pixels = landscape(height_px, width_px, 7)
-    path, _ = written(folder, pixels, layer_of(pixels, kind), stripe_px=512, options=CogOptions())
+    pixels = make_landscape(height_px, width_px, 7)
+    path, _ = write_raster(folder, pixels, make_layer(pixels, kind), stripe_px=512, options=CogOptions())
     assert cog_validate(path, strict=True) == (True, [], [])
     with rasterio.open(path) as file:
         assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
@@ -133,7 +135,7 @@ def test_a_file_is_a_strictly_valid_cog(folder, height_px, width_px, kind):
 
 def test_blocks_lie_coarsest_level_first_and_all_are_there(folder):
     pixels = np.full((100, 100), 255, np.uint8)
-    path, _ = written(folder, pixels, layer_of(pixels))
+    path, _ = write_raster(folder, pixels, make_layer(pixels))
     with path.open("rb") as file:
         directories = tiff.read_directories(file, "")
     starts = [directory[tiff.TILE_OFFSETS].numbers.astype(int) for directory in directories]
@@ -144,14 +146,16 @@ def test_blocks_lie_coarsest_level_first_and_all_are_there(folder):
 
 
 def test_rows_are_asked_for_once_in_order(folder):
-    pixels = landscape(150, 40, 5)
+    pixels = make_landscape(150, 40, 5)
     asked = []
 
     def rows(start, stop):
         asked.append((start, stop))
         return pixels[start:stop]
 
-    write_cog(folder / "out.tif", placed(pixels), layer_of(pixels), rows, scratch=folder, stripe_px=64, options=SMALL)
+    write_cog(
+        folder / "out.tif", place_pixels(pixels), make_layer(pixels), rows, scratch=folder, stripe_px=64, options=SMALL
+    )
     assert asked == [(0, 64), (64, 128), (128, 150)]
 
 
@@ -172,8 +176,8 @@ def test_memory_does_not_grow_with_the_raster(folder):
 
 @pytest.mark.parametrize("kind", ["measure", "classes"])
 def test_statistics_are_those_of_the_valid_pixels(folder, kind):
-    pixels = landscape(100, 90, 250)
-    path, _ = written(folder, pixels, layer_of(pixels, kind))
+    pixels = make_landscape(100, 90, 250)
+    path, _ = write_raster(folder, pixels, make_layer(pixels, kind))
     valid = pixels[pixels != 255].astype(float)
     with rasterio.open(path) as file:
         tags = file.tags(1)
@@ -185,11 +189,11 @@ def test_statistics_are_those_of_the_valid_pixels(folder, kind):
 
 
 def test_classes_have_palette_description_and_tags(folder):
-    pixels = landscape(40, 40, 3)
+    pixels = make_landscape(40, 40, 3)
     palette = {0: (10, 20, 30), 1: (250, 0, 1), 2: (0, 255, 0)}
     classes = tuple(ClassInfo(id=code, name=str(code), rgb=rgb) for code, rgb in palette.items())
-    layer = layer_of(pixels, classes=classes, tags={"SOFTWARE": "batch <&> seg"})
-    path, _ = written(folder, pixels, layer)
+    layer = make_layer(pixels, classes=classes, tags={"SOFTWARE": "batch <&> seg"})
+    path, _ = write_raster(folder, pixels, layer)
     with rasterio.open(path) as file:
         assert {code: file.colormap(1)[code] for code in palette} == {
             code: (*rgb, 255) for code, rgb in palette.items()
@@ -203,16 +207,18 @@ def test_classes_have_palette_description_and_tags(folder):
 
 
 def test_rows_of_another_form_leave_no_file(folder, tmp_path):
-    pixels = landscape(40, 40, 3)
+    pixels = make_landscape(40, 40, 3)
     for rows in (pixels[:, :39], pixels.astype(np.uint16), pixels[:39]):
         with pytest.raises(WriteError, match="must have the shape and type of their layer"):
-            write_cog(tmp_path / "out.tif", placed(pixels), layer_of(pixels), lambda *_, r=rows: r, scratch=folder)
+            write_cog(
+                tmp_path / "out.tif", place_pixels(pixels), make_layer(pixels), lambda *_, r=rows: r, scratch=folder
+            )
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_failing_source_leaves_the_old_file(tmp_path):
-    pixels = landscape(100, 40, 3)
-    path, made = written(tmp_path, pixels, layer_of(pixels))
+    pixels = make_landscape(100, 40, 3)
+    path, made = write_raster(tmp_path, pixels, make_layer(pixels))
 
     def rows(start, stop):
         if start:
@@ -220,7 +226,7 @@ def test_a_failing_source_leaves_the_old_file(tmp_path):
         return pixels[start:stop]
 
     with pytest.raises(DamagedError, match="gone"):
-        write_cog(path, placed(pixels), layer_of(pixels), rows, scratch=tmp_path, stripe_px=32, options=SMALL)
+        write_cog(path, place_pixels(pixels), make_layer(pixels), rows, scratch=tmp_path, stripe_px=32, options=SMALL)
     assert hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() == made.digest
     assert list(tmp_path.iterdir()) == [path]
 
@@ -228,8 +234,8 @@ def test_a_failing_source_leaves_the_old_file(tmp_path):
 @pytest.fixture(scope="module")
 def whole(folder):
     """The bytes of a good file and the checksums of its blocks, taken with zlib from the file itself."""
-    pixels = landscape(90, 100, 250)
-    path, _ = written(folder, pixels, layer_of(pixels, "measure"))
+    pixels = make_landscape(90, 100, 250)
+    path, _ = write_raster(folder, pixels, make_layer(pixels, "measure"))
     content = path.read_bytes()
     with path.open("rb") as file:
         directories = tiff.read_directories(file, "")
@@ -242,7 +248,7 @@ def whole(folder):
     return content, checksums, first_block
 
 
-def verified(folder, content, checksums):
+def verify_content(folder, content, checksums):
     path = folder / "damaged.tif"
     path.write_bytes(content)
     with ThreadPoolExecutor(1) as pool:
@@ -251,7 +257,7 @@ def verified(folder, content, checksums):
 
 def test_a_good_file_is_proved(folder, whole):
     content, checksums, _ = whole
-    verified(folder, content, checksums)
+    verify_content(folder, content, checksums)
 
 
 @settings(max_examples=60, deadline=None)
@@ -262,14 +268,14 @@ def test_any_changed_byte_of_any_block_is_found(folder, whole, data):
     changed = bytearray(content)
     changed[place] ^= data.draw(st.integers(1, 255))
     with pytest.raises(DamagedError, match="must hold the pixels that were compressed"):
-        verified(folder, bytes(changed), checksums)
+        verify_content(folder, bytes(changed), checksums)
 
 
 def test_a_cut_file_is_found(folder, whole):
     content, checksums, first_block = whole
     for kept in (len(content) - 1, first_block, 100, 12, 3):
         with pytest.raises(DamagedError):
-            verified(folder, content[:kept], checksums)
+            verify_content(folder, content[:kept], checksums)
 
 
 def test_pixels_other_than_those_packed_are_found(folder, whole):
@@ -280,10 +286,10 @@ def test_pixels_other_than_those_packed_are_found(folder, whole):
         *checksums[1:],
     ]
     with pytest.raises(DamagedError, match="other pixels"):
-        verified(folder, content, other)
+        verify_content(folder, content, other)
 
 
 def test_missing_levels_are_found(folder, whole):
     content, checksums, _ = whole
     with pytest.raises(DamagedError, match="must have all its levels"):
-        verified(folder, content, [*checksums, checksums[-1]])
+        verify_content(folder, content, [*checksums, checksums[-1]])

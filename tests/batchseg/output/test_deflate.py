@@ -22,15 +22,15 @@ def test_zlib_decodes_every_stream(array):
     assert adler32 == zlib.adler32(array.tobytes())
 
 
-def patches(seed):
+def make_patches(seed):
     rng = np.random.default_rng(seed)
     codes = rng.integers(0, 200, (3, 3), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
     return np.diff(codes, axis=1, prepend=np.uint8(0))
 
 
 def test_a_stream_depends_on_its_input_alone():
-    """Called plainly, ISA-L gives other bytes for some of these arrays on some of these threads in most runs."""
-    arrays = [patches(seed) for seed in range(1500)]
+    """A plain call of ISA-L gives other bytes for some of these arrays on some of these threads in most runs."""
+    arrays = [make_patches(seed) for seed in range(1500)]
     with ThreadPoolExecutor(48) as pool:
         streams = [list(pool.map(lambda array: deflate(array)[0], arrays)) for _ in range(3)]
     assert all(repeated == streams[0] for repeated in streams)
@@ -39,11 +39,11 @@ def test_a_stream_depends_on_its_input_alone():
 @pytest.mark.parametrize("size_bytes", [575, 577])
 def test_a_stream_of_another_length_is_damaged(size_bytes):
     with pytest.raises(DamagedError, match="another length"):
-        inflate(deflate(patches(0))[0], size_bytes)
+        inflate(deflate(make_patches(0))[0], size_bytes)
 
 
 def test_a_broken_stream_is_damaged():
-    stream = bytearray(deflate(patches(0))[0])
+    stream = bytearray(deflate(make_patches(0))[0])
     stream[-1] ^= 1
     with pytest.raises(DamagedError, match="does not decode"):
         inflate(bytes(stream), 576)

@@ -1,4 +1,4 @@
-"""What a COG says about itself and where it lies, read back with GDAL for every kind of place."""
+"""The tags of a COG, read back with GDAL for every kind of place."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ RPCS = RPC(
 )
 
 
-def place(crs_wkt=None, transform=None, **kw):
+def make_georef(crs_wkt=None, transform=None, **kw):
     return Georef(width_px=23, height_px=40, crs_wkt=crs_wkt, transform=transform, **kw)
 
 
-def written(folder, georef):
+def write_raster(folder, georef):
     path = folder / "out.tif"
     made = write_cog(
         path, georef, LAYER, lambda a, b: PIXELS[a:b], scratch=folder, stripe_px=16, options=CogOptions(block_px=16)
@@ -59,7 +59,7 @@ def written(folder, georef):
 @pytest.mark.parametrize("transform", [NORTH_UP, SOUTH_UP, ROTATED])
 @pytest.mark.parametrize("crs_wkt", [UTM, ALBERS, MARS, SITE, None])
 def test_a_grid_is_placed_by_its_transform(tmp_path, crs_wkt, transform):
-    path, made = written(tmp_path, place(crs_wkt, transform))
+    path, made = write_raster(tmp_path, make_georef(crs_wkt, transform))
     assert made.srs_xml is None
     with rasterio.open(path) as file:
         assert file.transform[:6] == pytest.approx(transform, rel=1e-12)
@@ -69,7 +69,7 @@ def test_a_grid_is_placed_by_its_transform(tmp_path, crs_wkt, transform):
 
 @pytest.mark.parametrize("crs_wkt", [CRS.from_epsg(4326).to_wkt(), ALBERS, None])
 def test_a_grid_is_placed_by_points(tmp_path, crs_wkt):
-    path, _ = written(tmp_path, place(gcps=GCPS, gcps_crs_wkt=crs_wkt))
+    path, _ = write_raster(tmp_path, make_georef(gcps=GCPS, gcps_crs_wkt=crs_wkt))
     with rasterio.open(path) as file:
         points, crs = file.gcps
         assert tuple((point.row, point.col, point.x, point.y, point.z) for point in points) == GCPS
@@ -79,7 +79,7 @@ def test_a_grid_is_placed_by_points(tmp_path, crs_wkt):
 
 @pytest.mark.parametrize(("crs_wkt", "transform"), [(None, None), (UTM, NORTH_UP)])
 def test_a_grid_is_placed_by_a_sensor_model(tmp_path, crs_wkt, transform):
-    path, _ = written(tmp_path, place(crs_wkt, transform, rpcs=RPCS.to_gdal()))
+    path, _ = write_raster(tmp_path, make_georef(crs_wkt, transform, rpcs=RPCS.to_gdal()))
     with rasterio.open(path) as file:
         found = file.rpcs.to_dict()
         expected = RPCS.to_dict()
@@ -91,7 +91,7 @@ def test_a_grid_is_placed_by_a_sensor_model(tmp_path, crs_wkt, transform):
 @pytest.mark.parametrize("crs_wkt", [None, UTM])
 @pytest.mark.parametrize("transform", [None, (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)])
 def test_a_grid_without_a_place_stays_so(tmp_path, crs_wkt, transform):
-    path, _ = written(tmp_path, place(crs_wkt, transform))
+    path, _ = write_raster(tmp_path, make_georef(crs_wkt, transform))
     with pytest.warns(NotGeoreferencedWarning):
         file = rasterio.open(path)
     with file:
@@ -102,7 +102,7 @@ def test_a_grid_without_a_place_stays_so(tmp_path, crs_wkt, transform):
 
 @pytest.mark.parametrize("kind", ["classes", "measure"])
 def test_a_system_that_no_geotiff_can_hold_goes_into_the_sidecar(tmp_path, kind):
-    path, made = written(tmp_path, place(ROTATED_POLE, NORTH_UP))
+    path, made = write_raster(tmp_path, make_georef(ROTATED_POLE, NORTH_UP))
     with rasterio.open(path) as file:
         assert file.crs is None
     layer = Layer(name="labels", dtype="uint8", nodata=255, kind=kind)
@@ -115,7 +115,11 @@ def test_a_system_that_cannot_be_read_is_refused_before_the_first_row(tmp_path):
     asked = []
     with pytest.raises(SceneError, match="must be able to read the coordinate system"):
         write_cog(
-            tmp_path / "out.tif", place("PROJCS[", NORTH_UP), LAYER, lambda *rows: asked.append(rows), scratch=tmp_path
+            tmp_path / "out.tif",
+            make_georef("PROJCS[", NORTH_UP),
+            LAYER,
+            lambda *rows: asked.append(rows),
+            scratch=tmp_path,
         )
     assert asked == []
 

@@ -1,4 +1,4 @@
-"""Scenes that are cut into sheets: the mosaic over them is the very raster that one sheet would be, at all times."""
+"""The mosaic of a scene that is cut into sheets equals, at any moment, the raster that one sheet would be."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tiling.span import Window
 SHEET = 64
 
 
-def recipe_of(folder: Path, *names: str, output: str, sheet: int):
+def make_recipe(folder: Path, *names: str, output: str, sheet: int):
     scenes = tuple(write_placed(folder, name) for name in names)
     models = Models(bulk=write_fake_bundle(folder / "wide", gsd_m=(0.001, 1000.0)))
     return Workplace(folder, scenes).recipe(
@@ -37,7 +37,7 @@ def recipe_of(folder: Path, *names: str, output: str, sheet: int):
     )
 
 
-def done(recipe, store=None):
+def run_recipe(recipe, store=None):
     outcome = run(recipe, open_pool=patch_pool, store=store or LocalStore(Path(recipe.output), durable=False))
     assert outcome.exit_status == 0, outcome.why
     return outcome
@@ -45,11 +45,11 @@ def done(recipe, store=None):
 
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory) -> tuple[Path, Path]:
-    """All places as one sheet a scene, and in sheets."""
+    """Output over all places: with one sheet per scene, and cut into sheets."""
     folder = tmp_path_factory.mktemp("places")
-    recipes = [recipe_of(folder, *PLACES, output=name, sheet=px) for name, px in (("one", 32768), ("many", SHEET))]
+    recipes = [make_recipe(folder, *PLACES, output=name, sheet=px) for name, px in (("one", 32768), ("many", SHEET))]
     for recipe in recipes:
-        done(recipe)
+        run_recipe(recipe)
     return folder / "one", folder / "many"
 
 
@@ -90,10 +90,10 @@ def test_seams_between_sheets_are_part_of_the_report(outputs):
 
 @pytest.mark.parametrize("torn", [False, True])
 def test_a_run_that_dies_anywhere_leaves_a_mosaic_that_is_whole(tmp_path, torn):
-    recipe = recipe_of(tmp_path, "utm", output="clean", sheet=SHEET)
+    recipe = make_recipe(tmp_path, "utm", output="clean", sheet=SHEET)
     clean = tmp_path / "clean"
     counting = CrashingStore(LocalStore(clean, durable=False), at=-1)
-    done(recipe, counting)
+    run_recipe(recipe, counting)
     expected = product_bytes(clean)
     with rasterio.open(clean / "utm" / "labels.vrt") as file:
         labels = file.read(1)
@@ -102,17 +102,17 @@ def test_a_run_that_dies_anywhere_leaves_a_mosaic_that_is_whole(tmp_path, torn):
         again = replace(recipe, output=str(tmp_path / f"died_{at}_{torn}"))
         output = Path(again.output)
         with pytest.raises(Crash):
-            done(again, CrashingStore(LocalStore(output, durable=False), at=at, torn=torn))
+            run_recipe(again, CrashingStore(LocalStore(output, durable=False), at=at, torn=torn))
         if (output / "utm" / "labels.vrt").exists():
             with rasterio.open(output / "utm" / "labels.vrt") as file:
                 assert np.array_equal(file.read(1), labels)
-        done(again)
+        run_recipe(again)
         assert product_bytes(output) == expected
 
 
 def test_a_sheet_made_again_gets_a_new_name_and_the_old_one_goes(tmp_path):
-    recipe = recipe_of(tmp_path, "utm", output="out", sheet=SHEET)
-    done(recipe)
+    recipe = make_recipe(tmp_path, "utm", output="out", sheet=SHEET)
+    run_recipe(recipe)
     output = tmp_path / "out"
     before = {path.name for path in (output / "utm" / "sheets").iterdir()}
     ledger = Ledger(LocalStore(output))
@@ -121,7 +121,7 @@ def test_a_sheet_made_again_gets_a_new_name_and_the_old_one_goes(tmp_path):
     ledger.commit(replace(sheet, inputs_digest="0" * 32))
     stale = output / "utm" / "sheets" / "labels_0_1-000000000000.tif"
     stale.write_bytes(b"of an earlier generation")
-    done(recipe)
+    run_recipe(recipe)
     assert {path.name for path in (output / "utm" / "sheets").iterdir()} == before
 
 
@@ -151,7 +151,7 @@ def test_levels_of_the_zarr_are_the_overviews_of_the_geotiff(tmp_path, sheet):
     scene = write_scene(tmp_path / "big.tif", smooth, nodata=0)
     place = Workplace(tmp_path, (scene,))
     recipe = place.recipe(tiling=Tiling(core=256, chunk=512, sheet=sheet))
-    done(recipe)
+    run_recipe(recipe)
     folder = tmp_path / "out" / "big"
     whole = zarr.open_group(folder / "mask.zarr", mode="r")
     numbers = sorted(int(name) for name in whole.group_keys())
@@ -170,11 +170,11 @@ def test_levels_of_the_zarr_are_the_overviews_of_the_geotiff(tmp_path, sheet):
 
 
 def check_halved(finer, found, layer):
-    from tests.batchseg.output.test_overview import average, by_cell, vote
+    from tests.batchseg.output.test_overview import average, halve_by_cells, vote
 
     even = np.pad(finer, ((0, finer.shape[0] % 2), (0, finer.shape[1] % 2)), constant_values=255)
     even, found = even[600:800, 500:900], found[300:400, 250:450]
-    assert np.array_equal(by_cell(even, 255, average if layer == "confidence" else vote), found)
+    assert np.array_equal(halve_by_cells(even, 255, average if layer == "confidence" else vote), found)
 
 
 def test_a_sheet_of_narrow_stripes_is_the_same(tmp_path, monkeypatch):

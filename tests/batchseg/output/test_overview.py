@@ -15,7 +15,7 @@ from batchseg.output.overview import halve_classes, halve_measures, list_level_s
 
 
 def vote(cell, nodata):
-    """The most frequent valid code, the first of equals; counted, not compared."""
+    """Return the most frequent valid code, or the first of equally frequent ones."""
     valid = [code for code in cell if code != nodata]
     return Counter(valid).most_common(1)[0][0] if valid else nodata
 
@@ -25,7 +25,7 @@ def average(cell, nodata):
     return (2 * sum(valid) + len(valid)) // (2 * len(valid)) if valid else nodata
 
 
-def by_cell(block, nodata, rule):
+def halve_by_cells(block, nodata, rule):
     cells = block.reshape(block.shape[0] // 2, 2, block.shape[1] // 2, 2).swapaxes(1, 2)
     return np.array([[rule(cell.ravel(), nodata) for cell in row] for row in cells], block.dtype)
 
@@ -39,18 +39,18 @@ def blocks(draw, codes):
 
 @given(blocks([0, 1, 2, 3]), st.sampled_from([0, 2, 7]))
 def test_classes_are_voted_on(block, nodata):
-    assert np.array_equal(halve_classes(block, nodata), by_cell(block, nodata, vote))
+    assert np.array_equal(halve_classes(block, nodata), halve_by_cells(block, nodata, vote))
 
 
 def test_every_cell_of_four_codes_and_nodata_is_voted_on():
     cells = np.stack(np.meshgrid(*[np.arange(5, dtype=np.uint8)] * 4, indexing="ij"), axis=-1).reshape(-1, 2, 2)
     block = cells.swapaxes(0, 1).reshape(2, -1)
-    assert np.array_equal(halve_classes(block, 4), by_cell(block, 4, vote))
+    assert np.array_equal(halve_classes(block, 4), halve_by_cells(block, 4, vote))
 
 
 @given(blocks([0, 1, 2, 3, 253, 254, 255]), st.sampled_from([0, 255]))
 def test_measures_are_averaged(block, nodata):
-    assert np.array_equal(halve_measures(block, nodata), by_cell(block, nodata, average))
+    assert np.array_equal(halve_measures(block, nodata), halve_by_cells(block, nodata, average))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

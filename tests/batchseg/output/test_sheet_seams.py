@@ -1,4 +1,4 @@
-"""Seams are counted in stripes of sheets as they pass; the numbers are those of the whole map."""
+"""Seams counted in stripes of sheets add up to those of the whole map."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def maps(draw: st.DrawFn) -> Map:
     return labels_HW, random.integers(0, 2, (rows, cols), dtype=np.uint8)
 
 
-def of_whole(labels_HW: NDArray[Any], tiers_HW: NDArray[Any]) -> SeamCounts:
-    """By the counting functions alone, in one piece."""
+def count_whole(labels_HW: NDArray[Any], tiers_HW: NDArray[Any]) -> SeamCounts:
+    """Count in one piece, with the counting functions alone."""
     common = {"core_px": CORE_PX, "nodata": NODATA}
     rows, cols = labels_HW.shape
     sides = [(labels_HW, tiers_HW, Span(0, rows)), (labels_HW.T, tiers_HW.T, Span(0, cols))]
@@ -49,8 +49,8 @@ def of_whole(labels_HW: NDArray[Any], tiers_HW: NDArray[Any]) -> SeamCounts:
     )
 
 
-def counted(whole: Map, window: Window, cuts: list[int]) -> SeamCounter:
-    """One sheet, in stripes that end where `cuts` says."""
+def count_sheet(whole: Map, window: Window, cuts: list[int]) -> SeamCounter:
+    """Count one sheet in stripes that end at `cuts`."""
     counter, rows, cols = SeamCounter(CUT, window), window.rows, window.cols
     edges = sorted({rows.start, rows.stop, *(cut for cut in cuts if rows.start < cut < rows.stop)})
     for start, stop in pairwise(edges):
@@ -62,7 +62,7 @@ def counted(whole: Map, window: Window, cuts: list[int]) -> SeamCounter:
 @given(maps(), st.lists(st.integers(0, 40), max_size=6))
 def test_stripes_count_what_the_whole_map_counts(whole: Map, cuts: list[int]) -> None:
     rows, cols = whole[0].shape
-    assert counted(whole, Window.of(0, rows, 0, cols), cuts).counts == of_whole(*whole)
+    assert count_sheet(whole, Window.of(0, rows, 0, cols), cuts).counts == count_whole(*whole)
 
 
 @given(maps(), st.sampled_from([8, 16, 24]), st.lists(st.integers(0, 40), max_size=3))
@@ -71,7 +71,7 @@ def test_sheets_and_the_borders_between_them_count_what_the_whole_map_counts(
 ) -> None:
     grid, sheets = Grid(whole[0].shape, sheet_px), []
     for row, col in grid:
-        counter = counted(whole, grid.window(row, col), cuts)
+        counter = count_sheet(whole, grid.window(row, col), cuts)
         record = SheetRecord(
             key=SheetKey("scene", row, col), fingerprint="f", inputs_digest="", missing=(), objects=(),
             seams=counter.counts.to_seams(), edges=counter.pack_edges(), attempt=ATTEMPT,
@@ -80,13 +80,13 @@ def test_sheets_and_the_borders_between_them_count_what_the_whole_map_counts(
         assert isinstance(kept, SheetRecord)
         sheets.append(kept)
     inside = sum((SeamCounts.from_seams(sheet.seams) for sheet in sheets), SeamCounts())
-    assert inside + count_seams_between(sheets, CUT, sheet_px=sheet_px) == of_whole(*whole)
+    assert inside + count_seams_between(sheets, CUT, sheet_px=sheet_px) == count_whole(*whole)
 
 
 def test_a_sheet_that_was_given_up_takes_its_borders_with_it() -> None:
     labels_HW = np.indices((16, 16)).sum(0).astype(np.uint8) % 7
     whole = labels_HW, np.zeros_like(labels_HW)
-    left = counted(whole, Window.of(0, 16, 0, 8), [])
+    left = count_sheet(whole, Window.of(0, 16, 0, 8), [])
     record = SheetRecord(
         key=SheetKey("scene", 0, 0), fingerprint="f", inputs_digest="", missing=(), objects=(),
         seams=left.counts.to_seams(), edges=left.pack_edges(), attempt=ATTEMPT,

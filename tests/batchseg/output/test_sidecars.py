@@ -1,4 +1,4 @@
-"""Sidecars: XML that says what was given, and that GDAL takes."""
+"""Sidecars hold the names and colours of a layer as XML, and GDAL reads them."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ ROAD = ClassInfo(id=4, name="öffentliche Straße", rgb=(90, 90, 90))
 CLASSES = (ROAD, LAND, WATER)
 
 
-def layer_of(*classes):
+def make_layer(*classes):
     return Layer(name="labels", dtype="uint8", nodata=255, kind="classes", classes=classes)
 
 
-LABELS = layer_of(*CLASSES)
+LABELS = make_layer(*CLASSES)
 CONFIDENCE = Layer(name="confidence", dtype="uint8", nodata=255, kind="measure")
 COUNTS = (70, 0, 0, 0, 10, *[0] * 250, 5)
 
 
-def table(pam):
+def parse_table(pam):
     root = ET.fromstring(pam)
     fields = [field.findtext("Name") for field in root.iter("FieldDefn")]
     return [dict(zip(fields, [cell.text for cell in row], strict=True)) for row in root.iter("Row")]
@@ -44,7 +44,7 @@ def test_pam_names_every_code_by_its_place():
 
 
 def test_pam_table_has_colours_counts_and_ground():
-    rows = table(make_pam(LABELS, COUNTS, {0: 1.75, 4: 0.25}))
+    rows = parse_table(make_pam(LABELS, COUNTS, {0: 1.75, 4: 0.25}))
     assert [row["Value"] for row in rows] == ["0", "1", "4"]
     assert [row["Class"] for row in rows] == ["land", WATER.name, "öffentliche Straße"]
     assert [rows[0][part] for part in ("Red", "Green", "Blue", "Alpha")] == ["200", "180", "120", "255"]
@@ -53,21 +53,21 @@ def test_pam_table_has_colours_counts_and_ground():
 
 
 def test_pam_without_known_ground_has_no_such_column():
-    assert "Area_km2" not in table(make_pam(LABELS, COUNTS, None))[0]
+    assert "Area_km2" not in parse_table(make_pam(LABELS, COUNTS, None))[0]
 
 
 def test_counts_beyond_32_bits_are_real_numbers():
-    def count_type(counts):
-        pam = ET.fromstring(make_pam(layer_of(LAND), counts, None))
+    def read_count_type(counts):
+        pam = ET.fromstring(make_pam(make_layer(LAND), counts, None))
         return next(field.findtext("Type") for field in pam.iter("FieldDefn") if field.findtext("Name") == "Count")
 
-    assert (count_type([2**31 - 1]), count_type([2**31])) == ("0", "1")
+    assert (read_count_type([2**31 - 1]), read_count_type([2**31])) == ("0", "1")
 
 
 @given(st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20))
 def test_any_name_survives_both_files(name):
-    layer = layer_of(ClassInfo(id=3, name=name, rgb=(1, 2, 255)))
-    assert (table(make_pam(layer, [0] * 256, None))[0]["Class"] or "") == name
+    layer = make_layer(ClassInfo(id=3, name=name, rgb=(1, 2, 255)))
+    assert (parse_table(make_pam(layer, [0] * 256, None))[0]["Class"] or "") == name
     entry = next(ET.fromstring(make_qml(layer)).iter("paletteEntry"))
     assert entry.attrib == {"value": "3", "color": "#0102ff", "alpha": "255", "label": name}
 
@@ -86,14 +86,14 @@ def test_qml_shows_confidence_in_percent():
 
 
 def test_texts_do_not_depend_on_the_order_of_classes():
-    assert make_pam(LABELS, COUNTS, None) == make_pam(layer_of(*CLASSES[::-1]), COUNTS, None)
-    assert make_qml(LABELS) == make_qml(layer_of(*CLASSES[::-1]))
+    assert make_pam(LABELS, COUNTS, None) == make_pam(make_layer(*CLASSES[::-1]), COUNTS, None)
+    assert make_qml(LABELS) == make_qml(make_layer(*CLASSES[::-1]))
 
 
 @pytest.mark.parametrize("classes", [(LAND, LAND), (LAND, ClassInfo(id=255, name="x", rgb=(0, 0, 0)))])
 def test_legends_that_cannot_be_meant_are_refused(classes):
     with pytest.raises(InputError, match="a code of its own, other than nodata"):
-        layer_of(*classes)
+        make_layer(*classes)
 
 
 def test_gdal_reads_a_layer_with_its_sidecars(tmp_path):

@@ -12,7 +12,7 @@ import shapely
 from pystac.extensions.classification import Classification
 
 from batchseg.reports.stac import make_machine_name
-from tests.batchseg.output.test_mosaic import SHEET, done, recipe_of
+from tests.batchseg.output.test_mosaic import SHEET, make_recipe, run_recipe
 from tests.placed_scenes import PLACES
 from tests.runs import CLASSES
 from tests.stac import problems_of
@@ -21,8 +21,8 @@ from tests.stac import problems_of
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("stac")
-    done(recipe_of(folder, *PLACES, output="one", sheet=32768))
-    done(recipe_of(folder, "utm", output="many", sheet=SHEET))
+    run_recipe(make_recipe(folder, *PLACES, output="one", sheet=32768))
+    run_recipe(make_recipe(folder, "utm", output="many", sheet=SHEET))
     return folder
 
 
