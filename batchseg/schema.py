@@ -29,7 +29,7 @@ else:  # what `build` understands: it passes such a value on as it is
 
 
 def setting(default: Any = MISSING, *, doc: str, key: str | None = None) -> Any:
-    """A documented field of a recipe or fleet; `key` is its name in YAML where Python has taken the word."""
+    """A documented field of a recipe or fleet. `key` is its name in YAML, where that is a reserved word of Python."""
     metadata = {"doc": doc, "key": key}
     if default is MISSING:
         return field(metadata=metadata)
@@ -53,9 +53,18 @@ def yaml_name(of: Field[Any]) -> str:
 
 
 def build(kind: type[T], data: object, *, where: str) -> T:
-    """Make a dataclass of `kind` from a mapping; `where` names the place for messages, like `recipe.yaml: tiling`."""
+    """Make a dataclass from a mapping, strictly.
+
+    Args:
+        kind: The dataclass.
+        data: Parsed YAML or JSON.
+        where: The place for messages, like `recipe.yaml: tiling`.
+
+    Raises:
+        RecipeError: A key is unknown or missing, or a value has the wrong type.
+    """
     if not isinstance(data, Mapping):
-        raise RecipeError("this has to be a mapping", where=where, expected="key: value lines", got=repr(data))
+        raise RecipeError("this must be a mapping", where=where, expected="key: value lines", got=repr(data))
     known = {yaml_name(f): f for f in fields(kind)}  # type: ignore[arg-type]
     data = _gather_inlined(kind, data)
     for key in data:
@@ -83,7 +92,7 @@ def _gather_inlined(kind: type, data: Mapping[Any, object]) -> Mapping[Any, obje
 
 @cache
 def _hints(kind: type) -> dict[str, Any]:
-    """Understanding annotations takes longer than using them, and a ledger holds many records."""
+    """Cached, since understanding annotations takes longer than using them, and a ledger has many records."""
     return typing.get_type_hints(kind)
 
 
@@ -121,7 +130,7 @@ def _convert_union(args: tuple[Any, ...], value: object, where: str) -> Any:
     mappings = [option for option in options if is_dataclass(option)]
     if mappings and isinstance(value, Mapping):
         mappings = _select_by_tag(mappings, value, where)
-        # The one that shares most keys is meant, so that a wrong key is judged as one of its own.
+        # The option that shares most keys is meant, so that a wrong key is compared with the keys of that option.
         keys = {option: {yaml_name(f) for f in fields(option)} for option in mappings}
         return _convert(max(mappings, key=lambda option: len(keys[option] & value.keys())), value, where)
     for option in options:
@@ -180,7 +189,7 @@ def _convert_scalar(hint: Any, value: object, where: str) -> Any:
         try:
             return float(value)
         except OverflowError as error:
-            raise _wrong(where, "a number of less than 309 digits", value) from error
+            raise _wrong(where, "a number with fewer than 309 digits", value) from error
     if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
     words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
@@ -199,7 +208,7 @@ def build_unchecked(kind: type[T], data: Any) -> T:
 
 @cache
 def _make_converter(kind: type) -> Callable[[Any], Any]:
-    """A function from plain data to a dataclass, made once from its annotations."""
+    """A function from plain data to a dataclass, made once from the annotations."""
     hints = _hints(kind)
     known = [(f.name, yaml_name(f), _find_converter(hints[f.name])) for f in fields(kind)]
     optional = {f.name for f in fields(kind) if f.default is not MISSING or f.default_factory is not MISSING}
@@ -216,7 +225,7 @@ def _make_converter(kind: type) -> Callable[[Any], Any]:
 
 
 def _find_converter(hint: Any) -> Callable[[Any], Any] | None:
-    """None for what JSON gives as it is."""
+    """A function for values with this hint; None for values that JSON gives as they are."""
     origin, args = get_origin(hint), get_args(hint)
     if is_dataclass(hint):
         return _make_converter(typing.cast("type", hint))
@@ -231,7 +240,7 @@ def _find_converter(hint: Any) -> Callable[[Any], Any] | None:
 
 
 def plain(value: object) -> Any:
-    """The inverse of `build`: dataclasses to JSON-ready data, with YAML's names."""
+    """The inverse of `build`: dataclasses to data that JSON can hold, with the names of YAML."""
     if is_dataclass(value) and not isinstance(value, type):
         content: dict[str, Any] = {}
         for f in fields(value):

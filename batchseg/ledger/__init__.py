@@ -1,1 +1,1 @@
-"""What a run writes down about itself: keys, records, stints, and where its seconds went."""
+"""What a run writes down about itself: keys, records, stints, sessions, the lease, and the time of its workers."""

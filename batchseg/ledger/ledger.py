@@ -1,18 +1,18 @@
-"""All committed records of a run, and nothing else: the truth that every resume and every report begins from.
+"""The ledger: all committed records of a run. Every resume and every report begins from it.
 
 Theory of operation
 -------------------
-One JSON object a record, put last: when a record can be read, everything that it names is stored whole (invariant I3).
-Nothing is ever appended or updated in place, so no crash can tear it and no lock is needed. The driver owns assignment;
-the ledger only knows what ended. A record that carries another fingerprint stops the run before any work (invariant
-I4): the folder belongs to another recipe.
+Each record is one JSON object, and it is put last: when a record can be read, everything that it names is stored whole
+(invariant I3). Nothing is ever appended or updated in place, so no crash can tear it and no lock is needed. The driver
+assigns tasks; the ledger only knows which tasks have ended. A record with another fingerprint stops the run before any
+work (invariant I4): the folder belongs to another recipe.
 
     run/recipe.json                 the resolved recipe and its fingerprint
     run/records/SCENE/R_C.json      one committed chunk
     run/segments/NUMBER.jsonl       a thousand of them (ledger/segments.py)
     run/sheets/SCENE/R_C.json       one published set of GeoTIFFs
     run/stints/WORKER.json          one worker's life
-    run/quarantine/SCENE/R_C.json   what was given up, with its story; removed when it is done after all
+    run/quarantine/TASK.json        a task that was given up, with its story; deleted when the task is done after all
 """
 
 from __future__ import annotations
@@ -70,17 +70,20 @@ class GivenUp:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
+    """The records of one output folder."""
+
     store: Store
 
     def commit(self, record: TaskRecord) -> None:
-        """The last thing that is put for a task."""
+        """Put a task's record, after everything else that the task puts."""
         self.store.put(record.key.record_key, to_json(record, sort_keys=True))
 
     def read_record(self, key: ChunkKey) -> Record | None:
+        """The record of one chunk; None where it is not committed."""
         return self.find_records([key]).get(key)
 
     def read_single_record(self, key: ChunkKey) -> Record | None:
-        """A record that the driver may not have heard of; what it has seen may be in a segment by now."""
+        """The record of a chunk from its own object, where a worker has just put it; None where there is none."""
         try:
             content = self.store.get(key.record_key)
         except FileNotFoundError:
@@ -88,47 +91,47 @@ class Ledger:
         return _parse(Record, content, where=key.record_key)
 
     def find_records(self, keys: Iterable[ChunkKey]) -> dict[ChunkKey, Record]:
-        """Those of these chunks that are committed."""
+        """The records of those of these chunks that are committed."""
         single = {key: self.read_single_record(key) for key in keys}
         missing = {key for key, record in single.items() if record is None}
-        found = self._in_segments(missing) if missing else {}
-        return found | {key: record for key, record in single.items() if record is not None}
+        records = self._search_segments(missing) if missing else {}
+        return records | {key: record for key, record in single.items() if record is not None}
 
     def read_records(self) -> Iterator[Record]:
-        """Single ones are listed first and count most: see ledger/segments.py."""
+        """The records of all committed chunks. Single ones are listed first and count most: see ledger/segments.py."""
         single = {record.key: record for record in self.read_all(Record, RECORDS_FOLDER)}
         segments = list_segment_keys(self.store)
         if not segments:
             return iter(single.values())
-        found: dict[ChunkKey, Record] = {}
+        records: dict[ChunkKey, Record] = {}
         with no_garbage_collection():
-            for key in segments:
-                found.update((record.key, record) for record in read_segment(self.store, key))
-        found.update(single)
-        return iter([found[key] for key in sorted(found)])
+            for segment in segments:
+                records.update((record.key, record) for record in read_segment(self.store, segment))
+        records.update(single)
+        return iter([records[key] for key in sorted(records)])
 
     def read_briefs(self) -> dict[ChunkKey, Brief]:
-        """What a resume needs of all records, read by several threads: on an object store each read waits."""
+        """What a resume needs of all records. Several threads read, since on an object store each read waits."""
         single = {record.key: Brief.of(record) for record in self.read_all(Record, RECORDS_FOLDER)}
-        found: dict[ChunkKey, Brief] = {}
+        briefs: dict[ChunkKey, Brief] = {}
         with no_garbage_collection(), ThreadPoolExecutor(NUM_READERS) as readers:
-            for briefs in readers.map(lambda key: read_briefs(self.store, key), list_segment_keys(self.store)):
-                found.update((brief.key, brief) for brief in briefs)
-        return found | single
+            for part in readers.map(lambda key: read_briefs(self.store, key), list_segment_keys(self.store)):
+                briefs.update((brief.key, brief) for brief in part)
+        return briefs | single
 
-    def _in_segments(self, keys: set[ChunkKey]) -> dict[ChunkKey, Record]:
-        """The newest first: what is looked for together was mostly made together, and the later record counts."""
-        found: dict[ChunkKey, Record] = {}
-        for key in reversed(list_segment_keys(self.store)):
-            if found.keys() == keys:
+    def _search_segments(self, keys: set[ChunkKey]) -> dict[ChunkKey, Record]:
+        """Newest segments first: chunks that are wanted together were mostly made together. Later records count."""
+        records: dict[ChunkKey, Record] = {}
+        for segment in reversed(list_segment_keys(self.store)):
+            if records.keys() == keys:
                 break
-            if any(brief.key in keys for brief in read_briefs(self.store, key)):
-                here = {r.key: r for r in read_segment(self.store, key) if r.key in keys}
-                found = here | found
-        return found
+            if any(brief.key in keys for brief in read_briefs(self.store, segment)):
+                older = {record.key: record for record in read_segment(self.store, segment) if record.key in keys}
+                records = older | records
+        return records
 
     def compact(self, records: Sequence[Record]) -> None:
-        """Put committed records into one segment, and only then remove them; only the driver does this."""
+        """Put committed records into one segment, and only then delete their objects. Only the driver does this."""
         last = list_segment_keys(self.store)[-1:]
         number = 1 + parse_segment_number(last[0]) if last else 0
         write_segment(self.store, number, records)
@@ -141,25 +144,26 @@ class Ledger:
     def read_stints(self) -> Iterator[Stint]:
         return self.read_all(Stint, STINTS_FOLDER)
 
-    def read_all(self, kind: type[T], prefix: str) -> Iterator[T]:
+    def read_all(self, kind: type[T], folder: str) -> Iterator[T]:
         """Everything in one folder of the ledger, as values of one dataclass."""
-        for key, _ in sorted(self.store.names(prefix)):
+        for key, _ in sorted(self.store.names(folder)):
             try:
                 content = self.store.get(key)
             except FileNotFoundError:
-                continue  # of a run that goes on beside: it was put into a segment, or is made again
+                continue  # a run that goes on meanwhile has put it into a segment, or makes it again
             yield _parse(kind, content, where=key)
 
     def forget(self, *tasks: TaskKey) -> None:
-        """Drop the records of tasks whose objects are lost or damaged, before they are made again."""
+        """Delete the records of tasks whose objects are lost or damaged, before the tasks are done again."""
         for task in tasks:
             self.store.delete(task.record_key)
-        chunks = {task for task in tasks if isinstance(task, ChunkKey)}  # segments hold nothing else
-        for key in list_segment_keys(self.store) if chunks else ():
-            if any(brief.key in chunks for brief in read_briefs(self.store, key)):
-                remove_records(self.store, key, chunks)
+        chunks = {task for task in tasks if isinstance(task, ChunkKey)}  # segments have nothing else
+        for segment in list_segment_keys(self.store) if chunks else ():
+            if any(brief.key in chunks for brief in read_briefs(self.store, segment)):
+                remove_records(self.store, segment, chunks)
 
     def write_stint(self, stint: Stint) -> None:
+        """Write a worker's life so far; later beats replace it."""
         self.store.put(stint_key(stint.worker), to_json(stint, sort_keys=True))
 
     def quarantine(self, task: TaskKey, story: Story) -> None:
@@ -167,15 +171,16 @@ class Ledger:
         put_value(self.store, quarantine_key(str(task)), GivenUp(task=str(task), story=story))
 
     def unquarantine(self, task: TaskKey) -> None:
+        """A task is done after all."""
         self.store.delete(quarantine_key(str(task)))
 
     def unquarantine_all(self) -> None:
-        """Give everything another chance."""
+        """Give all tasks another chance."""
         for key, _ in sorted(self.store.names(QUARANTINE_FOLDER)):
             self.store.delete(key)
 
     def read_story(self, task: TaskKey) -> Story | None:
-        """Why a task was given up; None for one that was not."""
+        """Why a task was given up; None for a task that was not."""
         try:
             return read_value(self.store, quarantine_key(str(task)), GivenUp, todo=RETRY_TASK).story
         except FileNotFoundError:
@@ -199,7 +204,7 @@ class Ledger:
             return None
 
     def check_recipe(self, fingerprint: str, resolved: JsonObject) -> None:
-        """Stop when this folder belongs to another recipe; writes nothing (invariant I4)."""
+        """Raise ForeignRunError where this folder belongs to another recipe (invariant I4). Writes nothing."""
         earlier = self.read_recipe()
         if earlier is not None and earlier.fingerprint != fingerprint:
             fields = ", ".join(find_differences(earlier.resolved, resolved)) or "the way it is computed"
@@ -210,7 +215,7 @@ class Ledger:
             )
 
     def write_recipe(self, fingerprint: str, resolved: JsonObject) -> None:
-        """Write the resolved recipe down, or find it written."""
+        """Write the resolved recipe into a new folder; in an old folder check that it is the same."""
         self.check_recipe(fingerprint, resolved)
         if self.read_recipe() is None:
             recipe = StoredRecipe(fingerprint=fingerprint, resolved=resolved)
@@ -228,7 +233,7 @@ def _parse(kind: type[T], content: bytes, *, where: str) -> T:
 
 
 def find_differences(old: object, new: object, path: str = "") -> list[str]:
-    """The places where two resolved recipes differ, like `tiling.core (512 -> 256)`."""
+    """The fields in which two resolved recipes differ, like `tiling.core (512 -> 256)`."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted({*old, *new})
         return [
@@ -238,9 +243,9 @@ def find_differences(old: object, new: object, path: str = "") -> list[str]:
         ]
     if json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True):
         return []
-    return [f"{path} ({_short(old)} -> {_short(new)})"]
+    return [f"{path} ({_shorten(old)} -> {_shorten(new)})"]
 
 
-def _short(value: object, limit: int = 48) -> str:
+def _shorten(value: object, limit: int = 48) -> str:
     text = json.dumps(value, sort_keys=True)
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,4 +1,4 @@
-"""What is written down about finished work; every report is a fold over these."""
+"""The records of finished work; every report is a fold over them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from batchseg.store import compute_digest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredObject:
-    """One object of a task's output, as it was put."""
+    """One stored object of a task's output."""
 
     key: str
     size_bytes: int
@@ -21,10 +21,12 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TileCounts:
+    """Tiles by the model that labelled them."""
+
     bulk: int = 0
     heavy: int = 0
     skipped: int = 0
-    """Tiles without a pixel to predict: neither model ran."""
+    """Number of tiles without a pixel to label, so that no model ran."""
 
     def __add__(self, other: TileCounts) -> TileCounts:
         return TileCounts(
@@ -34,7 +36,7 @@ class TileCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """Who did it, when, and what it cost."""
+    """The attempt that succeeded: which worker made it, when, and at what cost."""
 
     number: int
     worker: str
@@ -45,40 +47,40 @@ class Attempt:
     started_unix_s: float
     ended_unix_s: float
     seconds: dict[str, float]
-    """By stage; each second of a worker counts once. `busy_…` are the overlapping ones, for speed."""
+    """Seconds by stage; each second of a worker counts once. The `busy_…` seconds overlap, and show speed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """The stitched labels against the reference, over one chunk."""
+    """The labels of one chunk compared with the reference."""
 
     labels_id: str
     confusion: tuple[tuple[int, ...], ...]
-    """Pixels: rows are reference classes, columns predicted ones, in the bundle's order."""
+    """Pixels: rows are reference classes, columns are predicted classes, both in the bundle's order."""
     unknown_px: int
-    """Reference pixels whose code is no class of the bundle."""
+    """Number of reference pixels whose value is no class of the bundle."""
     parts: dict[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
-    """The confusion by tier and priority ground; parts without a pixel are left out."""
+    """Confusion by tier and priority ground; parts without a pixel are left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What one chunk holds; all of it adds up over chunks."""
+    """What one chunk contains; every number adds up over chunks."""
 
     tiles: TileCounts
     valid_px: int
     class_px: tuple[int, ...]
-    """Pixels a class, in the bundle's order."""
+    """Pixels per class, in the bundle's order."""
     area_km2: float | None
-    """Geodesic ground area of the valid pixels; None where the scene has no place on the Earth."""
+    """Geodesic ground area of the valid pixels; None if the scene has no place on the Earth."""
     class_area_km2: tuple[float, ...] | None
     confidence_sum: int
-    """Of the confidence codes (0..254) of valid pixels."""
+    """Sum of the confidence values (0 to 254) of valid pixels."""
     agreement: Agreement | None
     tile_codes: tuple[int, ...] = ()
-    """How each tile of the chunk was routed, row by row: codes of the tier layer, nodata where nothing was to label."""
+    """Codes of the tier layer, one per tile, row by row; nodata where the tile had no pixel to label."""
     tile_scores: tuple[int, ...] = ()
-    """How uncertain the bulk model was of each tile, in ten-thousandths; -1 where nobody asked."""
+    """Uncertainty of the bulk model on each tile, in ten-thousandths; -1 where it was not measured."""
     audits: tuple[TileAudit, ...] = ()
 
 
@@ -95,7 +97,7 @@ class Record:
 
 
 class TaskRecord(Protocol):
-    """What every kind of record has."""
+    """What the record of every kind of task has."""
 
     @property
     def key(self) -> TaskKey: ...
@@ -112,7 +114,7 @@ class TaskRecord(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Brief:
-    """What of a record a resume needs: that a chunk is done, by which recipe, and what its output was."""
+    """The part of a record that a resume needs: which chunk is done, by which recipe, and the digest of its output."""
 
     key: ChunkKey
     fingerprint: str
@@ -126,7 +128,7 @@ class Brief:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seams:
-    """Transitions over border lines and over lines half a core away: changes, pairs, changes, pairs."""
+    """Class changes across border lines and across lines half a core away: changes, pairs, changes, pairs."""
 
     tile: tuple[int, int, int, int]
     chunk: tuple[int, int, int, int]
@@ -151,19 +153,19 @@ class SheetRecord:
     key: SheetKey
     fingerprint: str
     inputs_digest: str
-    """Of the records it was made from: another chunk, another sheet."""
+    """Digest of the records that it was made from; when a chunk changes, the sheet is made again."""
     missing: tuple[ChunkKey, ...]
     objects: tuple[StoredObject, ...]
     seams: Seams
-    """Inside the sheet."""
+    """Seams inside the sheet; those between sheets are counted from their edges."""
     attempt: Attempt
     edges: Edges | None = None
-    """None of the only sheet of a scene."""
+    """Outermost pixels of the sheet; None if it is the only sheet of its scene."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stint:
-    """One worker's life, rewritten at each commit and at each beat: so money lost to a kill is known to one beat."""
+    """One worker's life. It is rewritten at each heartbeat, so the money lost to a kill is known to one heartbeat."""
 
     worker: str
     pool: str
@@ -174,11 +176,11 @@ class Stint:
     beat_unix_s: float
     ended: bool
     start_s: float
-    """Until the first task could begin: models opened, libraries loaded."""
+    """Seconds until the first task could begin: opening models, loading libraries."""
     idle_s: float
     waste_s: float
-    """Spent on attempts that failed."""
+    """Seconds spent on attempts that failed."""
     in_hand_s: dict[str, float]
-    """By task: spent so far on attempts that had not ended at the last beat."""
+    """Seconds by task, spent so far on attempts that had not ended at the last heartbeat."""
     peak_rss_bytes: int = 0
     failures: tuple[str, ...] = field(default=())

@@ -1,16 +1,16 @@
-"""Where a worker's seconds go.
+"""The stages that a worker's seconds are spent on.
 
 Theory of operation
 -------------------
 A worker does several things at once: it reads the next chunk and writes the last one while the device computes. Adding
 up the seconds of each would count the same second twice, and the cost of a run would not add up. So every moment of a
-worker's life is given to exactly one stage: of all stages open at that moment, the one that stands first in STAGES.
-Reading that hides behind compute therefore costs nothing, which is the truth about money; what it would cost alone is
-kept beside it as *busy* seconds, which is the truth about speed.
+worker's life counts for exactly one stage: of all stages open at that moment, the one that stands first in STAGES.
+Reading that hides behind compute therefore costs nothing, which is the truth about money. The seconds that it would
+take alone are kept beside it as *busy* seconds, which is the truth about speed.
 
-Seconds gather under the task they were spent for. When a task ends they are taken: into its record, or, if it failed,
-into the waste of the worker's stint. What nobody takes is idle. What an audit adds is a stage of its own, so that what
-the routes cost can be told from what it costs to check them.
+Seconds gather under the task that they were spent on. When a task ends they are taken: into its record, or, if it
+failed, into the waste of the worker's stint. Seconds without an open stage are idle. An audit is a stage of its own, so
+that the cost of the routes can be told from the cost of checking them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ STAGES: tuple[Stage, ...] = ("compute_heavy", "compute_bulk", "audit", "read", "
 
 @dataclass(slots=True)
 class StageClock:
-    """Thread-safe. `now` is any steady clock in seconds."""
+    """Gives each second of a worker to one stage of one task. Thread-safe; `now` is any steady clock in seconds."""
 
     now: Callable[[], float] = time.monotonic
     _idle_s: float = 0.0
@@ -45,6 +45,7 @@ class StageClock:
 
     @contextmanager
     def stage(self, stage: Stage, task: str) -> Iterator[None]:
+        """Keep a stage of a task open from entry to exit."""
         entry = (STAGES.index(stage), task)
         with self._lock:
             self._tick()
@@ -59,20 +60,20 @@ class StageClock:
                 self._spent_s[task][f"busy_{stage}"] += self.now() - begun_s
 
     def take(self, task: str) -> dict[str, float]:
-        """The seconds spent for a task since the last take, by stage; they are nobody else's from now on."""
+        """Take the seconds spent on a task since the last call, by stage."""
         with self._lock:
             self._tick()
             return dict(self._spent_s.pop(task, {}))
 
     def in_hand_s(self) -> dict[str, float]:
-        """Seconds spent so far for each task that has not ended."""
+        """Seconds spent so far on each task that has not ended."""
         with self._lock:
             self._tick()
             return {task: sum_paid_s(spent) for task, spent in self._spent_s.items()}
 
     @property
     def idle_s(self) -> float:
-        """Seconds in no stage at all, up to now."""
+        """Seconds without an open stage, up to now."""
         with self._lock:
             self._tick()
             return self._idle_s
@@ -88,5 +89,5 @@ class StageClock:
 
 
 def sum_paid_s(seconds: Mapping[str, float]) -> float:
-    """The seconds that count once; without the busy ones."""
+    """The seconds that are paid for; busy seconds are left out."""
     return sum(s for stage, s in seconds.items() if stage in STAGES)

@@ -1,1 +1,1 @@
-"""A run: its plan, its state, its driver loop, and the ledger that survives it."""
+"""Runs: what is left to do, which worker does it, the driver's loop, nights, and the plan of a run."""

@@ -1,7 +1,8 @@
-"""Publishing the mosaics of scenes that have several sheets, once their sheets are there.
+"""Publish the mosaics of scenes that have several sheets, once their sheets are there.
 
-A mosaic's files are replaced one by one, each whole, and each names only sheets that are whole; the sheets that nothing
-names any more go last. So whoever opens a mosaic at any moment sees the scene before or after, never a part of it.
+The files of a mosaic are replaced one by one, each of them whole, and each names only sheets that are whole. Sheets
+that no mosaic names any more are deleted last. So a program that opens a mosaic at any moment sees the scene as it was
+before or as it is after, never a part of it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from batchseg.store import Store
 
 
 def publish_mosaics(job: Job, store: Store) -> None:
-    """Call it when no sheet is being made."""
+    """Write the mosaics of all scenes that have several sheets. No worker may be making a sheet meanwhile."""
     scenes = [scene for scene in job.scenes.values() if not scene.zarr.is_one_sheet]
     if not scenes:
         return
@@ -42,10 +43,12 @@ def _publish(job: Job, store: Store, scene: SceneJob, records: Sequence[Record],
         mosaic = Mosaic(
             georef=layout.georef,
             layer=layer,
-            counts=_counts(job, layer, records) if layer.name == "labels" else None,
+            counts=_count_ids(job, layer, records) if layer.name == "labels" else None,
             area_km2=areas_km2.get(layer.name),
             num_levels=len(layout.levels),
-            sheets=tuple(MosaicSheet(_file(sheet, layer, name), job.sheet_window(sheet.key)) for sheet in sheets),
+            sheets=tuple(
+                MosaicSheet(_find_geotiff(sheet, layer, name), job.sheet_window(sheet.key)) for sheet in sheets
+            ),
         )
         store.put(f"{name}/{layer.name}.qml", make_qml(layer).encode())
         if mosaic.has_index:
@@ -57,18 +60,18 @@ def _publish(job: Job, store: Store, scene: SceneJob, records: Sequence[Record],
     _sweep(store, name, sheets)
 
 
-def _counts(job: Job, layer: Layer, records: Sequence[Record]) -> tuple[int, ...]:
+def _count_ids(job: Job, layer: Layer, records: Sequence[Record]) -> tuple[int, ...]:
     counts = np.zeros(layer.highest + 1, np.int64)
     for record in records:
-        counts[[one.id for one in job.classes]] += record.measured.class_px
+        counts[[c.id for c in job.classes]] += record.measured.class_px
     return tuple(counts.tolist())
 
 
-def _file(sheet: SheetRecord, layer: Layer, scene: str) -> str:
-    """Of a sheet's files the GeoTIFF of this layer, relative to the scene's folder."""
+def _find_geotiff(sheet: SheetRecord, layer: Layer, scene: str) -> str:
+    """The GeoTIFF of a layer among the files of a sheet, relative to the scene's folder."""
     begin = f"{sheets_folder(scene)}/{layer.name}_{_cell(sheet.key)}-"
-    (found,) = (one.key for one in sheet.objects if one.key.startswith(begin) and one.key.endswith(".tif"))
-    return found.removeprefix(f"{scene}/")
+    (key,) = (s.key for s in sheet.objects if s.key.startswith(begin) and s.key.endswith(".tif"))
+    return key.removeprefix(f"{scene}/")
 
 
 def _cell(key: SheetKey) -> str:
@@ -76,8 +79,8 @@ def _cell(key: SheetKey) -> str:
 
 
 def _sweep(store: Store, scene: str, sheets: Sequence[SheetRecord]) -> None:
-    """Files of sheets that were made again since."""
-    named = {one.key for sheet in sheets for one in sheet.objects}
+    """Delete the files of sheets that were made again since."""
+    named = {stored.key for sheet in sheets for stored in sheet.objects}
     for key in [key for key, _ in store.names(sheets_folder(scene))]:
         if key not in named:
             store.delete(key)

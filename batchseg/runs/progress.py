@@ -1,4 +1,4 @@
-"""How far a run is, as numbers; how they are shown is not decided here."""
+"""How far a run is, as numbers. How they are shown is decided elsewhere (`jobs/terminal/`)."""
 
 from __future__ import annotations
 
@@ -33,23 +33,25 @@ NUM_HAPPENINGS = 5
 
 @dataclass(slots=True, kw_only=True)
 class PoolView:
-    """What one pool of the fleet does now, and has done."""
+    """What one pool of the fleet does now, and what it has done."""
 
     name: str
     num_ready: int = 0
     num_starting: int = 0
-    """Placed on a node, and not ready yet."""
+    """The number of workers that are on a node and open their models."""
     num_draining: int = 0
     num_lost: int = 0
     num_done: int = 0
-    """Chunks."""
+    """The number of chunks that the pool has committed."""
     valid_px: int = 0
     usd_per_hour: float = 0.0
-    """Of those that are there now."""
+    """The price of the workers that are there now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
+    """How far a run is at one moment."""
+
     num_chunks: int
     num_done: int
     num_failed: int
@@ -57,21 +59,21 @@ class Snapshot:
     num_sheets_done: int
     num_workers: int
     num_draining: int
-    """Of these, workers on nodes that are going away."""
+    """The number of ready workers on nodes that will be taken away."""
     num_preempted: int
-    """Workers lost through no fault of theirs."""
+    """The number of workers that were lost to a preemption."""
     num_retries: int
-    """Attempts that failed."""
+    """The number of attempts that failed."""
     message: str | None
-    """What whoever watches should know now, like a worker that nobody has room for."""
+    """What the user should know now, for example that the cluster has no room for a worker."""
     valid_px: int
     elapsed_s: float
     usd: float
     left_s: float | None
-    """Expected seconds to go; None until something is known."""
+    """The expected seconds to the end; None until the first chunk is done."""
     pools: tuple[PoolView, ...] = ()
     happenings: tuple[str, ...] = ()
-    """What last went otherwise than it should, the newest at the end."""
+    """The last things that did not go as they should, the newest at the end."""
 
     @property
     def chunks_ended(self) -> bool:
@@ -88,7 +90,7 @@ class Snapshot:
 
 @dataclass(slots=True)
 class Progress:
-    """Counts what is committed, and stops the run when it has cost what it may."""
+    """A watcher that counts what is committed, and stops the run when it has cost as much as it may."""
 
     num_chunks: int
     num_before: int
@@ -107,7 +109,7 @@ class Progress:
     _valid_px: int = 0
     _workers: set[str] = field(default_factory=set)
     _usd_per_hour: dict[str, float] = field(default_factory=dict)
-    """Of each worker that is somewhere, ready or not: what could not be placed costs nothing."""
+    """The price of each worker that is on a node, ready or not. A worker without a place costs nothing."""
     _draining: set[str] = field(default_factory=set)
     _usd: float = 0.0
     _paid_s: float = field(init=False)
@@ -165,14 +167,14 @@ class Progress:
         self._draining.discard(worker)
 
     def _pay(self) -> None:
-        """For the time since the last call, at what was there."""
+        """Add the cost of the time since the last call, at the price of the workers that were there."""
         now_s = self.now()
         self._usd += (now_s - self._paid_s) * (self.head_usd_per_hour + sum(self._usd_per_hour.values())) / 3600
         self._paid_s = now_s
 
     def _count_record(self, record: TaskRecord) -> None:
         if isinstance(record, Record):
-            self._done.add(record.key)  # one that was found damaged is committed twice
+            self._done.add(record.key)  # a chunk that was found damaged is committed twice
             self._valid_px += record.measured.valid_px
             self._chunks_by_pool[record.attempt.pool] += 1
             self._px_by_pool[record.attempt.pool] += record.measured.valid_px

@@ -1,33 +1,33 @@
-"""Who does what next: events in, instructions out.
+"""Which worker does which task next: events in, instructions out.
 
 Theory of operation
 -------------------
-The run state decides and never acts: it knows no clock, no storage, no Ray. Whoever drives it feeds it one event at a
-time and carries out the instructions that come back:
+The run state decides and never acts: it knows no clock, no storage and no Ray. The driver's loop feeds it one event at
+a time, and carries out the instructions that come back:
 
     WorkerReady, WorkerDraining, WorkerLost,   ->   Assign(worker, task, attempt)
     WorkerRetired, TaskDone, TaskFailed,            Dismiss(worker, why)
     StopFeeding                                     Quarantine(task, story), Finish(quarantined)
 
-A task is in exactly one place at any time: *waiting* (a sheet whose chunks are not all settled), *pending*, *held* by
-one worker, *done* or *quarantined*. Every event moves tasks between places and then hungry workers are filled from
-`pending`, the cheapest first, so nothing else has to be called. Three counters a task are kept apart, because they mean
-different things: failures (the task's fault, few allowed), preemptions (the worker went away, many allowed, but not
+A task is in exactly one place at any time: *waiting* for other tasks, *pending*, *held* by one worker, *done* or
+*quarantined*. Each event moves tasks between places, and then hungry workers are filled from `pending`, the cheapest
+first, so the driver has nothing else to call. Each task has three counters, because they mean different things:
+failures (the task's fault, so few are allowed), preemptions (the worker went away, so many are allowed, but not
 endlessly: a chunk that kills every worker is poison too) and out-of-memory (a failure whose remedy is known). A report
 from a worker that no longer holds the task is ignored. The state ends: each task leaves by being done or quarantined,
 and all counters have limits (invariant I5).
 
-A task that ran out of memory, or was held twice by a worker that was lost, is a *suspect*: from then on it has a worker
-to itself. So it has the memory to itself too, and poison is not the end of the tasks that happen to be held with it.
+A task that ran out of memory, or whose worker was lost twice, is a *suspect*: from then on it has a worker to itself.
+So it has that worker's memory to itself, and a poisonous task does not end the tasks that are held with it.
 
-A task that failed goes to another worker than the one it failed on, while there is one. A worker on which task after
-task fails, while others succeed, is sick: it is dismissed before it can use up everybody's attempts.
+A task that failed goes to another worker than the one that it failed on, while there is one. A worker on which task
+after task fails, while other workers succeed, is sick: it is dismissed before it can use up everybody's attempts.
 
-A sheet waits until each of its chunks is done or quarantined. A committed chunk found damaged while its sheet is made
-becomes pending again (`undone`), and the sheet waits for it once more.
+A task that waits, like a sheet for its chunks, waits until each of them is done or quarantined. A task may find the
+output of a committed task damaged: the damaged task becomes pending again (`undone`), and the other waits for it.
 
-A decision costs the same whatever the number of tasks and of busy workers: only hungry workers are looked at, and only
-the first few pending tasks (bench/dispatch.py).
+A decision costs the same whatever the number of tasks and of busy workers: it looks at hungry workers only, and at the
+first few pending tasks (bench/dispatch.py).
 """
 
 from __future__ import annotations
@@ -57,18 +57,19 @@ from batchseg.workers.events import (
 )
 
 SICK_FAILURES = 3
-"""Failures in a row, of different tasks, before a worker is dismissed, if others succeeded meanwhile."""
+"""The number of different tasks that fail in a row on a worker before it is dismissed, if other workers succeed."""
 
 
 @dataclass(slots=True)
 class RunState:
-    """See the module's head. `depth` tasks are handed to a worker at once, so that reads hide behind compute."""
+    """The tasks and the workers of a run; see the head of this module."""
 
     pending: TaskQueue
     waiting: WaitingTasks
     max_failures: int
     max_preemptions: int
     depth: int
+    """The number of tasks that a worker holds at once, so that its reads hide behind its compute."""
     held: dict[str, list[TaskKey]] = field(default_factory=dict)
     draining: set[str] = field(default_factory=set)
     histories: dict[TaskKey, History] = field(default_factory=dict)
@@ -77,7 +78,7 @@ class RunState:
     finished: bool = False
     _members: dict[str, WorkerState] = field(default_factory=dict)
     _hungry: set[str] = field(default_factory=set)
-    """Workers that may be given a task; the only ones that a decision looks at."""
+    """The workers that can take another task; a decision looks at no others."""
     _num_held: int = 0
     _num_done: int = 0
     _num_arrived: int = 0
@@ -105,10 +106,11 @@ class RunState:
 
     @property
     def num_open(self) -> int:
-        """Tasks that have not ended."""
+        """The number of tasks that have not ended."""
         return len(self.pending) + len(self.waiting) + self._num_held
 
     def handle(self, event: Event) -> list[Instruction]:
+        """Take one event in, and say what the driver has to do."""
         out: list[Instruction] = []
         match event:
             case WorkerReady():
@@ -117,13 +119,13 @@ class RunState:
                 self.draining.add(worker)
                 self._hungry.discard(worker)
             case WorkerRetired(worker):
-                out = self._lose(WorkerLost(worker, event.why))
+                out = self._lose_worker(WorkerLost(worker, event.why))
             case WorkerLost():
-                out = self._lose(event)
+                out = self._lose_worker(event)
             case TaskDone(worker, task):
-                self._done(worker, task)
+                self._end_task(worker, task)
             case TaskFailed():
-                out = self._failed(event)
+                out = self._fail_task(event)
             case StopFeeding(why):
                 self.stopped = self.stopped or why
         return out + self._fill() + self._finish()
@@ -133,13 +135,14 @@ class RunState:
         rank = (event.usd_per_hour, self._num_arrived)
         self._members[event.worker] = WorkerState(event.worker, rank, list_needs(event.only))
         self.held.setdefault(event.worker, [])
-        self._feed_again(event.worker)
+        self._mark_hungry(event.worker)
 
-    def _feed_again(self, worker: str) -> None:
+    def _mark_hungry(self, worker: str) -> None:
+        """A worker that stays and holds fewer than `depth` tasks can take another one."""
         if worker not in self.draining and len(self.held[worker]) < self.depth:
             self._hungry.add(worker)
 
-    def _lose(self, event: WorkerLost) -> list[Instruction]:
+    def _lose_worker(self, event: WorkerLost) -> list[Instruction]:
         worker = event.worker
         self.draining.discard(worker)
         self._hungry.discard(worker)
@@ -155,16 +158,16 @@ class RunState:
             else:
                 history.failures += 1
             give_up = history.preemptions >= self.max_preemptions or history.tried >= self.max_failures
-            out += self._again(task, f"{worker} was lost: {event.why}", give_up=give_up)
+            out += self._retry_or_quarantine(task, f"{worker} was lost: {event.why}", give_up=give_up)
         return out
 
-    def _done(self, worker: str, task: TaskKey) -> None:
+    def _end_task(self, worker: str, task: TaskKey) -> None:
         if self._release(worker, task):
             self._num_done += 1
             self._members[worker].failed_in_a_row.clear()
-            self._settle(task)
+            self._wake_waiters(task)
 
-    def _failed(self, event: TaskFailed) -> list[Instruction]:
+    def _fail_task(self, event: TaskFailed) -> list[Instruction]:
         task = event.task
         if not self._release(event.worker, task):
             return []
@@ -183,10 +186,12 @@ class RunState:
             self._redo(task, event.undone)
             return []
         history.failed_on = event.worker
-        return self._again(task, f"{event.worker}: {event.error}", give_up=give_up) + self._doubt(event)
+        return self._retry_or_quarantine(task, f"{event.worker}: {event.error}", give_up=give_up) + self._judge_worker(
+            event
+        )
 
-    def _doubt(self, event: TaskFailed) -> list[Instruction]:
-        """Whether it is the worker that fails, not its tasks."""
+    def _judge_worker(self, event: TaskFailed) -> list[Instruction]:
+        """Dismiss the worker if it seems to be the worker that fails, and not its tasks."""
         member = self._members[event.worker]
         if not member.failed_in_a_row:
             member.num_done_before = self._num_done
@@ -208,32 +213,32 @@ class RunState:
             self.pending.append(other)
 
     def _release(self, worker: str, task: TaskKey) -> bool:
-        """False for a late report about a task that this worker no longer holds."""
+        """Take a task from a worker; False where the worker no longer holds it, so that its report is too late."""
         held = self.held.get(worker, [])
         if task not in held:
             return False
         held.remove(task)
         self._num_held -= 1
-        self._feed_again(worker)
+        self._mark_hungry(worker)
         return True
 
-    def _again(self, task: TaskKey, why: str, *, give_up: bool) -> list[Instruction]:
+    def _retry_or_quarantine(self, task: TaskKey, why: str, *, give_up: bool) -> list[Instruction]:
         history = self.histories.setdefault(task, History())
         history.story.append(why)
         if not give_up:
-            self.pending.append(task)  # to the back: the others are not held up by it
+            self.pending.append(task)  # to the back, so that it delays no other task
             return []
         self.quarantined.add(task)
-        self._settle(task)
+        self._wake_waiters(task)
         return [Quarantine(task, tuple(history.story))]
 
-    def _settle(self, task: TaskKey) -> None:
+    def _wake_waiters(self, task: TaskKey) -> None:
         """A task that is done or given up may be the last that others waited for."""
         for ready in self.waiting.end(task):
             self.pending.append(ready)
 
     def _fill(self) -> list[Instruction]:
-        """Level by level, so that a few tasks are spread over all workers before anyone gets a second one."""
+        """Fill level by level, so that every worker gets a first task before any worker gets a second one."""
         out: list[Instruction] = []
         if self.stopped is not None or not self.pending or not self._hungry:
             return out
@@ -264,9 +269,9 @@ class RunState:
             return True
         if held and history.is_suspect:
             return False
-        return history.failed_on != member.name or not self._another_can(member, task)
+        return history.failed_on != member.name or not self._can_another_take(member, task)
 
-    def _another_can(self, member: WorkerState, task: TaskKey) -> bool:
+    def _can_another_take(self, member: WorkerState, task: TaskKey) -> bool:
         need = self.pending.find_need(task)
         return any(
             need in other.needs and other is not member and name not in self.draining

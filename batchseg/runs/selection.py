@@ -28,32 +28,38 @@ def list_chunks(job: Job) -> frozenset[ChunkKey]:
 
 
 def sample_chunks(chunks: Iterable[ChunkKey], num_chunks: int) -> frozenset[ChunkKey]:
-    """Some of these, chosen by the hash of their names: spread over the scenes, and the same ones each time."""
+    """A sample of chunks by the hash of their names: spread over the scenes, and the same at each call."""
     if num_chunks < 1:
-        raise RecipeError("a sample has at least one chunk", where="--sample", got=str(num_chunks))
+        raise RecipeError(
+            "a sample must have at least one chunk", where="--sample", expected="1 or more", got=str(num_chunks)
+        )
     ordered = sorted(chunks, key=lambda key: hashlib.blake2b(str(key).encode(), digest_size=8).digest())
     return frozenset(ordered[:num_chunks])
 
 
 def find_chunks_in_box(job: Job, bbox: Sequence[float]) -> frozenset[ChunkKey]:
-    """Chunks that a box of longitudes and latitudes (west, south, east, north) touches."""
+    """The chunks that touch a box of longitudes and latitudes (west, south, east, north)."""
     west, south, east, north = bbox
     if not (west < east and south < north):
         raise RecipeError(
-            "the box is empty",
+            "the box must not be empty",
             where="--bbox",
-            expected="west south east north",
+            expected="west south east north, with west < east and south < north",
             got=" ".join(f"{degrees:g}" for degrees in bbox),
-            todo="across the antimeridian let east go on beyond 180",
+            todo="for a box across the antimeridian give an east beyond 180",
         )
-    # Outlines may go on beyond 180 degrees too.
+    # Outlines may go beyond 180 degrees too, so the box is tried one turn to the west and one to the east.
     box = shapely.MultiPolygon([shapely.box(west + turn, south, east + turn, north) for turn in (-360, 0, 360)])
-    found = frozenset(
+    chunks = frozenset(
         key
         for scene in job.scenes.values()
         for key in job.list_chunks(scene)
         if (shape := outline(scene.grid, job.window(key))) is not None and shape.intersects(box)
     )
-    if not found:
-        raise RecipeError("no chunk touches this box", where="--bbox", todo="give longitudes and latitudes in degrees")
-    return found
+    if not chunks:
+        raise RecipeError(
+            "no chunk touches this box",
+            where="--bbox",
+            todo="give longitudes and latitudes in degrees, west south east north",
+        )
+    return chunks

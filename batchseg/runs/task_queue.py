@@ -1,6 +1,6 @@
-"""Pending tasks and what the run state remembers of tasks and workers.
+"""The queue of pending tasks, and what the run state remembers of tasks and workers.
 
-Tasks wait in one queue per need, so that a worker is offered only what its tiers can do.
+The queue has one line per need, so that a worker is offered only tasks that its tiers can do.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from batchseg.ledger.keys import TaskKey
 from batchseg.tiers import Need, Tier
 
 NEEDS: tuple[Need, ...] = ("both", "heavy", "bulk", "any")
-"""What a worker without limits takes first: what the fewest others can do."""
+"""All needs, in the order in which a worker without limits takes them: the rarest ability first."""
 
 LOOK_AHEAD = 8
-"""How far behind the first of a line a worker looks for a task that it may take."""
+"""How many tasks of a line a worker looks at for one that it may take."""
 
 
 def list_needs(only: Tier | None) -> tuple[Need, ...]:
-    """The lines that a worker serves, in order."""
+    """The needs that a worker can meet, in the order in which it takes tasks."""
     return NEEDS if only is None else (only, "any")
 
 
 @dataclass(slots=True)
 class TaskQueue:
-    """First in, first out, a line a need."""
+    """First in, first out, one line per need."""
 
     find_need: Callable[[TaskKey], Need]
     _queues: dict[Need, deque[TaskKey]]
@@ -35,10 +35,10 @@ class TaskQueue:
 
     @classmethod
     def of(cls, tasks: Iterable[TaskKey], find_need: Callable[[TaskKey], Need]) -> TaskQueue:
-        lines = cls(find_need, {need: deque() for need in NEEDS})
+        queue = cls(find_need, {need: deque() for need in NEEDS})
         for task in tasks:
-            lines.append(task)
-        return lines
+            queue.append(task)
+        return queue
 
     def __len__(self) -> int:
         return self._num
@@ -48,7 +48,7 @@ class TaskQueue:
         self._num += 1
 
     def take(self, needs: Iterable[Need], may: Callable[[TaskKey], bool]) -> TaskKey | None:
-        """The first task of these lines that may be taken; None where the first few may not."""
+        """Take the first task with one of these needs that `may` allows; None where it allows none of the first few."""
         for need in needs:
             line = self._queues[need]
             for place, task in enumerate(islice(line, LOOK_AHEAD)):
@@ -60,12 +60,12 @@ class TaskQueue:
 
 
 SUSPECT_LOSSES = 2
-"""Workers lost with a task in hand before it is held alone; one loss is common on spot machines, and proves nothing."""
+"""The number of workers that a task may lose before it is held alone. One loss is common on spot machines."""
 
 
 @dataclass(slots=True)
 class History:
-    """What happened to one task so far; kept only for tasks that something happened to."""
+    """What has happened to one task so far; only tasks that failed or lost a worker have one."""
 
     failures: int = 0
     preemptions: int = 0
@@ -88,12 +88,12 @@ class History:
 
 @dataclass(slots=True)
 class WorkerState:
-    """A worker, as far as decisions need to know it."""
+    """What decisions need to know of a worker."""
 
     name: str
     rank: tuple[float, int]
-    """Price, then order of arrival: who is fed first."""
+    """The price, then the order of arrival: the lowest rank is fed first."""
     needs: tuple[Need, ...]
     failed_in_a_row: set[TaskKey] = field(default_factory=set)
     num_done_before: int = 0
-    """By all workers, when the first of those failed."""
+    """The number of tasks that all workers had done when the first of those failed."""

@@ -1,4 +1,4 @@
-"""What one predicted chunk holds: pixels, ground, confidence, and how far it agrees with a reference."""
+"""What one predicted chunk contains: pixels, ground, confidence, and how far it agrees with a reference."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tiling.span import Window
 
 
 def measure(job: Job, scene: SceneJob, prediction: Prediction) -> Measured:
+    """Count and score one prediction, for its record."""
     ids, window = tuple(c.id for c in job.classes), prediction.window
     parts = [(part, part.within(window)) for part in prediction.labelled]
     labels = [(part, prediction.labels_HW[of]) for part, of in parts]
@@ -35,7 +36,7 @@ def measure(job: Job, scene: SceneJob, prediction: Prediction) -> Measured:
         area_km2=None if areas_km2 is None else float(sum(areas_km2)),
         class_area_km2=areas_km2,
         confidence_sum=sum(_sum_but_nodata(prediction.confidence_HW[of]) for _, of in parts),
-        agreement=_scored(job, scene, prediction),
+        agreement=_score_or_skip(job, scene, prediction),
         tile_codes=prediction.tier_codes,
         tile_scores=prediction.scores,
         audits=prediction.audits,
@@ -48,18 +49,18 @@ def _sum_but_nodata(confidence_HW: NDArray[np.uint8]) -> int:
     )
 
 
-def _scored(job: Job, scene: SceneJob, prediction: Prediction) -> Agreement | None:
+def _score_or_skip(job: Job, scene: SceneJob, prediction: Prediction) -> Agreement | None:
     try:
         return score(job, scene, prediction.window, prediction.labels_HW, prediction.tier_HW)
     except BatchsegError:
-        # A prediction is good whatever its reference. At its end the run scores what is left, and says why not.
+        # A prediction is good whatever its reference. At its end the run scores the rest, and reports why it cannot.
         return None
 
 
 def score(
     job: Job, scene: SceneJob, window: Window, labels_HW: NDArray[Any], codes_HW: NDArray[np.uint8]
 ) -> Agreement | None:
-    """Labels against the scene's reference, if it has one. Raises what reading the reference raises."""
+    """Score labels against the scene's reference, if it has one. Raises the errors of reading the reference."""
     if scene.labels is None:
         return None
     ids = tuple(c.id for c in job.classes)

@@ -1,1 +1,1 @@
-"""Who does it: workers, their pools and what becomes of a task."""
+"""Workers and their pools, the events between them and the run state, and what happens in a run."""

@@ -1,4 +1,4 @@
-"""What can happen to a run, and what its state can ask for."""
+"""The events that the run state takes in, and the instructions that it gives back."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from batchseg.ledger.keys import TaskKey
 from batchseg.tiers import Tier
 
 FailureKind = Literal["failure", "out_of_memory", "refused"]
-"""`refused`: storage turns every worker away. The task waits for a resume, and the run stops."""
+"""Why an attempt failed. `refused`: storage refuses every worker, so the run stops and the task waits for a resume."""
 LossKind = Literal["preemption", "failure", "out_of_memory"]
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerReady:
+    """A worker can take tasks."""
+
     worker: str
     usd_per_hour: float = 0.0
     only: Tier | None = None
-    """It takes only chunks that are known to need no other tier."""
+    """The only tier that the worker has; it takes only chunks that need no other tier."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerDraining:
-    """The worker will be taken away: feed it no more, let what it holds end if there is time."""
+    """A worker will be taken away: it gets no more tasks, and finishes those that it holds if there is time."""
 
     worker: str
     why: str = "its node is going away"
@@ -31,7 +33,7 @@ class WorkerDraining:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRetired:
-    """A worker without a task was sent home."""
+    """A worker without a task was ended on purpose."""
 
     worker: str
     why: str
@@ -39,33 +41,39 @@ class WorkerRetired:
 
 @dataclass(frozen=True, slots=True)
 class WorkerLost:
+    """A worker is gone, with the tasks that it held."""
+
     worker: str
     why: str
     kind: LossKind = "preemption"
     blamed: TaskKey | None = None
-    """The task that a loss other than a preemption is counted against; None for all that it held."""
+    """The task that a loss other than a preemption counts against; None: it counts against all tasks that it held."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskDone:
+    """A worker has committed a task."""
+
     worker: str
     task: TaskKey
 
 
 @dataclass(frozen=True, slots=True)
 class TaskFailed:
+    """An attempt at a task failed; the worker lives."""
+
     worker: str
     task: TaskKey
     error: str
     retryable: bool
     kind: FailureKind = "failure"
     undone: tuple[TaskKey, ...] = ()
-    """Committed tasks whose output this one found damaged: they have to be done again first."""
+    """The committed tasks whose output this attempt found damaged; they must be done again first."""
 
 
 @dataclass(frozen=True, slots=True)
 class StopFeeding:
-    """Assign nothing more; finish when what is held has ended."""
+    """Assign no more tasks, and finish when those in hand have ended."""
 
     why: str
 
@@ -75,6 +83,8 @@ Event = WorkerReady | WorkerDraining | WorkerRetired | WorkerLost | TaskDone | T
 
 @dataclass(frozen=True, slots=True)
 class Assign:
+    """Give a task to a worker."""
+
     worker: str
     task: TaskKey
     attempt: int
@@ -82,7 +92,7 @@ class Assign:
 
 @dataclass(frozen=True, slots=True)
 class Dismiss:
-    """End this worker; its loss gives back what it holds."""
+    """End a worker; its loss gives back the tasks that it holds."""
 
     worker: str
     why: str
@@ -90,14 +100,20 @@ class Dismiss:
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
+    """Give a task up, with the story of its attempts."""
+
     task: TaskKey
     story: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
+    """The run has ended."""
+
     quarantined: int
+    """The number of tasks that were given up."""
     stopped: str | None
+    """What stopped the run before its last task; None for a run that came to its end."""
 
 
 Instruction = Assign | Dismiss | Quarantine | Finish

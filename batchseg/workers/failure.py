@@ -1,4 +1,4 @@
-"""What an attempt that failed leaves behind: an error in words, and whether trying again may help."""
+"""How an error of a task becomes a value: the error in words, and whether another attempt may help."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from batchseg.workers.events import FailureKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why an attempt failed; small and picklable."""
+    """Why an attempt failed; small, and picklable."""
 
     error: str
     retryable: bool
@@ -24,7 +24,7 @@ class Failure:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Of the host or the device; libraries that have no error of their own for it say it in words."""
+    """Whether the host or the device ran out of memory. Some libraries say it in words, without an error class."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     words = ("can't allocate memory", "bad_alloc", "out of memory")
@@ -32,12 +32,13 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def make_failure(error: Exception) -> Failure:
+    """Describe any error of a task but out of memory."""
     if isinstance(error, DamagedChunksError):
         return Failure(error=str(error), retryable=True, undone=error.chunks)
     if isinstance(error, BatchsegError):
         kind: FailureKind = "refused" if isinstance(error, RefusedError) else "failure"
         return Failure(error=str(error), retryable=error.retryable, kind=kind)
-    # Unknown errors may pass (a connection, a moment of load), so they get their retries; the story keeps the place.
+    # An unknown error may pass (a connection, a moment of load), so it is retried. The story names its place.
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(last.filename).name}:{last.lineno}"
     return Failure(error=redact(f"{type(error).__name__}: {error} ({place})"), retryable=True)

@@ -1,4 +1,4 @@
-"""A call repeated in the background while something else goes on: heartbeats."""
+"""Heartbeats: a call that is repeated in the background while something else goes on."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from batchseg.errors import StorageError
 
 
 class Heartbeat:
-    """Calls `beat` every `every_s` seconds from entry to exit; what it raised is raised at exit or at `check`.
+    """Calls `beat` every `every_s` seconds from entry to exit. An error of `beat` is raised at exit or by `check`.
 
-    A beat that cannot be written is left out; a holder that misses many is replaced, which the next good beat tells it.
+    A beat that cannot be written is left out. A holder of a lease that misses many beats is replaced, and learns of it
+    from its next good beat.
     """
 
     def __init__(self, beat: Callable[[], None], *, every_s: float) -> None:
@@ -35,6 +36,7 @@ class Heartbeat:
             self.check()
 
     def check(self) -> None:
+        """Raise the error that ended the heartbeat, if there was one."""
         if self._error is not None:
             raise self._error
 
@@ -43,7 +45,7 @@ class Heartbeat:
             try:
                 self._beat()
             except (OSError, StorageError):
-                continue  # a disk that is full or slow for a moment: the next beat tells more than a dead heart
-            except BaseException as error:  # noqa: BLE001 - carried over to the thread that asked for the beats
+                continue  # the disk may be full or slow for a moment, so the heart goes on and the next beat is written
+            except BaseException as error:  # noqa: BLE001 - carried over to the thread that started the heartbeat
                 self._error = error
                 return

@@ -1,4 +1,4 @@
-"""Opening the models of a job on a worker's device."""
+"""Open the models of a job on a worker's device."""
 
 from __future__ import annotations
 
@@ -24,15 +24,19 @@ LIBRARIES: dict[Backend, tuple[str, ...]] = {
     "openvino": ("openvino",),
     "onnxruntime": ("onnxruntime", "torch"),
 }
-"""Whose rounding a backend's answers depend on."""
+"""The libraries whose rounding the answers of a backend depend on."""
 
 
 def open_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str, str]]:
-    """Every tier's model, and the numeric environment that its output bytes depend on."""
+    """Open the model of every tier, and name the numeric environment that the output bytes depend on.
+
+    Raises:
+        BundleError: A bundle has changed since the run was planned, or does not fit this device.
+    """
     models: dict[Tier, Model] = {}
-    environment = {"device": spec.device, "processor": _processor(), "python": platform.python_version()}
+    environment = {"device": spec.device, "processor": _read_processor_name(), "python": platform.python_version()}
     if spec.device == "cuda":
-        environment["gpu"] = _gpu()
+        environment["gpu"] = _read_gpu_name()
     scene = next(iter(job.scenes.values()))
     for tier, wanted in job.models.items():
         bundle = open_bundle(wanted.ref, check_weights=False)  # the driver has checked them
@@ -42,7 +46,7 @@ def open_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str
                 where=wanted.ref,
                 expected=wanted.digest,
                 got=bundle.digest,
-                todo="put the old bundle back, or give another output folder",
+                todo="put the bundle back that the run was planned with, or give another output folder",
             )
         tile_px = job.core_px + 2 * wanted.halo_px
         segmenter = open_segmenter(bundle, device=spec.device, tile_px=tile_px, halo_px=wanted.halo_px)
@@ -55,13 +59,14 @@ def open_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str
 
 
 def choose_pool_device(pool: PoolSpec, job: Job, *, in_process: bool) -> DeviceKind:
-    """`auto` is CUDA where a worker gets a GPU and all models have numerics for it, else the CPU.
+    """The device of a pool's workers. `auto` is CUDA where a worker gets a GPU and all models are tuned for it.
 
-    On Ray a worker gets the GPUs that its pool asks for and sees no other, wherever it runs. In this process it sees
-    what this machine has; importing torch to find out takes seconds, so the driver's file is asked.
+    On Ray a worker gets the GPUs that its pool asks for and sees no others, wherever it runs. In this process a worker
+    sees the GPUs of this machine; importing torch to find them takes seconds, so a file of the GPU's driver is looked
+    for instead.
     """
     has_gpu = Path("/dev/nvidia0").exists() if in_process else pool.gpus > 0
-    device = pool.device if pool.device != "auto" else "cuda" if has_gpu and _can_cuda(job) else "cpu"
+    device = pool.device if pool.device != "auto" else "cuda" if has_gpu and _all_have_cuda(job) else "cpu"
     for model in job.models.values():
         if device not in model.devices:
             raise BundleError(
@@ -69,7 +74,7 @@ def choose_pool_device(pool: PoolSpec, job: Job, *, in_process: bool) -> DeviceK
                 where=model.ref,
                 expected=f"numerics for {device}",
                 got=", ".join(model.devices),
-                todo="give pools a device that it has",
+                todo="tune the bundle with `batchseg model tune`, or give the pool a device that it was tuned for",
             )
     if device == "cuda" and not in_process and not pool.gpus:
         raise RecipeError(
@@ -81,19 +86,19 @@ def choose_pool_device(pool: PoolSpec, job: Job, *, in_process: bool) -> DeviceK
     return device
 
 
-def _can_cuda(job: Job) -> bool:
+def _all_have_cuda(job: Job) -> bool:
     return all("cuda" in model.devices for model in job.models.values())
 
 
-def _gpu() -> str:
-    """Its name: another kind of GPU may round differently."""
+def _read_gpu_name() -> str:
+    """The name of the GPU, since another kind of GPU may round differently."""
     import torch
 
     return torch.cuda.get_device_name()
 
 
-def _processor() -> str:
-    """The model name: with other vector units, floating point may round differently."""
+def _read_processor_name() -> str:
+    """The model name of the processor, since other vector units may round differently."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""What the driver loop asks of a pool of workers, and the pool that lives in this process."""
+"""What the driver's loop needs of a pool of workers, and the pool in this process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from batchseg.workers.happenings import Happening
 from batchseg.workers.worker import Worker
 
 DEPTH = 2
-"""Tasks that a worker holds at once: it computes one while it reads the next or writes the last."""
+"""The number of tasks that a worker holds at once: it computes one while it reads the next or writes the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,30 +33,31 @@ class PoolEvent:
 
 
 class Pool(Protocol):
-    """Workers somewhere. Nothing here decides anything."""
+    """Workers, wherever they are. A pool decides nothing."""
 
     def send(self, assign: Assign) -> None:
-        """Hand a task over; what becomes of it comes back from `poll`."""
+        """Give a worker a task; the result comes back from `poll`."""
         ...
 
     def poll(self, timeout_s: float) -> list[PoolEvent | Happening]:
-        """What happened since the last call; waits up to `timeout_s` for something."""
+        """Everything that has happened since the last call; waits up to `timeout_s` for the first event."""
         ...
 
     def resize(self, num_open: int) -> None:
-        """So many tasks have not ended: have no more workers than that, within each pool's least and most."""
+        """Adapt the number of workers to `num_open` tasks, within the least and the most of each pool of the fleet."""
         ...
 
     def dismiss(self, loss: WorkerLost) -> None:
-        """End this worker now; the loss comes back from `poll`."""
+        """End a worker now; the loss comes back from `poll`."""
         ...
 
     def close(self) -> None:
-        """End all workers; what they hold is lost."""
+        """End all workers; the tasks that they hold are lost."""
         ...
 
 
 def make_attempt_event(assign: Assign, outcome: TaskRecord | Failure) -> PoolEvent:
+    """The event that an attempt ends with."""
     if isinstance(outcome, Failure):
         event = TaskFailed(assign.worker, assign.task, outcome.error, outcome.retryable, outcome.kind, outcome.undone)
         return PoolEvent(event)
@@ -64,7 +65,7 @@ def make_attempt_event(assign: Assign, outcome: TaskRecord | Failure) -> PoolEve
 
 
 class LocalPool:
-    """One worker in this process; `depth` of its tasks run at once, so that it reads ahead and writes behind."""
+    """One worker in this process. `depth` of its tasks run at once, so that it reads ahead and writes behind."""
 
     def __init__(self, open_worker: Callable[[], Worker], *, depth: int) -> None:
         self._threads = ThreadPoolExecutor(depth, thread_name_prefix="task")
@@ -74,14 +75,14 @@ class LocalPool:
 
     def send(self, assign: Assign) -> None:
         if self._worker is None:
-            raise RuntimeError(f"{assign} came before its worker was ready")
+            raise RuntimeError(f"a task must not be sent before its worker is ready, got {assign}")
         self._running[self._threads.submit(self._worker.attempt, assign.task, assign.attempt)] = assign
 
     def resize(self, num_open: int) -> None:
-        """It is always one."""
+        """There is always one worker."""
 
     def dismiss(self, loss: WorkerLost) -> None:
-        """A thread cannot be ended, and there is no other worker who could take over."""
+        """Nothing happens: a thread cannot be ended, and there is no other worker to take over."""
 
     def poll(self, timeout_s: float) -> list[PoolEvent | Happening]:
         if self._opening is not None:
@@ -92,7 +93,7 @@ class LocalPool:
         return [make_attempt_event(self._running.pop(future), future.result()) for future in done]
 
     def _poll_opening(self, opening: Future[Worker], timeout_s: float) -> list[PoolEvent | Happening]:
-        """A worker that cannot be opened here, now or while it has tasks, never will: its error ends the run."""
+        """A worker that cannot be opened here once cannot be opened later either, so its error ends the run."""
         done, _ = wait([opening], timeout_s)
         if not done:
             return []

@@ -105,7 +105,7 @@ def test_a_damaged_segment_is_told_of(ledger: Ledger) -> None:
     ledger.compact(records)
     path = ledger.store.root / "run" / "segments" / "00000000.jsonl"  # type: ignore[attr-defined]
     path.write_bytes(path.read_bytes().replace(b"1.5", b"1.6"))
-    with pytest.raises(DamagedError, match="not what was written"):
+    with pytest.raises(DamagedError, match="segment of records is damaged"):
         list(ledger.read_records())
 
 

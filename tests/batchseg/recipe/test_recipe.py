@@ -85,8 +85,8 @@ REFUSED = {
     # wrong types
     BASE.replace("[a.tif]", "a.tif"): "scenes: wrong value; expected a list like [a, b], got 'a.tif'",
     BASE.replace("[a.tif]", "[a.tif, 3]"): "scenes[1]: wrong value; expected text, got 3",
-    BASE + "tiling: 5\n": "tiling: this has to be a mapping; expected key: value lines, got 5",
-    BASE + "tiling:\n": "tiling: this has to be a mapping; expected key: value lines, got None",
+    BASE + "tiling: 5\n": "tiling: this must be a mapping; expected key: value lines, got 5",
+    BASE + "tiling:\n": "tiling: this must be a mapping; expected key: value lines, got None",
     BASE + "tiling: {core: 512.0}\n": "tiling: core: wrong value; expected a whole number, got 512.0",
     BASE + "tiling: {core: true}\n": "tiling: core: wrong value; expected a whole number, got True",
     BASE + "tiling: {halo: {bulk: wide}}\n": "tiling: halo: bulk: wrong value; expected a whole number, got 'wide'",
@@ -145,8 +145,8 @@ REFUSED = {
     BASE + "aoi: !!python/object:os.system x\n": "this YAML cannot be read",
     BASE + "aoi: 2024-99-99\n": "this YAML cannot be read",
     BASE + "? [a, b]\n: 1\n": "line 4: a key must not be a list or a mapping",
-    "- scenes\n": "this has to be a mapping; expected key: value lines, got ['scenes']",
-    "just a word": "this has to be a mapping",
+    "- scenes\n": "this must be a mapping; expected key: value lines, got ['scenes']",
+    "just a word": "this must be a mapping",
 }
 
 

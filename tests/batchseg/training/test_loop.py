@@ -47,7 +47,7 @@ def test_the_recipes_of_shipped_bundles_can_be_loaded(path: Path) -> None:
     [
         ("name: [", "cannot be read"),
         ("name: x\nstep: 3", "did you mean `steps`"),
-        ("- a", "has to be a mapping"),
+        ("- a", "must be a mapping"),
     ],
 )
 def test_an_invalid_recipe_is_refused(text: str, message: str, tmp_path: Path) -> None:
