@@ -19,10 +19,10 @@ from batchseg.recipe.recipe import Leave, Models, Recipe
 from batchseg.redact import make_public_url
 from batchseg.scene.bands import choose_bands
 from batchseg.scene.header import read_header
-from batchseg.scene.labelpolygons import PolygonLabels
 from batchseg.scene.nodata import check_policy
 from batchseg.scene.pixels import Source
-from batchseg.scene.polygons import touched_tiles
+from batchseg.scene.polygon_labels import PolygonLabels
+from batchseg.scene.polygons import find_touched_tiles
 from batchseg.scene.source import open_source
 from batchseg.score.agreement import ReferenceLabels, index_classes
 from batchseg.score.reference import open_reference, open_reference_labels
@@ -136,7 +136,7 @@ class Sampling:
         """Polygons and points say where they are; a raster has to be read everywhere."""
         if not isinstance(self.labels, PolygonLabels) or self.labels.outside is not None:
             return self.tiles()
-        touched = touched_tiles([drawn for _, drawn in self.labels.classes], Grid(self.shape_px, self.core_px))
+        touched = find_touched_tiles([drawn for _, drawn in self.labels.classes], Grid(self.shape_px, self.core_px))
         return [tile for tile in self.tiles() if (tile.row, tile.col) in touched]
 
     def read(self, count: int) -> Iterator[Sample]:

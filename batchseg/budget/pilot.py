@@ -13,7 +13,7 @@ from batchseg.ledger.records import Stint
 from batchseg.recipe import Fleet
 from batchseg.resolve.job import Job
 from batchseg.resolve.resolve import Resolved
-from batchseg.scene.area import gross_area_km2
+from batchseg.scene.area import measure_gross_area_km2
 from batchseg.workers.models import choose_pool_device
 from batchseg.workers.worker import OpenModels, WorkerSpec
 
@@ -83,7 +83,7 @@ def _make_workload(job: Job, pilot: Pilot) -> Workload:
     lattices = [job.lattice(scene) for scene in job.scenes.values()]
     num_tiles = pilot.valid_share * sum(len(lattice) for lattice in lattices)
     num_chunks = sum(len(job.chunk_grid(scene)) for scene in job.scenes.values())
-    areas_km2 = [gross_area_km2(scene.grid) for scene in job.scenes.values()]
+    areas_km2 = [measure_gross_area_km2(scene.grid) for scene in job.scenes.values()]
     known_km2 = [area_km2 for area_km2 in areas_km2 if area_km2 is not None]
     return Workload(
         num_tiles=num_tiles,

@@ -31,7 +31,7 @@ from batchseg.ledger.records import Record
 from batchseg.output.sheet import make_sheet
 from batchseg.output.stored import ZarrLayout
 from batchseg.resolve.job import Job
-from batchseg.scene.polygons import touched_tiles
+from batchseg.scene.polygons import find_touched_tiles
 from batchseg.store import LocalStore, Store
 from batchseg.tasks.wanted import read_wanted
 from batchseg.tiers import HEAVY_BY_UNCERTAINTY, Tier
@@ -109,7 +109,8 @@ def rehearse(job: Job, models: dict[Tier, Model], spec: WorkerSpec, *, start_s: 
 def _remove_heavy_reasons(job: Job) -> Job:
     """The same job, but no tile has a reason to be heavy. Tiles are still scored where the run scores them."""
     scenes = {
-        name: replace(scene, priority_tiles=touched_tiles([], job.lattice(scene))) for name, scene in job.scenes.items()
+        name: replace(scene, priority_tiles=find_touched_tiles([], job.lattice(scene)))
+        for name, scene in job.scenes.items()
     }
     doubt = None if job.doubt is None else replace(job.doubt, threshold=NEVER)
     return replace(job, scenes=scenes, audit_share=0.0, doubt=doubt)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from batchseg.ledger.keys import ChunkKey
 from batchseg.resolve.job import Job, SceneJob
 from batchseg.resolve.routing import count_heavy_alone
-from batchseg.scene.area import gross_area_km2
+from batchseg.scene.area import measure_gross_area_km2
 from batchseg.scene.empty import EmptyIndex
 
 
@@ -41,7 +41,7 @@ def estimate_scene(job: Job, scene: SceneJob, committed: Collection[ChunkKey]) -
         num_tiles=len(job.lattice(scene)),
         num_priority_tiles=len(scene.priority_tiles),
         num_heavy_alone=count_heavy_alone(job, scene),
-        area_km2=gross_area_km2(scene.grid),
+        area_km2=measure_gross_area_km2(scene.grid),
     )
 
 
@@ -50,4 +50,4 @@ def _count_empty(job: Job, scene: SceneJob) -> int:
     if not index.can_tell:
         return 0
     grid = job.chunk_grid(scene)
-    return sum(index.surely_empty(grid.window(row, col)) for row, col in grid)
+    return sum(index.is_surely_empty(grid.window(row, col)) for row, col in grid)

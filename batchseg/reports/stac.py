@@ -19,7 +19,7 @@ from batchseg.ledger.records import SheetRecord, StoredObject
 from batchseg.reports.metrics import Metrics
 from batchseg.resolve.plan_file import PlanFile
 from batchseg.scene.georef import Georef
-from batchseg.scene.outline import outline
+from batchseg.scene.outline import make_outline
 from batchseg.schema import Json, JsonObject, plain
 from tiling.span import Window
 
@@ -48,7 +48,7 @@ def make_stac_item(plan: PlanFile, scene: str, metrics: Metrics, sheets: Sequenc
         sheets: The published sheets of the scene; at least one.
     """
     georef = plan.scenes[scene].georef
-    whole = outline(georef, Window.of(0, georef.height_px, 0, georef.width_px))
+    whole = make_outline(georef, Window.of(0, georef.height_px, 0, georef.width_px))
     geometry = None if whole is None else shapely.geometry.mapping(_wrap_at_antimeridian(whole))
     return {
         "type": "Feature",

@@ -26,7 +26,7 @@ from batchseg.ledger.records import Record
 from batchseg.ledger.stages import STAGES, Stage
 from batchseg.reports.money import price_stages
 from batchseg.resolve.plan_file import PlanFile
-from batchseg.scene.outline import outline
+from batchseg.scene.outline import make_outline
 from batchseg.schema import JsonObject
 from batchseg.store import Store
 from tiling.span import Window
@@ -174,5 +174,5 @@ def _outline(plan: PlanFile, task: TaskKey) -> Any:
     """The polygon of a task's ground; a sheet gets that of its whole scene."""
     georef = plan.scenes[task.scene].georef
     if isinstance(task, ChunkKey):
-        return outline(georef, plan.window(task))
-    return outline(georef, Window.of(0, georef.height_px, 0, georef.width_px))
+        return make_outline(georef, plan.window(task))
+    return make_outline(georef, Window.of(0, georef.height_px, 0, georef.width_px))

@@ -14,8 +14,8 @@ from batchseg.paths import PLAN_KEY
 from batchseg.redact import make_public_url
 from batchseg.resolve.file_layout import find_layout_warnings
 from batchseg.resolve.job import Job
-from batchseg.scene.area import area_reason
 from batchseg.scene.georef import Georef
+from batchseg.scene.place import explain_missing_area
 from batchseg.store import Store, put_value, read_value
 from tiling.grid import Grid
 from tiling.span import Window
@@ -105,7 +105,7 @@ def make_plan_file(job: Job, *, head_usd_per_hour: float) -> PlanFile:
                 url=make_public_url(scene.raster.url),
                 georef=scene.grid,
                 labels_id=None if scene.labels is None else scene.labels.id,
-                area_note=area_reason(scene.grid),
+                area_note=explain_missing_area(scene.grid),
                 layout_note=layout_notes.get(name),
                 sheet_px=scene.zarr.sheet_px,
                 layers=tuple(layer.name for layer in scene.zarr.layers),

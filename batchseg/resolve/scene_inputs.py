@@ -16,7 +16,7 @@ from batchseg.recipe.recipe import Recipe
 from batchseg.resolve.job import SceneJob
 from batchseg.scene.header import SceneHeader
 from batchseg.scene.nodata import check_policy
-from batchseg.scene.polygons import Polygons, join_polygons, read_polygons, touched_tiles
+from batchseg.scene.polygons import Polygons, find_touched_tiles, join_polygons, read_polygons
 from batchseg.score.reference import Reference, open_reference
 from batchseg.tiers import Tier
 from tiling.grid import Grid
@@ -95,7 +95,7 @@ def make_scene_job(recipe: Recipe, inputs: SceneInputs, bundles: dict[Tier, Bund
             layers=make_layers(recipe.outputs, classes),
         ),
         priority=join_polygons(inputs.priority) if inputs.priority else None,
-        priority_tiles=touched_tiles(inputs.priority, Grid(grid.shape_px, recipe.tiling.core)),
+        priority_tiles=find_touched_tiles(inputs.priority, Grid(grid.shape_px, recipe.tiling.core)),
         aoi=inputs.aoi,
         labels=inputs.reference,
     )

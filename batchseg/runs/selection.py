@@ -10,7 +10,7 @@ import shapely
 from batchseg.errors import RecipeError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.resolve.job import Job
-from batchseg.scene.outline import outline
+from batchseg.scene.outline import make_outline
 
 
 def select_chunks(
@@ -54,7 +54,7 @@ def find_chunks_in_box(job: Job, bbox: Sequence[float]) -> frozenset[ChunkKey]:
         key
         for scene in job.scenes.values()
         for key in job.list_chunks(scene)
-        if (shape := outline(scene.grid, job.window(key))) is not None and shape.intersects(box)
+        if (shape := make_outline(scene.grid, job.window(key))) is not None and shape.intersects(box)
     )
     if not chunks:
         raise RecipeError(

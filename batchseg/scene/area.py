@@ -23,20 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.scene.georef import Georef
-from batchseg.scene.place import NDArrayF, area_reason, corners_m
+from batchseg.scene.place import NDArrayF, explain_missing_area, locate_corners_m
 from tiling.grid import cells
 from tiling.span import Span, Window
-
-__all__ = [
-    "area_reason",
-    "class_area_km2",
-    "class_ground",
-    "gross_area_km2",
-    "gsd_beyond",
-    "gsd_m",
-    "pixel_area_range",
-    "valid_area_km2",
-]
 
 BLOCK_PX = 32
 BLOCK_M = 100_000.0
@@ -44,27 +33,27 @@ FEW_CODES = 24
 """So many are counted by comparing pixels with each of them."""
 
 
-def valid_area_km2(georef: Georef, window: Window, valid_HW: NDArray[np.bool_]) -> float | None:
-    """Ground area of the valid pixels of a window; None when `area_reason` has a reason or valid pixels lie nowhere."""
-    areas_km2 = class_area_km2(georef, window, (~valid_HW).view(np.uint8), num_classes=1)
+def measure_valid_area_km2(georef: Georef, window: Window, valid_HW: NDArray[np.bool_]) -> float | None:
+    """Ground area of the valid pixels of a window; None where it is unknown."""
+    areas_km2 = measure_class_areas_km2(georef, window, (~valid_HW).view(np.uint8), num_classes=1)
     return None if areas_km2 is None else areas_km2[0]
 
 
-def class_area_km2(
+def measure_class_areas_km2(
     georef: Georef, window: Window, labels_HW: NDArray[Any], *, num_classes: int
 ) -> tuple[float, ...] | None:
     """Ground area of each class 0, 1, …; labels from `num_classes` on are no class."""
-    return class_ground(georef, window, [(window, labels_HW)], codes=range(num_classes))[1]
+    return measure_classes(georef, window, [(window, labels_HW)], codes=range(num_classes))[1]
 
 
-def class_ground(
+def measure_classes(
     georef: Georef, window: Window, parts: Sequence[tuple[Window, NDArray[Any]]], *, codes: Sequence[int]
 ) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
     """Pixels and ground area of each of these codes in a window, of which `parts` hold all that is any of them.
 
     The sums run over all blocks of the window in one order, so they are the same numbers however it is cut into parts.
     """
-    placed = area_reason(georef) is None
+    placed = explain_missing_area(georef) is None
     block_px = _block_px(georef) if placed else BLOCK_PX
     rows, cols = cells(window.rows, block_px), cells(window.cols, block_px)
     areas_m2 = pixel_areas_m2(georef, window, block_px) if placed and parts else np.zeros((len(rows), len(cols)))
@@ -114,7 +103,7 @@ def _count_many(labels_hW: NDArray[Any], cols: Span, block_px: int, codes: Seque
 def pixel_areas_m2(georef: Georef, window: Window, block_px: int) -> NDArrayF:
     """Mean area of one pixel of each block that a window touches."""
     rows, cols = cells(window.rows, block_px), cells(window.cols, block_px)
-    corners = corners_m(
+    corners = locate_corners_m(
         georef,
         np.arange(rows.start, rows.stop + 1, dtype=np.float64) * block_px,
         np.arange(cols.start, cols.stop + 1, dtype=np.float64) * block_px,
@@ -124,9 +113,9 @@ def pixel_areas_m2(georef: Georef, window: Window, block_px: int) -> NDArrayF:
     return areas_m2 / block_px**2
 
 
-def gross_area_km2(georef: Georef) -> float | None:
+def measure_gross_area_km2(georef: Georef) -> float | None:
     """Of the whole grid, valid or not."""
-    if area_reason(georef) is not None:
+    if explain_missing_area(georef) is not None:
         return None
     whole = Window.of(0, georef.height_px, 0, georef.width_px)
     block_px = max(32, -(-max(whole.shape) // 256))
@@ -143,18 +132,12 @@ def _block_px(georef: Georef) -> int:
     return 1 << max(0, math.floor(math.log2(BLOCK_M / pixel_m)))
 
 
-def gsd_m(georef: Georef) -> float | None:
+def measure_gsd_m(georef: Georef) -> float | None:
     """Ground sample distance: the side of a square with the area of the pixel at the scene's centre."""
-    if area_reason(georef) is not None:
+    if explain_missing_area(georef) is not None:
         return None
     side_m = _centre_gsd_m(georef)
     return side_m if math.isfinite(side_m) else None
-
-
-def gsd_beyond(georef: Georef, known_m: tuple[float, float]) -> float | None:
-    """The ground sample distance where it is none that a model knows; None where it is, and where nobody can tell."""
-    found_m, (low_m, high_m) = gsd_m(georef), known_m
-    return None if found_m is None or low_m <= found_m <= high_m else found_m
 
 
 def _centre_gsd_m(georef: Georef) -> float:
@@ -178,9 +161,9 @@ def _centre_gsd_of(height_px: int, width_px: int, *placed: Any) -> float:
     return math.sqrt(float(pixel_areas_m2(georef, Window.of(row, row + 1, col, col + 1), 1)[0, 0]))
 
 
-def pixel_area_range(georef: Georef) -> tuple[float, float] | None:
+def measure_pixel_area_range_m2(georef: Georef) -> tuple[float, float] | None:
     """The smallest and the largest pixel of a scene in m², from a lattice of 33 x 33 of them."""
-    if area_reason(georef) is not None:
+    if explain_missing_area(georef) is not None:
         return None
     spots = [_spots(size_px) for size_px in (georef.height_px, georef.width_px)]
     areas_m2 = [

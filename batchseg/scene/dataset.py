@@ -141,7 +141,7 @@ def open_raster(url: str) -> Any:
 
 
 @contextmanager
-def reading(url: str, identity: FileIdentity, where: str) -> Iterator[Any]:
+def use_handle(url: str, identity: FileIdentity, where: str) -> Iterator[Any]:
     """A handle of this thread only. What GDAL raises inside the block becomes a ReadError that says `where`."""
     key = (url, identity)
     with gdal():
@@ -152,7 +152,7 @@ def reading(url: str, identity: FileIdentity, where: str) -> Iterator[Any]:
             _close(key)
             with suppress(FileNotFoundError):
                 check_rights(url)
-            raise ReadError("the raster could not be read", where=where, got=reason_of(error)) from error
+            raise ReadError("the raster could not be read", where=where, got=find_reason(error)) from error
         damage = _damage_log().take()
         if damage is not None:
             # The handle's cache holds the patched-up block.
@@ -188,12 +188,12 @@ def check_rights(url: str) -> None:
             read_facts(url)
 
 
-def again_if_remote(url: str, read: Callable[[], T]) -> T:
+def retry_if_remote(url: str, read: Callable[[], T]) -> T:
     """GDAL repeats requests that a server refuses in passing, but not those whose answers stall or break off."""
     return retry(read, ReadError, most_s=READ_PATIENCE_S) if is_remote(url) else read()
 
 
-def reason_of(error: BaseException) -> str:
+def find_reason(error: BaseException) -> str:
     """GDAL's own words: the deepest cause, on one line."""
     while error.__cause__ is not None:
         error = error.__cause__

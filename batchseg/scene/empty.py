@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from batchseg.recipe import NodataPolicy
-from batchseg.scene.dataset import reading
+from batchseg.scene.dataset import use_handle
 from batchseg.scene.names import gdal_path
 from batchseg.scene.nodata import find_valid, resolve_policy
 from batchseg.scene.pixels import describe_window
@@ -49,13 +49,13 @@ class EmptyIndex:
         """Whether any window of this scene can be known to be empty."""
         return self._absent_is_invalid()
 
-    def surely_empty(self, window: Window) -> bool:
+    def is_surely_empty(self, window: Window) -> bool:
         if not self._absent_is_invalid():
             return False
-        with reading(self.raster.url, self.raster.identity, describe_window(self.raster.url, window)) as dataset:
-            return self.nothing_in(dataset, window)
+        with use_handle(self.raster.url, self.raster.identity, describe_window(self.raster.url, window)) as dataset:
+            return self.holds_nothing(dataset, window)
 
-    def nothing_in(self, dataset: Any, window: Window) -> bool:
+    def holds_nothing(self, dataset: Any, window: Window) -> bool:
         """The same with a handle of the scene."""
         rows_px, cols_px = self.raster.block_px
         rows, cols = cells(window.rows, rows_px), cells(window.cols, cols_px)

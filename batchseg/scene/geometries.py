@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 Geometries = NDArray[np.object_]
 
 
-def polygonal_parts(geometries: Geometries) -> Geometries:
+def extract_polygons(geometries: Geometries) -> Geometries:
     """Single polygons; lines and points that repairing or clipping left over enclose nothing."""
     parts = shapely.get_parts(shapely.get_parts(geometries))
     enclose = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)

@@ -20,11 +20,11 @@ from batchseg.errors import ReadError, RefusedError, SceneError, StorageError
 from batchseg.remote import is_remote
 from batchseg.scene.dataset import (
     GDAL_ERRORS,
-    again_if_remote,
     check_rights,
+    find_reason,
     gdal,
     open_raster,
-    reason_of,
+    retry_if_remote,
 )
 from batchseg.scene.georef import IDENTITY, Georef
 from batchseg.scene.identity import read_identity
@@ -60,7 +60,7 @@ def read_header(url: str) -> SceneHeader:
     whole = make_absolute(url)
     _check_scheme(url)
     try:
-        return again_if_remote(whole, lambda: _read_header(url, whole))
+        return retry_if_remote(whole, lambda: _read_header(url, whole))
     except ReadError as error:
         raise _not_a_raster(url, error.__cause__ or error) from error
     except FileNotFoundError:
@@ -95,7 +95,7 @@ def _check_scheme(url: str) -> None:
 def _not_a_raster(url: str, error: BaseException) -> SceneError:
     if "://" not in url and not url.startswith("/vsi") and isinstance(error, OSError) and not Path(url).exists():
         return SceneError("no such file", where=url, todo="check the path and the current folder")
-    return SceneError("GDAL cannot open it as a raster", where=url, got=reason_of(error))
+    return SceneError("GDAL cannot open it as a raster", where=url, got=find_reason(error))
 
 
 def _make_header(url: str, dataset: Any) -> SceneHeader:
@@ -117,7 +117,7 @@ def _make_header(url: str, dataset: Any) -> SceneHeader:
         palette=any(band.common == "palette" for band in bands),
         identity=read_identity(url, _list_pixel_files(dataset)),
     )
-    return SceneHeader(name=scene_name(url), grid=_read_grid(url, dataset), raster=raster)
+    return SceneHeader(name=make_scene_name(url), grid=_read_grid(url, dataset), raster=raster)
 
 
 def _without_bands(url: str, dataset: Any) -> SceneError:
@@ -153,7 +153,7 @@ def _common_dtype(url: str, dtypes: tuple[str, ...]) -> str:
 def _read_bands(dataset: Any) -> tuple[Band, ...]:
     facts = zip(_descriptions(dataset), dataset.colorinterp, dataset.dtypes, dataset.nodatavals, strict=True)
     return tuple(
-        Band(index=index, name=name or None, common=common_name(name, colour.name), dtype=dtype, nodata=nodata)
+        Band(index=index, name=name or None, common=find_common_name(name, colour.name), dtype=dtype, nodata=nodata)
         for index, (name, colour, dtype, nodata) in enumerate(facts, start=1)
     )
 
@@ -166,7 +166,7 @@ def _descriptions(dataset: Any) -> tuple[str | None, ...]:
         return (None,) * int(dataset.count)
 
 
-def common_name(description: str | None, colour: str) -> str | None:
+def find_common_name(description: str | None, colour: str) -> str | None:
     """What a band is. The description wins, because writers flag a fourth band as alpha whatever it is."""
     text = " ".join(re.split(r"[^a-z0-9]+", (description or "").casefold())).strip()
     for name, pattern in _COMMON_NAMES:
@@ -219,7 +219,7 @@ def _read_grid(url: str, dataset: Any) -> Georef:
         crs_wkt = dataset.crs.to_wkt() if dataset.crs else None
         gcps_crs_wkt = points_crs.to_wkt() if points and points_crs else None
     except CRSError as error:
-        raise SceneError("the coordinate system cannot be understood", where=url, got=reason_of(error)) from error
+        raise SceneError("the coordinate system cannot be understood", where=url, got=find_reason(error)) from error
     return Georef(
         width_px=dataset.width,
         height_px=dataset.height,
@@ -237,7 +237,7 @@ def _list_pixel_files(dataset: Any) -> tuple[str, ...]:
     return tuple(name for name in dataset.files if not name.endswith((".ovr", ".aux.xml")))
 
 
-def scene_name(url: str) -> str:
+def make_scene_name(url: str) -> str:
     """The file's name without its ending, fit for a folder on any system; letters of all languages stay."""
     base = PurePosixPath(url.partition("?")[0].rstrip("/")).name
     stem = base.rsplit(".", 1)[0] or base

@@ -122,7 +122,7 @@ def find_valid(
 
 def _holds_nodata(raw_BHW: NDArray[Any], validity: ValidityRule) -> NDArray[np.bool_]:
     """NaN as nodata needs nothing here: what is not finite is invalid anyway, under the rule `any`."""
-    numbers = [None if value is None else in_dtype(value, raw_BHW.dtype) for value in validity.values]
+    numbers = [None if value is None else convert_to_dtype(value, raw_BHW.dtype) for value in validity.values]
     asked = [(raw_HW, number) for raw_HW, number in zip(raw_BHW, numbers, strict=True) if number is not None]
     if not asked or (validity.rule == "all" and len(asked) < len(raw_BHW)):
         return np.zeros(raw_BHW.shape[1:], bool)
@@ -135,7 +135,7 @@ def _holds_nodata(raw_BHW: NDArray[Any], validity: ValidityRule) -> NDArray[np.b
     return held_HW
 
 
-def in_dtype(value: float, dtype: np.dtype[Any]) -> Any | None:
+def convert_to_dtype(value: float, dtype: np.dtype[Any]) -> Any | None:
     """The value as a pixel would hold it; None where no pixel of this type can (-9999 in unsigned bytes)."""
     if dtype.kind == "f":
         with np.errstate(over="ignore"):

@@ -10,20 +10,20 @@ import pyproj
 import shapely
 
 from batchseg.scene.georef import Georef
-from batchseg.scene.place import area_reason, corners_m
+from batchseg.scene.place import explain_missing_area, locate_corners_m
 from tiling.span import Window
 
 STEPS = 8
 """Points on each side of an outline: what is straight in the scene's system need not be straight in degrees."""
 
 
-def outline(georef: Georef, window: Window) -> Any:
+def make_outline(georef: Georef, window: Window) -> Any:
     """A window as a polygon of longitudes and latitudes; None where the scene has no place on the Earth."""
-    if area_reason(georef) is not None:
+    if explain_missing_area(georef) is not None:
         return None
     rows = np.linspace(window.rows.start, window.rows.stop, STEPS + 1)
     cols = np.linspace(window.cols.start, window.cols.stop, STEPS + 1)
-    ring_m = _rim(corners_m(georef, rows, cols))
+    ring_m = _rim(locate_corners_m(georef, rows, cols))
     if not np.isfinite(ring_m).all():
         return None
     lon, lat, _ = _to_degrees().transform(*np.append(ring_m, ring_m[:1], axis=0).T)

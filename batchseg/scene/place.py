@@ -40,7 +40,7 @@ class Ground:
     flattening: float
 
 
-def area_reason(georef: Georef) -> str | None:
+def explain_missing_area(georef: Georef) -> str | None:
     """Why this scene has no ground area; None when it has one."""
     _, reason = _ground(*_system(georef))
     if reason is not None:
@@ -107,13 +107,13 @@ def _flat(crs: pyproj.CRS) -> pyproj.CRS:
     return bare.to_2d()
 
 
-def corners_m(georef: Georef, rows_px: NDArrayF, cols_px: NDArrayF) -> NDArrayF:
+def locate_corners_m(georef: Georef, rows_px: NDArrayF, cols_px: NDArrayF) -> NDArrayF:
     """Earth-centred coordinates of the lattice of pixel corners rows x cols, shape (R, C, 3); NaN off the Earth."""
     ground, reason = _ground(*_system(georef))
     if ground is None:
         raise ValueError(reason)
     rows_RC, cols_RC = np.meshgrid(rows_px, cols_px, indexing="ij")
-    x_RC, y_RC = to_crs(georef, rows_RC, cols_RC)
+    x_RC, y_RC = transform_to_crs(georef, rows_RC, cols_RC)
     if ground.geographic:
         lon_RC, lat_RC = x_RC * ground.unit_degrees, y_RC * ground.unit_degrees
         # Global grids whose first pixel is centred on the pole reach half a pixel beyond it: there is no ground.
@@ -139,7 +139,7 @@ def _earth_centred(lon_RC: NDArrayF, lat_RC: NDArrayF, ground: Ground) -> NDArra
         )
 
 
-def to_crs(georef: Georef, rows_px: NDArrayF, cols_px: NDArrayF) -> tuple[NDArrayF, NDArrayF]:
+def transform_to_crs(georef: Georef, rows_px: NDArrayF, cols_px: NDArrayF) -> tuple[NDArrayF, NDArrayF]:
     """Pixel corners to the coordinates of the scene's system, or of its control points."""
     if georef.transform is not None:
         a, b, c, d, e, f = georef.transform

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rasterio.features import rasterize
 
 from batchseg.scene.dataset import gdal, unplaced
-from batchseg.scene.geometries import Geometries, polygonal_parts
+from batchseg.scene.geometries import Geometries, extract_polygons
 from batchseg.scene.georef import Georef
 from tiling.grid import Grid
 from tiling.span import Window
@@ -88,7 +88,7 @@ class Polygons:
         if shapely.covers(found, box).any():
             return np.ones(cell.shape, bool)
         # A coastline may have a million corners; those of other cells cost time in every line that is drawn.
-        near = polygonal_parts(shapely.intersection(found, shapely.box(left - 1, top - 1, right + 1, bottom + 1)))
+        near = extract_polygons(shapely.intersection(found, shapely.box(left - 1, top - 1, right + 1, bottom + 1)))
         local = shapely.transform(near, lambda xy_N2: xy_N2 - (left, top))
         if not len(local):
             return np.zeros(cell.shape, bool)
@@ -108,33 +108,33 @@ def read_polygons(url: str, *, where: str | None = None, georef: Georef) -> Poly
     from batchseg.scene.vectors import open_layer
 
     with open_layer(url) as layer:
-        return polygons_in(layer, where=where, georef=georef)
+        return read_layer_polygons(layer, where=where, georef=georef)
 
 
-def polygons_in(layer: VectorLayer, *, where: str | None, georef: Georef) -> Polygons:
+def read_layer_polygons(layer: VectorLayer, *, where: str | None, georef: Georef) -> Polygons:
     """Those of an open file that pass the filter."""
-    from batchseg.scene.projected import to_pixels
+    from batchseg.scene.projection import project_polygons
 
     drawn, crs = layer.polygons(where)
-    return polygons_of(to_pixels(layer.url, drawn, crs, georef), (georef.height_px, georef.width_px))
+    return make_polygons(project_polygons(layer.url, drawn, crs, georef), (georef.height_px, georef.width_px))
 
 
-def marked_in(layer: VectorLayer, *, where: str | None, georef: Georef) -> Polygons:
+def read_layer_marks(layer: VectorLayer, *, where: str | None, georef: Georef) -> Polygons:
     """As above, and points, which mark the pixel that they are in."""
-    from batchseg.scene.projected import pixels_at, to_pixels
+    from batchseg.scene.projection import project_points, project_polygons
 
     drawn, points, crs = layer.polygons_and_points(where)
-    parts = [to_pixels(layer.url, drawn, crs, georef)] if len(drawn) else []
-    parts += [pixels_at(layer.url, points, crs, georef)] if len(points) else []
-    return polygons_of(np.concatenate(parts), (georef.height_px, georef.width_px))
+    parts = [project_polygons(layer.url, drawn, crs, georef)] if len(drawn) else []
+    parts += [project_points(layer.url, points, crs, georef)] if len(points) else []
+    return make_polygons(np.concatenate(parts), (georef.height_px, georef.width_px))
 
 
-def polygons_of(pixel_space: Geometries, shape_px: tuple[int, int]) -> Polygons:
+def make_polygons(pixel_space: Geometries, shape_px: tuple[int, int]) -> Polygons:
     """Snapped, in one normal form and order, and only what shares ground with the scene."""
     scene = shapely.box(INSET_PX, INSET_PX, shape_px[1] - INSET_PX, shape_px[0] - INSET_PX)
     # With polygons as thin as nothing, the library divides by zero inside, recovers, and leaves numpy a flag.
     with np.errstate(all="ignore"):
-        snapped = polygonal_parts(shapely.set_precision(pixel_space, SNAP_PX))
+        snapped = extract_polygons(shapely.set_precision(pixel_space, SNAP_PX))
         kept = shapely.normalize(snapped[shapely.intersects(snapped, scene)])
     return Polygons(tuple(sorted({bytes(wkb) for wkb in shapely.to_wkb(kept, byte_order=1)})), shape_px)
 
@@ -145,7 +145,7 @@ def join_polygons(layers: Sequence[Polygons]) -> Polygons:
     return Polygons(tuple(sorted(wkb)), layers[0].shape_px)
 
 
-def touched_tiles(layers: Iterable[Polygons], lattice: Grid) -> TileSet:
+def find_touched_tiles(layers: Iterable[Polygons], lattice: Grid) -> TileSet:
     """Tiles whose own pixels share ground with a polygon of any layer; a common edge alone is not ground."""
     touched = np.zeros(lattice.shape, bool)
     for polygons in layers:

@@ -7,7 +7,7 @@ the line that lifts it, because a recipe for a run and a recipe for training are
 from __future__ import annotations
 
 from batchseg.errors import BundleError
-from batchseg.scene.area import gsd_m
+from batchseg.scene.area import measure_gsd_m
 from batchseg.scene.georef import Georef
 
 
@@ -45,7 +45,7 @@ def check_pixel_size(
         required_by: Name of the bundle or of the recipe's field that states the requirement.
         todo: Advice that ends the message.
     """
-    pixel_m, (low_m, high_m) = gsd_m(georef), known_gsd_m
+    pixel_m, (low_m, high_m) = measure_gsd_m(georef), known_gsd_m
     if pixel_m is not None and not low_m <= pixel_m <= high_m:
         raise BundleError(
             "the raster's pixels are not of the size that the model knows",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window as GdalWindow
 
 from batchseg.recipe import NodataPolicy
-from batchseg.scene.dataset import again_if_remote, reading
+from batchseg.scene.dataset import retry_if_remote, use_handle
 from batchseg.scene.empty import EmptyIndex
 from batchseg.scene.identity import check_unchanged
 from batchseg.scene.nodata import ValidityRule, find_valid, resolve_policy
@@ -32,11 +32,11 @@ class RasterSource:
     def read(self, window: Window) -> Pixels:
         if window.clip(self.raster.shape_px) != window:
             raise ValueError(f"{window} reaches out of a scene of {self.raster.shape_px}")
-        return again_if_remote(self.raster.url, lambda: self._read_once(window))
+        return retry_if_remote(self.raster.url, lambda: self._read_once(window))
 
     def _read_once(self, window: Window) -> Pixels:
         validity = resolve_policy(self.raster, self.policy, self.bands)
-        with reading(self.raster.url, self.raster.identity, describe_window(self.raster.url, window)) as dataset:
+        with use_handle(self.raster.url, self.raster.identity, describe_window(self.raster.url, window)) as dataset:
             pixels = self._pixels(dataset, window, validity)
         # A handle lives long. What it gave is of the version that it was opened for if that is still the one.
         check_unchanged(self.raster.url, self.raster.identity)
@@ -65,7 +65,7 @@ class RasterSource:
         if masks_MHW is not None:
             return not masks_MHW.any()
         index = EmptyIndex(self.raster, self.bands, self.policy)
-        if index.nothing_in(dataset, window):
+        if index.holds_nothing(dataset, window):
             return True
         one = index.alike(dataset, window)
         return one is not None and not self._found(dataset, one, validity, None)[1].any()
@@ -89,16 +89,16 @@ class RasterSource:
         runs = [bands] if len(types) == 1 else [[band] for band in bands]
         read_DHW = np.empty((len(bands), *window.shape), dtype)
         for start, run in zip((bands.index(run[0]) for run in runs), runs, strict=True):
-            dataset.read(run, window=gdal_window(window), out=read_DHW[start : start + len(run)])
+            dataset.read(run, window=make_gdal_window(window), out=read_DHW[start : start + len(run)])
         return read_DHW
 
     def _masks(
         self, dataset: Any, bands: tuple[int, ...], window: Window, validity: ValidityRule
     ) -> NDArray[np.uint8] | None:
         if validity.kind == "mask":
-            return np.asarray(dataset.read_masks([bands[0]], window=gdal_window(window)))
+            return np.asarray(dataset.read_masks([bands[0]], window=make_gdal_window(window)))
         if validity.kind == "band_masks":
-            return np.asarray(dataset.read_masks(list(bands), window=gdal_window(window)))
+            return np.asarray(dataset.read_masks(list(bands), window=make_gdal_window(window)))
         return None
 
 
@@ -122,5 +122,5 @@ def _for_bands(validity: ValidityRule, values: tuple[float | None, ...]) -> Vali
     return ValidityRule(kind=validity.kind, values=values, alpha=validity.alpha, rule=validity.rule)
 
 
-def gdal_window(window: Window) -> GdalWindow:
+def make_gdal_window(window: Window) -> GdalWindow:
     return GdalWindow(window.cols.start, window.rows.start, len(window.cols), len(window.rows))

@@ -19,7 +19,7 @@ from pyproj.exceptions import CRSError
 
 from batchseg.errors import RecipeError, RefusedError, StorageError
 from batchseg.remote import is_remote, list_siblings, read_object
-from batchseg.scene.geometries import Geometries, polygonal_parts
+from batchseg.scene.geometries import Geometries, extract_polygons
 from batchseg.scene.names import gdal_path
 
 _VECTOR_ERRORS = (DataSourceError, DataLayerError, FieldError, GeometryError, ValueError)
@@ -164,7 +164,7 @@ def _polygons_only(url: str, where: str | None, geometries: Geometries) -> Geome
         )
     # The library may divide by zero inside, and recover.
     with np.errstate(all="ignore"):
-        return polygonal_parts(shapely.make_valid(geometries))
+        return extract_polygons(shapely.make_valid(geometries))
 
 
 def _crs_of(url: str, text: str | None) -> pyproj.CRS:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from batchseg.classes import ClassInfo
 from batchseg.recipe import LabelPolygons
 from batchseg.scene.georef import Georef
-from batchseg.scene.labelpolygons import PolygonLabels, is_vector, read_polygon_labels
-from batchseg.scene.labels import LabelsHeader, LabelSource, read_labels_header
+from batchseg.scene.polygon_labels import PolygonLabels, is_vector, read_polygon_labels
+from batchseg.scene.raster_labels import LabelsHeader, LabelSource, read_labels_header
 from batchseg.score.agreement import ReferenceLabels
 
 Reference = LabelsHeader | PolygonLabels

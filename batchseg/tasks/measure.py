@@ -12,7 +12,7 @@ from batchseg.errors import BatchsegError
 from batchseg.layers.confidence import NO_CONFIDENCE
 from batchseg.ledger.records import Agreement, Measured, TileCounts
 from batchseg.resolve.job import Job, SceneJob
-from batchseg.scene.area import class_ground
+from batchseg.scene.area import measure_classes
 from batchseg.score.agreement import count_agreement, index_classes, make_empty_agreement
 from batchseg.score.reference import open_reference_labels
 from tiling.span import Window
@@ -23,7 +23,7 @@ def measure(job: Job, scene: SceneJob, prediction: Prediction) -> Measured:
     ids, window = tuple(c.id for c in job.classes), prediction.window
     parts = [(part, part.within(window)) for part in prediction.labelled]
     labels = [(part, prediction.labels_HW[of]) for part, of in parts]
-    class_px, areas_km2 = class_ground(scene.grid, window, labels, codes=ids)
+    class_px, areas_km2 = measure_classes(scene.grid, window, labels, codes=ids)
     by_tier = prediction.num_tiles_by_tier
     return Measured(
         tiles=TileCounts(

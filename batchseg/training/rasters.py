@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from batchseg.engine.inputs import make_input_rule
 from batchseg.errors import RecipeError
 from batchseg.recipe import NodataPolicy
-from batchseg.scene.area import gsd_m
+from batchseg.scene.area import measure_gsd_m
 from batchseg.scene.bands import BandWanted, choose_bands
 from batchseg.scene.header import SceneHeader, read_header
-from batchseg.scene.labels import LabelSource, read_labels_header
 from batchseg.scene.pixels import describe_window
+from batchseg.scene.raster_labels import LabelSource, read_labels_header
 from batchseg.scene.requirements import check_dtype, check_pixel_size
 from batchseg.scene.source import open_source
 from batchseg.training.train_recipe import GroundSpec, LabelledRaster, TrainRecipe
@@ -140,7 +140,7 @@ def _check_dtype(header: SceneHeader, recipe: TrainRecipe) -> None:
 
 def _check_gsd(header: SceneHeader, recipe: TrainRecipe) -> None:
     """Refuse a raster that the bundle itself would refuse in a run."""
-    pixel_m = gsd_m(header.grid) or 0.0  # without a place on the Earth there is nothing to check
+    pixel_m = measure_gsd_m(header.grid) or 0.0  # without a place on the Earth there is nothing to check
     check_pixel_size(
         header.grid,
         recipe.gsd_m,

@@ -55,7 +55,7 @@ def describe_drawing(args: argparse.Namespace, files: dict[str, str]) -> dict[st
     """The same files; those that are vector files with what the arguments say about them."""
     from batchseg.errors import RecipeError
     from batchseg.recipe import LabelPolygons
-    from batchseg.scene.labelpolygons import is_vector
+    from batchseg.scene.polygon_labels import is_vector
 
     options = {"class_": args.class_, "all_": args.all_, "outside": args.outside}
     given = {name: value for name, value in options.items() if value is not None}

@@ -18,7 +18,7 @@ from batchseg.layers.layer import Layer
 from batchseg.ledger.ledger import Ledger
 from batchseg.output.block import pack_block
 from batchseg.recipe import NodataPolicy
-from batchseg.scene.area import class_area_km2, class_ground
+from batchseg.scene.area import measure_class_areas_km2, measure_classes
 from batchseg.scene.georef import Georef
 from batchseg.scene.header import read_header
 from batchseg.scene.pixels import Pixels
@@ -65,9 +65,9 @@ def test_ground_is_counted_where_there_is_some(corners: list[tuple[int, int, int
             random = np.random.default_rng(row * 170 + col)
             labels_HW[part.within(whole)] = random.integers(0, 4, part.shape)  # 3 is no class
             parts.append(part)
-    found = class_ground(georef, whole, [(part, labels_HW[part.within(whole)]) for part in parts], codes=range(3))
+    found = measure_classes(georef, whole, [(part, labels_HW[part.within(whole)]) for part in parts], codes=range(3))
     assert found[0] == tuple(np.bincount(labels_HW.ravel(), minlength=4)[:3].tolist())
-    assert found[1] == class_area_km2(georef, whole, labels_HW, num_classes=3)
+    assert found[1] == measure_class_areas_km2(georef, whole, labels_HW, num_classes=3)
     assert (found[1] is None) is not placed
 
 
@@ -216,7 +216,7 @@ def test_records_of_a_scene_with_holes_tell_what_its_pixels_tell(tmp_path: Path)
         assert found.class_px == tuple(np.bincount(labels_HW.ravel(), minlength=256)[:5].tolist())
         assert found.valid_px == int((labels_HW != 255).sum())
         assert found.confidence_sum == int(confidence_HW[confidence_HW != 255].sum(dtype=np.int64))
-        assert found.class_area_km2 == class_area_km2(header.grid, window, labels_HW, num_classes=5)
+        assert found.class_area_km2 == measure_class_areas_km2(header.grid, window, labels_HW, num_classes=5)
         kinds.append(record.kind)
         assert (record.kind, bool(record.objects)) == (("done", True) if found.valid_px else ("empty", False))
     assert 0 < kinds.count("empty") < len(kinds)

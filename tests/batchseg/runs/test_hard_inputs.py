@@ -15,14 +15,15 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from batchseg.errors import ReadError, SceneError
 from batchseg.recipe import NodataPolicy
-from batchseg.scene.area import area_reason, gsd_m, valid_area_km2
+from batchseg.scene.area import measure_gsd_m, measure_valid_area_km2
 from batchseg.scene.bands import BandWanted, choose_bands
 from batchseg.scene.empty import EmptyIndex
 from batchseg.scene.header import SceneHeader, read_header
 from batchseg.scene.nodata import resolve_policy
-from batchseg.scene.polygons import read_polygons, touched_tiles
+from batchseg.scene.place import explain_missing_area
+from batchseg.scene.polygons import find_touched_tiles, read_polygons
 from batchseg.scene.raster_file import RasterFile
-from batchseg.scene.source import gdal_window, open_source
+from batchseg.scene.source import make_gdal_window, open_source
 from tiling.grid import Grid
 from tiling.span import Window
 
@@ -124,7 +125,7 @@ def directly(raster: RasterFile, window: Window) -> tuple[np.ndarray, np.ndarray
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.Env(), rasterio.open(raster.url) as dataset:
-            box = gdal_window(window)
+            box = make_gdal_window(window)
             return dataset.read(1, window=box), dataset.read_masks(1, window=box) > 0
 
 
@@ -171,10 +172,10 @@ def test_bands(case: Case) -> None:
 
 def test_area(case: Case) -> None:
     header = header_of(case)
-    assert area_reason(header.grid) == (case.reason or None)
-    ground_m = gsd_m(header.grid)
+    assert explain_missing_area(header.grid) == (case.reason or None)
+    ground_m = measure_gsd_m(header.grid)
     first = windows(header.raster)[0]
-    area_km2 = valid_area_km2(header.grid, first, np.ones(first.shape, bool))
+    area_km2 = measure_valid_area_km2(header.grid, first, np.ones(first.shape, bool))
     if case.gsd_m is None:
         assert ground_m is None
         assert area_km2 is None
@@ -188,7 +189,7 @@ def test_area(case: Case) -> None:
 def test_never_called_empty_with_a_valid_pixel(case: Case) -> None:
     header = header_of(case)
     for window in windows(header.raster)[: 1 if case.fails else 2]:
-        if EmptyIndex(header.raster, (1,), AUTO).surely_empty(window):
+        if EmptyIndex(header.raster, (1,), AUTO).is_surely_empty(window):
             assert not open_source(header.raster, (1,), AUTO).read(window).valid_HW.any()
 
 
@@ -199,7 +200,7 @@ def test_what_is_odd_about_some() -> None:
     nan = header("MapServer/nan.tif").raster
     assert nan.nodata is not None
     assert np.isnan(nan.nodata)
-    assert EmptyIndex(nan, (1, 1, 1), AUTO).surely_empty(Window.of(0, 8133, 0, 7640))
+    assert EmptyIndex(nan, (1, 1, 1), AUTO).is_surely_empty(Window.of(0, 8133, 0, 7640))
     upside_down = header("MapServer/grey_upsidedown.tif").grid.transform
     assert upside_down is not None
     assert upside_down[4] > 0
@@ -228,7 +229,7 @@ def test_field_polygons_over_their_scene() -> None:
     rows, cols = header.grid.shape_px
     inside_HW = fields.mask(Window.of(0, rows, 0, cols))
     lattice = Grid(header.grid.shape_px, 128)
-    touched = touched_tiles([fields], lattice)
+    touched = find_touched_tiles([fields], lattice)
     assert {
         cell for cell in lattice if inside_HW[lattice.window(*cell).within(Window.of(0, rows, 0, cols))].any()
     } <= touched

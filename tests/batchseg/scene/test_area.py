@@ -11,8 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchseg.scene import area
-from batchseg.scene.area import area_reason, class_area_km2, gross_area_km2, gsd_m, pixel_area_range, valid_area_km2
+from batchseg.scene.area import (
+    measure_class_areas_km2,
+    measure_gross_area_km2,
+    measure_gsd_m,
+    measure_pixel_area_range_m2,
+    measure_valid_area_km2,
+)
 from batchseg.scene.georef import Georef
+from batchseg.scene.place import explain_missing_area
 from tiling.span import Span, Window
 
 GEOD = pyproj.Geod(ellps="WGS84")
@@ -34,7 +41,7 @@ def whole(made: Georef) -> Window:
 
 def area_km2(made: Georef, window: Window | None = None) -> float | None:
     window = window or whole(made)
-    return valid_area_km2(made, window, np.ones(window.shape, bool))
+    return measure_valid_area_km2(made, window, np.ones(window.shape, bool))
 
 
 def outline_area_km2(made: Georef, window: Window) -> float:
@@ -90,7 +97,7 @@ def test_against_geodesic_polygons(place: str) -> None:
 @pytest.mark.parametrize("shape_px", [(1000, 1200), (33, 1), (257, 900)])
 def test_the_whole_grid_is_all_of_its_pixels(place: str, shape_px: tuple[int, int]) -> None:
     made = georef(*PLACES[place], *shape_px)
-    assert gross_area_km2(made) == pytest.approx(area_km2(made), rel=1e-3)
+    assert measure_gross_area_km2(made) == pytest.approx(area_km2(made), rel=1e-3)
 
 
 def test_latitudes_around_a_shifted_pole() -> None:
@@ -136,7 +143,7 @@ def test_a_sphere_means_the_same_latitudes_on_the_real_earth() -> None:
     pixel = abs(GEOD.polygon_area_perimeter([lon, lon + side, lon + side, lon], [lat, lat, lat + side, lat + side])[0])
     degrees_per_m = math.degrees(1 / 6_371_007.181)
     expected_m2 = pixel / side**2 * (463.3127 * degrees_per_m) ** 2 / math.cos(math.radians(lat))
-    assert gsd_m(made) == pytest.approx(math.sqrt(expected_m2), rel=1e-4)
+    assert measure_gsd_m(made) == pytest.approx(math.sqrt(expected_m2), rel=1e-4)
 
 
 @settings(max_examples=60, deadline=None)
@@ -147,17 +154,19 @@ def test_parts_add_up(data: st.DataObject) -> None:
     row, col = data.draw(st.integers(1, 129)), data.draw(st.integers(1, 169))
     valid_HW = np.random.default_rng(row * 170 + col).random((130, 170)) < 0.7
     parts = [Window.of(*rows, *cols) for rows in ((0, row), (row, 130)) for cols in ((0, col), (col, 170))]
-    sums = [valid_area_km2(made, part, valid_HW[part.within(whole(made))]) for part in parts]
-    assert sum(sums) == pytest.approx(valid_area_km2(made, whole(made), valid_HW), rel=1e-12)  # type: ignore[arg-type]
+    sums = [measure_valid_area_km2(made, part, valid_HW[part.within(whole(made))]) for part in parts]
+    assert sum(sums) == pytest.approx(measure_valid_area_km2(made, whole(made), valid_HW), rel=1e-12)  # type: ignore[arg-type]
 
 
 def test_classes() -> None:
     made = georef("EPSG:4326", (0.01, 0, 20, 0, -0.01, 61), 100, 90)
     labels_HW = np.random.default_rng(0).choice(np.array([0, 1, 2, 3, 255], np.uint8), (100, 90))
-    areas_km2 = class_area_km2(made, whole(made), labels_HW, num_classes=3)
+    areas_km2 = measure_class_areas_km2(made, whole(made), labels_HW, num_classes=3)
     assert areas_km2 is not None
-    assert areas_km2 == pytest.approx([valid_area_km2(made, whole(made), labels_HW == code) for code in range(3)])
-    wide = class_area_km2(made, whole(made), labels_HW.astype(np.uint16) * 257, num_classes=300)
+    assert areas_km2 == pytest.approx(
+        [measure_valid_area_km2(made, whole(made), labels_HW == code) for code in range(3)]
+    )
+    wide = measure_class_areas_km2(made, whole(made), labels_HW.astype(np.uint16) * 257, num_classes=300)
     assert wide is not None
     assert [wide[0], wide[257]] == pytest.approx(areas_km2[:2])
 
@@ -187,7 +196,7 @@ def test_a_chunk_takes_little_time() -> None:
     spent_s = []
     for _ in range(3):
         begun_s = time.perf_counter()
-        class_area_km2(made, Window.of(4096, 8192, 0, 4096), labels_HW, num_classes=8)
+        measure_class_areas_km2(made, Window.of(4096, 8192, 0, 4096), labels_HW, num_classes=8)
         spent_s.append(time.perf_counter() - begun_s)
     # 0.06 s on an idle core.
     assert min(spent_s) < 0.6
@@ -205,7 +214,7 @@ def test_control_points() -> None:
     made = Georef(width_px=1200, height_px=1000, crs_wkt=None, transform=None, gcps=GCPS, gcps_crs_wkt=wkt)
     grid = georef("EPSG:4326", (0.001, 0.0002, 10, 0, -0.0006, 50))
     assert area_km2(made) == pytest.approx(area_km2(grid), rel=1e-6)
-    assert gsd_m(made) == pytest.approx(gsd_m(grid), rel=1e-6)
+    assert measure_gsd_m(made) == pytest.approx(measure_gsd_m(grid), rel=1e-6)
 
 
 def test_control_points_in_two_columns_give_no_curve() -> None:
@@ -238,16 +247,16 @@ def test_reasons() -> None:
         ),
     }
     for reason, made in places.items():
-        assert area_reason(made) == reason
+        assert explain_missing_area(made) == reason
         assert area_km2(made) is None
-        assert gsd_m(made) is None
-        assert pixel_area_range(made) is None
-        assert class_area_km2(made, whole(made), np.zeros((9, 9), np.uint8), num_classes=2) is None
+        assert measure_gsd_m(made) is None
+        assert measure_pixel_area_range_m2(made) is None
+        assert measure_class_areas_km2(made, whole(made), np.zeros((9, 9), np.uint8), num_classes=2) is None
 
 
 def test_a_coordinate_system_that_is_rubbish_is_a_reason() -> None:
     made = Georef(width_px=9, height_px=9, crs_wkt="not a system", transform=(1, 0, 5, 0, -1, 5))
-    reason = area_reason(made)
+    reason = explain_missing_area(made)
     assert reason is not None
     assert reason.startswith("the coordinate system cannot be used: ")
     assert "\n" not in reason
@@ -257,7 +266,7 @@ def test_points_on_one_line_are_a_reason() -> None:
     line = tuple((float(i), float(i), 10 + i * 0.1, 50 - i * 0.1, 0.0) for i in range(4))
     wkt = pyproj.CRS("EPSG:4326").to_wkt()
     made = Georef(width_px=9, height_px=9, crs_wkt=None, transform=None, gcps=line, gcps_crs_wkt=wkt)
-    assert area_reason(made) == "the ground control points lie on one line"
+    assert explain_missing_area(made) == "the ground control points lie on one line"
 
 
 def test_off_the_earth() -> None:
@@ -265,24 +274,24 @@ def test_off_the_earth() -> None:
     made = georef(
         "+proj=geos +h=35785831 +lon_0=0 +sweep=y", (10_000, 0, -5_500_000, 0, -10_000, 5_500_000), 1100, 1100
     )
-    assert area_reason(made) is None
+    assert explain_missing_area(made) is None
     middle = Window.of(448, 640, 448, 640)
     assert area_km2(made, middle) == pytest.approx(outline_area_km2(made, middle), rel=1e-3)
     corner = Window.of(0, 64, 0, 64)
     assert area_km2(made, corner) is None
-    assert valid_area_km2(made, corner, np.zeros((64, 64), bool)) == 0
-    assert gsd_m(made) == pytest.approx(10_000, rel=0.01)
+    assert measure_valid_area_km2(made, corner, np.zeros((64, 64), bool)) == 0
+    assert measure_gsd_m(made) == pytest.approx(10_000, rel=0.01)
 
 
 def test_ground_sample_distance() -> None:
-    assert gsd_m(georef("EPSG:32633", (0.5, 0, 500_000, 0, -0.5, 5_500_000))) == pytest.approx(0.5002, abs=1e-4)
+    assert measure_gsd_m(georef("EPSG:32633", (0.5, 0, 500_000, 0, -0.5, 5_500_000))) == pytest.approx(0.5002, abs=1e-4)
     # A pixel of web Mercator is smaller on the ground by the cosine of the latitude.
     made = georef("EPSG:3857", (1, 0, 0, 0, -1, 8_399_737))
-    assert gsd_m(made) == pytest.approx(0.5, rel=0.01)
+    assert measure_gsd_m(made) == pytest.approx(0.5, rel=0.01)
 
 
 def test_range_of_pixels() -> None:
     made = georef("EPSG:4326", (0.5, 0, -180, 0, -0.5, 90), 360, 720)
-    low_m2, high_m2 = pixel_area_range(made)  # type: ignore[misc]
+    low_m2, high_m2 = measure_pixel_area_range_m2(made)  # type: ignore[misc]
     assert high_m2 == pytest.approx(3.08e9, rel=0.01)
     assert low_m2 == pytest.approx(1.35e7, rel=0.02)

@@ -60,8 +60,8 @@ def test_empty_windows_are_the_ones_without_a_valid_pixel(tmp_path: Path, data: 
     pixels = RasterSource(found.raster, (1,), AUTO).read(window)
     # Blocks that were written here are valid throughout, so the answer is exact.
     blocks = [Window.of(r * 64, r * 64 + 64, c * 64, c * 64 + 64) for r, c in WRITTEN]
-    assert found.surely_empty(window) == (not any(block.meets(window) for block in blocks))
-    assert not (found.surely_empty(window) and pixels.valid_HW.any())
+    assert found.is_surely_empty(window) == (not any(block.meets(window) for block in blocks))
+    assert not (found.is_surely_empty(window) and pixels.valid_HW.any())
 
 
 EVERYTHING = Window.of(0, 500, 0, 700)
@@ -86,7 +86,7 @@ def test_absent_blocks_are_judged_by_the_policy(
     tmp_path: Path, facts: dict[str, Any], policy: NodataPolicy, *, empty: bool
 ) -> None:
     found = index(sparse(tmp_path / "x.tif", blocks=(), **facts), policy)
-    assert found.surely_empty(EVERYTHING) is empty
+    assert found.is_surely_empty(EVERYTHING) is empty
     # The reader is of the same opinion.
     assert RasterSource(found.raster, (1,), policy).read(EVERYTHING).valid_HW.any() == (not empty)
 
@@ -96,14 +96,14 @@ def test_all_bands_in_use_have_to_be_absent(tmp_path: Path, interleave: str) -> 
     path = sparse(tmp_path / "x.tif", blocks=(), nodata=0, count=3, interleave=interleave)
     with rasterio.open(path, "r+") as dataset:
         dataset.write(np.full((500, 700), 3, np.uint8), 2)
-    assert index(path, bands=(1, 3)).surely_empty(EVERYTHING) is (interleave == "band")
-    assert not index(path, bands=(1, 2)).surely_empty(EVERYTHING)
+    assert index(path, bands=(1, 3)).is_surely_empty(EVERYTHING) is (interleave == "band")
+    assert not index(path, bands=(1, 2)).is_surely_empty(EVERYTHING)
 
 
 def test_striped(tmp_path: Path) -> None:
     path = sparse(tmp_path / "x.tif", blocks=(), nodata=0, tiled=False, blockysize=16)
     assert index(path).raster.layout == "striped"
-    assert index(path).surely_empty(Window.of(13, 77, 5, 6))
+    assert index(path).is_surely_empty(Window.of(13, 77, 5, 6))
 
 
 @pytest.mark.parametrize("facts", [{"compress": "deflate"}, {"interleave": "band"}])
@@ -115,7 +115,7 @@ def test_a_file_of_one_strip_is_not_known(tmp_path: Path, facts: dict[str, Any])
         dataset.write(np.full((3, 5000, 2100), 7, np.uint8))
         assert dataset.get_tag_item("BLOCK_OFFSET_0_9", "TIFF", bidx=1) is None
     window = Window.of(100, 140, 0, 30)
-    assert not index(path, bands=(1, 2, 3)).surely_empty(window)
+    assert not index(path, bands=(1, 2, 3)).is_surely_empty(window)
     assert RasterSource(read_header(str(path)).raster, (1, 2, 3), AUTO).read(window).valid_HW.all()
 
 
@@ -138,7 +138,7 @@ def test_a_mask_is_not_known_from_the_pixels(tmp_path: Path) -> None:
     path = sparse(tmp_path / "x.tif", blocks=(), nodata=0)
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), rasterio.open(path, "r+") as dataset:
         dataset.write_mask(np.ones((500, 700), bool))
-    assert not index(path).surely_empty(EVERYTHING)
+    assert not index(path).is_surely_empty(EVERYTHING)
 
 
 def test_other_formats_are_not_known(tmp_path: Path) -> None:
@@ -148,7 +148,7 @@ def test_other_formats_are_not_known(tmp_path: Path) -> None:
         '<SimpleSource><SourceFilename relativeToVRT="1">x.tif</SourceFilename></SimpleSource>'
         "</VRTRasterBand></VRTDataset>"
     )
-    assert not index(tmp_path / "x.vrt").surely_empty(EVERYTHING)
+    assert not index(tmp_path / "x.vrt").is_surely_empty(EVERYTHING)
 
 
 def test_a_huge_raster_is_quick(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_huge_raster_is_quick(tmp_path: Path) -> None:
     found = index(path)
     begun_s = time.perf_counter()
     chunks = [
-        found.surely_empty(Window.of(r, min(r + 4096, 200_000), c, min(c + 4096, 200_000)))
+        found.is_surely_empty(Window.of(r, min(r + 4096, 200_000), c, min(c + 4096, 200_000)))
         for r in range(0, 200_000, 4096)
         for c in range(0, 200_000, 4096)
     ]
@@ -170,4 +170,4 @@ def test_a_huge_raster_is_quick(tmp_path: Path) -> None:
 def test_an_impossible_policy_is_said(tmp_path: Path) -> None:
     found = index(sparse(tmp_path / "x.tif", blocks=()), NodataPolicy(from_="alpha"))
     with pytest.raises(SceneError, match="the nodata policy cannot be followed"):
-        found.surely_empty(EVERYTHING)
+        found.is_surely_empty(EVERYTHING)

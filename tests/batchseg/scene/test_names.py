@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from batchseg.scene.header import common_name, read_header, scene_name
+from batchseg.scene.header import find_common_name, make_scene_name, read_header
 from batchseg.scene.names import gdal_path
 from tests.batchseg.scene.scene_rasters import UTM, noise, write
 
@@ -34,7 +34,7 @@ from tests.batchseg.scene.scene_rasters import UTM, noise, write
     ],
 )
 def test_common_names(description: str | None, colour: str, common: str | None) -> None:
-    assert common_name(description, colour) == common
+    assert find_common_name(description, colour) == common
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_common_names(description: str | None, colour: str, common: str | None) 
     ],
 )
 def test_scene_names(url: str, name: str) -> None:
-    assert scene_name(url) == name
+    assert make_scene_name(url) == name
 
 
 @pytest.mark.parametrize(

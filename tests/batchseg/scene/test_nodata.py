@@ -12,7 +12,7 @@ from rasterio.enums import ColorInterp
 from batchseg.errors import SceneError
 from batchseg.recipe import NodataPolicy
 from batchseg.scene.header import read_header
-from batchseg.scene.nodata import ValidityRule, check_policy, find_valid, in_dtype, resolve_policy
+from batchseg.scene.nodata import ValidityRule, check_policy, convert_to_dtype, find_valid, resolve_policy
 from batchseg.scene.raster_file import RasterFile
 from tests.batchseg.scene.scene_rasters import UTM, noise, write
 
@@ -145,7 +145,7 @@ def test_masks_of_bands_follow_the_rule() -> None:
     ],
 )
 def test_a_value_as_a_pixel_holds_it(number: float, dtype: str, expected: float | None) -> None:
-    assert in_dtype(number, np.dtype(dtype)) == expected
+    assert convert_to_dtype(number, np.dtype(dtype)) == expected
 
 
 def test_value_out_of_range_marks_nothing() -> None:

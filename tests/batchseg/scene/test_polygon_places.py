@@ -10,7 +10,7 @@ import pytest
 import shapely
 
 from batchseg.scene.georef import Georef
-from batchseg.scene.polygons import marked_in, read_polygons, touched_tiles
+from batchseg.scene.polygons import find_touched_tiles, read_layer_marks, read_polygons
 from batchseg.scene.vectors import open_layer
 from tests.batchseg.scene.drawn_polygons import TRANSFORMS, centres, georef, save, whole
 from tiling.grid import Grid
@@ -21,7 +21,7 @@ def test_polygons_elsewhere_are_none_but_no_error(tmp_path: Path) -> None:
     made = read_polygons(path, georef=georef())
     assert len(made) == 0
     assert not made.mask(whole(made)).any()
-    assert touched_tiles([made], Grid((300, 300), 64)) == frozenset()
+    assert find_touched_tiles([made], Grid((300, 300), 64)) == frozenset()
 
 
 def test_another_coordinate_system(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_longitudes_of_points_may_run_on(tmp_path: Path, left: int, lon: int) ->
     place = Georef(width_px=360, height_px=180, crs_wkt=LONLAT, transform=(1.0, 0.0, float(left), 0.0, -1.0, 90.0))
     path = save(tmp_path / "x.geojson", [shapely.Point(lon + 0.5, 9.5)], "EPSG:4326")
     with open_layer(str(path)) as layer:
-        made = marked_in(layer, where=None, georef=place)
+        made = read_layer_marks(layer, where=None, georef=place)
     assert [axis.tolist() for axis in made.mask(whole(made)).nonzero()] == [[80], [(lon - left) % 360]]
 
 
@@ -95,7 +95,7 @@ def test_points_everywhere_mark_pixels_of_the_scene_alone(tmp_path: Path) -> Non
     path = save(tmp_path / "x.gpkg", list(shapely.points(lon.ravel(), lat.ravel())), "EPSG:4326")
     for transform in TRANSFORMS.values():
         with open_layer(str(path)) as layer:
-            assert len(marked_in(layer, where=None, georef=georef(transform))) == 0
+            assert len(read_layer_marks(layer, where=None, georef=georef(transform))) == 0
 
 
 def test_around_a_pole(tmp_path: Path) -> None:

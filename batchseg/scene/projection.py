@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyproj.exceptions import CRSError, ProjError
 
 from batchseg.errors import RecipeError
-from batchseg.scene.geometries import Geometries, polygonal_parts
+from batchseg.scene.geometries import Geometries, extract_polygons
 from batchseg.scene.georef import Georef
 
 ToPx = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -23,7 +23,7 @@ _TOLERANCE_PX = 0.125
 _MAX_SPLITS = 14
 
 
-def to_pixels(url: str, polygons: Geometries, crs: pyproj.CRS, georef: Georef) -> Geometries:
+def project_polygons(url: str, polygons: Geometries, crs: pyproj.CRS, georef: Georef) -> Geometries:
     """The parts of polygons near the scene, in pixels: x = column, y = row.
 
     An edge is straight in the system that it was drawn in, so it gets more points where the scene's bends it.
@@ -32,20 +32,20 @@ def to_pixels(url: str, polygons: Geometries, crs: pyproj.CRS, georef: Georef) -
     forward, backward = _way(url, crs, scene_crs), _way(url, scene_crs, crs)
     to_px = _to_px(forward, transform)
     with np.errstate(all="ignore"):
-        near = clip(polygons, _boxes(georef, backward, geographic=crs.is_geographic))
+        near = clip_polygons(polygons, _boxes(georef, backward, geographic=crs.is_geographic))
     if not crs.equals(scene_crs, ignore_axis_order=True):
         near = _densified(near, to_px)
     projected = shapely.transform(near, to_px)
     if not np.isfinite(shapely.get_coordinates(projected)).all():
         raise RecipeError("a polygon near the scene reaches where the scene's coordinates end", where=url)
     with np.errstate(all="ignore"):
-        pixel_space = polygonal_parts(shapely.make_valid(projected))
+        pixel_space = extract_polygons(shapely.make_valid(projected))
     if not scene_crs.is_geographic:
         return pixel_space
     return _all_turns(pixel_space, transform, scene_crs)
 
 
-def pixels_at(url: str, points: Geometries, crs: pyproj.CRS, georef: Georef) -> Geometries:
+def project_points(url: str, points: Geometries, crs: pyproj.CRS, georef: Georef) -> Geometries:
     """The pixel that each point is in, as a square around its centre. Some may be outside of the scene."""
     scene_crs, transform = _placed(url, georef)
     xy_N2 = shapely.get_coordinates(points)
@@ -139,14 +139,14 @@ def _longitudes(lon: NDArray[np.float64]) -> list[tuple[float, float]]:
     return [(float(ordered[widest + 1]), 180.0), (-180.0, float(ordered[widest]))]
 
 
-def clip(polygons: Geometries, boxes: list[tuple[float, float, float, float]]) -> Geometries:
+def clip_polygons(polygons: Geometries, boxes: list[tuple[float, float, float, float]]) -> Geometries:
     low_N2, high_N2 = np.split(shapely.bounds(polygons), 2, axis=1)
     kept: list[Geometries] = []
     for box in boxes:
         inside = ((low_N2 >= box[:2]) & (high_N2 <= box[2:])).all(axis=1)
         cut = ((low_N2 <= box[2:]) & (high_N2 >= box[:2])).all(axis=1) & ~inside
         kept += [polygons[inside], shapely.intersection(polygons[cut], shapely.box(*box))]
-    return polygonal_parts(np.concatenate(kept)) if kept else np.array([], dtype=object)
+    return extract_polygons(np.concatenate(kept)) if kept else np.array([], dtype=object)
 
 
 def _densified(polygons: Geometries, to_px: ToPx) -> Geometries:

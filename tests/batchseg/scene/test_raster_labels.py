@@ -10,7 +10,7 @@ import rasterio
 
 from batchseg.errors import SceneError
 from batchseg.scene.header import SceneHeader, read_header
-from batchseg.scene.labels import LabelsHeader, LabelSource, read_labels_header
+from batchseg.scene.raster_labels import LabelsHeader, LabelSource, read_labels_header
 from tests.batchseg.scene.scene_rasters import UTM, noise, write
 from tiling.span import Window
 

@@ -19,8 +19,8 @@ from batchseg.errors import RecipeError
 from batchseg.recipe import LabelPolygons
 from batchseg.reports.evaluate import evaluate
 from batchseg.scene.header import read_header
-from batchseg.scene.labelpolygons import read_polygon_labels
-from batchseg.scene.polygons import marked_in, polygons_in
+from batchseg.scene.polygon_labels import read_polygon_labels
+from batchseg.scene.polygons import read_layer_marks, read_layer_polygons
 from batchseg.scene.vectors import open_layer
 from jobs.cli import main as batchseg
 from tests.batchseg.engine.test_route import tiling
@@ -122,7 +122,9 @@ def test_polygons_that_cross_themselves_are_the_same_ground_to_labels_and_to_pri
     geopandas.GeoDataFrame(geometry=[shapely.MultiPolygon([outer, inner])], crs=UTM).to_file(place.folder / "x.gpkg")
     georef = read_header(place.scenes[0]).grid
     with open_layer(str(place.folder / "x.gpkg")) as layer:
-        assert marked_in(layer, where=None, georef=georef) == polygons_in(layer, where=None, georef=georef)
+        assert read_layer_marks(layer, where=None, georef=georef) == read_layer_polygons(
+            layer, where=None, georef=georef
+        )
 
 
 def test_a_run_is_scored_at_points(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from batchseg.errors import RecipeError
 from batchseg.scene.georef import Georef
-from batchseg.scene.polygons import Polygons, marked_in, polygons_in
+from batchseg.scene.polygons import Polygons, read_layer_marks, read_layer_polygons
 from tiling.span import Window
 
 if TYPE_CHECKING:
@@ -86,11 +86,13 @@ def read_polygon_labels(
     """
     from batchseg.scene.vectors import open_layer
 
-    beyond = None if outside is None else class_of(outside, classes, f"{url}: outside")
-    read = marked_in if outside is None else polygons_in  # points have no outside: all but a few pixels would be it
+    beyond = None if outside is None else find_class(outside, classes, f"{url}: outside")
+    read = (
+        read_layer_marks if outside is None else read_layer_polygons
+    )  # points have no outside: all but a few pixels would be it
     with open_layer(url) as layer:
         if all_are is not None:
-            found = {class_of(all_are, classes, f"{url}: all"): where}
+            found = {find_class(all_are, classes, f"{url}: all"): where}
         else:
             found = _filters(layer, attribute, where, classes)
         drawn = [(class_id, read(layer, where=one, georef=georef)) for class_id, one in sorted(found.items())]
@@ -103,14 +105,14 @@ def _filters(
     """The filter that finds the polygons of each class, which may be written in several ways."""
     values: dict[int, list[str]] = {}
     for value in layer.values(attribute, where):
-        class_id = class_of(value, classes, f"{layer.url}: {attribute}")
+        class_id = find_class(value, classes, f"{layer.url}: {attribute}")
         text = "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
         values.setdefault(class_id, []).append(f'"{attribute}" = {text}')
     either = {class_id: " OR ".join(ways) for class_id, ways in values.items()}
     return {class_id: ways if where is None else f"({where}) AND ({ways})" for class_id, ways in either.items()}
 
 
-def class_of(value: Any, classes: Mapping[int, str], where: str) -> int:
+def find_class(value: Any, classes: Mapping[int, str], where: str) -> int:
     """A class by its id or its name, whatever the case."""
     by_name = {name.casefold(): class_id for class_id, name in classes.items()}
     if isinstance(value, str):
