@@ -85,6 +85,10 @@ class RecipeError(InputError):
     """A recipe, a fleet or an option is wrong."""
 
 
+class UnknownKeyError(RecipeError):
+    """A file has a key that this version does not know."""
+
+
 class SceneError(InputError):
     """A raster cannot be read or georeferenced."""
 

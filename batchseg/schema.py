@@ -15,7 +15,7 @@ from dataclasses import MISSING, Field, field, fields, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
 
-from batchseg.errors import RecipeError
+from batchseg.errors import RecipeError, UnknownKeyError
 
 T = TypeVar("T")
 
@@ -96,10 +96,10 @@ def _hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
-def _unknown_key(key: str, known: list[str], where: str) -> RecipeError:
+def _unknown_key(key: str, known: list[str], where: str) -> UnknownKeyError:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
     todo = f"did you mean `{near[0]}`?" if near else f"valid keys are {', '.join(known)}"
-    return RecipeError(f"unknown key `{key}`", where=where, todo=todo)
+    return UnknownKeyError(f"unknown key `{key}`", where=where, todo=todo)
 
 
 def _convert(hint: Any, value: object, where: str) -> Any:

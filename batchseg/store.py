@@ -107,7 +107,10 @@ def parse_value(content: bytes, kind: type[T], *, where: str, what: str = NOT_OU
     try:
         return build(kind, json.loads(content), where=where)
     except RecipeError as error:
-        raise DamagedError(what, where=where, got=str(error), todo=todo) from error
+        # Without `todo`, which is written for people who write YAML.
+        place = None if error.where == where else (error.where or "").removeprefix(f"{where}: ")
+        got = RecipeError(error.what, where=place, expected=error.expected, got=error.got)
+        raise DamagedError(what, where=where, got=str(got), todo=todo) from error
     except ValueError as error:
         raise DamagedError(what, where=where, got=f"no JSON: {error}", todo=todo) from error
 

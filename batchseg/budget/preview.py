@@ -13,7 +13,7 @@ from batchseg.budget.threshold import find_heavy_share, read_threshold
 from batchseg.engine.route import NEVER, Doubt
 from batchseg.errors import RecipeError
 from batchseg.recipe import Fleet
-from batchseg.recipe.recipe import SAMPLE_TILES
+from batchseg.recipe.heavy_tiles import SAMPLE_TILES
 from batchseg.resolve.resolve import Resolved
 from batchseg.store import Store
 from batchseg.workers.models import open_models

@@ -17,13 +17,13 @@ import platform
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psutil
 
-from batchseg.errors import BusyError
-from batchseg.ledger.sessions import Session, read_holder
-from batchseg.paths import LEASE_KEY, claim_key, session_key
+from batchseg.errors import BusyError, DamagedError
+from batchseg.ledger.sessions import Session, read_holder, read_sessions
+from batchseg.paths import EXIT_KEY, LEASE_KEY, claim_key, session_key
 from batchseg.store import Store, put_value, to_json
 
 BEAT_S = 5.0
@@ -51,6 +51,8 @@ class Lease:
     begun_unix_s: float = field(default_factory=time.time)
     took_over: str | None = None
     """The dead process that this one replaced, in words."""
+    damage: DamagedError | None = None
+    """What was wrong with the run/driver.json that this lease replaced."""
     _is_time_counted: bool = False
 
     def acquire(self, *, sleep: Callable[[float], None] = time.sleep, patience_s: float = PATIENCE_S) -> None:
@@ -62,9 +64,9 @@ class Lease:
 
         Raises:
             BusyError: Another driver holds the folder and is alive, or was quicker.
-            DamagedError: run/driver.json cannot be read.
+            DamagedError: run/driver.json cannot be read, and the last driver may be alive.
         """
-        holder = read_holder(self.store)
+        holder = self._find_holder()
         if holder is not None and not holder.ended and (_is_dead(holder) or self._is_still(holder, sleep, patience_s)):
             self.took_over = holder.process
         claim = claim_key(None if holder is None else holder.name)
@@ -73,6 +75,17 @@ class Lease:
         self._write(ended=False)
         sleep(SETTLE_S)
         self.renew()
+
+    def _find_holder(self) -> Session | None:
+        """The holder by run/driver.json; where that is damaged, the last session, if its driver is known to be gone."""
+        try:
+            return read_holder(self.store)
+        except DamagedError as error:
+            last = max(read_sessions(self.store), key=lambda session: session.beat_unix_s, default=None)
+            if last is None or not (_is_dead(last) or _has_exit(self.store)):
+                raise
+            self.damage = error
+            return replace(last, ended=True)
 
     def renew(self) -> None:
         """Write a heartbeat. Raises BusyError where another driver has become the holder."""
@@ -129,6 +142,15 @@ class Lease:
         put_value(self.store, LEASE_KEY, session)
         if not self._is_time_counted:
             put_value(self.store, session_key(self.name), session)
+
+
+def _has_exit(store: Store) -> bool:
+    """Whether run/exit.json is there: a driver removes it when it begins, and writes it when it ends."""
+    try:
+        store.get(EXIT_KEY)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _busy_error(holder: Session) -> BusyError:

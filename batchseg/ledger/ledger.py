@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
-from batchseg.errors import ForeignRunError
+from batchseg.errors import DamagedError, ForeignRunError, UnknownKeyError
 from batchseg.ledger.keys import ChunkKey, Story, TaskKey
 from batchseg.ledger.records import Brief, Record, SheetRecord, Stint, TaskRecord
 from batchseg.ledger.segments import (
@@ -49,7 +49,9 @@ from batchseg.store import Store, parse_value, put_value, read_value, to_json
 
 NUM_READERS = 8
 T = TypeVar("T")
-RETRY_TASK = "remove it: the next run tries the task again"
+RETRY_TASK = "give the `batchseg run` command again; it tries the task again"
+REDO_TASK = "give the `batchseg run` command again; it does this task again"
+REMOVE_STINT = "remove it; the money of this worker is missing from the costs then"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,13 +225,17 @@ class Ledger:
 
 
 def _parse(kind: type[T], content: bytes, *, where: str) -> T:
-    return parse_value(
-        content,
-        kind,
-        where=where,
-        what="this is not a record that this version understands",
-        todo="finish the run with the version that began it, or give another output folder",
-    )
+    try:
+        return parse_value(content, kind, where=where, todo=REMOVE_STINT if kind is Stint else REDO_TASK)
+    except DamagedError as error:
+        if isinstance(error.__cause__, UnknownKeyError):
+            raise DamagedError(
+                "another version of batchseg wrote this file",
+                where=where,
+                got=error.got,
+                todo="finish the run with the version that began it, or give another output folder",
+            ) from error.__cause__
+        raise
 
 
 def find_differences(old: object, new: object, path: str = "") -> list[str]:

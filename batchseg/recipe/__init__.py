@@ -1,19 +1,9 @@
 """What the user writes: a recipe (everything that decides output bytes) and a fleet (workers, prices, retries)."""
 
 from batchseg.recipe.fleet import Fleet, Patience, PoolSpec, Retries
+from batchseg.recipe.heavy_tiles import Budget, ByUncertainty, Priority, Route, Uncertain
 from batchseg.recipe.load import load_fleet, load_recipe
-from batchseg.recipe.recipe import (
-    Budget,
-    ByUncertainty,
-    LabelPolygons,
-    Models,
-    NodataPolicy,
-    Priority,
-    Recipe,
-    Route,
-    Tiling,
-    Uncertain,
-)
+from batchseg.recipe.recipe import LabelPolygons, Models, NodataPolicy, Recipe, Tiling
 
 __all__ = [
     "Budget",

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 import shapely
 
+from batchseg.errors import DamagedError
 from batchseg.paths import priority_key
 from batchseg.scene.georef import Georef
 from batchseg.scene.polygons import Polygons
@@ -23,7 +24,15 @@ def read_priority(store: Store, scene: str, georef: Georef) -> Polygons | None:
         content = store.get(priority_key(scene))
     except FileNotFoundError:
         return None
-    return _unpack(content, georef.shape_px)
+    try:
+        return _unpack(content, georef.shape_px)
+    except shapely.errors.GEOSException as error:
+        raise DamagedError(
+            "these polygons cannot be read",
+            where=priority_key(scene),
+            got=str(error),
+            todo="give the `batchseg run` command again; it makes this file again",
+        ) from error
 
 
 @lru_cache(maxsize=4)

@@ -17,7 +17,8 @@ from batchseg.layers.confidence import CERTAIN
 from batchseg.layers.labels import make_labels
 from batchseg.model.bundle import Bundle, open_bundle
 from batchseg.model.fit import find_halos
-from batchseg.recipe.recipe import DEFAULT_ABOVE, Budget, Recipe
+from batchseg.recipe.heavy_tiles import DEFAULT_ABOVE, Budget
+from batchseg.recipe.recipe import Recipe
 from batchseg.resolve.fingerprint import compute_fingerprint, make_content
 from batchseg.resolve.job import Job, ModelJob
 from batchseg.resolve.scene_inputs import make_scene_job, open_references, read_scene_inputs

@@ -7,7 +7,10 @@ its own object, run/log/SESSION.jsonl, which is written whole every few seconds 
 from __future__ import annotations
 
 import json
+import os
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +18,7 @@ from typing import Protocol
 from batchseg.errors import StorageError
 from batchseg.paths import LOG_FOLDER, LOG_KEY, session_log_key
 from batchseg.redact import redact
+from batchseg.schema import JsonObject
 from batchseg.store import LocalStore, Store
 from batchseg.workers.happenings import Happening, make_log_entry
 
@@ -76,6 +80,7 @@ class EventLog:
     def open(cls, store: Store, session: str) -> EventLog:
         """The log of one session of a run, at its end."""
         if isinstance(store, LocalStore):
+            _end_last_line(store.root / LOG_KEY)
             return cls(FileLines(store.root / LOG_KEY))
         return cls(ObjectLines(store, session_log_key(time.time(), session)))
 
@@ -90,9 +95,42 @@ class EventLog:
         self.lines.flush(now=True)
 
 
-def read_log_lines(store: Store) -> list[str]:
-    """The lines of all sessions, in order."""
+def _end_last_line(path: Path) -> None:
+    """A driver that was killed while it wrote left half a line, which must not swallow the next one."""
+    with suppress(FileNotFoundError), path.open("rb+") as file:
+        num_bytes = file.seek(0, os.SEEK_END)
+        file.seek(max(0, num_bytes - 1))
+        if file.read(1) not in (b"", b"\n"):
+            file.write(b"\n")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEntry:
+    """One line of the log."""
+
+    unix_s: float
+    event: str
+    """The kind of happening."""
+    facts: JsonObject
+    """All other keys of the line."""
+
+
+def read_log(store: Store) -> Iterator[LogEntry]:
+    """The lines of all sessions, in order. A damaged line is left out: it says nothing, and nothing depends on it."""
     keys = sorted(key for key, _ in store.names(LOG_FOLDER))
     if isinstance(store, LocalStore) and (store.root / LOG_KEY).exists():
         keys.append(LOG_KEY)
-    return [line for key in keys for line in store.get(key).decode().splitlines()]
+    for key in keys:
+        for line in store.get(key).decode(errors="replace").splitlines():
+            entry = _parse_entry(line)
+            if entry is not None:
+                yield entry
+
+
+def _parse_entry(line: str) -> LogEntry | None:
+    try:
+        content = json.loads(line)
+        facts = {str(name): fact for name, fact in content.items()}
+        return LogEntry(unix_s=float(facts.pop("unix_s")), event=str(facts.pop("event")), facts=facts)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

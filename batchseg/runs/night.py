@@ -92,6 +92,7 @@ def _run_locked(night: Night, recipe: Recipe, run: RunRecipe, store: LocalStore,
     batch = choose_batch(store, scenes, began.strftime("%Y-%m-%d"), notes)
     outcome = None if batch is None else run_batch(night, recipe, batch, run)
     results = record_results(store, scenes, batch, outcome)
+    notes += [] if outcome is None else [str(file) for file in outcome.remade]
     is_good, why = check_thresholds(results, night.latest)
     if is_good:
         publish_latest(store, results, began.isoformat(), notes)

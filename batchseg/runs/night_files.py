@@ -11,10 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
-from batchseg.errors import DamagedError, RecipeError
 from batchseg.paths import BATCH_KEY, INDEX_KEY, LATEST_KEY
-from batchseg.schema import build
-from batchseg.store import NOT_OURS, Store, get_json, read_value
+from batchseg.store import Store, parse_value, read_value
 
 T = TypeVar("T")
 RESTORE_INDEX = "restore it, or remove it; without it every scene is new"
@@ -92,13 +90,11 @@ class NightSummary:
 def read_index(store: Store) -> dict[str, FinishedScene]:
     """URL -> finished scene; empty before the first night. A damaged index raises DamagedError."""
     try:
-        content = get_json(store, INDEX_KEY)
+        content = store.get(INDEX_KEY)
     except FileNotFoundError:
         return {}
-    try:
-        return build(_Index, {"scenes": content}, where=INDEX_KEY).scenes
-    except RecipeError as error:
-        raise DamagedError(NOT_OURS, where=INDEX_KEY, got=str(error), todo=RESTORE_INDEX) from error
+    # The index is a mapping of scenes, without a key of its own around it.
+    return parse_value(b'{"scenes": ' + content + b"}", _Index, where=INDEX_KEY, todo=RESTORE_INDEX).scenes
 
 
 def read_batch(store: Store) -> Batch | None:

@@ -25,6 +25,7 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.objectstore import open_store
 from batchseg.output.stored import clear_zarr
 from batchseg.output.zarr_metadata import create_zarr
+from batchseg.paths import LEASE_KEY
 from batchseg.recipe import Fleet, Recipe
 from batchseg.reports.metrics import Metrics
 from batchseg.reports.rescore import rescore
@@ -43,10 +44,11 @@ from batchseg.runs.log import EventLog
 from batchseg.runs.mosaics import publish_mosaics
 from batchseg.runs.patience import Waits
 from batchseg.runs.progress import Progress, Snapshot, read_pool_name
+from batchseg.runs.repair import Repair
 from batchseg.runs.runstate import RunState
 from batchseg.store import LocalStore, Store, raise_refusals
 from batchseg.tasks.table import make_need_rule
-from batchseg.workers.happenings import OutputLost, RunBegun, RunEnded, SceneBadlyLaidOut
+from batchseg.workers.happenings import FileRemade, OutputLost, RunBegun, RunEnded, SceneBadlyLaidOut
 from batchseg.workers.heartbeat import Heartbeat
 from batchseg.workers.models import open_models
 from batchseg.workers.pool import DEPTH
@@ -66,6 +68,8 @@ class Outcome:
     metrics: Metrics
     output: Path | str
     """The output folder, or its URL."""
+    remade: tuple[FileRemade, ...] = ()
+    """The damaged files that the run made again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +126,7 @@ def run(
         InputError: The recipe, a scene, a bundle or the output folder is wrong. Nothing has been written.
         StoppedError: The run ended before its work did; the same call resumes it. BusyError, one of these, means that
             another driver holds the output folder.
-        DamagedError: A file of an earlier run in the output folder cannot be read.
+        DamagedError: A file of an earlier run in the output folder is damaged, and no computation brings it back.
     """
     fleet, options = fleet or Fleet(), options or Options()
     resolved = resolved or resolve(recipe)
@@ -138,8 +142,11 @@ def run(
         lease.acquire()
         stack.callback(_release, lease)
         heartbeat = stack.enter_context(Heartbeat(lease.renew, every_s=BEAT_S))
+        repair = Repair(store)
+        if lease.damage is not None:
+            repair.add(LEASE_KEY, lease.damage, "it is written again")
         held_run = _HeldRun(
-            resolved, store, fleet, open_pool or open_local_pool, options, lease, heartbeat.check, pilot
+            resolved, store, fleet, open_pool or open_local_pool, options, lease, heartbeat.check, pilot, repair
         )
         return held_run.run()
 
@@ -170,8 +177,10 @@ class _HeldRun:
     """Raises when another driver has taken the folder over."""
     pilot: PilotResult | None
     """The pilot that has just found the threshold; None where none was needed."""
+    repair: Repair
 
     def run(self) -> Outcome:
+        self.repair.check_rewritten()
         delete_exit_status(self.store)
         try:
             with raise_refusals(self.store):
@@ -201,7 +210,7 @@ class _HeldRun:
         log.notice(RunEnded(exit_status=status.exit_status, why=status.why))
         log.close()
         output = self.store.root if isinstance(self.store, LocalStore) else self.store.address
-        return Outcome(status.exit_status, status.why, metrics, output)
+        return Outcome(status.exit_status, status.why, metrics, output, tuple(self.repair.remade))
 
     def _write_plan(self) -> None:
         """Everything about the run that reports need, before the first task."""
@@ -222,6 +231,9 @@ class _HeldRun:
         """Do what is left, and again what was lost; returns what stopped it before its end."""
         ledger, retry_quarantined = Ledger(self.store), self.options.retry_quarantined
         backlog = self._make_backlog(retry_quarantined=retry_quarantined)
+        for file in self.repair.remade:
+            for watcher in (log, *self.options.watchers):
+                watcher.notice(file)
         if retry_quarantined:
             ledger.unquarantine_all()
         stop = self._work_off(backlog, log) if backlog.tasks else None
@@ -234,7 +246,10 @@ class _HeldRun:
 
     def _make_backlog(self, *, retry_quarantined: bool) -> Backlog:
         is_wanted = self.options.wanted or (lambda _: True)
-        return make_backlog(self.resolved.job, self.store, is_wanted=is_wanted, retry_quarantined=retry_quarantined)
+        job, store = self.resolved.job, self.store
+        return self.repair.drop_damaged(
+            lambda: make_backlog(job, store, is_wanted=is_wanted, retry_quarantined=retry_quarantined)
+        )
 
     def _work_off(self, backlog: Backlog, log: EventLog) -> Stop | None:
         """Do these tasks; returns what stopped the workers before the last one."""

@@ -40,6 +40,20 @@ class RunEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FileRemade:
+    """A file of the run was damaged, and the run makes it again."""
+
+    log_name: ClassVar = "file_remade"
+    file: str
+    why: str
+    remedy: str
+    """The clause that says what follows: "its chunk is computed again"."""
+
+    def __str__(self) -> str:
+        return f"{self.file} was damaged ({self.why}); {self.remedy}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutputLost:
     """Committed objects are gone or have another size; their tasks are done again."""
 
@@ -181,6 +195,7 @@ Happening = (
     RunBegun
     | RunStopping
     | RunEnded
+    | FileRemade
     | OutputLost
     | SceneBadlyLaidOut
     | TaskCommitted

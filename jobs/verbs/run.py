@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,8 @@ def main(args: argparse.Namespace) -> int:
     in_cluster = getattr(args, "in_cluster", False)
     runner = choose_runner(fleet, has_fleet_file=args.fleet is not None, join_cluster=in_cluster)
     outcome = run_visibly(runner, recipe, fleet, resolved=resolved, options=options, quiet=args.quiet)
+    for file in outcome.remade:
+        print(f"batchseg: {file}", file=sys.stderr)
     print_summary(outcome)
     return outcome.exit_status
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from batchseg.store import LocalStore
 from batchseg.workers.heartbeat import Heartbeat
 from jobs.verbs.nightly import run_main
 from tests.jobs.command_line import use
+from tests.jobs.damage import DAMAGES
 from tests.runs import fake_pool, noise, product_bytes, write_fake_bundle, write_scene
 
 
@@ -193,3 +195,36 @@ def test_thresholds(coverages: list[float], thresholds: Thresholds, good: bool) 
         for i, c in enumerate(coverages)
     ]
     assert check_thresholds(results, thresholds)[0] is good
+
+
+def damage_night(place: Path, name: str, damage: str) -> None:
+    run_night(place)
+    path = place / "out" / name
+    if name == "batch.json":
+        path.write_text(json.dumps({"folder": "2020-01-01", "keys": {"s1.tif": "another key"}}))
+    DAMAGES[damage](path)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", ["batch.json", "latest.json"])
+def test_a_damaged_file_of_nights_is_made_again(
+    place: Path, name: str, damage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage_night(place, name, damage)
+    latest = read(place, "latest.json") if name == "batch.json" else None
+    capsys.readouterr()
+    assert run_night(place) == 0
+    assert f"batchseg: {name} was damaged (" in capsys.readouterr().err
+    assert not (place / "out" / "batch.json").exists()
+    after = read(place, "latest.json")
+    assert sorted(after["scenes"]) == ["s1", "s2"]
+    assert latest is None or latest["scenes"] == after["scenes"]
+
+
+@pytest.mark.parametrize("damage", [damage for damage in DAMAGES if damage != "field"])
+def test_a_damaged_index_of_nights_is_refused(place: Path, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    damage_night(place, "index.json", damage)
+    capsys.readouterr()
+    assert run_night(place) == 2
+    told = capsys.readouterr().err
+    assert re.fullmatch(r"batchseg: index\.json: .*\. Restore it, or remove it; without it every scene is new\n", told)

@@ -19,7 +19,7 @@ import shapely
 from batchseg.errors import RecipeError, SceneError
 from batchseg.objectstore import ObjectStore
 from batchseg.recipe import Models, NodataPolicy
-from batchseg.recipe.recipe import Priority, Route
+from batchseg.recipe.heavy_tiles import Priority, Route
 from batchseg.scene.header import read_header
 from batchseg.scene.source import open_source
 from tests.runs import Workplace, fake_pool, noise, product_bytes, write_fake_bundle, write_scene

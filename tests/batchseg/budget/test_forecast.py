@@ -27,7 +27,7 @@ from batchseg.errors import ForeignRunError, RecipeError
 from batchseg.ledger.ledger import Ledger
 from batchseg.paths import PILOT_KEY
 from batchseg.recipe import Budget, Fleet, Models, PoolSpec, Route
-from batchseg.recipe.recipe import ByUncertainty, Uncertain
+from batchseg.recipe.heavy_tiles import ByUncertainty, Uncertain
 from batchseg.resolve.job import Job
 from batchseg.resolve.plan_file import read_plan
 from batchseg.resolve.resolve import resolve

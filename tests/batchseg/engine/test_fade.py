@@ -13,7 +13,7 @@ from batchseg.engine.fade import Edges, find_bulk_pixels, find_fading_edges
 from batchseg.errors import RecipeError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.recipe import Models, Route
-from batchseg.recipe.recipe import MAX_FADE_PX
+from batchseg.recipe.heavy_tiles import MAX_FADE_PX
 from batchseg.resolve.resolve import resolve
 from batchseg.resolve.routing import count_heavy_alone, is_heavy_alone, make_chunk_need_rule
 from batchseg.tiers import BULK, HEAVY_BY_POLYGONS, HEAVY_BY_UNCERTAINTY

@@ -303,8 +303,10 @@ def test_a_record_that_cannot_be_read_is_damage_and_not_nothing(
 ) -> None:
     key = ChunkKey("a", 0, 0)
     store.put(key.record_key, content)
+    is_foreign = b'"valid_px": 3}' in content
+    todo = "version that began it, or give another output folder" if is_foreign else "does this task again"
     for read in (lambda: ledger.read_record(key), lambda: list(ledger.read_records())):
-        with pytest.raises(DamagedError, match=r"run/records/a/0_0\.json: this is not a record"):
+        with pytest.raises(DamagedError, match=rf"run/records/a/0_0\.json: .*{todo}$"):
             read()
 
 

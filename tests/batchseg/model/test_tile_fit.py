@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from batchseg.errors import BundleError
 from batchseg.model.bundle import Bundle
 from batchseg.model.fit import find_halos
-from batchseg.recipe.recipe import Halo, Models, Recipe, Route, Tiling
+from batchseg.recipe.heavy_tiles import Route
+from batchseg.recipe.recipe import Halo, Models, Recipe, Tiling
 from batchseg.schema import build, plain
 from jobs.cli import main
 from tests.batchseg.model.model_bundles import contract

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchseg.resolve.file_layout import compute_amplification, find_layout_warning
-from batchseg.runs.log import read_log_lines
+from batchseg.runs.log import read_log
 from batchseg.runs.session import Options, run
 from batchseg.scene.header import read_header
 from batchseg.store import LocalStore
@@ -72,9 +71,8 @@ def test_a_run_says_so_in_its_log_on_the_screen_and_in_its_reports(tmp_path, cap
     notes = {name: scene.layout_note for name, scene in outcome.metrics.scenes.items()}
     assert notes["tiles"] is None
     assert "gdal_translate" in notes["strips"]
-    events = [json.loads(line) for line in read_log_lines(LocalStore(place.output))]
-    told = [event for event in events if event["event"] == "badly_laid_out"]
-    assert [(event["scene"], event["why"]) for event in told] == [("strips", notes["strips"])]
+    noted = [entry.facts for entry in read_log(LocalStore(place.output)) if entry.event == "badly_laid_out"]
+    assert noted == [{"scene": "strips", "why": notes["strips"]}]
     assert capsys.readouterr().err.count(notes["strips"]) == 1
     assert "gdal_translate" in (place.output / "report.html").read_text()
 

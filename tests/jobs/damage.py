@@ -1,0 +1,57 @@
+"""The ways in which a file of a run can be damaged."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Damage = Callable[[Path], None]
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def cut(path: Path) -> None:
+    """As a disk that was full leaves it."""
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def fill_with_noise(path: Path) -> None:
+    path.write_bytes(bytes(range(256)))
+
+
+def change_type(path: Path) -> None:
+    """A list instead of an object, which is valid JSON."""
+    path.write_text("[1, 2]\n")
+
+
+def drop_field(path: Path) -> None:
+    """The first field of a JSON object, or of each line that is one; other files lose their first byte."""
+    try:
+        lines = [_drop_first(json.loads(line)) for line in _json_parts(path)]
+    except ValueError:
+        path.write_bytes(path.read_bytes()[1:])
+        return
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n")
+
+
+def _json_parts(path: Path) -> list[str]:
+    text = path.read_text("utf-8")
+    return text.splitlines() if path.suffix == ".jsonl" else [text]
+
+
+def _drop_first(content: Any) -> Any:
+    return dict(list(content.items())[1:]) if isinstance(content, dict) else content
+
+
+DAMAGES: dict[str, Damage] = {
+    "empty": empty,
+    "cut": cut,
+    "noise": fill_with_noise,
+    "type": change_type,
+    "field": drop_field,
+}
