@@ -1,18 +1,18 @@
-"""Records by the thousand: what makes a run of a million chunks resumable in a minute.
+"""Segments: a thousand records in one object, so that a run of a million chunks can be resumed in a minute.
 
 Theory of operation
 -------------------
-A record is committed as an object of its own, by the worker. A million of them would be a million reads at every
-resume. So the driver, the only one who does this, puts each thousand that it has seen committed into one *segment*,
-`run/segments/00000012.jsonl`, and only then deletes the thousand. A driver that dies in between leaves both, which is
-harmless: a record alone is always as new as the one in a segment, and of two segments the later one counts. Who reads
-beside a running driver lists single records first and segments after them, so that no record can slip from one to the
-other unseen.
+A worker commits each record as an object of its own. A million of them would be a million reads at every resume. So the
+driver puts each thousand records that it has seen committed into one *segment*, `run/segments/00000012.jsonl`, and only
+then deletes the thousand objects. Only the driver does this. A driver that dies in between leaves both, which does no
+harm: a single record is at least as new as the same record in a segment, and of two segments the later one counts. A
+program that reads beside a running driver lists single records first and segments after them, so that no record can
+move from one to the other unseen.
 
-The first line of a segment is the digest of the rest. The second has the briefs of its records: all that a resume needs
-of them, so that a million are known in seconds (bench/dispatch.py). The records follow, one a line. They were checked
-field by field when they were read as single ones, so a segment whose digest is right is made into records without
-checking again, which is several times as fast.
+The first line of a segment is the digest of the rest. The second line has the briefs of its records, which is all that
+a resume needs of them, so that a million are read in seconds (bench/dispatch.py). The records follow, one per line.
+They were checked field by field when they were single objects. So a segment with the right digest is read without
+checking its records again, which is several times as fast.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ SEGMENT_RECORDS = 1000
 
 
 def write_segment(store: Store, number: int, records: Iterable[Record]) -> str:
-    made = list(records)
-    briefs = [[b.key.scene, b.key.row, b.key.col, b.fingerprint, b.objects_digest] for b in map(Brief.of, made)]
-    lines = [briefs, *(plain(record) for record in made)]
+    records = list(records)
+    briefs = [[b.key.scene, b.key.row, b.key.col, b.fingerprint, b.objects_digest] for b in map(Brief.of, records)]
+    lines = [briefs, *(plain(record) for record in records)]
     content = "\n".join(json.dumps(line, separators=(",", ":"), sort_keys=True) for line in lines).encode()
     key = segment_key(number)
     store.put(key, compute_digest(content).encode() + b"\n" + content)
@@ -48,23 +48,23 @@ def list_segment_keys(store: Store) -> list[str]:
 
 
 def read_segment(store: Store, key: str) -> Iterator[Record]:
-    for line in _content(store, key).splitlines()[1:]:
+    for line in _read_content(store, key).splitlines()[1:]:
         yield build_unchecked(Record, json.loads(line))
 
 
 def read_briefs(store: Store, key: str) -> list[Brief]:
-    head, _, _ = _content(store, key).partition(b"\n")
+    head, _, _ = _read_content(store, key).partition(b"\n")
     return [
         Brief(ChunkKey(scene, row, col), sys.intern(fingerprint), digest)
         for scene, row, col, fingerprint, digest in json.loads(head)
     ]
 
 
-def _content(store: Store, key: str) -> bytes:
+def _read_content(store: Store, key: str) -> bytes:
     digest, _, content = store.get(key).partition(b"\n")
     if digest.decode(errors="replace") != compute_digest(content):
         raise DamagedError(
-            "this segment of records is not what was written",
+            "the segment of records is damaged: its digest is another one",
             where=key,
             todo="give the `batchseg run` command again; it computes the chunks of this segment again",
         )
@@ -73,7 +73,7 @@ def _content(store: Store, key: str) -> bytes:
 
 @contextmanager
 def no_garbage_collection() -> Iterator[None]:
-    """Millions of new objects, none of them garbage, would be looked through again and again."""
+    """Switch the collector off: it would look through millions of new objects again and again, and find nothing."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -84,6 +84,6 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 def remove_records(store: Store, key: str, gone: Collection[ChunkKey]) -> None:
-    """Write a segment again without some of its records."""
-    left = [record for record in read_segment(store, key) if record.key not in gone]
-    write_segment(store, parse_segment_number(key), left)
+    """Write a segment again without the records of some chunks."""
+    remaining = [record for record in read_segment(store, key) if record.key not in gone]
+    write_segment(store, parse_segment_number(key), remaining)
