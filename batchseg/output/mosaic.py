@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+import shapely
+
 from batchseg.layers.layer import Layer
 from batchseg.output.sidecars import list_attribute_table, list_category_names
 from batchseg.scene.georef import Georef
@@ -74,7 +76,6 @@ def write_index(mosaic: Mosaic, path: Path) -> None:
     """Write the index: a GeoPackage with the footprints of the sheets. GDAL takes everything else from a sheet."""
     import geopandas
     import pyogrio
-    import shapely  # noqa: PLC0415
 
     assert mosaic.georef.transform is not None, "a scene must have a place to have an index"
     a, _, left, _, e, top = mosaic.georef.transform
