@@ -26,8 +26,8 @@ Models:
     tune_bundle                measure every way to run a bundle here, and keep the best; returns a `Tuning`
 
 `jobs.run` and `jobs.nightly` do the same on Ray. Every error that these functions raise on purpose is a
-`BatchsegError`. Names that are not in `__all__` are private and may change with any version. `docs/python.md` has each
-function with its arguments.
+`BatchsegError`. Names that are not in `__all__` are private and may change with any version. `help(batchseg.run)` shows
+the arguments of a function, what it returns and what it raises.
 """
 
 from __future__ import annotations

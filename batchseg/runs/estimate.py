@@ -74,8 +74,9 @@ def plan(
 ) -> Plan:
     """Say what a run will do, take and cost, without writing anything.
 
-        plan("recipe.yaml").usd
-        plan("recipe.yaml", load_fleet("fleet.yaml"), pilot=True).pilot.curve
+        from batchseg import load_fleet, plan
+
+        print(plan("recipe.yaml", load_fleet("fleet.yaml")).usd)
 
     Args:
         recipe: The recipe, or its file.
