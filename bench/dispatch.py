@@ -165,7 +165,7 @@ def measure_resume(num: int) -> dict[str, float]:
 class IdleWorker:
     """A worker that does nothing, with the methods of an actor."""
 
-    def __init__(self, spec: Any, parcel: Any) -> None:
+    def __init__(self, spec: Any, inputs: Any) -> None:
         self._spec = spec
 
     def place(self) -> str:
@@ -197,13 +197,13 @@ def measure_driver(num: int) -> dict[str, float]:
     from batchseg.store import LocalStore
 
     ray.init(address="local", num_cpus=8, include_dashboard=False, configure_logging=False, log_to_driver=False)
-    jobs.cluster.pool.ChunkWorker = IdleWorker  # type: ignore[attr-defined, assignment]
+    jobs.cluster.pool.WorkerActor = IdleWorker  # type: ignore[attr-defined, assignment]
     fleet, stop = Fleet(pools=(PoolSpec(workers=8, cpus=1),)), Stop()
     with tempfile.TemporaryDirectory() as folder:
         store = LocalStore(Path(folder))
         (Path(folder) / "run").mkdir()
         state = RunState.start(make_keys(num), {}, max_failures=3, max_preemptions=20, depth=2)
-        pool = jobs.cluster.pool.RayPool(parcel=None, devices={"local": "cpu"}, fleet=fleet, owns_ray=True)  # type: ignore[arg-type]
+        pool = jobs.cluster.pool.RayPool(inputs=None, devices={"local": "cpu"}, fleet=fleet, owns_ray=True)  # type: ignore[arg-type]
         progress = Progress(
             num_chunks=num,
             num_before=0,

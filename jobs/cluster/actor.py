@@ -22,61 +22,62 @@ from batchseg.tiers import Tier
 from batchseg.workers.failure import Failure
 from batchseg.workers.worker import OpenModels, Worker, WorkerSpec
 
-Box = dict[str, bytes]
-"""The files of a bundle, by their paths inside it."""
-Boxes = Mapping[str, list[Any]]
-"""Bundle digest -> a reference to its files, in a list so that Ray does not fetch it unasked."""
+BundleFiles = dict[str, bytes]
+"""The files of a bundle, by their paths inside the bundle."""
+BundleRefs = Mapping[str, list[Any]]
+"""By the digest of a bundle, Ray's reference to its files. It is in a list so that Ray does not fetch it at once."""
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
-    """What all workers of a run need: small, but for the references, whose content Ray brings to a node once."""
+class WorkerInputs:
+    """What every worker of a run needs. It is small: Ray brings the content of the references to each node once."""
 
     job: Any
-    """A reference to the job."""
-    boxes: Boxes
+    """Ray's reference to the job."""
+    bundles: BundleRefs
     store: Store
     open_models: OpenModels
 
 
-def make_parcel(job: Job, store: Store, open_models: OpenModels) -> Parcel:
+def make_worker_inputs(job: Job, store: Store, open_models: OpenModels) -> WorkerInputs:
     if isinstance(store, LocalStore):
         store = LocalStore(store.root.resolve())
-    return Parcel(ray.put(job), pack_bundles(job), store, open_models)
+    return WorkerInputs(ray.put(job), pack_bundles(job), store, open_models)
 
 
-def pack_bundles(job: Job) -> Boxes:
-    return {model.digest: [ray.put(_box(Path(model.ref)))] for model in job.models.values()}
+def pack_bundles(job: Job) -> BundleRefs:
+    return {model.digest: [ray.put(_read_bundle_files(Path(model.ref)))] for model in job.models.values()}
 
 
-def _box(folder: Path) -> Box:
+def _read_bundle_files(folder: Path) -> BundleFiles:
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and "checkpoint" not in path.parts]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
-class ChunkWorker:
-    """Its thread pool is two wider than the tasks it holds, so that `place` and `close` are heard while it works."""
+class WorkerActor:
+    """A worker in a process of its own. It has two threads more than tasks, to answer `place` and `close` meanwhile."""
 
-    def __init__(self, spec: WorkerSpec, parcel: Parcel) -> None:
-        self._spec, self._parcel = spec, parcel
+    def __init__(self, spec: WorkerSpec, inputs: WorkerInputs) -> None:
+        self._spec, self._inputs = spec, inputs
         self._worker: Worker | None = None
 
     def place(self) -> str:
-        """The node that it is on; the answer says that it is on one."""
+        """The node of this actor. Any answer means that Ray has placed it."""
         return str(ray.get_runtime_context().get_node_id())
 
     def open(self) -> str:
-        parcel = self._parcel
-        job: Job = ray.get(parcel.job)
-        recipe = Ledger(parcel.store).read_recipe()
+        """Open the models; returns the worker's name. Raises FleetError where this node does not see the output."""
+        inputs = self._inputs
+        job: Job = ray.get(inputs.job)
+        recipe = Ledger(inputs.store).read_recipe()
         if recipe is None or recipe.fingerprint != job.fingerprint:
             raise FleetError(
                 "a worker does not see the output folder of the driver",
                 where="output",
-                todo="give an output that all nodes share",
+                todo="give an output folder that all nodes share, or a URL",
             )
-        job = unpack_bundles(job, parcel.boxes)
-        self._worker = Worker(self._spec, job, parcel.store, parcel.open_models).open()
+        job = unpack_bundles(job, inputs.bundles)
+        self._worker = Worker(self._spec, job, inputs.store, inputs.open_models).open()
         return self._spec.name
 
     def attempt(self, task: TaskKey, number: int) -> TaskRecord | Failure:
@@ -88,25 +89,25 @@ class ChunkWorker:
             self._worker.close()
 
 
-def unpack_bundles(job: Job, boxes: Boxes) -> Job:
+def unpack_bundles(job: Job, bundles: BundleRefs) -> Job:
     """The job with its bundles in folders of this node."""
     models: dict[Tier, Any] = {
-        tier: replace(model, ref=str(unpack_bundle(model.digest, boxes[model.digest][0])))
+        tier: replace(model, ref=str(unpack_bundle(model.digest, bundles[model.digest][0])))
         for tier, model in job.models.items()
     }
     return replace(job, models=models)
 
 
-def unpack_bundle(digest: str, box: Any, *, root: Path | None = None) -> Path:
-    """A bundle's folder on this node, made by the first worker here that needs it."""
+def unpack_bundle(digest: str, files: Any, *, root: Path | None = None) -> Path:
+    """A bundle's folder on this node; the first worker that needs it makes it."""
     root = root or Path(tempfile.gettempdir()) / f"batchseg-bundles-{os.getuid()}"
     folder = root / digest
     if folder.is_dir():
         return folder
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # A neighbour may be quicker; its folder is the same by the bundle's digest, which opening it checks.
+    # Another worker may be faster. Its folder has the same content, since the bundle's digest is checked at opening.
     with create_folder(folder) as unfinished:
-        for name, content in ray.get(box).items():
+        for name, content in ray.get(files).items():
             path = unfinished / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)

@@ -1,7 +1,7 @@
-"""The Ray that a run is on: starting or joining one, what it has, and which of its nodes are going away.
+"""The Ray that a run uses: start or join one, and find its resources and the nodes that will be taken away.
 
-Ray's signal for a node that will be taken away (`drain`) has no public call yet, for hearing it or for giving it; both
-are here and nowhere else, so that another version of Ray means another version of this file only.
+Ray's signal for a node that will be taken away (`drain`) has no public call yet, neither to read it nor to give it.
+Both calls are in this file only, so that another version of Ray changes no other file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PREEMPTION = 2
 
 
 def start_ray(fleet: Fleet) -> None:
-    """A Ray of our own, just wide enough for the fleet, whatever other Ray runs on this machine."""
+    """Start a Ray on this machine, just large enough for the fleet, beside any other Ray that runs here."""
     cpus = sum(pool.workers * pool.cpus for pool in fleet.pools)
     gpus = sum(pool.workers * pool.gpus for pool in fleet.pools)
     resources: Counter[str] = Counter()
@@ -44,7 +44,7 @@ def start_ray(fleet: Fleet) -> None:
 
 
 def join_ray(address: str) -> bool:
-    """The cluster at an address, `auto` for the one that runs on this machine; False where there is none."""
+    """Join the cluster at an address; `auto` is the one that runs on this machine. False: there is none."""
     try:
         _init(address=address)
     except ConnectionError as error:
@@ -55,19 +55,23 @@ def join_ray(address: str) -> bool:
 
 
 def enter_cluster() -> bool:
-    """The Ray that this process is in already, or that RAY_ADDRESS names; False where there is neither."""
+    """Join the cluster that RAY_ADDRESS names, unless this process is in a Ray already. False: there is neither."""
     if ray.is_initialized():
         return True
     address = os.environ.get("RAY_ADDRESS")
     if address is None:
         return False
     if not join_ray(address):
-        raise InputError("there is no Ray cluster", where=f"RAY_ADDRESS={address}", todo="unset it, or start one")
+        raise InputError(
+            "there is no Ray cluster",
+            where=f"RAY_ADDRESS={address}",
+            todo="unset RAY_ADDRESS, or start a cluster there",
+        )
     return True
 
 
 def _init(**options: Any) -> None:
-    """Ray takes SIGTERM for itself and would end the driver where it stands; a run ends its chunks in hand first."""
+    """Ray ends the driver at SIGTERM; a run finishes the tasks in hand first, so it takes the signal back."""
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM)
     try:
@@ -78,13 +82,13 @@ def _init(**options: Any) -> None:
 
 
 def find_draining_nodes() -> dict[str, float | None]:
-    """Nodes that will be taken away, with the Unix time when, where it is known."""
-    found: dict[str, int] = ray._private.state.state.get_draining_nodes()  # noqa: SLF001 - see the module's head
-    return {node: deadline_ms / 1000 or None for node, deadline_ms in found.items()}
+    """The nodes that will be taken away, each with the Unix time of it; None where the time is not known."""
+    deadlines_ms: dict[str, int] = ray._private.state.state.get_draining_nodes()  # noqa: SLF001 - see the module's head
+    return {node: deadline_ms / 1000 or None for node, deadline_ms in deadlines_ms.items()}
 
 
 def drain_this_node(why: str, deadline_unix_s: float) -> bool:
-    """Tell Ray that this node will be preempted: nothing new is placed here, and every run hears of it."""
+    """Tell Ray that this node will be preempted, so that Ray places nothing new here and every run knows of it."""
     context = ray.get_runtime_context()
     client = ray._raylet.GcsClient(address=context.gcs_address)  # noqa: SLF001 - see the module's head
     accepted, _ = client.drain_node(
@@ -97,15 +101,15 @@ def drain_this_node(why: str, deadline_unix_s: float) -> bool:
 
 
 def list_demand(pool: PoolSpec) -> dict[str, float]:
-    """What one worker of a pool asks of a node."""
-    asked = {"CPU": pool.cpus, "GPU": pool.gpus, **pool.resources}
-    return {name: amount for name, amount in asked.items() if amount}
+    """The resources that one worker of a pool needs on its node."""
+    demand = {"CPU": pool.cpus, "GPU": pool.gpus, **pool.resources}
+    return {name: amount for name, amount in demand.items() if amount}
 
 
-def fits_on_a_node(wants: dict[str, float]) -> bool:
-    """Whether some node that is here now could take such a worker, if it were empty."""
+def fits_on_a_node(demand: dict[str, float]) -> bool:
+    """Whether some node of the cluster could take such a worker, if the node were empty."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return any(all(node.get(name, 0.0) >= amount for name, amount in wants.items()) for node in nodes)
+    return any(all(node.get(name, 0.0) >= amount for name, amount in demand.items()) for node in nodes)
 
 
 def describe_resources(amounts: dict[str, float]) -> str:
@@ -113,7 +117,7 @@ def describe_resources(amounts: dict[str, float]) -> str:
 
 
 def describe_free_resources() -> str:
-    """What of the cluster is free, in words."""
+    """The free resources of the cluster, in words."""
     free = ray.available_resources()
     hidden = ("node:", "memory", "object_store_memory", "accelerator_type:")
     return describe_resources({name: amount for name, amount in free.items() if not name.startswith(hidden)})

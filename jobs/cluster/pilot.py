@@ -1,4 +1,4 @@
-"""A pilot in the cluster: on a node where a worker of the pool could be, so that what it times is what will be paid."""
+"""Runs a pilot on a node where a worker of the pool could run, so that it times what will be paid for."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from batchseg.budget.placement import PilotMeasurement, PilotWork, measure_pilot
 from batchseg.errors import BatchsegError, FleetError
 from batchseg.recipe import PoolSpec
 from batchseg.workers.worker import OpenModels
-from jobs.cluster.actor import Boxes, pack_bundles, unpack_bundles
+from jobs.cluster.actor import BundleRefs, pack_bundles, unpack_bundles
+from jobs.cluster.actor_state import describe_loss
 from jobs.cluster.connection import describe_free_resources, describe_resources, enter_cluster, list_demand
-from jobs.cluster.member import describe_loss
 
 MAX_RETRIES = 3
-"""Of a pilot whose node was lost: nothing that it did counts, so it is done again from its start."""
+"""The number of times that Ray runs a pilot again when its node is lost. A pilot leaves nothing behind."""
 TELL_EVERY_S = 60.0
 
 
 def send_pilot(work: PilotWork, pool: PoolSpec, models: OpenModels) -> PilotMeasurement:
-    """Ray places it, as it would a worker; a node that is not there yet is what tells an autoscaler to start one."""
+    """Run a pilot as a Ray task with the demand of a worker, so that an autoscaler starts a node for it if need be."""
     enter_cluster()
     task = ray.remote(_pilot).options(
         num_cpus=pool.cpus, num_gpus=pool.gpus, resources=pool.resources or None, max_retries=MAX_RETRIES
@@ -52,9 +52,9 @@ def send_pilot(work: PilotWork, pool: PoolSpec, models: OpenModels) -> PilotMeas
     return done
 
 
-def _pilot(work: PilotWork, boxes: Boxes, models: OpenModels) -> PilotMeasurement | BatchsegError:
-    """What can be said in a line travels as a value: Ray would wrap it in its own words."""
+def _pilot(work: PilotWork, bundles: BundleRefs, models: OpenModels) -> PilotMeasurement | BatchsegError:
+    """Our own errors return as values, since Ray would wrap their messages in its own."""
     try:
-        return measure_pilot(replace(work, job=unpack_bundles(work.job, boxes)), models)
+        return measure_pilot(replace(work, job=unpack_bundles(work.job, bundles)), models)
     except BatchsegError as error:
         return error

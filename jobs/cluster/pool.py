@@ -2,16 +2,16 @@
 
 Theory of operation
 -------------------
-A task is not bound to an actor: when an actor or its node dies, its chunks come back to the run state as a lost worker,
-and are given to whoever is there. The life of an actor:
+A task is not bound to an actor. When an actor or its node dies, the run state hears of a lost worker and gives the
+tasks to other workers. The life of an actor:
 
     asked -> placed (it is on a node) -> ready -> [draining] -> lost, retired or closed
 
-As many actors are asked for as there is work, within each pool's least and most, those of cheap pools first: an actor
-that waits for a place is what tells an autoscaler to start a node, and it takes that place within seconds of the node's
-arrival. Nobody waits for it; if it waits for long, a note says what it asks for and what is free. Actors that have
-nothing to do are sent home, so that their nodes can go. Actors on a node that is going away are *draining*: they get
-nothing more, are replaced elsewhere, and go home when their hands are empty.
+The pool asks Ray for as many actors as there is work, within the least and the most of each pool of the fleet, and for
+those of cheap pools first. An actor that waits for a place tells an autoscaler to start a node, and it takes its place
+within seconds of the node's start. Nothing waits for the actor. If it waits for long, a happening says what it needs
+and what is free. Actors that have nothing to do are ended, so that their nodes can be released. Actors on a node that
+will be taken away are *draining*: they get no more tasks, are replaced on other nodes, and end when they hold nothing.
 """
 
 from __future__ import annotations
@@ -42,33 +42,31 @@ from batchseg.workers.events import (
     WorkerReady,
     WorkerRetired,
 )
-from batchseg.workers.happenings import Happening, WorkerPlaced, WorkersUnplaced
+from batchseg.workers.happenings import Happening, WorkerPlaced
 from batchseg.workers.models import choose_pool_device
 from batchseg.workers.models import open_models as open_bundles
 from batchseg.workers.pool import DEPTH, PoolEvent, make_attempt_event
 from batchseg.workers.worker import OpenModels, WorkerSpec
-from jobs.cluster.actor import ChunkWorker, Parcel, make_parcel
-from jobs.cluster.connection import describe_free_resources, enter_cluster, find_draining_nodes, start_ray
-from jobs.cluster.member import Member, classify_loss, describe_loss, describe_unplaced, make_notice_reader
+from jobs.cluster.actor import WorkerActor, WorkerInputs, make_worker_inputs
+from jobs.cluster.actor_state import ActorState, classify_loss, describe_loss, make_notice_reader
+from jobs.cluster.connection import enter_cluster, find_draining_nodes, start_ray
 from jobs.cluster.notice import NoticeWatcher
+from jobs.cluster.placement_watch import PlacementWatch
 
 LOOK_EVERY_S = 1.0
-"""How often the cluster is asked what is new."""
-TELL_EVERY_S = 60.0
-UNPLACED_S = 10.0
-"""An actor that is nowhere for so long is told of."""
+"""The time between two looks at the cluster's nodes."""
 MAX_LOSSES = 20
-"""Workers lost one after the other without any becoming ready: a fleet that dies at birth must end."""
+"""The number of workers lost in a row, none of them ready, after which the run ends: such a fleet never works."""
 CLOSE_S = 10.0
 
 
 def open_ray_pool(job: Job, store: Store, fleet: Fleet, *, open_models: OpenModels = open_bundles) -> RayPool:
-    """On the Ray that this process is in, or the cluster of RAY_ADDRESS, or one that lives as long as this run."""
+    """Open a pool on the Ray of this process, or on the cluster of RAY_ADDRESS, or on a Ray that ends with the run."""
     owns = not ray.is_initialized()
     if not enter_cluster():
         start_ray(fleet)
     return RayPool(
-        parcel=make_parcel(job, store, open_models),
+        inputs=make_worker_inputs(job, store, open_models),
         devices={pool.name: choose_pool_device(pool, job, in_process=False) for pool in fleet.pools},
         fleet=fleet,
         owns_ray=owns,
@@ -77,29 +75,30 @@ def open_ray_pool(job: Job, store: Store, fleet: Fleet, *, open_models: OpenMode
 
 @dataclass(slots=True)
 class RayPool:
-    parcel: Parcel
+    """The workers of a fleet as actors on Ray."""
+
+    inputs: WorkerInputs
     devices: dict[str, DeviceKind]
-    """Of each pool."""
+    """The device of the workers of each pool."""
     fleet: Fleet
     owns_ray: bool
     now: Callable[[], float] = time.monotonic
     idle_s: float = 30.0
-    """A worker without work for so long is sent home."""
-    _actors: dict[str, Member] = field(default_factory=dict)
+    """The time without work after which a worker is ended."""
+    _actors: dict[str, ActorState] = field(default_factory=dict)
     _awaited: dict[Any, Callable[[Any], list[PoolEvent | Happening]]] = field(default_factory=dict)
-    """What Ray was asked for, and who takes the answer."""
+    """Ray's references to answers that are due, each with the function that takes the answer."""
     _owner: dict[Any, str] = field(default_factory=dict)
-    """Whose answer it is; what a lost worker leaves is taken by nobody."""
+    """The worker that each answer comes from. The answers of a lost worker are dropped."""
     _closing: dict[Any, Any] = field(default_factory=dict)
     _watchers: dict[str, Any] = field(default_factory=dict)
-    _told: list[PoolEvent | Happening] = field(default_factory=list)
-    """Events that did not come from Ray; the next poll gives them."""
+    _news: list[PoolEvent | Happening] = field(default_factory=list)
+    """Events that are not answers of Ray; the next poll returns them."""
     _num_lost: int = 0
-    _nobody_since_s: float | None = None
     _looked_s: float = float("-inf")
-    _complained_s: float = float("-inf")
+    _placement: PlacementWatch = field(default_factory=PlacementWatch)
 
-    # What the driver asks for
+    # The calls of the driver: the Pool of batchseg/workers/pool.py.
 
     def resize(self, num_open: int) -> None:
         uncovered = num_open
@@ -107,12 +106,12 @@ class RayPool:
             mine = [a for a in self._actors.values() if a.pool is pool and not a.is_draining]
             wanted = min(max(uncovered, pool.min_workers, 0), pool.workers)
             for _ in range(wanted - len(mine)):
-                self._ask_for(pool)
-            self._send_home(mine, len(mine) - wanted)
+                self._request_actor(pool)
+            self._end_idle(mine, len(mine) - wanted)
             uncovered -= sum(actor.is_ready for actor in mine)
 
-    def _send_home(self, actors: list[Member], num: int) -> None:
-        nowhere = [a for a in actors if a.node is None]  # first those that are nowhere yet
+    def _end_idle(self, actors: list[ActorState], num: int) -> None:
+        nowhere = [a for a in actors if a.node is None]  # those without a place are ended first
         idle = [a for a in actors if a.is_ready and not a.num_held and self.now() - a.idle_since_s >= self.idle_s]
         for actor in [*nowhere, *idle][: max(0, num)]:
             self._retire(actor, "there is not enough work for it")
@@ -120,7 +119,7 @@ class RayPool:
     def send(self, assign: Assign) -> None:
         actor = self._actors.get(assign.worker)
         if actor is None:
-            return  # it was lost in the very turn that made room for this task; its loss gives the task back
+            return  # the worker was lost in the turn that assigned this task; its loss gives the task back
         actor.num_held += 1
         ref = actor.handle.attempt.remote(assign.task, assign.attempt)
         self._await(ref, actor, lambda ref: self._take_attempt(ref, assign))
@@ -128,19 +127,19 @@ class RayPool:
     def poll(self, timeout_s: float) -> list[PoolEvent | Happening]:
         self._look_around()
         refs = [*self._awaited, *self._closing]
-        wait_s = 0.0 if self._told else timeout_s
+        wait_s = 0.0 if self._news else timeout_s
         done, _ = ray.wait(refs, num_returns=1, timeout=wait_s, fetch_local=True) if refs else ([], [])
         if done:
-            # Whatever else has ended by now is taken along.
+            # Take everything else that has ended by now too.
             done, _ = ray.wait(refs, num_returns=len(refs), timeout=0)
-        reports, self._told = self._told, []
-        return reports + [report for ref in done for report in self._take(ref)]
+        news, self._news = self._news, []
+        return news + [event for ref in done for event in self._take(ref)]
 
     def dismiss(self, loss: WorkerLost) -> None:
         actor = self._actors.get(loss.worker)
         if actor is not None:
             self._forget(actor)
-            self._told.append(PoolEvent(loss))
+            self._news.append(PoolEvent(loss))
 
     def close(self) -> None:
         for actor in list(self._actors.values()):
@@ -151,11 +150,11 @@ class RayPool:
         if self.owns_ray:
             ray.shutdown()
 
-    # An actor's life
+    # The life of an actor.
 
-    def _ask_for(self, pool: PoolSpec) -> None:
+    def _request_actor(self, pool: PoolSpec) -> None:
         spec = WorkerSpec.new(pool=pool.name, device=self.devices[pool.name], usd_per_hour=pool.usd_per_hour)
-        actor_class: Any = ray.remote(ChunkWorker)  # Ray's types do not know that it makes an actor of a class
+        actor_class: Any = ray.remote(WorkerActor)  # Ray's types do not know that it makes an actor class
         handle = actor_class.options(
             num_cpus=pool.cpus,
             num_gpus=pool.gpus,
@@ -163,12 +162,12 @@ class RayPool:
             max_concurrency=DEPTH + 2,
             max_restarts=0,
             max_task_retries=0,
-        ).remote(spec, self.parcel)
-        actor = Member(handle, spec, pool, asked_s=self.now())
+        ).remote(spec, self.inputs)
+        actor = ActorState(handle, spec, pool, asked_s=self.now())
         self._actors[spec.name] = actor
         self._await(handle.place.remote(), actor, lambda ref: self._take_placed(ref, actor))
 
-    def _await(self, ref: Any, actor: Member, take: Callable[[Any], list[PoolEvent | Happening]]) -> None:
+    def _await(self, ref: Any, actor: ActorState, take: Callable[[Any], list[PoolEvent | Happening]]) -> None:
         self._awaited[ref], self._owner[ref] = take, actor.name
 
     def _take(self, ref: Any) -> list[PoolEvent | Happening]:
@@ -177,19 +176,19 @@ class RayPool:
             return []
         take, owner = self._awaited.pop(ref, None), self._owner.pop(ref, None)
         if take is None:
-            return []  # its worker was found lost a moment ago
+            return []  # its worker was lost a moment ago
         try:
             return take(ref)
         except RayError as error:
-            # Dead, killed by the memory monitor, or out of reach: in every case it does no more work.
-            return self._lose(str(owner), error)
+            # Dead, killed by the memory monitor, or out of reach: in every case the worker does no more work.
+            return self._lose_worker(str(owner), error)
 
-    def _take_placed(self, ref: Any, actor: Member) -> list[PoolEvent | Happening]:
+    def _take_placed(self, ref: Any, actor: ActorState) -> list[PoolEvent | Happening]:
         actor.node, actor.placed_s = ray.get(ref), self.now()
         self._await(actor.handle.open.remote(), actor, lambda ref: self._take_opened(ref, actor))
         return [WorkerPlaced(worker=actor.name, node=actor.node, usd_per_hour=actor.pool.usd_per_hour)]
 
-    def _take_opened(self, ref: Any, actor: Member) -> list[PoolEvent | Happening]:
+    def _take_opened(self, ref: Any, actor: ActorState) -> list[PoolEvent | Happening]:
         ray.get(ref)
         self._num_lost = 0
         actor.is_ready, actor.idle_since_s = True, self.now()
@@ -205,25 +204,25 @@ class RayPool:
             text = f"{type(error).__name__}: {str(error).splitlines()[-1]}"
             return [PoolEvent(TaskFailed(assign.worker, assign.task, text, retryable=True))]
 
-    def _forget(self, actor: Member) -> None:
-        """It may only be out of reach: whoever gets its chunks must be the only one to have them."""
+    def _forget(self, actor: ActorState) -> None:
+        """Kill an actor that may only be out of reach: the workers that get its tasks must be the only ones."""
         ray.kill(actor.handle)
         del self._actors[actor.name]
         gone = [ref for ref, owner in self._owner.items() if owner == actor.name]
         for ref in gone:
             del self._awaited[ref], self._owner[ref]
 
-    def _retire(self, actor: Member, why: str) -> None:
-        """Let it write its last beat; where it is nowhere yet there is nothing to write."""
+    def _retire(self, actor: ActorState, why: str) -> None:
+        """End an actor, with a last heartbeat; an actor that is not ready has nothing to write."""
         handle, was_ready = actor.handle, actor.is_ready
         if not was_ready:
             self._forget(actor)
             return
         del self._actors[actor.name]
         self._closing[handle.close.remote()] = handle
-        self._told.append(PoolEvent(WorkerRetired(actor.name, why)))
+        self._news.append(PoolEvent(WorkerRetired(actor.name, why)))
 
-    def _lose(self, name: str, error: RayError) -> list[PoolEvent | Happening]:
+    def _lose_worker(self, name: str, error: RayError) -> list[PoolEvent | Happening]:
         actor = self._actors.get(name)
         if actor is None:
             return []
@@ -235,11 +234,11 @@ class RayPool:
                 f"{self._num_lost} workers were lost one after the other, and none became ready",
                 where=f"pools: {actor.pool.name}",
                 got=why,
-                todo="look at `ray logs`; the same command goes on",
+                todo="look at `ray logs` for the reason; the same command resumes the run",
             )
         return [PoolEvent(WorkerLost(name, why, classify_loss(error)))]
 
-    # What is new on the cluster
+    # Looking at the cluster.
 
     def _look_around(self) -> None:
         if self.now() - self._looked_s < LOOK_EVERY_S:
@@ -247,21 +246,23 @@ class RayPool:
         self._looked_s = self.now()
         if self.fleet.ec2_notice is not None:
             self._watch_nodes(self.fleet.ec2_notice)
-        self._hear_drains()
-        self._complain()
+        self._find_drained_actors()
+        report = self._placement.check(list(self._actors.values()), self.now(), self.fleet.patience.start_s)
+        if report is not None:
+            self._news.append(report)
         for actor in list(self._actors.values()):
             if actor.node and not actor.is_ready and self.now() - actor.placed_s > self.fleet.patience.start_s:
                 self._num_lost += 1
                 self.dismiss(WorkerLost(actor.name, f"not ready {self.fleet.patience.start_s:g} s after its start"))
 
-    def _hear_drains(self) -> None:
+    def _find_drained_actors(self) -> None:
         draining = find_draining_nodes()
         for actor in list(self._actors.values()):
             if actor.node in draining and not actor.is_draining:
                 actor.is_draining = True
                 until = draining[actor.node]
                 left = "" if until is None else f", in {max(0.0, until - time.time()):.0f} s"
-                self._told.append(PoolEvent(WorkerDraining(actor.name, f"node {actor.node[:8]} is going away{left}")))
+                self._news.append(PoolEvent(WorkerDraining(actor.name, f"node {actor.node[:8]} is going away{left}")))
             elif actor.is_draining and actor.is_ready and not actor.num_held:
                 self._retire(actor, "its node is going away, and it holds nothing")
 
@@ -272,26 +273,3 @@ class RayPool:
             handle = watcher_class.options(num_cpus=0, scheduling_strategy=here).remote(endpoint)
             self._watchers[node] = handle
             self._awaited[handle.watch.remote()] = make_notice_reader(node)
-
-    def _complain(self) -> None:
-        """Of workers that are nowhere; and end a run that has nobody for too long."""
-        now_s = self.now()
-        nowhere = [a for a in self._actors.values() if a.node is None and now_s - a.asked_s > UNPLACED_S]
-        placed = any(a.node is not None for a in self._actors.values())
-        if placed or not self._actors:
-            self._nobody_since_s = None
-        elif self._nobody_since_s is None:
-            self._nobody_since_s = now_s
-        if not nowhere:
-            return
-        text = "; ".join(describe_unplaced(nowhere))
-        if self._nobody_since_s is not None and now_s - self._nobody_since_s > self.fleet.patience.start_s:
-            raise FleetError(
-                f"no worker found a place in {self.fleet.patience.start_s:g} s",
-                where="pools",
-                got=f"{text}; free: {describe_free_resources()}",
-                todo="look at `ray status`; the same command goes on",
-            )
-        if now_s - self._complained_s > TELL_EVERY_S:
-            self._complained_s = now_s
-            self._told.append(WorkersUnplaced(why=f"{text}; free: {describe_free_resources()}"))

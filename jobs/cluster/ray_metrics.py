@@ -1,4 +1,4 @@
-"""What a run tells Ray's metrics, which every node's Prometheus endpoint shows: counters with few labels, no names."""
+"""Ray's metrics of a run, which every node's Prometheus endpoint shows: counters with few labels and no names."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class _Meters:
         self.stages = Counter("batchseg_stage_seconds", "Paid seconds of committed work by stage.", ("stage",))
         self.usd = Gauge("batchseg_usd", "Dollars that the run has cost so far.")
         self.retries = Counter("batchseg_retries", "Attempts that failed, by kind.", ("kind",))
-        self.preemptions = Counter("batchseg_preemptions", "Workers lost through no fault of theirs.")
+        self.preemptions = Counter("batchseg_preemptions", "Workers lost to preemptions.")
         self.workers = Gauge("batchseg_workers", "Workers that are ready.")
 
 
 class RayMetrics:
-    """A watcher of a run on Ray. Its meters are made at the first event, when Ray is surely up."""
+    """A watcher of a run on Ray. It makes its meters at the first happening, since Ray runs by then."""
 
     @cached_property
     def _meters(self) -> _Meters:
@@ -58,7 +58,7 @@ class RayMetrics:
                 self._meters.tiles.inc(num, {"tier": tier})
 
     def tick(self) -> None:
-        """Dollars and workers come with `show`."""
+        """Nothing is due: dollars and workers come with `show`."""
 
     def show(self, snapshot: Snapshot) -> None:
         self._meters.usd.set(snapshot.usd)

@@ -1,8 +1,8 @@
-"""One actor of a pool as its pool knows it, and the words for what became of it."""
+"""What a pool knows of one of its actors, and how it describes losses."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,18 +14,20 @@ from batchseg.workers.events import LossKind
 from batchseg.workers.happenings import Happening, SpotNoticed, SpotWatcherLost
 from batchseg.workers.pool import PoolEvent
 from batchseg.workers.worker import WorkerSpec
-from jobs.cluster.connection import describe_resources, fits_on_a_node, list_demand
 
 
 @dataclass(slots=True)
-class Member:
-    """One actor of the pool, as its pool knows it."""
+class ActorState:
+    """What the pool knows of one actor."""
 
     handle: Any
+    """Ray's handle of the actor."""
     spec: WorkerSpec
     pool: PoolSpec
     asked_s: float
+    """The time when the pool asked Ray for it."""
     node: str | None = None
+    """The node that it runs on; None before Ray has placed it."""
     placed_s: float = 0.0
     is_ready: bool = False
     is_draining: bool = False
@@ -37,20 +39,9 @@ class Member:
         return self.spec.name
 
 
-def describe_unplaced(nowhere: Iterable[Member]) -> list[str]:
-    pools = {actor.pool.name: actor.pool for actor in nowhere}
-    names = [actor.pool.name for actor in nowhere]
-    texts = []
-    for name, pool in pools.items():
-        wants = list_demand(pool)
-        where = "is full" if fits_on_a_node(wants) else "has no node for it"
-        texts.append(
-            f"{names.count(name)} of pool {name} wait for {describe_resources(wants)}, and the cluster {where}"
-        )
-    return texts
-
-
 def make_notice_reader(node: str) -> Callable[[Any], list[PoolEvent | Happening]]:
+    """A function that reads the answer of a node's NoticeWatcher."""
+
     def take(ref: Any) -> list[PoolEvent | Happening]:
         try:
             return [SpotNoticed(node=node, why=ray.get(ref))]
@@ -61,10 +52,11 @@ def make_notice_reader(node: str) -> Callable[[Any], list[PoolEvent | Happening]
 
 
 def describe_loss(error: RayError) -> str:
+    """The first line of the reason for a loss."""
     return str(getattr(error, "cause", None) or error).splitlines()[0]
 
 
 def classify_loss(error: RayError) -> LossKind:
-    """Ray's memory monitor kills the actor of the most memory when its node is nearly full."""
+    """Out of memory: when a node's memory is nearly full, Ray's memory monitor kills the actor that uses most of it."""
     short_of_memory = isinstance(error, OutOfMemoryError) or "low on memory" in str(error)
     return "out_of_memory" if short_of_memory else "preemption"
