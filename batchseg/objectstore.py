@@ -79,14 +79,14 @@ class ObjectStore:
             )
 
     def get(self, key: str) -> bytes:
-        found, path = self._at(key)
-        content: bytes = self._ask("give an object", key, lambda: found.cat_file(path, **make_read_options(found)))
+        files, path = self._at(key)
+        content: bytes = self._ask("give an object", key, lambda: files.cat_file(path, **make_read_options(files)))
         return content
 
     def put(self, key: str, content: bytes) -> None:
-        found, path = self._at(key)
+        files, path = self._at(key)
         with _no_folder(self._where(key)):
-            self._ask("take an object", key, lambda: found.pipe_file(path, content))
+            self._ask("take an object", key, lambda: files.pipe_file(path, content))
 
     def put_new(self, key: str, content: bytes) -> bool | None:
         """Put an object only if there is none. Returns whether it was put; None where the server cannot tell.
@@ -94,18 +94,18 @@ class ObjectStore:
         The answer to a put may get lost, and the retry then finds the object of the first attempt. So the object is
         read back, and the content must be one that no other process would put.
         """
-        found, path = self._at(key)
+        files, path = self._at(key)
         with _no_folder(self._where(key)):
-            put = self._ask("take an object", key, lambda: _create(found, path, content))
+            put = self._ask("take an object", key, lambda: _create(files, path, content))
         if put is False:
             with suppress(FileNotFoundError):
                 return self.get(key) == content
         return put
 
     def put_file(self, key: str, path: Path) -> None:
-        found, target = self._at(key)
+        files, target = self._at(key)
         with _no_folder(self._where(key)):
-            self._ask("take a file", key, lambda: found.put_file(str(path), target, **make_upload_options(found)))
+            self._ask("take a file", key, lambda: files.put_file(str(path), target, **make_upload_options(files)))
         path.unlink()
 
     def names(self, prefix: str) -> Iterator[tuple[str, int]]:
@@ -117,9 +117,9 @@ class ObjectStore:
                 yield name[start:], int(facts["size"])
 
     def _find(self, prefix: str) -> dict[str, Any]:
-        found, path = self._at(prefix)
+        files, path = self._at(prefix)
         try:
-            listed: dict[str, Any] = found.find(path, detail=True)
+            listed: dict[str, Any] = files.find(path, detail=True)
         except FileNotFoundError as error:
             if find_error_code(error) == "NoSuchBucket":
                 raise
@@ -127,9 +127,9 @@ class ObjectStore:
         return listed
 
     def delete(self, key: str) -> None:
-        found, path = self._at(key)
+        files, path = self._at(key)
         with suppress(FileNotFoundError):
-            self._ask("delete an object", key, lambda: found.rm_file(path))
+            self._ask("delete an object", key, lambda: files.rm_file(path))
 
     def sweep(self, *, deep: bool = True) -> int:  # noqa: ARG002 - unfinished uploads are one listing
         """Remove the parts of abandoned uploads, and the scratch files of this machine."""
@@ -139,17 +139,17 @@ class ObjectStore:
         return len(scratch) + self._abort_uploads()
 
     def _abort_uploads(self) -> int:
-        found, path = self._at("")
+        files, path = self._at("")
         if not self.url.startswith("s3://"):
             return 0
         bucket, _, prefix = path.partition("/")
         try:
             with translate_errors("list unfinished uploads", self.url):
-                answer = found.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/")
+                answer = files.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/")
                 uploads = answer.get("Uploads", [])
                 for upload in uploads:
                     with suppress(FileNotFoundError):
-                        found.call_s3(
+                        files.call_s3(
                             "abort_multipart_upload", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                         )
         except (RefusedError, StorageError):
@@ -172,8 +172,8 @@ class ObjectStore:
         return self.url.rstrip("/")
 
     def _at(self, key: str) -> tuple[Any, str]:
-        found, root = open_filesystem(self.url)
-        return found, f"{root}/{key}" if key else root
+        files, root = open_filesystem(self.url)
+        return files, f"{root}/{key}" if key else root
 
     def _ask(self, what: str, key: str, ask: Callable[[], T]) -> T:
         return ask_patiently(what, self._where(key), ask)
@@ -182,9 +182,9 @@ class ObjectStore:
         return f"{self.url.rstrip('/')}/{key}"
 
 
-def _create(found: Any, path: str, content: bytes) -> bool | None:
+def _create(files: Any, path: str, content: bytes) -> bool | None:
     try:
-        found.pipe_file(path, content, mode="create")
+        files.pipe_file(path, content, mode="create")
     except FileExistsError:
         return False
     except (OSError, NotImplementedError) as error:

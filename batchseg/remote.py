@@ -67,8 +67,8 @@ only; Amazon answers an expired token with 400 there."""
 
 def is_remote(url: str) -> bool:
     """Whether an address leads to a server; `file://` and GDAL's own names do not."""
-    scheme, found, _ = url.partition("://")
-    return bool(found) and scheme.isalnum() and scheme != "file"
+    scheme, separator, _ = url.partition("://")
+    return bool(separator) and scheme.isalnum() and scheme != "file"
 
 
 def find_endpoint_url() -> str | None:
@@ -99,14 +99,14 @@ def open_filesystem(url: str) -> tuple[Any, str]:
     """A filesystem of fsspec and the path in it. A process shares the instances."""
     scheme = url.partition("://")[0]
     try:
-        found, path = fsspec.url_to_fs(url, **_options(scheme))
+        files, path = fsspec.url_to_fs(url, **_options(scheme))
     except (ImportError, ValueError) as error:
         raise InputError(
             "this kind of storage needs a package", where=url, got=str(error), todo="install it, or copy the files"
         ) from error
     if scheme == "s3":
-        found.retries = 1  # botocore retries failed requests, and `ask_patiently` broken ones
-    return found, path.rstrip("/")
+        files.retries = 1  # botocore retries failed requests, and `ask_patiently` broken ones
+    return files, path.rstrip("/")
 
 
 def _options(scheme: str) -> dict[str, Any]:
@@ -206,8 +206,8 @@ def _is_of_a_client(error: BaseException) -> bool:
 
 def read_facts(url: str) -> dict[str, Any]:
     """Size, ETag and time of an object, as far as the server knows them; FileNotFoundError where there is none."""
-    found, path = open_filesystem(url)
-    info = ask_patiently("tell about an object", url, lambda: found.info(path))
+    files, path = open_filesystem(url)
+    info = ask_patiently("tell about an object", url, lambda: files.info(path))
     named = {name.lower().replace("-", "_"): value for name, value in info.items()}
     facts = {
         "size_bytes": named.get("size"),
@@ -219,38 +219,38 @@ def read_facts(url: str) -> dict[str, Any]:
 
 def list_matching(pattern: str) -> list[str]:
     """The objects that match a pattern like s3://bucket/2026/*.tif, sorted."""
-    found, path = open_filesystem(pattern)
-    return sorted(map(found.unstrip_protocol, ask_patiently("list objects", pattern, lambda: found.glob(path))))
+    files, path = open_filesystem(pattern)
+    return sorted(map(files.unstrip_protocol, ask_patiently("list objects", pattern, lambda: files.glob(path))))
 
 
-def make_read_options(found: Any) -> dict[str, int]:
+def make_read_options(files: Any) -> dict[str, int]:
     """Options to read an object in one request.
 
     By default s3fs reads ranges side by side: of two versions, if the object is replaced meanwhile, and with zeros
     where an answer is too short.
     """
-    return {"max_concurrency": 1} if _is_s3(found) else {}
+    return {"max_concurrency": 1} if _is_s3(files) else {}
 
 
-def make_upload_options(found: Any) -> dict[str, int]:
+def make_upload_options(files: Any) -> dict[str, int]:
     """Options for the upload of a file. By default s3fs holds ten parts of 50 MiB in memory."""
-    return {"chunksize": PART_BYTES, "max_concurrency": PARTS_AT_ONCE} if _is_s3(found) else {}
+    return {"chunksize": PART_BYTES, "max_concurrency": PARTS_AT_ONCE} if _is_s3(files) else {}
 
 
-def _is_s3(found: Any) -> bool:
-    return "s3" in (found.protocol if isinstance(found.protocol, tuple) else (found.protocol,))
+def _is_s3(files: Any) -> bool:
+    return "s3" in (files.protocol if isinstance(files.protocol, tuple) else (files.protocol,))
 
 
 def read_object(url: str) -> bytes:
-    found, path = open_filesystem(url)
-    content: bytes = ask_patiently("give an object", url, lambda: found.cat_file(path, **make_read_options(found)))
+    files, path = open_filesystem(url)
+    content: bytes = ask_patiently("give an object", url, lambda: files.cat_file(path, **make_read_options(files)))
     return content
 
 
 def list_siblings(url: str) -> list[str]:
     """The objects beside one that share its name up to the suffix, itself included: a shapefile has four or more."""
-    found, path = open_filesystem(url)
+    files, path = open_filesystem(url)
     folder = str(PurePosixPath(path).parent)
-    names = ask_patiently("list objects", url, lambda: found.ls(folder, detail=False))
+    names = ask_patiently("list objects", url, lambda: files.ls(folder, detail=False))
     stem = PurePosixPath(path).stem
-    return [found.unstrip_protocol(name) for name in names if PurePosixPath(name).stem == stem]
+    return [files.unstrip_protocol(name) for name in names if PurePosixPath(name).stem == stem]

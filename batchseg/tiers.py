@@ -18,5 +18,5 @@ HEAVY_BY_UNCERTAINTY = 2
 HEAVY_ALONE = 3
 
 
-def tier_of(code: int) -> Tier:
+def find_tier(code: int) -> Tier:
     return "bulk" if code == BULK else "heavy"

@@ -41,9 +41,14 @@ a minimal recipe.yaml (docs/recipe.md has every key):
   models: {bulk: zoo:synthetic-bulk}
 
 exit status:
-  0 complete   2 bad input or recipe, nothing written   3 finished, but some chunks were given up
-  4 stopped by the budget   5 storage refuses   130 / 143 interrupted
-  the same command resumes a run after 4, 5, 130, 143 and any crash; after 3, add --retry-quarantined
+  0  complete
+  1  no worker could work, or a server failed for too long
+  2  bad input, or a damaged file of an earlier run; nothing has been computed
+  3  finished, but some chunks were given up
+  4  stopped by the budget
+  5  storage refuses: rights, credentials, or a full disk
+  130 / 143  interrupted
+  the same command resumes a run after 1, 4, 5, 130, 143 and any crash; after 3, add --retry-quarantined
 
 docs: README.md, ARCHITECTURE.md, docs/recipe.md
 """
@@ -84,11 +89,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def process() -> NoReturn:
-    """`main` as a process of its own, which leaves its memory to the system."""
-    # Libraries make a million objects that live until the end. Looking through them for cycles again and again while
-    # they are imported, and once more at the exit, takes a third of a second.
+    """Run `main` as a process of its own, which leaves its memory to the system."""
+    # Libraries make a million objects that live until the end. The garbage collector takes a third of a second to look
+    # through them during the imports and once more at the exit.
     gc.set_threshold(50_000, 20, 20)
-    # Rasterio imports it wherever it is installed, for addresses that nobody here gives it: a sixth of a second.
+    # Rasterio imports boto3 where it is installed, for addresses that batchseg never passes to it. That would take a
+    # sixth of a second.
     modules: dict[str, object] = sys.modules  # type: ignore[assignment]
     modules.setdefault("boto3", None)
     status = main()
@@ -97,7 +103,7 @@ def process() -> NoReturn:
 
 
 def run_verb(args: argparse.Namespace) -> int:
-    """Run a verb; what batchseg raises on purpose becomes one line."""
+    """Run a verb. An error that batchseg raises on purpose becomes one line."""
     try:
         status: int = args.main(args)
     except BatchsegError as error:

@@ -1,7 +1,7 @@
-"""The whole product in one command: make a synthetic scene, segment it with both tiers on a local Ray, sum it up.
+"""The whole product in one command: make a synthetic scene, segment it with both tiers on a local Ray, print a summary.
 
-`make demo` calls this. It runs configs/demo.yaml, an ordinary recipe: `batchseg run configs/demo.yaml` does the same
-once the scene is there.
+`make demo` calls it. It runs configs/demo.yaml, an ordinary recipe: once the scene is there, `batchseg run
+configs/demo.yaml` does the same.
 """
 
 from __future__ import annotations
@@ -29,11 +29,14 @@ def main() -> int:
         return status
     print("\nsegmenting it:")
     recipe, fleet = ROOT / "configs" / "demo.yaml", ROOT / "configs" / "demo_fleet.yaml"
-    return batchseg(["run", str(recipe), "--fleet", str(fleet)]) or _reconciled(OUTPUT / "metrics.json")
+    return batchseg(["run", str(recipe), "--fleet", str(fleet)]) or _check_cost(OUTPUT / "metrics.json")
 
 
-def _reconciled(path: Path) -> int:
-    """The parts of the cost were timed one by one; what was paid is the workers' lives at their price."""
+def _check_cost(path: Path) -> int:
+    """Compare the cost, whose parts were timed one by one, with the money paid for the workers' lives.
+
+    Returns an exit status: 1 where they differ by more than TOLERANCE.
+    """
     metrics = read_metrics(LocalStore(path.parent))
     parts_usd, paid_usd = metrics.cost.total_usd, metrics.paid_usd
     off = abs(parts_usd - paid_usd) / paid_usd

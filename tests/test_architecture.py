@@ -58,7 +58,7 @@ def test_deciding_needs_no_model_and_no_raster() -> None:
 def test_a_run_ends_without_pandas() -> None:
     """It is a quarter of the memory of a small run; who needs it to read vector files still may import it."""
     found = loaded_by(
-        "batchseg.workers.worker", "batchseg.reports.write", "batchseg.reports.table", "batchseg.reports.stac"
+        "batchseg.workers.worker", "batchseg.reports.write", "batchseg.reports.ledger_table", "batchseg.reports.stac"
     )
     assert found.isdisjoint({"pandas", "geopandas", "zarr", "torch", "transformers"})
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from batchseg.budget.pilot_file import read_pilot
-from batchseg.budget.scenes import SceneEstimate
+from batchseg.budget.scene_estimate import SceneEstimate
 from batchseg.model.contract import Contract
 from batchseg.recipe import Fleet
 from batchseg.resolve.job import Job

@@ -12,7 +12,7 @@ from batchseg.engine.fade import Fade
 from batchseg.engine.inputs import InputRule
 from batchseg.engine.route import Doubt, TileAudit
 from batchseg.scene.pixels import Pixels
-from batchseg.tiers import NODATA_CODE, Tier, tier_of
+from batchseg.tiers import NODATA_CODE, Tier, find_tier
 from tiling.grid import Tile
 from tiling.span import Window
 
@@ -68,5 +68,5 @@ class Prediction:
     @property
     def num_tiles_by_tier(self) -> dict[Tier, int]:
         """Number of tiles that each model labelled; the other tiles had no pixel to label."""
-        tiers = [tier_of(code) for code in self.tier_codes if code != NODATA_CODE]
+        tiers = [find_tier(code) for code in self.tier_codes if code != NODATA_CODE]
         return {"bulk": tiers.count("bulk"), "heavy": tiers.count("heavy")}

@@ -32,7 +32,7 @@ from batchseg.engine.chunk import ChunkWork, Prediction
 from batchseg.engine.inputs import InputRule, make_tile_input
 from batchseg.engine.route import NO_SCORE, Doubt, TileAudit, audit_tile
 from batchseg.layers.confidence import NO_CONFIDENCE
-from batchseg.tiers import BULK, NODATA_CODE, Tier, tier_of
+from batchseg.tiers import BULK, NODATA_CODE, Tier, find_tier
 from tiling.grid import Tile
 from tiling.span import Span, Window
 
@@ -165,7 +165,7 @@ class _Chunk:
         )
 
     def tier(self, index: int) -> Tier:
-        return tier_of(self.tier_codes[index])
+        return find_tier(self.tier_codes[index])
 
     def is_audited(self, index: int) -> bool:
         return bool(self.work.audited) and self.work.audited[index]
@@ -210,7 +210,7 @@ class _Chunk:
             self.audits.append(
                 audit_tile(tile.row, tile.col, tier_code, self.labels_HW[owned][wanted_HW], labels_HW[wanted_HW])
             )
-        if tier == "bulk" or tier_of(tier_code) == "heavy":
+        if tier == "bulk" or find_tier(tier_code) == "heavy":
             is_taken_HW: NDArray[np.bool_] | bool = True
             if tier == "heavy" and self.work.fade is not None and self.fades(index):
                 is_taken_HW = ~self.work.fade.find_bulk_pixels(index, owned, self.confidence_HW[owned], confidence_HW)

@@ -121,17 +121,17 @@ class Budget:
     )
 
     def __post_init__(self) -> None:
-        given = {key: getattr(self, key) for key in ("heavy_share", "usd_per_km2", "usd")}
-        named = [key for key, amount in given.items() if amount is not None]
+        amounts = {key: getattr(self, key) for key in ("heavy_share", "usd_per_km2", "usd")}
+        named = [key for key, amount in amounts.items() if amount is not None]
         if len(named) != 1:
             raise RecipeError(
                 "a budget must be one amount",
                 where="budget",
-                expected=f"one of {', '.join(given)}",
+                expected=f"one of {', '.join(amounts)}",
                 got=", ".join(named) or "none of them",
             )
         for key in ("usd_per_km2", "usd"):
-            amount = given[key]
+            amount = amounts[key]
             if amount is not None and not 0 < amount < math.inf:
                 raise RecipeError("an amount of money must be positive", where=f"budget: {key}", got=f"{amount:g}")
         if self.heavy_share is not None and not 0 <= self.heavy_share <= 1:

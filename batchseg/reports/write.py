@@ -42,9 +42,9 @@ def report(output: str | Path) -> Metrics:
 def write_reports(store: Store) -> Metrics:
     """Write all reports of a run; the same ledger always gives the same numbers."""
     # These need GDAL, pyproj and pyarrow, and only the end of a run needs them.
+    from batchseg.reports.ledger_table import write_table
     from batchseg.reports.page.html import make_report_html
     from batchseg.reports.stac import make_stac_item
-    from batchseg.reports.table import write_table
 
     plan, ledger = read_plan(store), Ledger(store)
     records, sheets, quarantined = list(ledger.read_records()), list(ledger.read_sheets()), read_quarantine(store)

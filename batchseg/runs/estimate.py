@@ -12,7 +12,7 @@ from batchseg.budget.duration import estimate_duration, find_known_heavy_share
 from batchseg.budget.memory import LIBRARIES_BYTES, check_memory, estimate_worker_bytes
 from batchseg.budget.placement import Placement
 from batchseg.budget.preview import PilotPreview, preview_pilot
-from batchseg.budget.scenes import SceneEstimate, estimate_scene
+from batchseg.budget.scene_estimate import SceneEstimate, estimate_scene
 from batchseg.budget.storage import (
     OUTPUT_BYTES_PER_PX,
     check_disk,

@@ -153,7 +153,7 @@ def run(
 
 def _import_ahead() -> None:
     """Import now, while the lease settles, what a run needs later: it takes as long as a small scene."""
-    for module in ("zarr", "batchseg.reports.table", "batchseg.reports.stac", "batchseg.reports.page.html"):
+    for module in ("zarr", "batchseg.reports.ledger_table", "batchseg.reports.stac", "batchseg.reports.page.html"):
         import_module(module)
 
 

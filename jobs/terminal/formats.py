@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 
 
-def line(name: str, text: str) -> str:
+def format_line(name: str, text: str) -> str:
+    """A line of a summary: the name, right-aligned, and its text."""
     return f"{name:>9}  {text}"
 
 
@@ -23,12 +24,15 @@ def format_count(num: int, word: str) -> str:
 
 
 def format_usd(usd: float) -> str:
-    """Cents, and two digits of whatever is less."""
+    """Dollars and cents; below a dollar, two digits."""
     return f"${usd:.2f}" if usd >= 1 or usd <= 0 else f"${usd:.{1 - math.floor(math.log10(usd))}f}"
 
 
 def format_shares(seconds: Mapping[str, float]) -> str:
-    """`compute bulk 51%, write 11%`: what seconds or dollars went into; less than a hundredth is left out."""
+    """The shares of the parts of a sum, the largest first, like `compute bulk 51%, write 11%`.
+
+    Parts below one percent are left out.
+    """
     total = sum(seconds.values())
     shares = {name.replace("_", " "): part / total for name, part in seconds.items()} if total else {}
     ordered = sorted(shares.items(), key=lambda item: -item[1])

@@ -18,17 +18,18 @@ PLAIN_EVERY_S = 10.0
 
 @contextmanager
 def show_run(*, quiet: bool) -> Iterator[Callable[[Snapshot], None]]:
+    """Yields a function that shows the progress of a run: live on a terminal, as lines elsewhere, or not at all."""
     if quiet:
         yield lambda _: None
     elif sys.stderr.isatty():
-        with _live() as show:
+        with _show_live() as show:
             yield show
     else:
         yield _PlainLines()
 
 
 @contextmanager
-def _live() -> Iterator[Callable[[Snapshot], None]]:
+def _show_live() -> Iterator[Callable[[Snapshot], None]]:
     from rich.console import Console
     from rich.live import Live
 
@@ -37,7 +38,10 @@ def _live() -> Iterator[Callable[[Snapshot], None]]:
 
 
 def render_screen(s: Snapshot) -> Any:
-    """A bar and the facts; of several workers a line a pool, so that a thousand fit; the last troubles."""
+    """The live screen: a bar with the facts, one line per pool where there are several workers, and the last troubles.
+
+    With one line per pool, a thousand workers fit on a screen.
+    """
     from rich.console import Group
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -49,7 +53,7 @@ def render_screen(s: Snapshot) -> Any:
     )
     if len(s.pools) < 2 and s.num_workers < 2:
         return Group(head, *map(Text, s.happenings))
-    pools = Table("pool", "ready", "starting", "leaving", "lost", "chunks", "Mpx/s", "$ an hour", box=None)
+    pools = Table("pool", "ready", "starting", "leaving", "lost", "chunks", "Mpx/s", "$ per hour", box=None)
     for pool in s.pools:
         mpx_per_s = pool.valid_px / 1e6 / s.elapsed_s if s.elapsed_s > 0 else 0.0
         counts = (pool.num_ready, pool.num_starting, pool.num_draining, pool.num_lost, pool.num_done)
@@ -58,18 +62,18 @@ def render_screen(s: Snapshot) -> Any:
 
 
 class _PlainLines:
-    """A line now and then, and one whenever a part of the run ends or something goes otherwise than it should."""
+    """Prints a line now and then, and one for every trouble and for the end of each part of the run."""
 
     def __init__(self) -> None:
         self._last_s = float("-inf")
         self._ended = (False, False)
-        self._told: tuple[str, ...] = ()
+        self._printed: tuple[str, ...] = ()
 
     def __call__(self, snapshot: Snapshot) -> None:
         for happening in snapshot.happenings:
-            if happening not in self._told:
+            if happening not in self._printed:
                 print(happening, file=sys.stderr, flush=True)
-        self._told = snapshot.happenings
+        self._printed = snapshot.happenings
         now_s, ended = time.monotonic(), (snapshot.chunks_ended, snapshot.sheets_ended)
         if now_s - self._last_s >= PLAIN_EVERY_S or ended != self._ended:
             self._last_s, self._ended = now_s, ended
@@ -77,6 +81,7 @@ class _PlainLines:
 
 
 def format_facts(s: Snapshot) -> str:
+    """One line: chunks, workers, speed, money, troubles, and the time left."""
     workers = format_count(s.num_workers, "worker")
     if s.num_draining:
         workers += f" ({s.num_draining} leaving)"

@@ -1,4 +1,4 @@
-"""How far something is that takes minutes: a bar on a terminal, a line now and then elsewhere."""
+"""Progress of work that takes minutes: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -7,19 +7,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 PLAIN_EVERY = 20
+"""Steps per line where there is no terminal."""
 
 
 @contextmanager
 def show_progress(word: str) -> Iterator[Callable[[int, int, dict[str, float]], None]]:
-    """What is yielded is told how many are done, of how many, and facts."""
+    """Yields a function that shows progress.
+
+    It takes the number of finished steps, the number of all steps, and facts to print.
+    """
     if not sys.stderr.isatty():
 
-        def plain_line(done: int, all_: int, facts: dict[str, float]) -> None:
-            if done % PLAIN_EVERY == 0 or done == all_:
-                text = f": {_words(facts)}" if facts else ""
-                print(f"{word} {done}/{all_}{text}", file=sys.stderr, flush=True)
+        def print_line(num_done: int, num_all: int, facts: dict[str, float]) -> None:
+            if num_done % PLAIN_EVERY == 0 or num_done == num_all:
+                text = f": {_format_facts(facts)}" if facts else ""
+                print(f"{word} {num_done}/{num_all}{text}", file=sys.stderr, flush=True)
 
-        yield plain_line
+        yield print_line
         return
     from rich.console import Console
     from rich.progress import (
@@ -34,11 +38,11 @@ def show_progress(word: str) -> Iterator[Callable[[int, int, dict[str, float]], 
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(word, total=None, facts="")
 
-        def show(done: int, all_: int, facts: dict[str, float]) -> None:
-            bar.update(task, total=all_, completed=done, facts=_words(facts))
+        def show(num_done: int, num_all: int, facts: dict[str, float]) -> None:
+            bar.update(task, total=num_all, completed=num_done, facts=_format_facts(facts))
 
         yield show
 
 
-def _words(facts: dict[str, float]) -> str:
+def _format_facts(facts: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in facts.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from jobs.terminal.formats import line
+from jobs.terminal.formats import format_line
 
 if TYPE_CHECKING:
     from batchseg.score.gate import QualityChange
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 def format_change(change: QualityChange, names: Iterable[str]) -> Iterator[str]:
     from batchseg.score.confusion import mean_iou
 
-    yield line("agreement", f"{change.agreement:.3%} of the labels are those of the original")
+    yield format_line("agreement", f"{change.agreement:.3%} of the labels are those of the original")
     if change.before is None or change.after is None:
         return
     for name, before, after in zip(names, change.before, change.after, strict=True):
         if before is not None and after is not None:
-            yield line("IoU", f"{name}: {before:.4f} before, {after:.4f} after")
-    yield line("mean IoU", f"{mean_iou(change.before):.4f} before, {mean_iou(change.after):.4f} after")
+            yield format_line("IoU", f"{name}: {before:.4f} before, {after:.4f} after")
+    yield format_line("mean IoU", f"{mean_iou(change.before):.4f} before, {mean_iou(change.after):.4f} after")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from jobs.terminal.formats import format_duration, format_shares, format_usd, line
+from jobs.terminal.formats import format_duration, format_line, format_shares, format_usd
 
 if TYPE_CHECKING:
     from batchseg.reports.metrics import Metrics, SeamScores
@@ -18,7 +18,7 @@ def print_summary(outcome: Outcome) -> None:
     for text in format_summary(outcome.metrics, str(outcome.output)):
         print(text)
     if outcome.exit_status == 0 and outcome.why != "complete":
-        print(line("done", outcome.why))
+        print(format_line("done", outcome.why))
     if outcome.exit_status:
         print(f"not complete (exit {outcome.exit_status}): {outcome.why}", file=sys.stderr)
 
@@ -28,27 +28,34 @@ def format_summary(metrics: Metrics, output: str) -> list[str]:
     chunks, tiles, scores = metrics.chunks, metrics.tiles, metrics.scores
     states = {"done": chunks.done, "empty": chunks.empty, "failed": chunks.failed, "not run": chunks.not_run}
     lines = [
-        line("ground", _format_ground(metrics)),
-        line("time", f"{format_duration(metrics.wall_s)}, {metrics.mpx_per_s or 0:.2f} Mpx/s"),
-        line("chunks", ", ".join(f"{number} {state}" for state, number in states.items() if number) or "none"),
-        line("tiles", f"{tiles.bulk} bulk, {tiles.heavy} heavy, {tiles.skipped} skipped"),
-        line("cost", _format_cost(metrics)),
+        format_line("ground", _format_ground(metrics)),
+        format_line("time", f"{format_duration(metrics.wall_s)}, {metrics.mpx_per_s or 0:.2f} Mpx/s"),
+        format_line("chunks", ", ".join(f"{number} {state}" for state, number in states.items() if number) or "none"),
+        format_line("tiles", f"{tiles.bulk} bulk, {tiles.heavy} heavy, {tiles.skipped} skipped"),
+        format_line("cost", _format_cost(metrics)),
     ]
     if scores.iou is not None and scores.miou is not None:
-        lines.append(line("IoU", ", ".join(f"{name} {v:.3f}" for name, v in scores.iou.items() if v is not None)))
-        lines.append(line("mIoU", f"{scores.miou:.3f}"))
+        lines.append(
+            format_line("IoU", ", ".join(f"{name} {v:.3f}" for name, v in scores.iou.items() if v is not None))
+        )
+        lines.append(format_line("mIoU", f"{scores.miou:.3f}"))
     if scores.unknown_label_px:
-        lines.append(line("labels", f"{scores.unknown_label_px} labelled pixels have a code that is no class"))
-    lines.append(line("seams", _format_seams(metrics.seam)))
+        lines.append(format_line("labels", f"{scores.unknown_label_px} labelled pixels have a code that is no class"))
+    lines.append(format_line("seams", _format_seams(metrics.seam)))
     given_up = [f"{task}: {story[-1]}" for task, story in metrics.quarantined.items()]
     files = [f"{output}/{scene}/labels.tif" for scene in metrics.scenes]
-    return [*lines, *_list_some("given up", given_up), *_list_some("files", files), line("", f"{output}/metrics.json")]
+    return [
+        *lines,
+        *_list_some("given up", given_up),
+        *_list_some("files", files),
+        format_line("", f"{output}/metrics.json"),
+    ]
 
 
 def _list_some(name: str, texts: list[str]) -> list[str]:
     """The first texts, since a run may have a thousand scenes; the reports list all of them."""
     more = [f"… and {len(texts) - MAX_LISTED} more"] if len(texts) > MAX_LISTED else []
-    return [line(name, text) for text in [*texts[:MAX_LISTED], *more]]
+    return [format_line(name, text) for text in [*texts[:MAX_LISTED], *more]]
 
 
 def _format_ground(metrics: Metrics) -> str:

@@ -93,13 +93,15 @@ def _print(evidence: LabelEvidence) -> None:
 
 
 def _format(evidence: LabelEvidence) -> Iterator[str]:
-    from jobs.terminal.formats import line
+    from jobs.terminal.formats import format_line
 
     labelled = {name: count for name, count in evidence.labelled_px.items() if count}
     counts = ", ".join(f"{name} {count}" for name, count in labelled.items())
-    yield line("labels", f"{sum(labelled.values())} px: {counts}")
+    yield format_line("labels", f"{sum(labelled.values())} px: {counts}")
     if without := ", ".join(name for name in evidence.labelled_px if name not in labelled):
-        yield line("no labels", f"{without}: a class without labels is not judged, and keeps its score")
+        yield format_line("no labels", f"{without}: a class without labels is not judged, and keeps its score")
     gain = evidence.gain
     yield from format_change(gain.change, evidence.labelled_px)
-    yield line("gain", f"{gain.low_points:+.1f} to {gain.high_points:+.1f} points on held-out labels, 95 % confidence")
+    yield format_line(
+        "gain", f"{gain.low_points:+.1f} to {gain.high_points:+.1f} points on held-out labels, 95 % confidence"
+    )

@@ -34,38 +34,38 @@ def main(args: argparse.Namespace) -> int:
 
 
 def format_chunk(chunk: ChunkReport) -> Iterator[str]:
-    from jobs.terminal.formats import line
+    from jobs.terminal.formats import format_line
 
     rows, cols = chunk.window.rows, chunk.window.cols
-    yield line("chunk", f"{chunk.key}: rows {rows.start} to {rows.stop}, columns {cols.start} to {cols.stop}")
+    yield format_line("chunk", f"{chunk.key}: rows {rows.start} to {rows.stop}, columns {cols.start} to {cols.stop}")
     if chunk.record is None:
-        yield line("kind", "not committed")
+        yield format_line("kind", "not committed")
     else:
         yield from _format_record(chunk.record, chunk.class_names)
     for text in chunk.given_up:
-        yield line("given up", text)
+        yield format_line("given up", text)
     for entry in chunk.log:
         yield _format_entry(entry)
 
 
 def _format_record(record: Record, class_names: tuple[str, ...]) -> Iterator[str]:
     from batchseg.ledger.stages import STAGES, sum_paid_s
-    from jobs.terminal.formats import format_shares, format_usd, line
+    from jobs.terminal.formats import format_line, format_shares, format_usd
 
     measured, attempt = record.measured, record.attempt
     tiles, area_km2 = measured.tiles, measured.area_km2
-    yield line("kind", record.kind)
-    yield line("tiles", f"{tiles.bulk} bulk, {tiles.heavy} heavy, {tiles.skipped} skipped")
+    yield format_line("kind", record.kind)
+    yield format_line("tiles", f"{tiles.bulk} bulk, {tiles.heavy} heavy, {tiles.skipped} skipped")
     area = "km² unknown" if area_km2 is None else f"{area_km2:.4f} km²"
-    yield line("ground", f"{area}, {measured.valid_px} valid pixels")
+    yield format_line("ground", f"{area}, {measured.valid_px} valid pixels")
     classes = zip(class_names, measured.class_px, strict=True)
-    yield line("classes", ", ".join(f"{name} {px}" for name, px in classes if px) or "none")
+    yield format_line("classes", ", ".join(f"{name} {px}" for name, px in classes if px) or "none")
     seconds = {str(stage): s for stage, s in attempt.seconds.items() if stage in STAGES}
     usd = sum_paid_s(seconds) * attempt.usd_per_hour / 3600
-    yield line("cost", f"{format_usd(usd)}, {sum_paid_s(seconds):.2f} s  ({format_shares(seconds)})")
-    yield line("worker", f"{attempt.worker}, attempt {attempt.number}; {_join_facts(attempt.environment)}")
+    yield format_line("cost", f"{format_usd(usd)}, {sum_paid_s(seconds):.2f} s  ({format_shares(seconds)})")
+    yield format_line("worker", f"{attempt.worker}, attempt {attempt.number}; {_join_facts(attempt.environment)}")
     for stored in record.objects:
-        yield line("stored", f"{stored.key}, {stored.size_bytes} bytes, {stored.digest}")
+        yield format_line("stored", f"{stored.key}, {stored.size_bytes} bytes, {stored.digest}")
 
 
 def _join_facts(facts: Mapping[str, str]) -> str:

@@ -89,42 +89,48 @@ def _show(args: argparse.Namespace) -> None:
 
 def format_bundle(bundle: Bundle) -> Iterator[str]:
     from batchseg.schema import plain
-    from jobs.terminal.formats import line
+    from jobs.terminal.formats import format_line
 
     contract = bundle.contract
     low_m, high_m = contract.gsd_m
-    yield line("name", f"{contract.name}, for the {contract.tier} tier; {bundle.folder}")
+    yield format_line("name", f"{contract.name}, for the {contract.tier} tier; {bundle.folder}")
     bands = (f"{b.name} ({b.common})" if b.common not in (None, b.name) else b.name for b in contract.bands)
-    yield line("bands", ", ".join(bands))
-    yield line("values", f"{contract.dtype}, {contract.range[0]:g} to {contract.range[1]:g}")
-    yield line("mean", ", ".join(f"{v:g}" for v in contract.mean))
-    yield line("deviation", ", ".join(f"{v:g}" for v in contract.std))
-    yield line("pixels", f"{low_m:g} to {high_m:g} m")
-    yield line("classes", ", ".join("{} {} #{:02x}{:02x}{:02x}".format(c.id, c.name, *c.rgb) for c in contract.classes))
+    yield format_line("bands", ", ".join(bands))
+    yield format_line("values", f"{contract.dtype}, {contract.range[0]:g} to {contract.range[1]:g}")
+    yield format_line("mean", ", ".join(f"{v:g}" for v in contract.mean))
+    yield format_line("deviation", ", ".join(f"{v:g}" for v in contract.std))
+    yield format_line("pixels", f"{low_m:g} to {high_m:g} m")
+    yield format_line(
+        "classes", ", ".join("{} {} #{:02x}{:02x}{:02x}".format(c.id, c.name, *c.rgb) for c in contract.classes)
+    )
     side = f"{contract.tile_px} px" if contract.tile_px else f"a multiple of {contract.stride_px} px"
-    yield line("tile", f"{side}, with a halo of {contract.halo_px} px on each side")
-    yield line("network", ", ".join(f"{key} {value}" for key, value in plain(contract.architecture).items()))
+    yield format_line("tile", f"{side}, with a halo of {contract.halo_px} px on each side")
+    yield format_line("network", ", ".join(f"{key} {value}" for key, value in plain(contract.architecture).items()))
     for kind, numerics in sorted(contract.numerics.items()):
-        yield line(kind, format_numerics(numerics, contract))
+        yield format_line(kind, format_numerics(numerics, contract))
     yield from _format_quality(contract)
-    yield line("weights", f"{bundle.weights.name}, {bundle.weights.stat().st_size} bytes, SHA-256 as in the contract")
-    yield line("digest", bundle.digest)
+    yield format_line(
+        "weights", f"{bundle.weights.name}, {bundle.weights.stat().st_size} bytes, SHA-256 as in the contract"
+    )
+    yield format_line("digest", bundle.digest)
 
 
 def _format_quality(contract: Contract) -> Iterator[str]:
     from batchseg.model.lineage import QuantizedLineage
     from batchseg.model.quality import QuantizedQuality, UnknownQuality
-    from jobs.terminal.formats import line
+    from jobs.terminal.formats import format_line
 
     quality, lineage = contract.quality, contract.lineage
     if isinstance(quality, UnknownQuality):
         return
     if isinstance(quality, QuantizedQuality):
         original = lineage.quantized_from if isinstance(lineage, QuantizedLineage) else "the original"
-        yield line("agreement", f"{quality.agreement_with_original:.2%} of labels as {original} gives them in float32")
+        yield format_line(
+            "agreement", f"{quality.agreement_with_original:.2%} of labels as {original} gives them in float32"
+        )
     if quality.iou is not None and quality.miou is not None:
         per_class = ", ".join(f"{name} {value:.3f}" for name, value in quality.iou.items())
-        yield line("mean IoU", f"{quality.miou:.3f}: {per_class}")
+        yield format_line("mean IoU", f"{quality.miou:.3f}: {per_class}")
 
 
 def format_numerics(numerics: Numerics, contract: Contract) -> str:
@@ -144,17 +150,21 @@ def format_numerics(numerics: Numerics, contract: Contract) -> str:
 
 def _check(args: argparse.Namespace) -> None:
     from batchseg.adapt.check import check_bundle
-    from jobs.terminal.formats import line
+    from jobs.terminal.formats import format_line
 
     check = check_bundle(args.bundle, device=args.device)
     shares = sorted(check.class_shares.items(), key=lambda pair: -pair[1])
-    print(line("in", f"{' x '.join(map(str, check.input_shape))} {check.input_type}"))
-    print(line("out", f"{' x '.join(map(str, check.output_shape))} labels and confidences"))
-    print(line("labels", ", ".join(f"{name} {share:.1%}" for name, share in shares if share)))
-    print(line("device", f"{check.device}: {check.numerics}"))
-    print(line("start", f"{check.start_s:.1f} s"))
-    print(line("tile", f"{1000 * check.seconds_per_tile:.1f} ms, {1 / check.seconds_per_tile:.1f} tiles per second"))
-    print(line("memory", f"{check.memory_bytes / 2**30:.2f} GiB"))
+    print(format_line("in", f"{' x '.join(map(str, check.input_shape))} {check.input_type}"))
+    print(format_line("out", f"{' x '.join(map(str, check.output_shape))} labels and confidences"))
+    print(format_line("labels", ", ".join(f"{name} {share:.1%}" for name, share in shares if share)))
+    print(format_line("device", f"{check.device}: {check.numerics}"))
+    print(format_line("start", f"{check.start_s:.1f} s"))
+    print(
+        format_line(
+            "tile", f"{1000 * check.seconds_per_tile:.1f} ms, {1 / check.seconds_per_tile:.1f} tiles per second"
+        )
+    )
+    print(format_line("memory", f"{check.memory_bytes / 2**30:.2f} GiB"))
 
 
 def _import(args: argparse.Namespace) -> None:

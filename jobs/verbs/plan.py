@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from batchseg.budget.curve import CurvePoint
     from batchseg.budget.preview import PilotPreview
-    from batchseg.budget.scenes import SceneEstimate
+    from batchseg.budget.scene_estimate import SceneEstimate
     from batchseg.runs.estimate import Plan
 
 HELP = "say what a run will do, take and cost; writes nothing"
@@ -37,11 +37,11 @@ def main(args: argparse.Namespace) -> int:
 
     recipe, fleet = load_recipe(args.recipe), load_fleet(args.fleet)
     placement = find_placement(fleet, has_fleet_file=args.fleet is not None)
-    found = plan(recipe, fleet, pilot=args.pilot, placement=placement)
+    run_plan = plan(recipe, fleet, pilot=args.pilot, placement=placement)
     if args.json:
-        print(json.dumps(plain(found), indent=1))
+        print(json.dumps(plain(run_plan), indent=1))
     else:
-        print("\n".join([*format_plan(found), *([] if found.pilot is None else format_pilot(found.pilot))]))
+        print("\n".join([*format_plan(run_plan), *([] if run_plan.pilot is None else format_pilot(run_plan.pilot))]))
     return 0
 
 

@@ -85,9 +85,9 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _print(result: QuantizationResult) -> None:
-    from jobs.terminal.formats import line
+    from jobs.terminal.formats import format_line
 
     exact_ms, ms = 1000 * result.exact_seconds_per_tile, 1000 * result.seconds_per_tile
-    print(line("speed", f"{exact_ms:.1f} ms per tile in float32, {ms:.1f} ms in {result.numerics}"))
+    print(format_line("speed", f"{exact_ms:.1f} ms per tile in float32, {ms:.1f} ms in {result.numerics}"))
     for text in format_change(result.change, result.class_names):
         print(text)

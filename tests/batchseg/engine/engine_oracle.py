@@ -11,7 +11,7 @@ from batchseg.engine.chunk import ChunkWork
 from batchseg.engine.inputs import InputRule
 from batchseg.engine.segment import Model, Segmenter, segment_chunk
 from batchseg.layers import make_layers, take_layers
-from batchseg.tiers import BULK, HEAVY_BY_POLYGONS, NODATA_CODE, Tier, tier_of
+from batchseg.tiers import BULK, HEAVY_BY_POLYGONS, NODATA_CODE, Tier, find_tier
 from tests.fakes import MemorySource, untimed
 from tests.strategies import Layout
 from tiling.grid import tiles_of
@@ -110,7 +110,7 @@ def oracle(scene: Scene, models: Mapping[Tier, Model], code_of: CodeOf) -> dict[
     }
     for row in range(-(-layout.shape_px[0] // core)):
         for col in range(-(-layout.shape_px[1] // core)):
-            tier = tier_of(code_of(row, col))
+            tier = find_tier(code_of(row, col))
             model = models[tier]
             halo = model.halo_px
             input_BHW = scaled(scene.source, scene.rules()[tier])

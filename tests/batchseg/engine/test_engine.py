@@ -13,7 +13,7 @@ from batchseg.engine.chunk import Prediction
 from batchseg.engine.segment import Model, segment_chunk
 from batchseg.layers import take_layers
 from batchseg.layers.tier import TIER_CLASSES
-from batchseg.tiers import BULK, HEAVY_ALONE, HEAVY_BY_POLYGONS, NODATA_CODE, Tier, tier_of
+from batchseg.tiers import BULK, HEAVY_ALONE, HEAVY_BY_POLYGONS, NODATA_CODE, Tier, find_tier
 from tests.batchseg.engine.engine_oracle import (
     ALL_LAYERS,
     LAYOUT,
@@ -134,6 +134,6 @@ def test_a_heavy_model_alone_takes_every_tile() -> None:
 
 def test_every_code_has_a_name_and_none_is_nodata() -> None:
     assert NODATA_CODE not in {info.id for info in TIER_CLASSES}
-    assert {info.id: tier_of(info.id) for info in TIER_CLASSES} == {
+    assert {info.id: find_tier(info.id) for info in TIER_CLASSES} == {
         info.id: "bulk" if info.name == "bulk" else "heavy" for info in TIER_CLASSES
     }

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batchseg.reports import table
+from batchseg.reports import ledger_table
 
 NUMBERS = st.lists(st.none() | st.integers(-(2**63), 2**63 - 1))
 FRACTIONS = st.lists(st.none() | st.floats(allow_nan=False))
@@ -28,7 +28,7 @@ def test_a_column_is_what_pyarrow_makes_of_it(kind: Any, lists: st.SearchStrateg
     @settings(deadline=None)  # pandas is imported on the way
     @given(lists)
     def check(values: list[Any]) -> None:
-        column = table._column(values, kind)
+        column = ledger_table._column(values, kind)
         column.validate(full=True)
         assert column.equals(pa.array(values, kind))
 
@@ -36,10 +36,10 @@ def test_a_column_is_what_pyarrow_makes_of_it(kind: Any, lists: st.SearchStrateg
 
 
 def test_rows_past_a_batch_are_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "BATCH_ROWS", 2)
+    monkeypatch.setattr(ledger_table, "BATCH_ROWS", 2)
     schema = pa.schema([("row", pa.int64()), ("story", pa.string())])
     rows = [{"row": 1}, {"row": 2, "story": "tale"}, {"row": 3}]
-    assert pa.Table.from_batches(table._lay_out(rows, schema), schema).to_pylist() == [
+    assert pa.Table.from_batches(ledger_table._lay_out(rows, schema), schema).to_pylist() == [
         {"row": 1, "story": None},
         {"row": 2, "story": "tale"},
         {"row": 3, "story": None},
@@ -52,9 +52,9 @@ def test_a_table_is_made_without_pandas() -> None:
 import sys
 import pyarrow as pa
 from pyarrow import parquet
-from batchseg.reports import table
+from batchseg.reports import ledger_table
 schema = pa.schema([("row", pa.int64()), ("story", pa.string())])
-batches = table._lay_out([{"row": 1}, {"story": "tale"}], schema)
+batches = ledger_table._lay_out([{"row": 1}, {"story": "tale"}], schema)
 parquet.write_table(pa.Table.from_batches(batches, schema), pa.BufferOutputStream(), compression="zstd")
 sys.exit("pandas" in sys.modules)
 """
