@@ -1,7 +1,7 @@
 """Files and folders that appear whole or not at all, whatever dies and whenever.
 
 Everything is written under another name in the same folder, and renamed into place at the end. The names of unfinished
-files begin with `.unfinished-`, so that whoever lists or sweeps a folder knows them.
+files begin with `.unfinished-`, so that a program that lists or sweeps a folder knows them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def create_folder(folder: Path) -> Iterator[Path]:
     """Yield an unfinished folder to fill; it gets its name at the end, and an error removes it.
 
     For caches that several processes may fill at once with the same content: the first one succeeds, and what the
-    others have made is removed.
+    others wrote is removed.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = _name_unfinished(folder)

@@ -73,7 +73,7 @@ def session_key(name: str) -> str:
 
 
 def claim_key(predecessor: str | None) -> str:
-    """The claim to follow this holder; None for a folder that nobody has held."""
+    """The claim to follow this holder; None for a folder that was never held."""
     return f"{CLAIMS_FOLDER}/{predecessor or 'nobody'}.json"
 
 
@@ -100,5 +100,5 @@ def sheets_folder(scene: str) -> str:
 
 
 def night_key(began: str) -> str:
-    """What one start of a night found and did."""
+    """The summary of one start of a night."""
     return f"nights/{began}.json"

@@ -59,7 +59,7 @@ def read_sessions(store: Store) -> tuple[Session, ...]:
 
 
 def read_holder(store: Store) -> Session | None:
-    """The session that holds the output folder now, or held it last; None where nobody ever did.
+    """The session that holds the output folder now, or held it last; None where it was never held.
 
     Raises:
         DamagedError: run/driver.json does not hold a session.

@@ -66,5 +66,5 @@ def write_exit_status(store: Store, status: ExitStatus) -> None:
 
 
 def delete_exit_status(store: Store) -> None:
-    """Until a run has ended, nobody may read how an earlier run in the same folder ended."""
+    """Delete the exit status of an earlier run in the same folder, so that no scheduler takes it for this run's."""
     store.delete(EXIT_KEY)

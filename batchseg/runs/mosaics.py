@@ -32,9 +32,9 @@ def publish_mosaics(job: Job, store: Store) -> None:
     ledger = Ledger(store)
     records, sheets = list(ledger.read_records()), {sheet.key: sheet for sheet in ledger.read_sheets()}
     for scene in scenes:
-        made = [sheets[key] for key in job.list_sheets(scene) if key in sheets]
-        if made:
-            _publish(job, store, scene, [record for record in records if record.key.scene == scene.name], made)
+        published = [sheets[key] for key in job.list_sheets(scene) if key in sheets]
+        if published:
+            _publish(job, store, scene, [record for record in records if record.key.scene == scene.name], published)
 
 
 def _publish(job: Job, store: Store, scene: SceneJob, records: Sequence[Record], sheets: Sequence[SheetRecord]) -> None:

@@ -157,7 +157,7 @@ class RunState:
                 history.out_of_memory += 1
             else:
                 history.failures += 1
-            give_up = history.preemptions >= self.max_preemptions or history.tried >= self.max_failures
+            give_up = history.preemptions >= self.max_preemptions or history.num_tries >= self.max_failures
             out += self._retry_or_quarantine(task, f"{worker} was lost: {event.why}", give_up=give_up)
         return out
 
@@ -180,7 +180,7 @@ class RunState:
             history.out_of_memory += 1
         else:
             history.failures += 1
-        give_up = not event.retryable or history.tried >= self.max_failures
+        give_up = not event.retryable or history.num_tries >= self.max_failures
         if event.undone and not give_up:
             history.story.append(f"{event.worker}: {event.error}")
             self._redo(task, event.undone)
@@ -261,7 +261,7 @@ class RunState:
         if len(held) >= self.depth:
             self._hungry.discard(member.name)
         history = self.histories.get(task)
-        return [Assign(member.name, task, 1 + (history.attempts if history else 0))]
+        return [Assign(member.name, task, 1 + (history.num_attempts if history else 0))]
 
     def _may_take(self, member: WorkerState, held: list[TaskKey], task: TaskKey) -> bool:
         history = self.histories.get(task)

@@ -81,7 +81,7 @@ class Options:
     retry_quarantined: bool = False
     """Whether tasks that were given up get another chance."""
     watchers: tuple[Watcher, ...] = ()
-    """Objects that are told of everything that happens."""
+    """Objects that take note of everything that happens."""
     show: Callable[[Snapshot], None] = lambda _: None
     """Shows the progress; called about twice per second."""
     stop: Stop = field(default_factory=Stop)

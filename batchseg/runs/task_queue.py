@@ -74,11 +74,11 @@ class History:
     failed_on: str | None = None
 
     @property
-    def attempts(self) -> int:
+    def num_attempts(self) -> int:
         return self.failures + self.preemptions + self.out_of_memory
 
     @property
-    def tried(self) -> int:
+    def num_tries(self) -> int:
         return self.failures + self.out_of_memory
 
     @property

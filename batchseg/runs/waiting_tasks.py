@@ -11,7 +11,7 @@ from batchseg.ledger.keys import TaskKey
 
 @dataclass(slots=True)
 class WaitingTasks:
-    """Who waits for whom, both ways."""
+    """Which tasks wait for which, both ways."""
 
     _awaited: dict[TaskKey, set[TaskKey]] = field(default_factory=dict)
     """The tasks that wait, each with the tasks that it waits for."""

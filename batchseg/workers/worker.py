@@ -165,11 +165,11 @@ class Worker:
     def _timer(self, task: str) -> Timer:
         stages: dict[Tier, Stage] = {"bulk": "compute_bulk", "heavy": "compute_heavy"}
 
-        def timed(tier: Tier, *, is_audit: bool = False) -> AbstractContextManager[None]:
+        def time_tier(tier: Tier, *, is_audit: bool = False) -> AbstractContextManager[None]:
             self._last_tier = tier
             return self.clock.stage("audit" if is_audit else stages[tier], task)
 
-        return timed
+        return time_tier
 
     def _make_failure(self, error: Exception, task: TaskKey) -> Failure:
         if not is_out_of_memory(error):
