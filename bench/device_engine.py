@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from batchseg.model.bundle import Bundle
-from batchseg.model.segmenter import load_graph
+from batchseg.model.torch_graph import load_graph
 from batchseg.tiers import DeviceKind
 
 How = Literal["eager", "compiled", "graph"]

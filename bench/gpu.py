@@ -33,7 +33,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from batchseg.engine.chunk import ChunkWork
 from batchseg.engine.segment import Model, segment_chunk
 from batchseg.model.bundle import Bundle, open_bundle
-from batchseg.model.segmenter import load_graph, open_segmenter
+from batchseg.model.segmenter import open_segmenter
+from batchseg.model.torch_graph import load_graph
 from batchseg.output.stored import write_chunk
 from batchseg.recipe import Models, Recipe
 from batchseg.resolve.job import Job, SceneJob

@@ -18,7 +18,8 @@ from batchseg.errors import BundleError
 from batchseg.model.architecture import ImportedSegformerSpec, OnnxSpec, SegformerSpec
 from batchseg.model.bundle import Bundle, read_weights
 from batchseg.model.contract import Contract, Numerics
-from batchseg.model.segmenter import load_graph, openvino_module
+from batchseg.model.packages import import_openvino
+from batchseg.model.torch_graph import load_graph
 
 QuantizedType = Literal["int8", "bfloat16", "float16"]
 
@@ -51,12 +52,12 @@ def _make_int8_graph(bundle: Bundle, x_NBHW: NDArray[Any]) -> bytes:
     import torch
 
     from batchseg.model.graph import WholeGraph
-    from batchseg.model.onnx_graph import network_as_onnx
+    from batchseg.model.onnx_graph import export_onnx
 
     contract = bundle.contract
     whole = WholeGraph(torch.nn.Identity(), contract.mean, contract.std)
     network = None if contract.is_onnx else load_graph(bundle).network
-    model = onnx.load_from_string(network_as_onnx(bundle, network, x_NBHW.shape[-1]))
+    model = onnx.load_from_string(export_onnx(bundle, network, x_NBHW.shape[-1]))
     stored = {tensor.name for tensor in model.graph.initializer}
     (entry,) = (one.name for one in model.graph.input if one.name not in stored)
     tiles = [{entry: whole.normalise(torch.from_numpy(x[None])).numpy()} for x in x_NBHW]
@@ -73,7 +74,7 @@ def _make_int8_graph(bundle: Bundle, x_NBHW: NDArray[Any]) -> bytes:
 
 
 def _import_libraries() -> tuple[Any, Any]:
-    openvino_module()  # first: it switches off the telemetry of OpenVINO and nncf
+    import_openvino()  # first: it switches off the telemetry of OpenVINO and nncf
     try:
         import nncf
         import onnx

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from batchseg.errors import BundleError
 from batchseg.model.bundle import Bundle
 from batchseg.model.contract import Numerics
-from batchseg.model.segmenter import input_type, open_segmenter
+from batchseg.model.segmenter import open_segmenter
 from batchseg.tiers import DeviceKind
 
 MEASURE_S = 1.0
@@ -49,7 +49,7 @@ def make_synthetic_tiles(bundle: Bundle, count: int, tile_px: int) -> NDArray[An
         x += coarse.repeat(patch_px, 2).repeat(patch_px, 3)[:, :, :tile_px, :tile_px]
     mean_B11, std_B11 = (np.array(v, np.float32)[:, None, None] for v in (contract.mean, contract.std))
     clipped: NDArray[np.float32] = np.clip(x * std_B11 + mean_B11, *contract.range)
-    return np.rint(clipped).astype(np.uint8) if input_type(bundle) == "uint8" else clipped
+    return np.rint(clipped).astype(np.uint8) if bundle.contract.input_dtype == "uint8" else clipped
 
 
 def run_trial(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDArray[Any]) -> Trial:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from typing import Any
 from batchseg.adapt.candidates import Candidate, choose_fastest, measure_candidates
 from batchseg.adapt.samples import make_raster_recipe, sample_tiles
 from batchseg.adapt.trial import make_synthetic_tiles
+from batchseg.atomic import replace_file
 from batchseg.errors import BundleError
 from batchseg.model.bundle import ITEM, Bundle, open_bundle
 from batchseg.model.contract import Numerics
@@ -115,10 +115,9 @@ def write_numerics(bundle: Bundle, device: DeviceKind, numerics: Numerics) -> No
     item["properties"]["batchseg:numerics"][device] = plain(numerics)
     if device == "cuda":
         item["properties"]["mlm:accelerator"] = "cuda"
-    unfinished = path.with_name(f"{ITEM}.{secrets.token_hex(4)}")
     try:
-        unfinished.write_text(json.dumps(item, indent=1) + "\n", "utf-8")
-        unfinished.replace(path)
+        with replace_file(path) as unfinished:
+            unfinished.write_text(json.dumps(item, indent=1) + "\n", "utf-8")
     except OSError as error:
         todo = "copy the bundle to a folder of your own and tune it there"
         raise BundleError("the bundle cannot be changed", where=str(path), got=str(error), todo=todo) from error

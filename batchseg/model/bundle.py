@@ -15,7 +15,7 @@ from pathlib import Path
 from batchseg.atomic import replace_file
 from batchseg.errors import BundleError, InputError
 from batchseg.model.contract import Contract
-from batchseg.model.fetch import cache_folder, fetch_bundle
+from batchseg.model.fetch import fetch_bundle, find_cache_folder
 from batchseg.model.item import WEIGHTS, make_item, read_item, weights_name
 from batchseg.remote import is_remote
 from batchseg.schema import JsonObject, plain
@@ -62,7 +62,7 @@ def zoo_names() -> list[str]:
 def find_bundle_folder(ref: str) -> Path:
     """The folder of a bundle: of a shipped one for `zoo:NAME`, of a local copy for a URL."""
     if is_remote(ref):
-        return fetch_bundle(ref, cache_folder())
+        return fetch_bundle(ref, find_cache_folder())
     if not ref.startswith("zoo:"):
         return Path(ref)
     name, known = ref.removeprefix("zoo:"), zoo_names()

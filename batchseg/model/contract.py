@@ -142,6 +142,11 @@ class Contract:
         return isinstance(self.architecture, OnnxSpec)
 
     @property
+    def input_dtype(self) -> Literal["uint8", "float32"]:
+        """Type of the arrays that a model is given."""
+        return "uint8" if self.dtype == "uint8" else "float32"
+
+    @property
     def default_tile_px(self) -> int:
         """Side of a tile outside of runs: the only one that the network takes, or the one with the default core.
 

@@ -1,4 +1,4 @@
-"""Bundles behind URLs: copied once a machine, and used from there."""
+"""Bundles behind URLs: copied once per machine, and used from there."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from batchseg.remote import read_facts, read_object
 _ITEM = "item.json"
 
 
-def cache_folder() -> Path:
+def find_cache_folder() -> Path:
     return Path(os.environ.get("BATCHSEG_CACHE") or Path.home() / ".cache" / "batchseg")
 
 
 def fetch_bundle(url: str, cache: Path) -> Path:
-    """A local folder with this version of the bundle; what its item says is checked by whoever loads it."""
+    """Find or make a local folder with this version of the bundle. Its item is checked when the bundle is opened."""
     url = url.rstrip("/")
     try:
         return _fetch(url, cache)
     except (FileNotFoundError, KeyError, TypeError, ValueError, RefusedError, StorageError) as error:
         raise BundleError(
-            "no bundle could be fetched from here",
+            "the bundle could not be fetched",
             where=url,
             expected=f"{_ITEM} and the weights that it names",
             got=f"{type(error).__name__}: {error}",
@@ -37,7 +37,7 @@ def _fetch(url: str, cache: Path) -> Path:
     item = read_object(f"{url}/{_ITEM}")
     weights = str(json.loads(item)["assets"]["weights"]["href"]).removeprefix("./")
     if "/" in weights or "\\" in weights or weights in ("", ".", "..", _ITEM):
-        raise ValueError(f"weights named {weights!r} do not lie beside {_ITEM}")
+        raise ValueError(f"the weights must lie beside {_ITEM}, got {weights!r}")
     version = json.dumps([url, item.decode(), read_facts(f"{url}/{weights}")], sort_keys=True)
     folder = cache / "bundles" / hashlib.blake2b(version.encode(), digest_size=16).hexdigest() / Path(url).name
     if not folder.exists():

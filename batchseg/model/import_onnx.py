@@ -9,6 +9,7 @@ from batchseg.errors import BundleError
 from batchseg.model.architecture import OnnxSpec
 from batchseg.model.lineage import ImportedModel
 from batchseg.model.model_facts import DEFAULT_HALO_PX, ModelFacts, ModelParts, check_count
+from batchseg.model.packages import import_onnx
 
 CELL_PX = 4
 """Halos are a multiple of this: then the logits of a halo are cut off before they are upsampled (model/graph.py)."""
@@ -62,11 +63,7 @@ def choose_halo_px(side_px: int | None) -> int:
 
 def _read_in_one_piece(path: Path) -> bytes:
     """Large exports keep tensors in files beside the graph. A bundle's weights are one file with one digest."""
-    try:
-        import onnx
-    except ImportError as error:
-        todo = "run `pip install batchseg[onnx]`"
-        raise BundleError("the package onnx is not installed", where=str(path), todo=todo) from error
+    onnx = import_onnx(str(path))
     from google.protobuf.message import DecodeError  # noqa: PLC0415 - comes with onnx
 
     try:

@@ -1,10 +1,10 @@
 """The networks that we build. Those of the two tiers give logits at a quarter of the input's resolution.
 
-The heavy one is SegFormer, as `transformers` builds it. The bulk one is ours, made for throughput: dense convolutions
-at an eighth of the resolution, one look at a quarter of it for edges, channel counts that suit matrix units, no
-normalisation left at inference, no global operation. What a cell of 8 x 8 pixels depends on ends `BULK_FIELD_PX` beyond
-the cell. Tiles lie on multiples of 8 pixels, so with a halo of that size a tile's core is what the whole image would
-give.
+The heavy one is SegFormer, as `transformers` builds it. The bulk one is ours and made for throughput. It has dense
+convolutions at an eighth of the resolution, and one branch at a quarter of it for edges. Its channel counts suit matrix
+units, no normalisation is left at inference, and no operation is global. The field of view of a cell of 8 x 8 pixels
+ends `BULK_FIELD_PX` beyond the cell. Tiles lie on multiples of 8 pixels, so with a halo of that size the core of a tile
+is the same as if the network saw the whole image.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ class SegFormer(nn.Module):
 
         config = SegformerConfig(num_channels=num_bands, num_labels=num_classes, drop_path_rate=0.05, **plain(shape))
         self.segformer = SegformerForSemanticSegmentation(config)
-        # Never called; where there is none, tracing makes the library log that it would take one for language models.
+        # The loss is never called. Without one, tracing makes the library log that it takes one for language models.
         for module in self.segformer.modules():
             if isinstance(module, PreTrainedModel):
                 module.loss_function = functional.cross_entropy
             if isinstance(module, nn.Conv2d | nn.Linear):
-                # The library's start, a deviation of 0.02 for all, is for weights that are loaded anyway: depthwise
-                # convolutions pass almost nothing on, and after 420 steps the loss was 0.81 instead of 0.66.
+                # The library initialises all weights with a deviation of 0.02, since it loads trained ones anyway. With
+                # it, depthwise convolutions pass almost nothing on: after 420 steps the loss was 0.81 instead of 0.66.
                 nn.init.trunc_normal_(module.weight, std=module.weight[0].numel() ** -0.5)
 
     def forward(self, x_NBHW: Tensor) -> Tensor:
@@ -75,11 +75,11 @@ class SegFormer(nn.Module):
 
 
 class DetailedSegFormer(SegFormer):
-    """SegFormer with a second look at the pixels: logits of full resolution, at the price of a quarter of it.
+    """SegFormer with a branch for details: logits at full resolution, computed at a quarter of it.
 
-    A stem that loses nothing (each 4 x 4 pixels are one cell) is mixed with what the transformer knows of the ground
-    around, and every cell gives 16 corrections a class, one a pixel, to the transformer's upsampled logits. Houses and
-    roads are a few cells wide, so a quarter of the resolution costs their edges.
+    A stem that loses nothing (4 x 4 pixels are one cell) is mixed with the features of the transformer. Every cell then
+    gives 16 corrections per class, one per pixel, to the transformer's upsampled logits. Houses and roads are a few
+    cells wide, so logits at a quarter of the resolution would blur their edges.
     """
 
     def __init__(self, num_bands: int, num_classes: int, shape: SegformerShape, *, width: int) -> None:
@@ -91,7 +91,7 @@ class DetailedSegFormer(SegFormer):
         self.squeeze = _Conv(known, width, 1)
         self.mix = nn.Sequential(_Conv(2 * width, width, 3), _Conv(width, width, 3))
         self.detail = nn.Conv2d(width, 16 * num_classes, 1)
-        nn.init.zeros_(self.detail.weight)  # so training begins with the transformer's own answer
+        nn.init.zeros_(self.detail.weight)  # so that training starts from the transformer's own logits
 
     def forward(self, x_NBHW: Tensor) -> Tensor:
         known: Tensor = super().forward(x_NBHW)
@@ -101,7 +101,7 @@ class DetailedSegFormer(SegFormer):
 
 
 class _Conv(nn.Sequential):
-    """A convolution with its normalisation; `fold` merges the two for inference."""
+    """A convolution with its normalisation; `fold_normalisation` merges the two for inference."""
 
     def __init__(self, inputs: int, outputs: int, side: int, *, stride: int = 1) -> None:
         padding = side // 2 if stride == 1 else 0
@@ -134,13 +134,13 @@ class BulkNet(nn.Module):
 
 
 class UNet(nn.Module):
-    """The plain one, at full resolution, that everything else is compared with (docs/models.md)."""
+    """A plain U-Net at full resolution, which the other networks are compared with (docs/models.md)."""
 
     def __init__(self, num_bands: int, num_classes: int, *, width: int = 16) -> None:
         super().__init__()
         widths = [width << level for level in range(5)]
-        self.down = nn.ModuleList(_twice(a, b) for a, b in zip([num_bands, *widths], widths, strict=False))
-        self.up = nn.ModuleList(_twice(a + b, a) for a, b in zip(widths[-2::-1], widths[:0:-1], strict=True))
+        self.down = nn.ModuleList(_make_block(a, b) for a, b in zip([num_bands, *widths], widths, strict=False))
+        self.up = nn.ModuleList(_make_block(a + b, a) for a, b in zip(widths[-2::-1], widths[:0:-1], strict=True))
         self.out = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, x_NBHW: Tensor) -> Tensor:
@@ -155,12 +155,12 @@ class UNet(nn.Module):
         return logits
 
 
-def _twice(inputs: int, outputs: int) -> nn.Sequential:
+def _make_block(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(_Conv(inputs, outputs, 3), _Conv(outputs, outputs, 3))
 
 
-def folded(network: nn.Module) -> nn.Module:
-    """Merge each normalisation into its convolution: the same function with fewer passes over memory."""
+def fold_normalisation(network: nn.Module) -> nn.Module:
+    """Merge each normalisation into its convolution: the same function, with fewer passes over memory."""
     for name, child in list(network.named_children()):
         if isinstance(child, _Conv):
             conv, normalisation, activation = child.eval()
@@ -169,5 +169,5 @@ def folded(network: nn.Module) -> nn.Module:
             fused = torch.nn.utils.fuse_conv_bn_eval(conv, normalisation)
             setattr(network, name, nn.Sequential(fused, activation))
         else:
-            folded(child)
+            fold_normalisation(child)
     return network

@@ -1,8 +1,9 @@
 """Networks as ONNX: from normalised float32 tiles (batch, bands, rows, columns) to logits for each class.
 
-What is before and after the network is our own and the same for every bundle (model/graph.py). For OpenVINO the three
-parts are joined into one graph, so that two bytes a pixel come out of it; onnxruntime runs the network between the two
-others in torch. A network of ours becomes ONNX here too, for onnxruntime and for quantisation.
+The steps before and after the network are our own and the same for every bundle (model/graph.py). For OpenVINO the
+three parts are joined into one graph, so that two bytes per pixel come out of it. onnxruntime runs the network alone,
+between the two other parts in torch. A network of ours is exported to ONNX here too, for onnxruntime and for
+quantisation.
 """
 
 from __future__ import annotations
@@ -19,21 +20,22 @@ from batchseg.errors import BundleError
 from batchseg.model.bundle import Bundle, read_weights
 from batchseg.model.contract import Numerics
 from batchseg.model.graph import Entry, Head, WholeGraph
+from batchseg.model.packages import import_onnxruntime
 from batchseg.tiers import DeviceKind
 
 OPSET = 17
 TILE, LOGITS = "tile", "logits"
 
 
-def joined(openvino: Any, bundle: Bundle, shape: tuple[int, ...], halo_px: int, dtype: str) -> Any:
-    """One OpenVINO graph: normalise, the bundle's network, and the head."""
+def join_graphs(openvino: Any, bundle: Bundle, shape: tuple[int, ...], halo_px: int, dtype: str) -> Any:
+    """Join normalisation, the bundle's network and the head into one OpenVINO graph."""
     contract = bundle.contract
-    network = _openvino_network(openvino, bundle)
+    network = _read_network(openvino, bundle)
     network.reshape(list(shape))
     logits_shape = [int(size) for size in network.outputs[0].shape]
     entry = Entry(WholeGraph(nn.Identity(), contract.mean, contract.std))
-    before = _openvino_of(openvino, entry, shape, dtype)
-    after = _openvino_of(openvino, Head(shape[2], halo_px), logits_shape, "float32")
+    before = _convert_module(openvino, entry, shape, dtype)
+    after = _convert_module(openvino, Head(shape[2], halo_px), logits_shape, "float32")
     for first, second in ((before, network), (network, after)):
         (gate,) = second.get_parameters()
         for target in gate.output(0).get_target_inputs():
@@ -41,7 +43,7 @@ def joined(openvino: Any, bundle: Bundle, shape: tuple[int, ...], halo_px: int, 
     return openvino.Model(after.get_results(), before.get_parameters(), "whole")
 
 
-def _openvino_network(openvino: Any, bundle: Bundle) -> Any:
+def _read_network(openvino: Any, bundle: Bundle) -> Any:
     try:
         return openvino.Core().read_model(model=read_weights(bundle))
     except RuntimeError as error:
@@ -53,11 +55,11 @@ def _openvino_network(openvino: Any, bundle: Bundle) -> Any:
         ) from error
 
 
-def _openvino_of(openvino: Any, module: nn.Module, shape: Any, dtype: str) -> Any:
+def _convert_module(openvino: Any, module: nn.Module, shape: Any, dtype: str) -> Any:
     kind = {"uint8": openvino.Type.u8, "float32": openvino.Type.f32}[dtype]
     example = torch.zeros(tuple(shape), dtype=getattr(torch, dtype))
     with torch.no_grad(), warnings.catch_warnings():
-        # Tracing keeps shapes as constants and warns of it. They are constants here.
+        # Tracing warns that it keeps shapes as constants. They are constants here.
         warnings.simplefilter("ignore")
         return openvino.convert_model(
             module.eval(), example_input=example, input=[(list(shape), kind)], share_weights=False
@@ -69,7 +71,7 @@ class RuntimeNetwork(nn.Module):
 
     def __init__(self, onnx_bytes: bytes, numerics: Numerics, device: DeviceKind) -> None:
         super().__init__()
-        runtime = onnxruntime()
+        runtime = import_onnxruntime()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = numerics.threads
         options.inter_op_num_threads = 1
@@ -91,25 +93,15 @@ class RuntimeNetwork(nn.Module):
         return torch.from_numpy(logits).to(x_NBHW.device)
 
 
-def onnxruntime() -> Any:
-    try:
-        import onnxruntime as runtime  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise BundleError(
-            "onnxruntime is not installed", where="backend onnxruntime", todo="run `pip install batchseg[onnx]`"
-        ) from error
-    return runtime
-
-
-def network_as_onnx(bundle: Bundle, network: nn.Module | None, side_px: int) -> bytes:
-    """The bundle's network as ONNX; one of ours is exported, for any batch and side."""
+def export_onnx(bundle: Bundle, network: nn.Module | None, side_px: int) -> bytes:
+    """The bundle's network as ONNX. A network of ours is exported for any batch and side; None: weights are ONNX."""
     if network is None:
         return read_weights(bundle)
     example = torch.zeros(1, len(bundle.contract.bands), side_px, side_px)
     free = {0: "batch", 2: "rows", 3: "columns"}
     file = io.BytesIO()
     with torch.no_grad(), warnings.catch_warnings():
-        # The exporter that traces is old, and the new one needs two more packages for the same graph.
+        # This exporter is deprecated, but the new one needs two more packages for the same graph.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network.eval(),

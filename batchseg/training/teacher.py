@@ -18,7 +18,7 @@ from torch.nn import functional
 from batchseg.atomic import replace_file
 from batchseg.model.bundle import Bundle
 from batchseg.model.graph import WholeGraph
-from batchseg.model.segmenter import load_graph
+from batchseg.model.torch_graph import load_graph
 from batchseg.tiers import DeviceKind
 from batchseg.training.crops import SOFT_PX, SoftLabels
 from batchseg.training.ground import TrainingGround

@@ -13,10 +13,9 @@ from safetensors.torch import save
 from batchseg.errors import RecipeError
 from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.card import write_card
-from batchseg.model.device import Device, choose_device
+from batchseg.model.device import Device, check_device, choose_device
 from batchseg.model.lineage import TrainedLineage
 from batchseg.model.quality import TrainedQuality
-from batchseg.model.segmenter import check_device
 from batchseg.tiers import DeviceKind
 from batchseg.training.bundle_contract import make_contract
 from batchseg.training.bundle_folder import check_bundle_folder, report_full_disk

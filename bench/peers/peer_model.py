@@ -24,7 +24,9 @@ from torch import Tensor, nn
 from batchseg.engine.segment import Segmenter
 from batchseg.model.bundle import Bundle, open_bundle
 from batchseg.model.graph import WholeGraph
-from batchseg.model.segmenter import load_graph, open_segmenter, openvino_module
+from batchseg.model.packages import import_openvino
+from batchseg.model.segmenter import open_segmenter
+from batchseg.model.torch_graph import load_graph
 
 Backend = Literal["eager", "compiled", "openvino"]
 Form = Literal["labels", "scores"]
@@ -102,7 +104,7 @@ def _run_labels_in_openvino(bundle: Bundle, tile_px: int) -> Any:
 
 
 def _run_scores_in_openvino(bundle: Bundle, shape: tuple[int, ...], cache: Path) -> Any:
-    openvino, path = openvino_module(), cache / f"{bundle.graph_digest}-{'x'.join(map(str, shape))}.xml"
+    openvino, path = import_openvino(), cache / f"{bundle.graph_digest}-{'x'.join(map(str, shape))}.xml"
     if not path.exists():
         with torch.no_grad():
             graph = openvino.convert_model(

@@ -6,7 +6,7 @@ import pytest
 
 from batchseg.model.bundle import open_bundle
 from batchseg.model.contract import Numerics
-from batchseg.model.segmenter import load_graph
+from batchseg.model.torch_graph import load_graph
 from batchseg.training.validation import compute_miou, measure_iou
 from bench.models import measure_miou
 from tests.batchseg.training.small_trainings import square_ground

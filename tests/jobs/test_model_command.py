@@ -20,7 +20,8 @@ from batchseg.adapt.candidates import Candidate
 from batchseg.model import bundle as bundle_module
 from batchseg.model import importing
 from batchseg.model.bundle import open_bundle
-from batchseg.model.segmenter import load_graph, open_segmenter
+from batchseg.model.segmenter import open_segmenter
+from batchseg.model.torch_graph import load_graph
 from jobs.cli import main
 from jobs.verbs.model_import import parse_classes
 from tests.batchseg.model.model_bundles import write_onnx, write_random

@@ -229,7 +229,7 @@ def test_scores_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
     bundle = write_random(tmp_path)
     tensors = load(bundle.weights.read_bytes())
     tensors["out.bias"][1] = float("inf")
-    with pytest.raises(BundleError, match="scores are no numbers"):
+    with pytest.raises(BundleError, match="scores must be finite"):
         open_scores(written(bundle.contract, save(tensors), tmp_path), "cpu")(np.zeros((3, 64, 64), np.uint8))
 
 

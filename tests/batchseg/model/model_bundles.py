@@ -13,8 +13,8 @@ from batchseg.model.architecture import BulkNetSpec, OnnxSpec
 from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.contract import Contract, Numerics
 from batchseg.model.networks import build_network
-from batchseg.model.onnx_graph import network_as_onnx
-from batchseg.model.segmenter import load_graph
+from batchseg.model.onnx_graph import export_onnx
+from batchseg.model.torch_graph import load_graph
 from batchseg.scene.bands import BandWanted
 
 MADE = "2026-01-31T00:00:00Z"
@@ -61,7 +61,7 @@ def write_random(folder: Path, **changes: Any) -> Bundle:
 def write_onnx(folder: Path, **changes: Any) -> Bundle:
     """The same random network, as ONNX."""
     ours = write_random(folder / "ours", numerics=on_cpu(), **changes)
-    content = network_as_onnx(ours, load_graph(ours).network, 64)
+    content = export_onnx(ours, load_graph(ours).network, 64)
     values: dict[str, Any] = {"architecture": OnnxSpec(), "numerics": on_cpu()}
     write_bundle(folder, contract(**(values | changes)), content, made=MADE)
     return open_bundle(str(folder))

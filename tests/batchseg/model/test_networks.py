@@ -11,8 +11,15 @@ from torch.nn import functional
 from batchseg.errors import BundleError
 from batchseg.layers.confidence import CERTAIN
 from batchseg.model.architecture import OnnxSpec, SegformerSpec, UNetSpec
-from batchseg.model.graph import UPSAMPLING, WholeGraph, best_of
-from batchseg.model.networks import BULK_FIELD_PX, BulkNet, DetailedSegFormer, SegFormer, build_network, folded
+from batchseg.model.graph import UPSAMPLING, WholeGraph, choose_best
+from batchseg.model.networks import (
+    BULK_FIELD_PX,
+    BulkNet,
+    DetailedSegFormer,
+    SegFormer,
+    build_network,
+    fold_normalisation,
+)
 
 
 def lively(network: nn.Module) -> nn.Module:
@@ -32,7 +39,7 @@ def test_folding_changes_nothing_but_rounding() -> None:
     network = lively(BulkNet(4, 5, width=16))
     x = torch.randn(2, 4, 64, 96)
     wanted = network(x)
-    merged = folded(copy.deepcopy(network))
+    merged = fold_normalisation(copy.deepcopy(network))
     assert not any(isinstance(module, nn.BatchNorm2d) for module in merged.modules())
     assert wanted.shape == (2, 5, 16, 24)
     torch.testing.assert_close(merged(x), wanted, rtol=1e-4, atol=1e-4)
@@ -101,7 +108,7 @@ def test_labels_are_those_of_the_upsampled_logits(shape: tuple[int, int]) -> Non
     ],
 )
 def test_best_of(scores: list[float], label: int, chance: float | None) -> None:
-    index, confidence = best_of(torch.tensor(scores).view(4, 1, 1, 1).unbind())
+    index, confidence = choose_best(torch.tensor(scores).view(4, 1, 1, 1).unbind())
     assert (index.dtype, confidence.dtype) == (torch.uint8, torch.uint8)
     chance = float(torch.tensor(scores).softmax(0).max()) if chance is None else chance
     assert (int(index), int(confidence)) == (label, round(CERTAIN * chance))
@@ -110,7 +117,7 @@ def test_best_of(scores: list[float], label: int, chance: float | None) -> None:
 def test_best_of_is_argmax_and_softmax() -> None:
     torch.manual_seed(0)
     scores = torch.randn(2, 6, 33, 17) * 3
-    index, confidence = best_of(scores.unbind(1))
+    index, confidence = choose_best(scores.unbind(1))
     chance, label = scores.softmax(1).max(1)
     np.testing.assert_array_equal(index.numpy(), label.numpy())
     difference = np.abs(confidence.numpy().astype(int) - np.round(CERTAIN * chance.numpy()))
@@ -129,7 +136,7 @@ def test_a_plain_u_net_gives_logits_at_full_resolution() -> None:
     x = torch.randn(1, 4, 64, 96)
     logits = network(x)
     assert logits.shape == (1, 5, 64, 96)
-    folded_once = folded(network)
+    folded_once = fold_normalisation(network)
     torch.testing.assert_close(folded_once(x), logits, rtol=1e-4, atol=1e-5)
 
 
@@ -154,7 +161,7 @@ def test_a_look_at_details_gives_full_resolution_and_begins_with_the_transformer
     torch.testing.assert_close(network(x), wanted)
     nn.init.normal_(network.detail.weight)
     assert not torch.allclose(network(x), wanted, atol=0.1)
-    torch.testing.assert_close(folded(network)(x), network(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(fold_normalisation(network)(x), network(x), rtol=1e-4, atol=1e-5)
 
 
 def test_a_segformer_may_have_a_narrower_decoder() -> None:

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from batchseg.errors import BundleError
-from batchseg.model import segmenter as segmenters
+from batchseg.model import openvino_segmenter, torch_graph
 from batchseg.model.architecture import BulkNetSpec, SegformerSpec
 from batchseg.model.bundle import Bundle, open_bundle, zoo_names
 from batchseg.model.segmenter import open_segmenter
@@ -89,7 +89,7 @@ def test_the_backends_agree(tmp_path: Path) -> None:
 def test_tiles_of_another_shape_are_refused(backend: str, precision: str, tmp_path: Path) -> None:
     segment = opened(tmp_path, backend, precision)
     for wrong in (tiles(1), tiles(3), tiles(2)[:, :, :32], tiles(2, bands=4)):
-        with pytest.raises(ValueError, match="tiles of"):
+        with pytest.raises(ValueError, match="tiles must be of shape"):
             segment(wrong)
 
 
@@ -104,7 +104,7 @@ def test_float_input_and_four_bands(backend: str, tmp_path: Path) -> None:
 
 def test_a_tile_that_the_network_cannot_take_is_refused(tmp_path: Path) -> None:
     bundle = write_random(tmp_path, stride_px=32)
-    with pytest.raises(BundleError, match="does not fit"):
+    with pytest.raises(BundleError, match="do not fit the network"):
         open_segmenter(bundle, device="cpu", tile_px=80)
 
 
@@ -114,7 +114,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     item["properties"]["batchseg:architecture"]["width"] = 16
     (tmp_path / "item.json").write_text(json.dumps(item))
     with pytest.raises(BundleError, match="not of this architecture"):
-        segmenters.load_graph(open_bundle(str(bundle.folder)))
+        torch_graph.load_graph(open_bundle(str(bundle.folder)))
 
 
 def test_damaged_weights_are_refused_at_opening(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_converted_graph_is_kept_and_never_half(tmp_path: Path) -> None:
     assert (kept / "graph.xml").stat().st_mtime_ns == before
     np.testing.assert_array_equal(first[1], second[1])
     # Another worker converts at the same time and is faster: its graph stays, ours goes.
-    segmenters._convert(bundle, (2, 3, SIDE, SIDE), 0, "uint8", kept)
+    openvino_segmenter._write_converted(bundle, (2, 3, SIDE, SIDE), 0, kept)
     assert cached(tmp_path) == [kept]
     open_segmenter(bundle, device="cpu", tile_px=2 * SIDE)
     assert len(cached(tmp_path)) == 2
@@ -150,7 +150,7 @@ def test_a_converted_graph_is_kept_and_never_half(tmp_path: Path) -> None:
 def test_a_change_of_our_own_code_makes_a_new_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = write_random(tmp_path / "bundle")
     open_segmenter(bundle, device="cpu", tile_px=SIDE)
-    monkeypatch.setattr(segmenters, "_code_digest", lambda: "another")
+    monkeypatch.setattr(openvino_segmenter, "_hash_code", lambda: "another")
     open_segmenter(bundle, device="cpu", tile_px=SIDE)
     assert len(cached(tmp_path)) == 2
 
@@ -195,7 +195,7 @@ def test_streams_give_the_bytes_of_one_tile_alone_however_many_come(precision: s
             for i in range(num):
                 np.testing.assert_array_equal(labels[i], wanted[i][0])
                 np.testing.assert_array_equal(confidence[i], wanted[i][1])
-    with pytest.raises(ValueError, match="made for"):
+    with pytest.raises(ValueError, match="tiles must be of shape"):
         streams(many[:, :, :32])
 
 

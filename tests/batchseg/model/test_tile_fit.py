@@ -21,7 +21,7 @@ from batchseg.schema import build, plain
 from jobs.cli import main
 from tests.batchseg.model.model_bundles import contract
 from tests.runs import Workplace, noise, write_fake_bundle
-from tests.strategies import thorough
+from tests.strategies import quick
 from tiling.grid import stored_chunk_px
 
 
@@ -78,7 +78,7 @@ def some_tiling_fits(models: Any) -> bool:
     return bool(set.intersection(*cores))
 
 
-@thorough
+@quick
 @given(st.lists(bundles(), min_size=1, max_size=2), tilings())
 def test_the_line_of_the_message_fits(found: list[Bundle], tiling: Tiling) -> None:
     models: Any = dict(zip(("bulk", "heavy"), found, strict=False))

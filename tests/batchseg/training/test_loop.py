@@ -18,7 +18,7 @@ from batchseg.model.architecture import Architecture, BulkNetSpec, SegformerSpec
 from batchseg.model.bundle import open_bundle, read_weights
 from batchseg.model.graph import WholeGraph
 from batchseg.model.networks import BulkNet
-from batchseg.model.segmenter import load_graph
+from batchseg.model.torch_graph import load_graph
 from batchseg.synth import CLASSES
 from batchseg.training import sources
 from batchseg.training.checks import check_train_recipe, load_train_recipe
