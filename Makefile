@@ -82,6 +82,7 @@ bench-peers: venv
 docs: venv
 	$(BIN)/python -m batchseg.recipe.document docs/recipe.md
 	$(BIN)/python -m batchseg.training.document docs/training.md
+	$(BIN)/python -m jobs.python_page docs/python.md
 
 lint: venv
 	$(BIN)/ruff check .

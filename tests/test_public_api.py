@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +14,7 @@ import pytest
 
 import batchseg
 import jobs
+from jobs.python_page import split_docstring
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {"torch", "rasterio", "zarr", "ray", "geopandas", "transformers", "openvino", "numpy", "yaml", "pyarrow"}
@@ -57,3 +60,42 @@ def test_every_public_name_can_be_imported(package: ModuleType) -> None:
 def test_another_name_is_refused_as_python_does(package: ModuleType) -> None:
     with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'nothing'"):
         _ = package.nothing
+
+
+FUNCTIONS = [
+    pytest.param(package, name, id=f"{package.__name__}.{name}")
+    for package in PACKAGES
+    for name in package.__all__
+    if name[0].islower()
+]
+
+
+@pytest.mark.parametrize(("package", "name"), FUNCTIONS)
+def test_every_public_function_says_what_it_takes_and_gives_with_an_example(package: ModuleType, name: str) -> None:
+    function = getattr(package, name)
+    doc = split_docstring(str(inspect.getdoc(function)))
+    assert doc.text
+    assert {"Args", "Returns"} <= doc.sections.keys()
+    for parameter in inspect.signature(function).parameters:
+        assert f"{parameter}: " in doc.sections["Args"], f"{name} does not say what {parameter} is"
+    assert doc.examples
+    for example in doc.examples:
+        imports = [node for node in ast.walk(ast.parse(example)) if isinstance(node, ast.ImportFrom)]
+        assert any(alias.name == name for node in imports for alias in node.names), "an example imports its function"
+        for node in imports:
+            for alias in node.names:
+                assert hasattr(import_module(str(node.module)), alias.name)
+
+
+def test_public_values_say_what_they_are() -> None:
+    values = [getattr(package, name) for package in PACKAGES for name in package.__all__ if name[0].isupper()]
+    silent = [value.__name__ for value in values if str(value.__doc__).startswith(f"{value.__name__}(")]
+    assert silent == []
+
+
+def test_no_folder_bears_the_name_of_a_public_function() -> None:
+    """`import batchseg.train` would put the folder in the place of the function."""
+    functions = {name for package in PACKAGES for name in package.__all__ if name[0].islower()}
+    folders = {path.parent.name for ring in ("batchseg", "jobs") for path in (ROOT / ring).rglob("*.py")}
+    assert functions & folders == set()
+    assert functions & {path.stem for path in (ROOT / "batchseg").glob("*.py")} == set()

@@ -46,6 +46,8 @@ class LabelEvidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adjustment:
+    """An adjusted bundle, and why it is better than the original on the new ground."""
+
     bundle: Bundle
     """The adjusted bundle."""
     evidence: LabelEvidence

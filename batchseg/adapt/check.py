@@ -13,6 +13,8 @@ from batchseg.tiers import DeviceKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BundleCheck:
+    """A bundle as it runs on one device of this machine."""
+
     bundle: Bundle
     device: DeviceKind
     numerics: Numerics

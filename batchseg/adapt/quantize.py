@@ -49,6 +49,8 @@ class QuantizationResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantization:
+    """A quantised bundle, and what it gains and loses against the original."""
+
     bundle: Bundle
     """The quantised bundle."""
     result: QuantizationResult

@@ -29,6 +29,8 @@ from batchseg.tiers import DeviceKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
+    """A tuned bundle, and the numerics that were tried."""
+
     bundle: Bundle
     """The bundle with the best numerics. They stand in its folder too, unless this was a dry run."""
     device: DeviceKind

@@ -26,6 +26,8 @@ ZOO = Path(__file__).resolve().parent.parent / "zoo"
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
+    """A model with its contract, in a folder."""
+
     contract: Contract
     folder: Path
     weights_sha256: str

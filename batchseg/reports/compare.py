@@ -69,6 +69,11 @@ def compare(
 ) -> Comparison:
     """Compare two runs over the same scenes: cost, agreement, and IoU if there are labels.
 
+        from batchseg import compare
+
+        comparison = compare("out/before", "out/after", "demo/labels.tif")
+        print(comparison.verdict.quality)
+
     Args:
         first: The output folder of run A, or its URL.
         second: The output folder of run B, or its URL.

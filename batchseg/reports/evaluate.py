@@ -50,6 +50,10 @@ class Evaluation:
 def evaluate(output: str | Path, labels: GivenLabels | Mapping[str, GivenLabels]) -> Evaluation:
     """Score the output of a run against reference labels. No model runs; the scenes are not needed either.
 
+        from batchseg import evaluate
+
+        print(evaluate("out/demo", "demo/labels.tif").scores.miou)
+
     Args:
         output: The output folder of the run, or its URL.
         labels: A reference for the run's only scene, or references by scene.

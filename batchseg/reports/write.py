@@ -25,6 +25,10 @@ VERSIONED = ("batchseg", "numpy", "openvino", "rasterio", "ray", "torch", "trans
 def report(output: str | Path) -> Metrics:
     """Make the reports of a run again, from its ledger alone. No model runs.
 
+        from batchseg import report
+
+        print(report("out/demo").cost_usd)
+
     Args:
         output: The output folder of the run, or its URL.
 

@@ -46,6 +46,10 @@ class Night:
 def load_night(path: str | Path) -> Night:
     """Read the file that says what a night does.
 
+        from jobs import load_night
+
+        night = load_night("configs/nightly.yaml")
+
     Args:
         path: A YAML file; configs/nightly.yaml is one. Paths in it are relative to the current folder.
 

@@ -40,6 +40,11 @@ def train(
 ) -> Bundle:
     """Train a bundle, and measure it on scenes that it has never seen.
 
+        from batchseg import train
+
+        bundle = train("configs/train/synthetic-heavy.yaml", "out/my-bundle")
+        print(bundle.contract.name)
+
     After an interruption, the same call continues from the last checkpoint. If the bundle is already finished, it is
     left unchanged.
 
@@ -75,6 +80,11 @@ def distill(
     recipe: TrainRecipe | str | Path, folder: str | Path, *, device: Device = "auto", show: ShowStep | None = None
 ) -> Bundle:
     """Train a bundle from a teacher's soft labels, on rasters with labels and without.
+
+        from batchseg import distill
+
+        bundle = distill("configs/train/synthetic-bulk.yaml", "out/my-bundle")
+        print(bundle.contract.name)
 
     This is `train` for a recipe that names a `teacher`. The teacher's logits are kept in the subfolder `training`, so
     it runs once.

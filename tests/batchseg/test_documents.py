@@ -21,6 +21,7 @@ from batchseg.training.checks import load_train_recipe
 from batchseg.training.ground import read_ground
 from batchseg.training.rasters import UNLABELLED, check_rasters
 from jobs.cli import EPILOG, build_parser
+from jobs.python_page import make_page as make_python_page
 from tests.batchseg.scene.scene_rasters import UTM, noise, write
 
 ROOT = Path(__file__).parents[2]
@@ -51,6 +52,10 @@ def code(text: str, language: str) -> list[str]:
 def test_the_page_of_recipes_is_made_from_the_code() -> None:
     assert (ROOT / "docs" / "recipe.md").read_text("utf-8") == document(), "run `make docs`"
     assert (ROOT / "docs" / "training.md").read_text("utf-8") == training.make_page(), "run `make docs`"
+
+
+def test_the_page_of_python_is_made_from_the_docstrings() -> None:
+    assert (ROOT / "docs" / "python.md").read_text("utf-8") == make_python_page(), "run `make docs`"
 
 
 def test_the_training_recipe_of_the_page_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
