@@ -39,7 +39,7 @@ class ChunkWork:
     fade: Fade | None = None
     """How heavy tiles end where bulk tiles begin; None: in a hard edge."""
 
-    def wanted(self, tile: Tile) -> NDArray[np.bool_]:
+    def get_wanted(self, tile: Tile) -> NDArray[np.bool_]:
         """Return the pixels to label of those that a tile owns."""
         return self.wanted_HW[tile.owned.within(self.window)]
 

@@ -88,7 +88,7 @@ def segment_chunk(work: ChunkWork, models: dict[Tier, Model], *, nodata: int, ti
         nodata: Code of the labels layer where nothing is labelled.
         timed: Times each model.
     """
-    live = [index for index, tile in enumerate(work.tiles) if work.wanted(tile).any()]
+    live = [index for index, tile in enumerate(work.tiles) if work.get_wanted(tile).any()]
     if not live:
         return make_blank(work.window, work.tiles, models, nodata)
     chunk = _Chunk.start(work, models, timed, nodata)
@@ -206,7 +206,7 @@ class _Chunk:
         owned = tile.owned.within(self.work.window)
         if tier == "heavy" and self.is_audited(index):
             # The bulk model ran before, so its labels are the current ones.
-            wanted_HW = self.work.wanted(tile)
+            wanted_HW = self.work.get_wanted(tile)
             self.audits.append(
                 audit_tile(tile.row, tile.col, tier_code, self.labels_HW[owned][wanted_HW], labels_HW[wanted_HW])
             )
@@ -222,7 +222,7 @@ class _Chunk:
         for index in indexes:
             tile = self.work.tiles[index]
             confidence_HW = self.confidence_HW[tile.owned.within(self.work.window)]
-            score = doubt.score(confidence_HW[self.work.wanted(tile)])
+            score = doubt.score(confidence_HW[self.work.get_wanted(tile)])
             self.scores[index], self.tier_codes[index] = score, doubt.choose_tier_code(score)
 
     def finish_tile(self, index: int, nodata: int) -> None:
@@ -230,7 +230,7 @@ class _Chunk:
         tile = self.work.tiles[index]
         owned = tile.owned.within(self.work.window)
         self.tier_HW[owned] = self.tier_codes[index]
-        unwanted_HW = ~self.work.wanted(tile)
+        unwanted_HW = ~self.work.get_wanted(tile)
         if unwanted_HW.any():
             self.labels_HW[owned][unwanted_HW] = nodata
             self.confidence_HW[owned][unwanted_HW] = NO_CONFIDENCE

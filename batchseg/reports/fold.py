@@ -93,7 +93,7 @@ def fold_metrics(
     head_usd = price_head(sessions, default_usd_per_hour=plan.head_usd_per_hour)
     cost = split_cost([*records, *sheets], stints, head_usd=head_usd)
     return Metrics(
-        **_fields_of(whole),
+        **_list_fields(whole),
         wall_s=round(wall_s, 3),
         mpx_per_s=round(whole.valid_px / 1e6 / wall_s, 4) if wall_s else None,
         cost_usd=_round_usd(cost.total_usd),
@@ -130,7 +130,7 @@ def _fold_scene(
     cost = split_cost([*of_scene, *sheets_of_scene], [], head_usd=0.0)
     off_earth = "some valid pixels lie off the Earth" if measures.area_km2 is None else None
     return SceneMetrics(
-        **_fields_of(measures),
+        **_list_fields(measures),
         cost_usd=_round_usd(cost.total_usd),
         cost_usd_per_km2=_usd_per_km2(cost, measures.area_km2),
         cost=_round_cost(cost),
@@ -206,7 +206,7 @@ def _score_seams(plan: PlanFile, sheets: Sequence[SheetRecord]) -> SeamScores:
     return SeamScores(tile=tile, chunk=chunk, tier=tier, same_tier=same_tier)
 
 
-def _fields_of(measures: Measures) -> dict[str, Any]:
+def _list_fields(measures: Measures) -> dict[str, Any]:
     return {f.name: getattr(measures, f.name) for f in fields(Measures)}
 
 

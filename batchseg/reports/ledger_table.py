@@ -85,7 +85,7 @@ def write_table(
     tasks: list[TaskKey] = [record.key for record in records]
     tasks += quarantined
     rows = [_chunk_row(record) for record in records]
-    rows += [_failed_row(task, story) for task, story in quarantined.items()]
+    rows += [_make_failed_row(task, story) for task, story in quarantined.items()]
     outlines = np.array([_outline(plan, task) for task in tasks], dtype=object)
     cells = [
         dict(row.cells()) | {GEOMETRY: None if polygon is None else shapely.to_wkb(polygon)}
@@ -165,7 +165,7 @@ def _chunk_row(record: Record) -> Row:
     )
 
 
-def _failed_row(task: TaskKey, story: Story) -> Row:
+def _make_failed_row(task: TaskKey, story: Story) -> Row:
     kind = "failed" if isinstance(task, ChunkKey) else f"failed {task.kind}"
     return Row(scene=task.scene, row=task.row, col=task.col, kind=kind, attempts=len(story), story="\n".join(story))
 

@@ -141,13 +141,13 @@ def measure_gsd_m(georef: Georef) -> float | None:
 
 
 def _centre_gsd_m(georef: Georef) -> float:
-    return _centre_gsd_of(
+    return _compute_centre_gsd_m(
         georef.height_px, georef.width_px, georef.crs_wkt, georef.transform, georef.gcps, georef.gcps_crs_wkt
     )
 
 
 @functools.lru_cache(maxsize=64)
-def _centre_gsd_of(height_px: int, width_px: int, *placed: Any) -> float:
+def _compute_centre_gsd_m(height_px: int, width_px: int, *placed: Any) -> float:
     crs_wkt, transform, gcps, gcps_crs_wkt = placed
     georef = Georef(
         width_px=width_px,

@@ -127,7 +127,7 @@ def _damage_log() -> _DamageLog:
 
 
 @contextmanager
-def unplaced() -> Iterator[None]:
+def ignore_missing_georeference() -> Iterator[None]:
     """Where rasters without a place on the ground are no surprise; one thread at a time, as filters belong to all."""
     with _warnings_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -136,7 +136,7 @@ def unplaced() -> Iterator[None]:
 
 def open_raster(url: str) -> Any:
     """A dataset to be closed by the caller, inside `gdal()`."""
-    with unplaced():
+    with ignore_missing_georeference():
         return rasterio.open(gdal_path(url))
 
 

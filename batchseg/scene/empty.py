@@ -65,7 +65,7 @@ class EmptyIndex:
             dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=band) is None
             for row in rows
             for col in cols
-            for band in self._indexed_bands()
+            for band in self._list_indexed_bands()
         )
 
     def alike(self, dataset: Any, window: Window) -> Window | None:
@@ -76,14 +76,14 @@ class EmptyIndex:
         whole = next((at for at in grid if self._block(*at).clip(self.raster.shape_px) == self._block(*at)), None)
         if whole is None:
             return None
-        for band in self._indexed_bands():
-            size_bytes = self._stored(dataset, "SIZE", band, *whole)
+        for band in self._list_indexed_bands():
+            size_bytes = self._read_tag(dataset, "SIZE", band, *whole)
             if size_bytes is None or size_bytes > MAX_STORED_BYTES:
                 return None
-            if any(self._stored(dataset, "SIZE", band, *at) != size_bytes for at in grid):
+            if any(self._read_tag(dataset, "SIZE", band, *at) != size_bytes for at in grid):
                 return None
         with path.open("rb") as file:
-            for band in self._indexed_bands():
+            for band in self._list_indexed_bands():
                 streams = (self._stream(dataset, file.fileno(), band, *at) for at in grid)
                 first = next(streams)
                 if any(stream != first for stream in streams):
@@ -100,12 +100,12 @@ class EmptyIndex:
         high, wide = self.raster.block_px
         return Window.of(row * high, (row + 1) * high, col * wide, (col + 1) * wide)
 
-    def _stored(self, dataset: Any, fact: str, band: int, row: int, col: int) -> int | None:
+    def _read_tag(self, dataset: Any, fact: str, band: int, row: int, col: int) -> int | None:
         found = dataset.get_tag_item(f"BLOCK_{fact}_{col}_{row}", "TIFF", bidx=band)
         return None if found is None else int(found)
 
     def _stream(self, dataset: Any, file: int, band: int, row: int, col: int) -> bytes:
-        place, size_bytes = (self._stored(dataset, fact, band, row, col) or 0 for fact in ("OFFSET", "SIZE"))
+        place, size_bytes = (self._read_tag(dataset, fact, band, row, col) or 0 for fact in ("OFFSET", "SIZE"))
         return os.pread(file, size_bytes, place)
 
     def _absent_is_invalid(self) -> bool:
@@ -125,7 +125,7 @@ class EmptyIndex:
             nodata = float(np.clip(nodata, info.min, info.max)) if np.isfinite(nodata) else 0.0
         return np.array(nodata).astype(dtype)
 
-    def _indexed_bands(self) -> tuple[int, ...]:
+    def _list_indexed_bands(self) -> tuple[int, ...]:
         """Bands side by side in one block share its place."""
         if self.raster.interleave == "pixel":
             return (1,)

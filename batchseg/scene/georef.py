@@ -66,10 +66,10 @@ class Georef:
             width_px=len(window.cols),
             transform=transform,
             gcps=tuple((r - row, c - col, x, y, z) for r, c, x, y, z in self.gcps),
-            rpcs=None if self.rpcs is None else _moved(self.rpcs, row, col),
+            rpcs=None if self.rpcs is None else _shift_rpcs(self.rpcs, row, col),
         )
 
 
-def _moved(rpcs: dict[str, str], row: int, col: int) -> dict[str, str]:
+def _shift_rpcs(rpcs: dict[str, str], row: int, col: int) -> dict[str, str]:
     offsets = {"LINE_OFF": row, "SAMP_OFF": col}
     return rpcs | {key: repr(float(rpcs[key]) - offset) for key, offset in offsets.items() if offset and key in rpcs}

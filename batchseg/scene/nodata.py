@@ -42,11 +42,11 @@ def resolve_policy(raster: RasterFile, policy: NodataPolicy, bands: Sequence[int
     if kind == "alpha":
         _check_alpha(raster, policy, bands)
     if kind == "mask" and not (raster.masks.per_dataset or raster.masks.per_band):
-        raise _missing(raster, "a mask", "no mask inside the file and no .msk beside it")
+        raise _make_error(raster, "a mask", "no mask inside the file and no .msk beside it")
     if kind == "value":
         values = tuple(raster.bands[band - 1].nodata if policy.value is None else policy.value for band in bands)
         if all(value is None for value in values):
-            raise _missing(raster, "a nodata value", "the scene has none", todo="give `value:` in the recipe")
+            raise _make_error(raster, "a nodata value", "the scene has none", todo="give `value:` in the recipe")
     return ValidityRule(
         kind="band_masks" if kind == "mask" and not raster.masks.per_dataset else kind,
         values=values,
@@ -68,7 +68,7 @@ def _auto(raster: RasterFile, bands: Sequence[int]) -> Literal["value", "alpha",
 def _check_alpha(raster: RasterFile, policy: NodataPolicy, bands: Sequence[int]) -> None:
     masks = raster.masks
     if masks.alpha is None:
-        raise _missing(raster, "an alpha band", raster.describe_bands())
+        raise _make_error(raster, "an alpha band", raster.describe_bands())
     if masks.alpha in bands:
         raise SceneError(
             "the alpha band is one of the model's bands",
@@ -86,7 +86,7 @@ def _check_alpha(raster: RasterFile, policy: NodataPolicy, bands: Sequence[int])
         )
 
 
-def _missing(raster: RasterFile, what: str, got: str, todo: str | None = None) -> SceneError:
+def _make_error(raster: RasterFile, what: str, got: str, todo: str | None = None) -> SceneError:
     return SceneError(
         "the nodata policy cannot be followed",
         where=raster.url,

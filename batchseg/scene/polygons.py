@@ -20,7 +20,7 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 
-from batchseg.scene.dataset import gdal, unplaced
+from batchseg.scene.dataset import gdal, ignore_missing_georeference
 from batchseg.scene.geometries import Geometries, extract_polygons
 from batchseg.scene.georef import Georef
 from tiling.grid import Grid
@@ -92,7 +92,7 @@ class Polygons:
         local = shapely.transform(near, lambda xy_N2: xy_N2 - (left, top))
         if not len(local):
             return np.zeros(cell.shape, bool)
-        with gdal(), unplaced():
+        with gdal(), ignore_missing_georeference():
             return np.asarray(rasterize(local, out_shape=cell.shape, fill=0, default_value=1, dtype="uint8") == 1)
 
 

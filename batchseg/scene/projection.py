@@ -28,13 +28,13 @@ def project_polygons(url: str, polygons: Geometries, crs: pyproj.CRS, georef: Ge
 
     An edge is straight in the system that it was drawn in, so it gets more points where the scene's bends it.
     """
-    scene_crs, transform = _placed(url, georef)
+    scene_crs, transform = _require_place(url, georef)
     forward, backward = _way(url, crs, scene_crs), _way(url, scene_crs, crs)
     to_px = _to_px(forward, transform)
     with np.errstate(all="ignore"):
         near = clip_polygons(polygons, _boxes(georef, backward, geographic=crs.is_geographic))
     if not crs.equals(scene_crs, ignore_axis_order=True):
-        near = _densified(near, to_px)
+        near = _densify(near, to_px)
     projected = shapely.transform(near, to_px)
     if not np.isfinite(shapely.get_coordinates(projected)).all():
         raise RecipeError("a polygon near the scene reaches where the scene's coordinates end", where=url)
@@ -47,7 +47,7 @@ def project_polygons(url: str, polygons: Geometries, crs: pyproj.CRS, georef: Ge
 
 def project_points(url: str, points: Geometries, crs: pyproj.CRS, georef: Georef) -> Geometries:
     """The pixel that each point is in, as a square around its centre. Some may be outside of the scene."""
-    scene_crs, transform = _placed(url, georef)
+    scene_crs, transform = _require_place(url, georef)
     xy_N2 = shapely.get_coordinates(points)
     near_N = np.zeros(len(xy_N2), bool)
     for box in _boxes(georef, _way(url, scene_crs, crs), geographic=crs.is_geographic):
@@ -61,7 +61,7 @@ def project_points(url: str, points: Geometries, crs: pyproj.CRS, georef: Georef
     return squares
 
 
-def _placed(url: str, georef: Georef) -> tuple[pyproj.CRS, tuple[float, ...]]:
+def _require_place(url: str, georef: Georef) -> tuple[pyproj.CRS, tuple[float, ...]]:
     if georef.crs_wkt is None or georef.transform is None:
         raise RecipeError(
             "polygons need a scene with a coordinate system and a transform",
@@ -149,21 +149,21 @@ def clip_polygons(polygons: Geometries, boxes: list[tuple[float, float, float, f
     return extract_polygons(np.concatenate(kept)) if kept else np.array([], dtype=object)
 
 
-def _densified(polygons: Geometries, to_px: ToPx) -> Geometries:
+def _densify(polygons: Geometries, to_px: ToPx) -> Geometries:
     """The polygons with points added until each edge, projected, is straight to an eighth of a pixel."""
     xy_N2, owner_N = shapely.get_coordinates(polygons, return_index=True)
     bent = _bent(xy_N2, to_px) & (owner_N[1:] == owner_N[:-1])
     # Most layers are of small things, such as roofs, of which none is bent.
     for number in np.unique(owner_N[1:][bent]):
         outer, *holes = (
-            _densified_ring(shapely.get_coordinates(ring), to_px)
+            _densify_ring(shapely.get_coordinates(ring), to_px)
             for ring in (polygons[number].exterior, *polygons[number].interiors)
         )
         polygons[number] = shapely.Polygon(outer, holes)
     return polygons
 
 
-def _densified_ring(xy_N2: NDArray[np.float64], to_px: ToPx) -> NDArray[np.float64]:
+def _densify_ring(xy_N2: NDArray[np.float64], to_px: ToPx) -> NDArray[np.float64]:
     for _ in range(_MAX_SPLITS):
         bent = _bent(xy_N2, to_px)
         if not bent.any():

@@ -48,7 +48,7 @@ class RasterSource:
             # Pages of zeros that nobody writes to take neither time nor memory.
             raw_BHW = np.zeros((len(self.bands), *window.shape), self.raster.dtype)
             return Pixels(window, raw_BHW, np.zeros(window.shape, bool))
-        found_DHW, valid_HW = self._found(dataset, window, validity, masks_MHW)
+        found_DHW, valid_HW = self._read_distinct(dataset, window, validity, masks_MHW)
         if self._distinct != self.bands:
             found_DHW = found_DHW[[self._distinct.index(band) for band in self.bands]]
         return Pixels(window, found_DHW, valid_HW)
@@ -68,9 +68,9 @@ class RasterSource:
         if index.holds_nothing(dataset, window):
             return True
         one = index.alike(dataset, window)
-        return one is not None and not self._found(dataset, one, validity, None)[1].any()
+        return one is not None and not self._read_distinct(dataset, one, validity, None)[1].any()
 
-    def _found(
+    def _read_distinct(
         self, dataset: Any, window: Window, validity: ValidityRule, masks_MHW: NDArray[np.uint8] | None
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """The distinct bands, and where they are valid."""

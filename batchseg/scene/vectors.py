@@ -68,7 +68,7 @@ class VectorLayer:
                 raise self._unread(where, error) from error
         geometries: Geometries = shapely.from_wkb(np.array([], dtype=object) if wkb is None else wkb)
         there = ~shapely.is_missing(geometries) & ~shapely.is_empty(geometries)
-        return geometries[there], _crs_of(self.url, facts["crs"])
+        return geometries[there], _parse_crs(self.url, facts["crs"])
 
     def values(self, attribute: str, where: str | None) -> list[Any]:
         """What an attribute holds, each value once."""
@@ -105,11 +105,11 @@ def open_layer(url: str) -> Iterator[VectorLayer]:
     path, _, name = url.partition(_LAYER)
     with ExitStack() as stack:
         if is_remote(path):
-            path = _fetched(path, Path(stack.enter_context(TemporaryDirectory())))
+            path = _fetch(path, Path(stack.enter_context(TemporaryDirectory())))
         yield VectorLayer(url, path, *_layer_and_fields(url, path, name))
 
 
-def _fetched(url: str, folder: Path) -> str:
+def _fetch(url: str, folder: Path) -> str:
     """A copy for as long as it is read: pyogrio has a GDAL of its own, which would ask with other settings. Shapefiles
     and their like bring what belongs to them.
     """
@@ -167,7 +167,7 @@ def _polygons_only(url: str, where: str | None, geometries: Geometries) -> Geome
         return extract_polygons(shapely.make_valid(geometries))
 
 
-def _crs_of(url: str, text: str | None) -> pyproj.CRS:
+def _parse_crs(url: str, text: str | None) -> pyproj.CRS:
     if not text:
         raise RecipeError(
             "the vector file names no coordinate system",
