@@ -10,6 +10,7 @@ import pytest
 from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.workers.happenings import (
     AttemptFailed,
+    FileRemade,
     Happening,
     OutputLost,
     RecordForgotten,
@@ -41,6 +42,15 @@ ENTRIES: list[tuple[Happening, dict[str, Any]]] = [
     (RunStopping(why="SIGINT"), {"event": "stopping", "why": "SIGINT"}),
     (RunEnded(exit_status=3, why="w"), {"event": "ended", "exit_status": 3, "why": "w"}),
     (OutputLost(num=2, tasks=(CHUNK, SHEET)), {"event": "lost", "num": 2, "tasks": ["a/0_1", "a/sheet_0_0"]}),
+    (
+        FileRemade(file="run/records/a/0_1.json", why="w", remedy="its chunk is computed again"),
+        {
+            "event": "file_remade",
+            "file": "run/records/a/0_1.json",
+            "why": "w",
+            "remedy": "its chunk is computed again",
+        },
+    ),
     (SceneBadlyLaidOut(scene="a", why="w"), {"event": "badly_laid_out", "scene": "a", "why": "w"}),
     (
         TaskCommitted(record=record_of(CHUNK, attempt_of("w1", 1.5, {}))),
