@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from batchseg.adapt.adjust import Adjustment, adjust
     from batchseg.adapt.check import BundleCheck, check_bundle
     from batchseg.adapt.quantize import Quantization, quantize
+    from batchseg.adapt.refusal import RefusedBundleError
     from batchseg.adapt.tune import Tuning, tune_bundle
     from batchseg.errors import BatchsegError
     from batchseg.model.bundle import Bundle, open_bundle
@@ -67,6 +68,7 @@ __all__ = [
     "Outcome",
     "Plan",
     "Quantization",
+    "RefusedBundleError",
     "RunStatus",
     "Tuning",
     "adjust",
@@ -99,6 +101,7 @@ _HOMES = {
     "Outcome": "batchseg.runs.session",
     "Plan": "batchseg.runs.estimate",
     "Quantization": "batchseg.adapt.quantize",
+    "RefusedBundleError": "batchseg.adapt.refusal",
     "RunStatus": "batchseg.runs.status",
     "Tuning": "batchseg.adapt.tune",
     "adjust": "batchseg.adapt.adjust",

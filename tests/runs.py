@@ -49,7 +49,7 @@ def write_fake_bundle(folder: Path, **changes: Any) -> str:
         "architecture": BulkNetSpec(width=32),
         "numerics": {"cpu": Numerics(backend="torch", precision="float32", batch=3, threads=1)},
     }
-    write_bundle(folder, Contract(**(values | changes)), b"weights of nobody", made="2026-01-01T00:00:00Z")
+    write_bundle(folder, Contract(**(values | changes)), b"weights of nobody", created_at="2026-01-01T00:00:00Z")
     return str(folder)
 
 

@@ -121,7 +121,7 @@ def adjust(
         mixture = fit_mixture(labelled)
         judged_on = JudgedPixels(on=make_scene_name(on), tiles=num_tiles, pixels=len(labelled.truth_P))
         contract = _make_contract(original.contract, folder.name, evidence.gain, mixture, judged_on)
-        write_bundle(unfinished, contract, mix_weights(original, mixture), made=read_clock())
+        write_bundle(unfinished, contract, mix_weights(original, mixture), created_at=read_clock())
         write_card(unfinished, contract)
     return Adjustment(bundle=open_bundle(str(folder)), evidence=evidence)
 

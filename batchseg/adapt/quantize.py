@@ -105,8 +105,8 @@ def quantize(
         samples = sample_tiles(original, recipe, tiles)
         calibrating, _ = split_alternately(samples.x_NBHW)
         contract, weights = quantize_weights(original, to, calibrating, folder.name)
-        made = read_clock()
-        write_bundle(unfinished, contract, weights, made=made)
+        created_at = read_clock()
+        write_bundle(unfinished, contract, weights, created_at=created_at)
         contract, result = _judge(original, open_bundle(str(unfinished)), samples)
         with attach_measured(result):
             check_gate(
@@ -114,7 +114,7 @@ def quantize(
             )
         judged_on = JudgedTiles(on=make_scene_name(calibrate), tiles=result.judged_tiles)
         contract = _add_quality(contract, original.contract, result.change, judged_on)
-        write_bundle(unfinished, contract, weights, made=made)
+        write_bundle(unfinished, contract, weights, created_at=created_at)
         write_card(unfinished, contract)
     return Quantization(bundle=open_bundle(str(folder)), result=result)
 

@@ -95,7 +95,7 @@ BuiltArchitecture: TypeAlias = BulkNetSpec | UNetSpec | SegformerSpec | Imported
 Architecture: TypeAlias = BuiltArchitecture | OnnxSpec
 
 
-def _published(hidden_sizes: tuple[int, ...], depths: tuple[int, ...], decoder: int) -> SegformerShape:
+def _make_published(hidden_sizes: tuple[int, ...], depths: tuple[int, ...], decoder: int) -> SegformerShape:
     return SegformerShape(
         decoder_hidden_size=decoder,
         depths=depths,
@@ -112,12 +112,12 @@ def _published(hidden_sizes: tuple[int, ...], depths: tuple[int, ...], decoder: 
 
 
 PUBLISHED_SHAPES: dict[SegformerSize, SegformerShape] = {
-    "b0": _published((32, 64, 160, 256), (2, 2, 2, 2), 256),
-    "b1": _published((64, 128, 320, 512), (2, 2, 2, 2), 256),
-    "b2": _published((64, 128, 320, 512), (3, 4, 6, 3), 768),
-    "b3": _published((64, 128, 320, 512), (3, 4, 18, 3), 768),
-    "b4": _published((64, 128, 320, 512), (3, 8, 27, 3), 768),
-    "b5": _published((64, 128, 320, 512), (3, 6, 40, 3), 768),
+    "b0": _make_published((32, 64, 160, 256), (2, 2, 2, 2), 256),
+    "b1": _make_published((64, 128, 320, 512), (2, 2, 2, 2), 256),
+    "b2": _make_published((64, 128, 320, 512), (3, 4, 6, 3), 768),
+    "b3": _make_published((64, 128, 320, 512), (3, 4, 18, 3), 768),
+    "b4": _make_published((64, 128, 320, 512), (3, 8, 27, 3), 768),
+    "b5": _make_published((64, 128, 320, 512), (3, 6, 40, 3), 768),
 }
 
 

@@ -157,8 +157,8 @@ def read_weights(bundle: Bundle) -> bytes:
     return content
 
 
-def write_bundle(folder: Path, contract: Contract, weights: bytes, *, made: str) -> None:
-    """Write a bundle; `made` is its date and time as STAC wants it (2026-01-31T00:00:00Z).
+def write_bundle(folder: Path, contract: Contract, weights: bytes, *, created_at: str) -> None:
+    """Write a bundle; `created_at` is its date and time as STAC wants it (2026-01-31T00:00:00Z).
 
     The item is written last, in one step. If the process dies before that, there is no bundle, and never one with the
     weights of another.
@@ -167,6 +167,6 @@ def write_bundle(folder: Path, contract: Contract, weights: bytes, *, made: str)
     (folder / ITEM).unlink(missing_ok=True)
     (folder / weights_name(contract)).write_bytes(weights)
     sha256 = hashlib.sha256(weights).hexdigest()
-    item = make_item(contract, weights_sha256=sha256, weights_bytes=len(weights), made=made)
+    item = make_item(contract, weights_sha256=sha256, weights_bytes=len(weights), created_at=created_at)
     with replace_file(folder / ITEM) as unfinished:
         unfinished.write_text(json.dumps(item, indent=1) + "\n", "utf-8")

@@ -48,7 +48,7 @@ def import_bundle(path: str | Path, folder: str | Path, facts: ModelFacts) -> Bu
     with publish_folder(folder) as unfinished:
         parts = _read_model(path, facts)
         contract = _make_contract(facts, parts, facts.name or folder.name)
-        write_bundle(unfinished, contract, parts.weights, made=read_clock())
+        write_bundle(unfinished, contract, parts.weights, created_at=read_clock())
     return open_bundle(str(folder))
 
 

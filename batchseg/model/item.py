@@ -111,8 +111,8 @@ def _read_class(one: JsonObject) -> ClassInfo:
     return build(ClassInfo, {"id": one["value"], "name": one["name"], "rgb": rgb}, where="classification:classes")
 
 
-def make_item(contract: Contract, *, weights_sha256: str, weights_bytes: int, made: str) -> JsonObject:
-    """A contract as a STAC item; `made` is the date and time of the bundle."""
+def make_item(contract: Contract, *, weights_sha256: str, weights_bytes: int, created_at: str) -> JsonObject:
+    """A contract as a STAC item; `created_at` is the date and time of the bundle."""
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
@@ -120,7 +120,7 @@ def make_item(contract: Contract, *, weights_sha256: str, weights_bytes: int, ma
         "id": contract.name,
         "geometry": None,
         "properties": {
-            "datetime": made,
+            "datetime": created_at,
             # The extension wants the bands here; STAC itself allows them here only if an asset has them too.
             "bands": [_make_band(band) for band in contract.bands],
             "mlm:name": contract.name,

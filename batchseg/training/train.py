@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.card import write_card
 from batchseg.model.device import Device, check_device, choose_device
 from batchseg.model.lineage import TrainedLineage
+from batchseg.model.publish import read_clock
 from batchseg.model.quality import TrainedQuality
 from batchseg.tiers import DeviceKind
 from batchseg.training.bundle_contract import make_contract
@@ -189,4 +189,4 @@ def _write(state: TrainingState, folder: Path, iou: dict[str, float], lineage: T
         lineage=lineage,
     )
     write_card(folder, contract)
-    write_bundle(folder, contract, save(weights), made=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+    write_bundle(folder, contract, save(weights), created_at=read_clock())

@@ -36,7 +36,7 @@ def wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The shipped model, with its scores mixed up."""
     monkeypatch.setenv("BATCHSEG_CACHE", str(tmp_path / "cache"))
     bundle = open_bundle("zoo:synthetic-bulk")
-    write_bundle(tmp_path / "wrong", bundle.contract, mix_weights(bundle, Mixture(MIXED_UP, OFFSETS)), made=MADE)
+    write_bundle(tmp_path / "wrong", bundle.contract, mix_weights(bundle, Mixture(MIXED_UP, OFFSETS)), created_at=MADE)
     return tmp_path / "wrong"
 
 

@@ -240,5 +240,5 @@ def test_a_gpu_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def written(contract: Contract, weights: bytes, folder: Path) -> Bundle:
-    write_bundle(folder, contract, weights, made=MADE)
+    write_bundle(folder, contract, weights, created_at=MADE)
     return open_bundle(str(folder))

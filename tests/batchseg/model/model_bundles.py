@@ -54,7 +54,7 @@ def write_random(folder: Path, **changes: Any) -> Bundle:
             tensor.normal_(0.0, 0.1)
         if name.endswith("running_var"):
             tensor.uniform_(0.5, 1.5)
-    write_bundle(folder, wanted, save({name: tensor.contiguous() for name, tensor in state.items()}), made=MADE)
+    write_bundle(folder, wanted, save({name: tensor.contiguous() for name, tensor in state.items()}), created_at=MADE)
     return open_bundle(str(folder))
 
 
@@ -63,7 +63,7 @@ def write_onnx(folder: Path, **changes: Any) -> Bundle:
     ours = write_random(folder / "ours", numerics=on_cpu(), **changes)
     content = export_onnx(ours, load_graph(ours).network, 64)
     values: dict[str, Any] = {"architecture": OnnxSpec(), "numerics": on_cpu()}
-    write_bundle(folder, contract(**(values | changes)), content, made=MADE)
+    write_bundle(folder, contract(**(values | changes)), content, created_at=MADE)
     return open_bundle(str(folder))
 
 

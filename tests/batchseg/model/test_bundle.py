@@ -31,7 +31,7 @@ LINEAGE = QuantizedLineage(
 
 
 def write(folder: Path, wanted: Contract, weights: bytes = WEIGHTS) -> str:
-    write_bundle(folder, wanted, weights, made=MADE)
+    write_bundle(folder, wanted, weights, created_at=MADE)
     return str(folder)
 
 

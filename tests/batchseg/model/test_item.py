@@ -106,7 +106,7 @@ LINEAGES: list[tuple[Lineage, list[str]]] = [
 
 
 def make_json(**changes: Any) -> Any:
-    item = make_item(contract(numerics=on_cpu(), **changes), weights_sha256="0" * 64, weights_bytes=1, made=MADE)
+    item = make_item(contract(numerics=on_cpu(), **changes), weights_sha256="0" * 64, weights_bytes=1, created_at=MADE)
     return json.loads(json.dumps(item))
 
 
@@ -158,7 +158,7 @@ def test_the_training_is_found_behind_every_change() -> None:
     ],
 )
 def test_an_unknown_network_is_refused(architecture: dict[str, Any], match: str, tmp_path: Path) -> None:
-    write_bundle(tmp_path, contract(), b"no weights", made=MADE)
+    write_bundle(tmp_path, contract(), b"no weights", created_at=MADE)
     item = json.loads((tmp_path / "item.json").read_text())
     item["properties"]["batchseg:architecture"] = architecture
     (tmp_path / "item.json").write_text(json.dumps(item))
@@ -178,7 +178,7 @@ def test_an_unknown_network_is_refused(architecture: dict[str, Any], match: str,
     ],
 )
 def test_what_is_not_known_is_refused(key: str, value: Any, tmp_path: Path) -> None:
-    write_bundle(tmp_path, contract(), b"no weights", made=MADE)
+    write_bundle(tmp_path, contract(), b"no weights", created_at=MADE)
     item = json.loads((tmp_path / "item.json").read_text())
     item["properties"][f"batchseg:{key}"] = value
     (tmp_path / "item.json").write_text(json.dumps(item))

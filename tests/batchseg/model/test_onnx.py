@@ -84,7 +84,7 @@ def test_torch_does_not_run_onnx(backend: str) -> None:
 
 
 def test_what_is_no_network_is_an_error_of_ours(tmp_path: Path) -> None:
-    write_bundle(tmp_path, contract(architecture=OnnxSpec(), numerics=on_cpu()), b"no network", made=MADE)
+    write_bundle(tmp_path, contract(architecture=OnnxSpec(), numerics=on_cpu()), b"no network", created_at=MADE)
     with pytest.raises(BundleError, match="cannot be read"):
         run_in(open_bundle(str(tmp_path)), "openvino", "float32", tiles(2))
 

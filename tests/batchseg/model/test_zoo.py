@@ -28,5 +28,5 @@ def test_the_digests_of_all_shipped_bundles_are_known() -> None:
 def test_a_shipped_bundle_is_written_as_it_was_read(name: str, tmp_path: Path) -> None:
     bundle = open_bundle(f"zoo:{name}")
     shipped = json.loads((bundle.folder / "item.json").read_text())
-    write_bundle(tmp_path, bundle.contract, read_weights(bundle), made=shipped["properties"]["datetime"])
+    write_bundle(tmp_path, bundle.contract, read_weights(bundle), created_at=shipped["properties"]["datetime"])
     assert json.loads((tmp_path / "item.json").read_text()) == shipped
