@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -63,13 +64,18 @@ def _format_signature(name: str, signature: inspect.Signature) -> str:
     for parameter in signature.parameters.values():
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in parameters:
             parameters.append("*")
-        default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
+        default = "" if parameter.default is parameter.empty else f" = {_format_default(parameter.default)}"
         parameters.append(f"{parameter.name}: {parameter.annotation}{default}")
     line = f"def {name}({', '.join(parameters)}) -> {signature.return_annotation}: ..."
     if len(line) <= MAX_SIGNATURE:
         return line
     body = "".join(f"    {parameter},\n" for parameter in parameters)
     return f"def {name}(\n{body}) -> {signature.return_annotation}: ..."
+
+
+def _format_default(value: object) -> str:
+    """As the formatter writes it, which formats the code of this page too."""
+    return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,9 +105,11 @@ def split_docstring(doc: str) -> Docstring:
 
 
 def _convert_session(session: str) -> str:
-    """Code from an interpreter's session; its answers become comments."""
-    lines = session.splitlines()
-    return "\n".join(line[4:] if line.startswith((">>> ", "... ")) else f"# {line}" for line in lines)
+    """Code from an interpreter's session; its answers become comments, and a blank line follows the imports."""
+    lines = [line[4:] if line.startswith((">>> ", "... ")) else f"# {line}" for line in session.splitlines()]
+    num_imports = next((i for i, line in enumerate(lines) if not line.startswith(("from ", "import "))), len(lines))
+    blank = [""] if 0 < num_imports < len(lines) else []
+    return "\n".join([*lines[:num_imports], *blank, *lines[num_imports:]])
 
 
 def _format_section(title: str, text: str) -> str:
