@@ -202,7 +202,7 @@ def _wrong(where: str, expected: str, got: object, todo: str | None = None) -> R
 
 def build_unchecked(kind: type[T], data: Any) -> T:
     """Make a dataclass of `kind` from data that was checked when it was written. Wrong data make a wrong dataclass."""
-    value: T = _make_converter(typing.cast("type", kind))(data)
+    value: T = _make_converter(typing.cast("type", kind))(data)  # type[T] hashes like any type; mypy doubts it
     return value
 
 
@@ -228,7 +228,7 @@ def _find_converter(hint: Any) -> Callable[[Any], Any] | None:
     """A function for values with this hint; None for values that JSON gives as they are."""
     origin, args = get_origin(hint), get_args(hint)
     if is_dataclass(hint):
-        return _make_converter(typing.cast("type", hint))
+        return _make_converter(typing.cast("type", hint))  # is_dataclass is true of instances too, a hint is none
     if origin in (Union, types.UnionType):
         (inner,) = (arg for arg in args if arg is not type(None))
         convert = _find_converter(inner)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +55,8 @@ class InputRule:
     def _by_table(self, raw_BHW: NDArray[Any]) -> NDArray[Any]:
         """Convert values of one or two bytes by one look-up instead of three passes in floating point."""
         # np.take would turn all raw values into eight-byte indexes first.
-        return cast("NDArray[Any]", _find_table(self, raw_BHW.dtype)[raw_BHW])
+        x_BHW: NDArray[Any] = _find_table(self, raw_BHW.dtype)[raw_BHW]
+        return x_BHW
 
     def make_table(self, dtype: np.dtype[Any]) -> NDArray[Any]:
         """Return the model input of every raw value of a data type; the raw value is the index."""

@@ -59,7 +59,7 @@ def write_reports(store: Store) -> Metrics:
         list(ledger.read_stints()),
         sessions=read_sessions(store),
         quarantined=quarantined,
-        versions={package: found for package in VERSIONED if (found := _find_version(package))},
+        versions={package: text for package in VERSIONED if (text := _find_version(package))},
     )
     for scene in plan.scenes:
         of_scene = [sheet for sheet in sheets if sheet.key.scene == scene]

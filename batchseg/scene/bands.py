@@ -23,7 +23,7 @@ def choose_bands(
 ) -> tuple[int, ...]:
     """Indexes from 1, in the model's order."""
     if override is None:
-        return tuple(_by_name(raster, wanted, one) for one in wanted)
+        return tuple(_by_name(raster, wanted, band) for band in wanted)
     if len(override) != len(wanted):
         raise RecipeError(
             "the recipe gives another number of bands than the model takes",
@@ -31,17 +31,19 @@ def choose_bands(
             expected=f"{len(wanted)} ({_names(wanted)})",
             got=str(list(override)),
         )
-    return tuple(_by_order(raster, one) for one in override)
+    return tuple(_by_order(raster, name) for name in override)
 
 
-def _by_name(raster: RasterFile, wanted: Sequence[BandWanted], one: BandWanted) -> int:
-    found = [band for band in raster.bands if _is_called(band, one.name)]
-    found = found or [band for band in raster.bands if band.common == (one.common or one.name.casefold())]
-    if len(found) == 1:
-        return found[0].index
-    problem = "several bands could be" if found else "the scene names no band as"
+def _by_name(raster: RasterFile, wanted: Sequence[BandWanted], wanted_band: BandWanted) -> int:
+    candidates = [band for band in raster.bands if _is_called(band, wanted_band.name)]
+    candidates = candidates or [
+        band for band in raster.bands if band.common == (wanted_band.common or wanted_band.name.casefold())
+    ]
+    if len(candidates) == 1:
+        return candidates[0].index
+    problem = "several bands could be" if candidates else "the scene names no band as"
     raise SceneError(
-        f"{problem} the model's {one.name}",
+        f"{problem} the model's {wanted_band.name}",
         where=raster.url,
         expected=_names(wanted),
         got=raster.describe_bands(),
@@ -49,19 +51,19 @@ def _by_name(raster: RasterFile, wanted: Sequence[BandWanted], one: BandWanted) 
     )
 
 
-def _by_order(raster: RasterFile, one: int | str) -> int:
-    if isinstance(one, int):
-        found = [band for band in raster.bands if band.index == one]
+def _by_order(raster: RasterFile, name: int | str) -> int:
+    if isinstance(name, int):
+        candidates = [band for band in raster.bands if band.index == name]
     else:
-        found = [band for band in raster.bands if _is_called(band, one)]
-        found = found or [band for band in raster.bands if band.common == one.casefold()]
-    if len(found) == 1:
-        return found[0].index
+        candidates = [band for band in raster.bands if _is_called(band, name)]
+        candidates = candidates or [band for band in raster.bands if band.common == name.casefold()]
+    if len(candidates) == 1:
+        return candidates[0].index
     raise RecipeError(
-        f"{'several bands are' if found else 'no band is'} {one!r}",
+        f"{'several bands are' if candidates else 'no band is'} {name!r}",
         where="bands",
         expected=f"bands of {raster.url}: {raster.describe_bands()}",
-        got=repr(one),
+        got=repr(name),
     )
 
 
@@ -70,7 +72,7 @@ def _is_called(band: Band, name: str) -> bool:
 
 
 def _names(wanted: Sequence[BandWanted]) -> str:
-    return ", ".join(one.name for one in wanted)
+    return ", ".join(band.name for band in wanted)
 
 
 def _example(raster: RasterFile, wanted: Sequence[BandWanted]) -> list[int]:

@@ -101,8 +101,8 @@ class EmptyIndex:
         return Window.of(row * high, (row + 1) * high, col * wide, (col + 1) * wide)
 
     def _read_tag(self, dataset: Any, fact: str, band: int, row: int, col: int) -> int | None:
-        found = dataset.get_tag_item(f"BLOCK_{fact}_{col}_{row}", "TIFF", bidx=band)
-        return None if found is None else int(found)
+        tag = dataset.get_tag_item(f"BLOCK_{fact}_{col}_{row}", "TIFF", bidx=band)
+        return None if tag is None else int(tag)
 
     def _stream(self, dataset: Any, file: int, band: int, row: int, col: int) -> bytes:
         place, size_bytes = (self._read_tag(dataset, fact, band, row, col) or 0 for fact in ("OFFSET", "SIZE"))

@@ -123,11 +123,11 @@ def find_valid(
 def _holds_nodata(raw_BHW: NDArray[Any], validity: ValidityRule) -> NDArray[np.bool_]:
     """NaN as nodata needs nothing here: what is not finite is invalid anyway, under the rule `any`."""
     numbers = [None if value is None else convert_to_dtype(value, raw_BHW.dtype) for value in validity.values]
-    asked = [(raw_HW, number) for raw_HW, number in zip(raw_BHW, numbers, strict=True) if number is not None]
-    if not asked or (validity.rule == "all" and len(asked) < len(raw_BHW)):
+    checks = [(raw_HW, number) for raw_HW, number in zip(raw_BHW, numbers, strict=True) if number is not None]
+    if not checks or (validity.rule == "all" and len(checks) < len(raw_BHW)):
         return np.zeros(raw_BHW.shape[1:], bool)
-    held_HW = np.asarray(asked[0][0] == asked[0][1])
-    for raw_HW, number in asked[1:]:
+    held_HW = np.asarray(checks[0][0] == checks[0][1])
+    for raw_HW, number in checks[1:]:
         if validity.rule == "all" and not held_HW.any():
             break  # what one band does not hold, all do not: mostly the first one says so
         merge = np.logical_and if validity.rule == "all" else np.logical_or

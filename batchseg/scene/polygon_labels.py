@@ -92,10 +92,13 @@ def read_polygon_labels(
     )  # points have no outside: all but a few pixels would be it
     with open_layer(url) as layer:
         if all_are is not None:
-            found = {find_class(all_are, classes, f"{url}: all"): where}
+            filters = {find_class(all_are, classes, f"{url}: all"): where}
         else:
-            found = _filters(layer, attribute, where, classes)
-        drawn = [(class_id, read(layer, where=one, georef=georef)) for class_id, one in sorted(found.items())]
+            filters = _filters(layer, attribute, where, classes)
+        drawn = [
+            (class_id, read(layer, where=class_filter, georef=georef))
+            for class_id, class_filter in sorted(filters.items())
+        ]
     return PolygonLabels.of(drawn, beyond)
 
 

@@ -82,13 +82,13 @@ class Polygons:
         left, top, right, bottom = cell.cols.start, cell.rows.start, cell.cols.stop, cell.rows.stop
         box = shapely.box(left, top, right, bottom)
         tree = self.tree()
-        found = tree.geometries[np.sort(tree.query(box, predicate="intersects"))]
-        if not len(found):
+        geometries = tree.geometries[np.sort(tree.query(box, predicate="intersects"))]
+        if not len(geometries):
             return np.zeros(cell.shape, bool)
-        if shapely.covers(found, box).any():
+        if shapely.covers(geometries, box).any():
             return np.ones(cell.shape, bool)
         # A coastline may have a million corners; those of other cells cost time in every line that is drawn.
-        near = extract_polygons(shapely.intersection(found, shapely.box(left - 1, top - 1, right + 1, bottom + 1)))
+        near = extract_polygons(shapely.intersection(geometries, shapely.box(left - 1, top - 1, right + 1, bottom + 1)))
         local = shapely.transform(near, lambda xy_N2: xy_N2 - (left, top))
         if not len(local):
             return np.zeros(cell.shape, bool)
@@ -155,12 +155,12 @@ def find_touched_tiles(layers: Iterable[Polygons], lattice: Grid) -> TileSet:
 
 
 def _touch(polygons: Polygons, lattice: Grid, touched: NDArray[np.bool_]) -> None:
-    found = polygons.tree().geometries
-    cells = _cells_under(found, lattice)
+    geometries = polygons.tree().geometries
+    cells = _cells_under(geometries, lattice)
     # Most layers are of small things that lie inside one tile, so bounds say it all.
     alone = (cells[:, :2] == cells[:, 2:]).all(axis=1)
     touched[cells[alone, 0], cells[alone, 1]] = True
-    for polygon, (top, left, bottom, right) in zip(found[~alone], cells[~alone].tolist(), strict=True):
+    for polygon, (top, left, bottom, right) in zip(geometries[~alone], cells[~alone].tolist(), strict=True):
         shapely.prepare(polygon)
         step = max(1, BOXES_AT_ONCE // (right + 1 - left))
         for row in range(top, bottom + 1, step):

@@ -67,8 +67,8 @@ class RasterSource:
         index = EmptyIndex(self.raster, self.bands, self.policy)
         if index.holds_nothing(dataset, window):
             return True
-        one = index.alike(dataset, window)
-        return one is not None and not self._read_distinct(dataset, one, validity, None)[1].any()
+        block = index.alike(dataset, window)
+        return block is not None and not self._read_distinct(dataset, block, validity, None)[1].any()
 
     def _read_distinct(
         self, dataset: Any, window: Window, validity: ValidityRule, masks_MHW: NDArray[np.uint8] | None

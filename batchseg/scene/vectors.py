@@ -81,12 +81,12 @@ class VectorLayer:
                 todo="name the attribute with their classes, or give one class to all of them",
             )
         try:
-            _, _, _, (found,) = pyogrio.raw.read(
+            _, _, _, (values,) = pyogrio.raw.read(
                 gdal_path(self.path), layer=self.name, columns=[attribute], where=where, read_geometry=False
             )
         except _VECTOR_ERRORS as error:
             raise self._unread(where, error) from error
-        return sorted(set(found.tolist()), key=repr)
+        return sorted(set(values.tolist()), key=repr)
 
     def _unread(self, where: str | None, error: Exception) -> RecipeError:
         if where is None:
