@@ -26,8 +26,9 @@ Models:
     tune_bundle                measure every way to run a bundle here, and keep the best; returns a `Tuning`
 
 `jobs.run` and `jobs.nightly` do the same on Ray. Every error that these functions raise on purpose is a
-`BatchsegError`. Names that are not in `__all__` are private and may change with any version. `help(batchseg.run)` shows
-the arguments of a function, what it returns and what it raises.
+`BatchsegError`; a `RefusedBundleError`, one of these, holds what was measured. Names that are not in `__all__` are
+private and may change with any version. `docs/python.md` and `help(batchseg.run)` show the arguments of a function,
+what it returns and what it raises.
 """
 
 from __future__ import annotations
