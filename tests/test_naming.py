@@ -31,7 +31,6 @@ PARTICIPLES_ALLOWED = {
     "inlined": "marks a field in a declaration, like `setting`",
     "known_architectures": "an adjective: the architectures that are known",
     "stored_chunk_px": "an adjective: the side of a stored chunk",
-    "_bound_block_cache": "the verb `to bound`",
 }
 ENDINGS_ALLOWED = {"tiles_of": "`tiling/` reads like geometry"}
 UNNAMED = {"found", "told", "asked", "said"}

@@ -1,16 +1,18 @@
-"""Which windows of a GeoTIFF hold nothing, known without decoding them. The answer is exact or "not known".
+"""Finds windows of a GeoTIFF without a valid pixel, without decoding them. The answer is exact or "not known".
 
-Two kinds of blocks without a pixel, of which the first are known from the file's index of blocks alone:
+Theory of operation
+-------------------
+Two kinds of blocks hold no valid pixel. The first kind is known from the file's index of blocks alone.
 
 *Absent.* A block that was never written has no place in the file; GDAL reads it as the nodata value, or as zeros. Where
-the policy calls such a pixel invalid, a window of absent blocks needs no reading at all. Other formats, masks beside
-the pixels, and windows of very many blocks are not known. Nor are files whose blocks are single rows: so GDAL shows a
-file that is one strip throughout, whose index has but one entry.
+the policy calls such a pixel invalid, a window of absent blocks needs no reading at all. Nothing is known of other
+formats, of masks beside the pixels, and of windows of very many blocks. Nothing is known of files whose blocks are
+single rows either: this is how GDAL shows a file of one strip, whose index has only one entry.
 
 *Alike.* Most files have their nodata written out: the same few bytes, block after block. Equal bytes of one file decode
-to equal pixels, whatever the codec. So where all blocks of a window are stored alike, one of them tells of all. It has
-to lie within the scene as a whole, since nobody sees what hangs over an edge. Only of files on this machine: on a
-server it is the requests that take time, and these would be more of them.
+to equal pixels, whatever the codec. So where all blocks of a window are stored alike, one of them stands for all. This
+block must lie inside the scene as a whole, since pixels beyond an edge are never seen. Only local files are compared:
+on a server the requests take the time, and the comparison would need more of them.
 """
 
 from __future__ import annotations
@@ -32,13 +34,14 @@ from tiling.grid import cells
 from tiling.span import Window
 
 MAX_BLOCKS = 65_536
+"""Largest number of blocks of a window that is looked at."""
 MAX_STORED_BYTES = 16_384
-"""Of a block that may be of one value throughout; 512 x 512 pixels of three bytes take 12 kB at worst (PackBits)."""
+"""Largest stored size of a block that may hold one value only; 512 x 512 pixels of three bytes take up to 12 kB."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmptyIndex:
-    """Of one scene, as a run reads it. About a microsecond a block; the first block that exists ends the search."""
+    """The block index of one raster, as a run reads it. A look-up takes about a microsecond per block."""
 
     raster: RasterFile
     bands: tuple[int, ...]
@@ -46,17 +49,18 @@ class EmptyIndex:
 
     @property
     def can_tell(self) -> bool:
-        """Whether any window of this scene can be known to be empty."""
+        """Whether any window of this raster can be known to be empty from the index."""
         return self._absent_is_invalid()
 
     def is_surely_empty(self, window: Window) -> bool:
+        """Whether all blocks of a window are absent, so that no pixel of it is valid."""
         if not self._absent_is_invalid():
             return False
         with use_handle(self.raster.url, self.raster.identity, describe_window(self.raster.url, window)) as dataset:
             return self.holds_nothing(dataset, window)
 
     def holds_nothing(self, dataset: Any, window: Window) -> bool:
-        """The same with a handle of the scene."""
+        """Whether all blocks of a window are absent, seen through an open handle."""
         rows_px, cols_px = self.raster.block_px
         rows, cols = cells(window.rows, rows_px), cells(window.cols, cols_px)
         if not self._absent_is_invalid() or len(rows) * len(cols) > MAX_BLOCKS:
@@ -68,56 +72,59 @@ class EmptyIndex:
             for band in self._list_indexed_bands()
         )
 
-    def alike(self, dataset: Any, window: Window) -> Window | None:
-        """One whole block that every block of this window is stored alike to, if there is such a block."""
-        path, grid = Path(gdal_path(self.raster.url)), self._blocks(window)
-        if self.raster.driver != "GTiff" or self.raster.block_px[0] == 1 or len(grid) < 2 or not path.is_file():
+    def find_alike_block(self, dataset: Any, window: Window) -> Window | None:
+        """Find one whole block that is stored like every block of this window; None when there is none."""
+        path, blocks = Path(gdal_path(self.raster.url)), self._list_blocks(window)
+        if self.raster.driver != "GTiff" or self.raster.block_px[0] == 1 or len(blocks) < 2 or not path.is_file():
             return None
-        whole = next((at for at in grid if self._block(*at).clip(self.raster.shape_px) == self._block(*at)), None)
+        whole = next((at for at in blocks if self._is_inside(self._block_window(*at))), None)
         if whole is None:
             return None
         for band in self._list_indexed_bands():
             size_bytes = self._read_tag(dataset, "SIZE", band, *whole)
             if size_bytes is None or size_bytes > MAX_STORED_BYTES:
                 return None
-            if any(self._read_tag(dataset, "SIZE", band, *at) != size_bytes for at in grid):
+            if any(self._read_tag(dataset, "SIZE", band, *at) != size_bytes for at in blocks):
                 return None
         with path.open("rb") as file:
             for band in self._list_indexed_bands():
-                streams = (self._stream(dataset, file.fileno(), band, *at) for at in grid)
+                streams = (self._read_stream(dataset, file.fileno(), band, *at) for at in blocks)
                 first = next(streams)
                 if any(stream != first for stream in streams):
                     return None
-        return self._block(*whole)
+        return self._block_window(*whole)
 
-    def _blocks(self, window: Window) -> list[tuple[int, int]]:
-        """None of them where they are too many."""
+    def _is_inside(self, window: Window) -> bool:
+        return window.clip(self.raster.shape_px) == window
+
+    def _list_blocks(self, window: Window) -> list[tuple[int, int]]:
+        """List the blocks that a window touches; none where they are too many."""
         high, wide = self.raster.block_px
         rows, cols = cells(window.rows, high), cells(window.cols, wide)
         return [(row, col) for row in rows for col in cols] if len(rows) * len(cols) <= MAX_BLOCKS else []
 
-    def _block(self, row: int, col: int) -> Window:
+    def _block_window(self, row: int, col: int) -> Window:
         high, wide = self.raster.block_px
         return Window.of(row * high, (row + 1) * high, col * wide, (col + 1) * wide)
 
     def _read_tag(self, dataset: Any, fact: str, band: int, row: int, col: int) -> int | None:
-        tag = dataset.get_tag_item(f"BLOCK_{fact}_{col}_{row}", "TIFF", bidx=band)
-        return None if tag is None else int(tag)
+        value = dataset.get_tag_item(f"BLOCK_{fact}_{col}_{row}", "TIFF", bidx=band)
+        return None if value is None else int(value)
 
-    def _stream(self, dataset: Any, file: int, band: int, row: int, col: int) -> bytes:
+    def _read_stream(self, dataset: Any, file: int, band: int, row: int, col: int) -> bytes:
         place, size_bytes = (self._read_tag(dataset, fact, band, row, col) or 0 for fact in ("OFFSET", "SIZE"))
         return os.pread(file, size_bytes, place)
 
     def _absent_is_invalid(self) -> bool:
-        """What a pixel of an absent block reads as, judged by the policy itself."""
+        """Whether the policy calls the pixels of an absent block invalid."""
         validity = resolve_policy(self.raster, self.policy, self.bands)
         if self.raster.driver != "GTiff" or self.raster.block_px[0] == 1 or validity.kind in ("mask", "band_masks"):
             return False
-        absent_B11 = np.array([self._absent(band) for band in self.bands]).reshape(-1, 1, 1)
-        alpha_M11 = None if validity.alpha is None else self._absent(validity.alpha).reshape(1, 1, 1)
+        absent_B11 = np.array([self._absent_value(band) for band in self.bands]).reshape(-1, 1, 1)
+        alpha_M11 = None if validity.alpha is None else self._absent_value(validity.alpha).reshape(1, 1, 1)
         return not find_valid(absent_B11, validity, alpha_M11).any()
 
-    def _absent(self, band: int) -> np.ndarray:
+    def _absent_value(self, band: int) -> np.ndarray:
         nodata = self.raster.bands[band - 1].nodata or 0.0
         dtype = np.dtype(self.raster.dtype)
         if dtype.kind != "f":
@@ -126,7 +133,7 @@ class EmptyIndex:
         return np.array(nodata).astype(dtype)
 
     def _list_indexed_bands(self) -> tuple[int, ...]:
-        """Bands side by side in one block share its place."""
+        """Bands whose blocks are looked up; bands that share their blocks are looked up once."""
         if self.raster.interleave == "pixel":
             return (1,)
         alpha = resolve_policy(self.raster, self.policy, self.bands).alpha

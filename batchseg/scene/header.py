@@ -1,7 +1,7 @@
-"""What a scene says about itself before any pixel is used: grid, place, bands, type, and how it marks invalid pixels.
+"""Reads what a scene's file holds besides pixels: grid, place, bands, data type, and marks of invalid pixels.
 
-Nothing here is a decision of the run. Whatever cannot be a scene is refused with one line; no warning and no exception
-of GDAL leaves this module.
+Nothing in this module is a decision of the run. A file that cannot be a scene is refused with one line; no warning and
+no exception of GDAL leaves this module.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from batchseg.scene.names import gdal_path, make_absolute
 from batchseg.scene.raster_file import Band, MaskFacts, RasterFile
 
 _COMMON_NAMES = (
-    # The first that matches counts: "red edge" before "red", "short-wave infrared" before "infrared".
+    # The first match counts: "red edge" before "red", "short-wave infrared" before "infrared".
     ("alpha", r"alpha|opacity|transparency"),
     ("rededge", r"red ?edge ?\d*"),
     ("swir", r"swir ?\d*|short ?wave infra ?red"),
@@ -57,14 +57,22 @@ class SceneHeader:
 
 
 def read_header(url: str) -> SceneHeader:
+    """Read the header of a scene.
+
+    Args:
+        url: A local file, a URL, or GDAL's own name of a raster.
+
+    Raises:
+        SceneError: GDAL cannot read it, or it is no single raster with bands of plain numbers.
+    """
     whole = make_absolute(url)
     _check_scheme(url)
     try:
         return retry_if_remote(whole, lambda: _read_header(url, whole))
     except ReadError as error:
-        raise _not_a_raster(url, error.__cause__ or error) from error
+        raise _make_refusal(url, error.__cause__ or error) from error
     except FileNotFoundError:
-        raise SceneError("no such object", where=url, todo="check the address") from None
+        raise SceneError("there is no such object", where=url, todo="check the address") from None
     except (RefusedError, StorageError) as error:
         raise SceneError(error.what, where=url, got=error.got, todo="check address and credentials") from None
 
@@ -76,11 +84,16 @@ def _read_header(url: str, whole: str) -> SceneHeader:
                 return _make_header(whole, dataset)
         except GDAL_ERRORS as error:
             if not is_remote(whole) or "not recognized as" in str(error):
-                raise _not_a_raster(url, error) from error
+                raise _make_refusal(url, error) from error
             check_rights(whole)
             raise ReadError("the header could not be read", where=url) from error
         except UnicodeDecodeError as error:
-            raise SceneError("text in the header is not UTF-8", where=url, got=repr(error.object)) from error
+            raise SceneError(
+                "text in the header must be UTF-8",
+                where=url,
+                got=repr(error.object),
+                todo="write the file again with its text in UTF-8",
+            ) from error
 
 
 def _check_scheme(url: str) -> None:
@@ -89,10 +102,11 @@ def _check_scheme(url: str) -> None:
             "GDAL has no reader for this kind of address",
             where=url,
             expected="s3://, gs://, az://, http:// or https://, a file, or GDAL's own name for it",
+            todo="copy the file to one of these places",
         )
 
 
-def _not_a_raster(url: str, error: BaseException) -> SceneError:
+def _make_refusal(url: str, error: BaseException) -> SceneError:
     if "://" not in url and not url.startswith("/vsi") and isinstance(error, OSError) and not Path(url).exists():
         return SceneError("no such file", where=url, todo="check the path and the current folder")
     return SceneError("GDAL cannot open it as a raster", where=url, got=find_reason(error))
@@ -100,8 +114,8 @@ def _not_a_raster(url: str, error: BaseException) -> SceneError:
 
 def _make_header(url: str, dataset: Any) -> SceneHeader:
     if dataset.count == 0:
-        raise _without_bands(url, dataset)
-    dtype = _common_dtype(url, dataset.dtypes)
+        raise _make_bands_refusal(url, dataset)
+    dtype = _find_common_dtype(url, dataset.dtypes)
     bands = _read_bands(dataset)
     raster = RasterFile(
         url=url,
@@ -120,9 +134,9 @@ def _make_header(url: str, dataset: Any) -> SceneHeader:
     return SceneHeader(name=make_scene_name(url), grid=_read_grid(url, dataset), raster=raster)
 
 
-def _without_bands(url: str, dataset: Any) -> SceneError:
+def _make_bands_refusal(url: str, dataset: Any) -> SceneError:
     if not dataset.subdatasets:
-        return SceneError("a raster without bands", where=url)
+        return SceneError("the raster must have a band, but it has none", where=url, todo="give another file")
     return SceneError(
         "the file is a container of several rasters",
         where=url,
@@ -131,8 +145,8 @@ def _without_bands(url: str, dataset: Any) -> SceneError:
     )
 
 
-def _common_dtype(url: str, dtypes: tuple[str, ...]) -> str:
-    """One type that holds the values of all bands exactly."""
+def _find_common_dtype(url: str, dtypes: tuple[str, ...]) -> str:
+    """Find one data type that holds the values of all bands exactly."""
     if any(dtype.startswith("complex") for dtype in dtypes):
         raise SceneError(
             "complex pixels are not supported", where=url, got=dtypes[0], todo="save amplitude or phase as a raster"
@@ -151,15 +165,15 @@ def _common_dtype(url: str, dtypes: tuple[str, ...]) -> str:
 
 
 def _read_bands(dataset: Any) -> tuple[Band, ...]:
-    facts = zip(_descriptions(dataset), dataset.colorinterp, dataset.dtypes, dataset.nodatavals, strict=True)
+    facts = zip(_read_descriptions(dataset), dataset.colorinterp, dataset.dtypes, dataset.nodatavals, strict=True)
     return tuple(
         Band(index=index, name=name or None, common=find_common_name(name, colour.name), dtype=dtype, nodata=nodata)
         for index, (name, colour, dtype, nodata) in enumerate(facts, start=1)
     )
 
 
-def _descriptions(dataset: Any) -> tuple[str | None, ...]:
-    """Names only help to find bands, so a file with names in some old encoding is one without names."""
+def _read_descriptions(dataset: Any) -> tuple[str | None, ...]:
+    """Read the names of the bands. They only help to find bands, so names that are not UTF-8 are dropped."""
     try:
         return tuple(dataset.descriptions)
     except UnicodeDecodeError:
@@ -167,7 +181,7 @@ def _descriptions(dataset: Any) -> tuple[str | None, ...]:
 
 
 def find_common_name(description: str | None, colour: str) -> str | None:
-    """What a band is. The description wins, because writers flag a fourth band as alpha whatever it is."""
+    """Find the common name of a band. The description wins, because writers flag any fourth band as alpha."""
     text = " ".join(re.split(r"[^a-z0-9]+", (description or "").casefold())).strip()
     for name, pattern in _COMMON_NAMES:
         if re.search(rf"\b(?:{pattern})\b", text):
@@ -183,62 +197,69 @@ def _read_masks(dataset: Any, bands: tuple[Band, ...]) -> MaskFacts:
     flags = dataset.mask_flag_enums
     return MaskFacts(
         alpha=alpha,
-        alpha_shades=0.0 if alpha is None else _alpha_shades(dataset, alpha),
+        alpha_shades=0.0 if alpha is None else _sample_alpha_shades(dataset, alpha),
         per_dataset=any(MaskFlags.per_dataset in band and MaskFlags.alpha not in band for band in flags),
         per_band=any(not band for band in flags),
     )
 
 
-def _alpha_shades(dataset: Any, band: int) -> float:
-    """Looks at nine small windows over the scene."""
-    seen: list[Any] = []
-    for row in _spots(dataset.height):
-        for col in _spots(dataset.width):
+def _sample_alpha_shades(dataset: Any, band: int) -> float:
+    """Measure the share of alpha values between the ends, in nine small windows over the scene."""
+    parts: list[Any] = []
+    for row in _choose_starts(dataset.height):
+        for col in _choose_starts(dataset.width):
             try:
-                seen.append(dataset.read(band, window=GdalWindow(col, row, 64, 64).intersection(_whole(dataset))))
+                parts.append(
+                    dataset.read(band, window=GdalWindow(col, row, 64, 64).intersection(_make_whole_window(dataset)))
+                )
             except GDAL_ERRORS:
-                # A damaged block is reported by the chunk that needs it; this is a sample.
+                # This is a sample; the chunk that needs a damaged block reports it.
                 continue
-    values = np.concatenate([part.ravel() for part in seen]) if seen else np.zeros(1)
+    values = np.concatenate([part.ravel() for part in parts]) if parts else np.zeros(1)
     return float(np.mean((values != 0) & (values != values.max())))
 
 
-def _spots(size_px: int) -> list[int]:
+def _choose_starts(size_px: int) -> list[int]:
     return sorted({0, max(0, size_px // 2 - 32), max(0, size_px - 64)})
 
 
-def _whole(dataset: Any) -> GdalWindow:
+def _make_whole_window(dataset: Any) -> GdalWindow:
     return GdalWindow(0, 0, dataset.width, dataset.height)
 
 
 def _read_grid(url: str, dataset: Any) -> Georef:
     transform = tuple(dataset.transform)[:6]
-    placed = transform != IDENTITY
+    has_transform = transform != IDENTITY
     points, points_crs = dataset.gcps
     try:
         crs_wkt = dataset.crs.to_wkt() if dataset.crs else None
         gcps_crs_wkt = points_crs.to_wkt() if points and points_crs else None
     except CRSError as error:
-        raise SceneError("the coordinate system cannot be understood", where=url, got=find_reason(error)) from error
+        raise SceneError(
+            "the coordinate system must be one that PROJ knows",
+            where=url,
+            got=find_reason(error),
+            todo="assign the right one, e.g. `gdal_edit.py -a_srs EPSG:32643`",
+        ) from error
     return Georef(
         width_px=dataset.width,
         height_px=dataset.height,
         crs_wkt=crs_wkt,
-        transform=transform if placed else None,
-        # A file that has both was placed by its transform; the points are what it was made from.
-        gcps=() if placed else tuple((p.row, p.col, p.x, p.y, p.z or 0.0) for p in points),
-        gcps_crs_wkt=None if placed else gcps_crs_wkt,
+        transform=transform if has_transform else None,
+        # In a file that has both, the transform was made from the control points.
+        gcps=() if has_transform else tuple((p.row, p.col, p.x, p.y, p.z or 0.0) for p in points),
+        gcps_crs_wkt=None if has_transform else gcps_crs_wkt,
         rpcs=dict(dataset.tags(ns="RPC")) or None,
     )
 
 
 def _list_pixel_files(dataset: Any) -> tuple[str, ...]:
-    """Other files whose pixels belong to the scene: masks, parts of a VRT. What else sidecars say is in the header."""
+    """List the files whose pixels belong to the scene: its own, masks, and the parts of a VRT."""
     return tuple(name for name in dataset.files if not name.endswith((".ovr", ".aux.xml")))
 
 
 def make_scene_name(url: str) -> str:
-    """The file's name without its ending, fit for a folder on any system; letters of all languages stay."""
+    """Make the name of a scene's folder from its file: without the ending, and valid on any system."""
     base = PurePosixPath(url.partition("?")[0].rstrip("/")).name
     stem = base.rsplit(".", 1)[0] or base
     return re.sub(r"[^\w.-]+", "_", stem).strip("._") or "scene"

@@ -1,8 +1,8 @@
-"""Reads windows of a scene: one wide read for all bands, with the pixels' validity."""
+"""Reads windows of a raster file: all bands in one read, and which pixels are valid."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,12 @@ from batchseg.scene.raster_file import RasterFile
 from tiling.span import Window
 
 STRIPE_PX = 64
+"""Number of rows whose validity is computed at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class RasterSource:
-    """One scene, with the bands and the nodata policy of a run. Holds no handle: any thread, any process."""
+    """One raster file, with the bands and the nodata policy of a run. It holds no handle."""
 
     raster: RasterFile
     bands: tuple[int, ...]
@@ -38,52 +39,52 @@ class RasterSource:
         validity = resolve_policy(self.raster, self.policy, self.bands)
         with use_handle(self.raster.url, self.raster.identity, describe_window(self.raster.url, window)) as dataset:
             pixels = self._pixels(dataset, window, validity)
-        # A handle lives long. What it gave is of the version that it was opened for if that is still the one.
+        # A handle lives long. The pixels are of the version that it was opened for only if the file has not changed.
         check_unchanged(self.raster.url, self.raster.identity)
         return pixels
 
     def _pixels(self, dataset: Any, window: Window, validity: ValidityRule) -> Pixels:
-        masks_MHW = self._masks(dataset, self._distinct, window, validity)
+        masks_MHW = self._read_masks(dataset, self._distinct, window, validity)
         if self._is_empty(dataset, window, validity, masks_MHW):
-            # Pages of zeros that nobody writes to take neither time nor memory.
+            # Pages of zeros take neither time nor memory until they are written to.
             raw_BHW = np.zeros((len(self.bands), *window.shape), self.raster.dtype)
             return Pixels(window, raw_BHW, np.zeros(window.shape, bool))
-        found_DHW, valid_HW = self._read_distinct(dataset, window, validity, masks_MHW)
+        raw_DHW, valid_HW = self._read_distinct(dataset, window, validity, masks_MHW)
         if self._distinct != self.bands:
-            found_DHW = found_DHW[[self._distinct.index(band) for band in self.bands]]
-        return Pixels(window, found_DHW, valid_HW)
+            raw_DHW = raw_DHW[[self._distinct.index(band) for band in self.bands]]
+        return Pixels(window, raw_DHW, valid_HW)
 
     @property
     def _distinct(self) -> tuple[int, ...]:
-        """A repeated band, and an alpha band, are part of the same read: GDAL decodes each block once."""
+        """Bands without repetition. All of them, and alpha, are read at once, so that GDAL decodes each block once."""
         return tuple(dict.fromkeys(self.bands))
 
     def _is_empty(
         self, dataset: Any, window: Window, validity: ValidityRule, masks_MHW: NDArray[np.uint8] | None
     ) -> bool:
-        """Whether that is known without reading it."""
+        """Whether a window is known to hold no valid pixel without reading it."""
         if masks_MHW is not None:
             return not masks_MHW.any()
         index = EmptyIndex(self.raster, self.bands, self.policy)
         if index.holds_nothing(dataset, window):
             return True
-        block = index.alike(dataset, window)
+        block = index.find_alike_block(dataset, window)
         return block is not None and not self._read_distinct(dataset, block, validity, None)[1].any()
 
     def _read_distinct(
         self, dataset: Any, window: Window, validity: ValidityRule, masks_MHW: NDArray[np.uint8] | None
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """The distinct bands, and where they are valid."""
-        distinct, extra = self._distinct, () if validity.alpha is None else (validity.alpha,)
-        read_DHW = self._read(dataset, [*distinct, *extra], window)
-        if extra:
+        """Read the distinct bands, and find where they are valid."""
+        distinct, alpha = self._distinct, () if validity.alpha is None else (validity.alpha,)
+        read_DHW = self._read(dataset, [*distinct, *alpha], window)
+        if alpha:
             masks_MHW = read_DHW[len(distinct) :]
-        found_DHW = read_DHW[: len(distinct)]
+        raw_DHW = read_DHW[: len(distinct)]
         values = tuple(validity.values[self.bands.index(band)] for band in distinct) if validity.values else ()
-        return found_DHW, _valid_in_stripes(found_DHW, _for_bands(validity, values), masks_MHW)
+        return raw_DHW, _find_valid_in_stripes(raw_DHW, _replace_values(validity, values), masks_MHW)
 
     def _read(self, dataset: Any, bands: list[int], window: Window) -> NDArray[Any]:
-        """One call for all bands; one for each where they differ in type, which rasterio refuses to read at once."""
+        """Read all bands in one call, or each in its own where their data types differ, as rasterio requires."""
         dtype = self.raster.dtype
         types = {self.raster.bands[band - 1].dtype for band in bands}
         runs = [bands] if len(types) == 1 else [[band] for band in bands]
@@ -92,7 +93,7 @@ class RasterSource:
             dataset.read(run, window=make_gdal_window(window), out=read_DHW[start : start + len(run)])
         return read_DHW
 
-    def _masks(
+    def _read_masks(
         self, dataset: Any, bands: tuple[int, ...], window: Window, validity: ValidityRule
     ) -> NDArray[np.uint8] | None:
         if validity.kind == "mask":
@@ -107,19 +108,19 @@ def open_source(raster: RasterFile, bands: tuple[int, ...], policy: NodataPolicy
     return RasterSource(raster, bands, policy)
 
 
-def _valid_in_stripes(
-    found_DHW: NDArray[Any], validity: ValidityRule, masks_MHW: NDArray[np.uint8] | None
+def _find_valid_in_stripes(
+    raw_DHW: NDArray[Any], validity: ValidityRule, masks_MHW: NDArray[np.uint8] | None
 ) -> NDArray[np.bool_]:
-    """`find_valid` for some rows at a time: what it makes on the way stays in the cache."""
-    valid_HW = np.empty(found_DHW.shape[1:], bool)
+    """Find the valid pixels some rows at a time, so that intermediate arrays stay in the cache."""
+    valid_HW = np.empty(raw_DHW.shape[1:], bool)
     for start in range(0, len(valid_HW), STRIPE_PX):
         rows = slice(start, start + STRIPE_PX)
-        valid_HW[rows] = find_valid(found_DHW[:, rows], validity, None if masks_MHW is None else masks_MHW[:, rows])
+        valid_HW[rows] = find_valid(raw_DHW[:, rows], validity, None if masks_MHW is None else masks_MHW[:, rows])
     return valid_HW
 
 
-def _for_bands(validity: ValidityRule, values: tuple[float | None, ...]) -> ValidityRule:
-    return ValidityRule(kind=validity.kind, values=values, alpha=validity.alpha, rule=validity.rule)
+def _replace_values(validity: ValidityRule, values: tuple[float | None, ...]) -> ValidityRule:
+    return replace(validity, values=values)
 
 
 def make_gdal_window(window: Window) -> GdalWindow:
