@@ -30,7 +30,7 @@ LOOK_AT_IT = "look at it, and remove it if it can be spared"
 class Store(Protocol):
     """The whole storage contract. Keys have `/` separators and no leading one.
 
-    `tests/batchseg/test_store.py` has `StoreContract`, the tests that every implementation must pass.
+    `tests/store_contract.py` has the tests that every implementation must pass, to inherit.
     """
 
     def get(self, key: str) -> bytes:

@@ -9,4 +9,5 @@ pytest.register_assert_rewrite(
     "tests.batchseg.runs.hard_scenes",
     "tests.batchseg.training.small_trainings",
     "tests.jobs.command_line",
+    "tests.store_contract",
 )

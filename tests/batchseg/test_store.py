@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchseg.errors import DamagedError
+from batchseg.objectstore import ObjectStore
 from batchseg.store import LocalStore, Store, compute_digest, get_json
 from tests.fakes import CountingStore, Crash, CrashingStore
+from tests.store_contract import StoreContract
 from tests.strategies import quick
 
 KEY = "run/records/a/0_0.json"
@@ -24,57 +25,29 @@ def store(tmp_path: Path) -> LocalStore:
     return LocalStore(tmp_path / "out")
 
 
+class TestLocalStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> Store:
+        return LocalStore(tmp_path / "out")
+
+
+class TestObjectStore(StoreContract):
+    """The same over fsspec, in memory; tests/jobs/test_s3.py has it on a server."""
+
+    @pytest.fixture
+    def store(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+        monkeypatch.setenv("BATCHSEG_SCRATCH", str(tmp_path))
+        return ObjectStore(f"memory://bucket{tmp_path}")
+
+
 def files(store: LocalStore) -> list[str]:
     return sorted(path.relative_to(store.root).as_posix() for path in store.root.rglob("*") if path.is_file())
-
-
-def test_what_was_put_is_got(store: LocalStore) -> None:
-    store.put(KEY, b"one")
-    store.put(KEY, b"two")
-    assert store.get(KEY) == b"two"
-    assert files(store) == [KEY]
-
-
-def test_an_object_that_is_not_there(store: LocalStore) -> None:
-    with pytest.raises(FileNotFoundError):
-        store.get(KEY)
-    store.delete(KEY)
-    store.put(KEY, b"")
-    assert store.get(KEY) == b""
-    store.delete(KEY)
-    store.delete(KEY)
-    with pytest.raises(FileNotFoundError):
-        store.get(KEY)
-
-
-def test_names_are_those_below_a_folder_with_their_sizes(store: LocalStore) -> None:
-    for key, content in (("a/1", b"x"), ("a/b/2", b"yy"), ("ab/3", b"zzz"), ("c", b"")):
-        store.put(key, content)
-    assert sorted(store.names("a")) == [("a/1", 1), ("a/b/2", 2)]
-    assert sorted(store.names("")) == [("a/1", 1), ("a/b/2", 2), ("ab/3", 3), ("c", 0)]
-    assert list(store.names("nothing")) == []
 
 
 def test_a_folder_that_cannot_be_read_is_not_an_empty_one(store: LocalStore) -> None:
     store.put("run/records", b"a file where a folder should be")
     with pytest.raises(NotADirectoryError):
         list(store.names("run/records"))
-
-
-def test_a_finished_file_is_moved_into_place(store: LocalStore) -> None:
-    made = store.scratch() / "labels.tif"
-    made.write_bytes(b"pixels")
-    store.put("a/labels.tif", b"old")
-    store.put_file("a/labels.tif", made)
-    assert store.get("a/labels.tif") == b"pixels"
-    assert files(store) == ["a/labels.tif"]
-
-
-def test_a_finished_file_may_be_the_first_of_its_folder(store: LocalStore) -> None:
-    made = store.scratch() / "labels.tif"
-    made.write_bytes(b"pixels")
-    store.put_file("new/folder/labels.tif", made)
-    assert files(store) == ["new/folder/labels.tif"]
 
 
 DIES = """
@@ -118,26 +91,6 @@ def test_sweeping_removes_what_dead_writers_left_and_nothing_else(store: LocalSt
     assert store.sweep() == 3
     assert files(store) == [KEY]
     assert store.sweep() == 0
-
-
-def test_a_reader_sees_whole_objects_while_they_are_replaced(store: LocalStore) -> None:
-    contents = [bytes([i]) * 50_000 for i in range(4)]
-    store.put(KEY, contents[0])
-    done = threading.Event()
-
-    def replace() -> None:
-        for i in range(80):
-            store.put(KEY, contents[i % 4])
-        done.set()
-
-    writer = threading.Thread(target=replace)
-    writer.start()
-    seen = set()
-    while not done.is_set():
-        seen.add(store.get(KEY))
-        assert {key for key, _ in store.names("run/records")} == {KEY}
-    writer.join()
-    assert seen <= set(contents)
 
 
 @quick

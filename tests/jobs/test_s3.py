@@ -24,6 +24,7 @@ from batchseg.scene.header import read_header
 from batchseg.scene.source import open_source
 from tests.runs import Workplace, fake_pool, noise, product_bytes, write_fake_bundle, write_scene
 from tests.servers import BUCKET, moto, radosgw
+from tests.store_contract import StoreContract
 from tiling.span import Window
 
 from batchseg.runs.session import run  # isort: skip
@@ -51,6 +52,13 @@ def s3(server, monkeypatch, tmp_path):
 @pytest.fixture
 def base(request):
     return f"s3://{BUCKET}/{abs(hash(request.node.name)):x}-{time.time_ns()}"
+
+
+@pytest.mark.usefixtures("s3")
+class TestStoreOnServer(StoreContract):
+    @pytest.fixture
+    def store(self, base) -> ObjectStore:
+        return ObjectStore(base)
 
 
 def upload(folder: Path, url: str) -> None:
