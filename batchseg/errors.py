@@ -125,6 +125,13 @@ class DamagedError(TaskError):
     exit_status = 2
 
 
+class BrokenModelError(TaskError):
+    """A model gave pixels no probability. The same tile would give the same again, so there is no retry."""
+
+    exit_status = 2
+    retryable = False
+
+
 class OutOfMemoryError(TaskError):
     """The host or the device ran out of memory inside one task."""
 

@@ -44,7 +44,7 @@ class ContextSegmenter:
         self.shapes.append(x_NBHW.shape)
         mixed_NHW = np.stack([self._mix(x_BHW) for x_BHW in x_NBHW])
         index_NHW = (mixed_NHW % self.num_classes).astype(np.uint8)
-        return index_NHW, (mixed_NHW // self.num_classes % 255).astype(np.uint8)
+        return index_NHW, (mixed_NHW // self.num_classes % 254 + 1).astype(np.uint8)
 
     def _mix(self, x_BHW: NDArray[Any]) -> NDArray[np.int64]:
         whole = zlib.crc32(np.ascontiguousarray(x_BHW).tobytes(), self.batch)

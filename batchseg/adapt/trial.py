@@ -100,6 +100,7 @@ def _run(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDArray
         prediction = segmenter(batch_NBHW)
         for batch_NHW, all_NHW in zip(prediction, (index_NHW, confidence_NHW), strict=True):
             all_NHW[first : first + len(group)] = batch_NHW[: len(group)]
+    _check_confidences(alone, numerics, confidence_NHW)
     times_s: list[float] = []
     while len(times_s) < 3 or sum(times_s) < MEASURE_S:
         begun_s = time.perf_counter()
@@ -113,6 +114,19 @@ def _run(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDArray
         seconds_per_tile=min(times_s) / numerics.batch,
         memory_bytes=_measure_peak_bytes(device),
     )
+
+
+def _check_confidences(bundle: Bundle, numerics: Numerics, confidence_NHW: NDArray[np.uint8]) -> None:
+    """Raise BundleError for a confidence of 0. No softmax gives it, but NaN and infinite scores do."""
+    num_broken = int((confidence_NHW == 0).sum())
+    if num_broken:
+        raise BundleError(
+            "the model computes no probability, because its scores are NaN or infinite",
+            where=f"{bundle.contract.name}, {numerics.backend} {numerics.precision}",
+            expected="a confidence above 0 for each pixel",
+            got=f"0 for {num_broken} of {confidence_NHW.size} pixels",
+            todo="tune the bundle for another precision, or take another one",
+        )
 
 
 def _measure_peak_bytes(device: DeviceKind) -> int:

@@ -15,6 +15,9 @@ Models answer with class *indexes*, positions in the bundle's class list (`index
 codes of the labels layer (`labels_HW`). `Model.map_to_ids` is the one place between the two.
 
 Invalid pixels get the nodata code in every layer, whatever a model answered (invariant I8).
+
+A softmax over at most 255 classes never rounds to a confidence of 0. But scores that are NaN or infinite do, in every
+backend. So a confidence of 0 on a wanted pixel means that the model computed no probability, and the chunk fails.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from numpy.typing import NDArray
 from batchseg.engine.chunk import ChunkWork, Prediction
 from batchseg.engine.inputs import InputRule, make_tile_input
 from batchseg.engine.route import NO_SCORE, Doubt, TileAudit, audit_tile
+from batchseg.errors import BrokenModelError
 from batchseg.layers.confidence import NO_CONFIDENCE
 from batchseg.tiers import BULK, NODATA_CODE, Tier, find_tier
 from tiling.grid import Tile
@@ -192,6 +196,7 @@ class _Chunk:
                     tile = self.work.tiles[index]
                     halo_left_px = (len(index_HW) - len(tile.core.rows)) // 2
                     owned = tile.owned.within(tile.read_window(halo_left_px))
+                    self._check(tier, tile, confidence_HW[owned])
                     self._take(tier, index, model.map_to_ids(index_HW[owned]), confidence_HW[owned])
 
     def _fill(self, x_NBHW: NDArray[Any], rule: InputRule, group: list[int], halo_px: int) -> None:
@@ -199,6 +204,20 @@ class _Chunk:
         x_NBHW[len(group) :] = 0
         for slot, index in zip(x_NBHW, group, strict=False):
             slot[:] = make_tile_input(rule, self.work.pixels, self.work.tiles[index], halo_px, self.work.scene_shape_px)
+
+    def _check(self, tier: Tier, tile: Tile, confidence_HW: NDArray[np.uint8]) -> None:
+        """Raise BrokenModelError where the model gave wanted pixels no probability."""
+        if confidence_HW.min() > 0:
+            return  # the one quick pass that every tile pays for
+        num_broken = int((confidence_HW[self.work.get_wanted(tile)] == 0).sum())
+        if num_broken:
+            raise BrokenModelError(
+                f"the {tier} model computed no probability, because its scores are NaN or infinite",
+                where=f"tile {tile.row}, {tile.col}",
+                expected="a confidence above 0 for each pixel",
+                got=f"0 for {num_broken} of {tile.owned.num_px} pixels",
+                todo="run `batchseg model check` on the bundle, and tune it for another precision or take another one",
+            )
 
     def _take(self, tier: Tier, index: int, labels_HW: NDArray[Any], confidence_HW: NDArray[np.uint8]) -> None:
         """Keep the routed tier's answer for a tile's core; compare and drop an answer that only an audit asked for."""

@@ -11,12 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from batchseg.engine.fade import Fade
+from batchseg.engine.route import NEVER, Doubt
 from batchseg.engine.segment import Model, Segmenter, segment_chunk
-from batchseg.tiers import BULK, Tier
+from batchseg.errors import BrokenModelError
+from batchseg.tiers import BULK, HEAVY_BY_POLYGONS, Tier
+from batchseg.workers.failure import make_failure
 from tests.batchseg.engine.engine_oracle import (
     IDS,
     LAYOUT,
     NODATA,
+    RULES,
     assert_same,
     by_chunks,
     model_of,
@@ -56,7 +61,7 @@ class Batches:
     def __call__(self, x_NBHW: np.ndarray, /) -> tuple[np.ndarray, np.ndarray]:
         self.seen.append(x_NBHW.copy())
         shape = (x_NBHW.shape[0], *x_NBHW.shape[2:])
-        return np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+        return np.zeros(shape, np.uint8), np.full(shape, 254, np.uint8)
 
 
 def test_every_batch_has_the_same_shape_and_the_last_is_padded_with_zeros() -> None:
@@ -134,3 +139,71 @@ def test_a_constant_model_gives_a_constant_map_up_to_the_border(layout: Layout, 
         "confidence": [200],
         "tier": [BULK],
     }
+
+
+@dataclass(slots=True)
+class BrokenSegmenter(ConstantSegmenter):
+    """Gives no probability where the model input has a value."""
+
+    broken: int = 0
+
+    def __call__(self, x_NBHW: np.ndarray, /) -> tuple[np.ndarray, np.ndarray]:
+        index_NHW, confidence_NHW = ConstantSegmenter.__call__(self, x_NBHW)
+        confidence_NHW[x_NBHW[:, 0] == self.broken] = 0
+        return index_NHW, confidence_NHW
+
+
+FADE = Fade(2, ((True,) * 4,) * 30)
+
+
+@pytest.mark.parametrize(
+    ("tier", "code", "changes"),
+    [
+        ("bulk", BULK, {}),
+        ("heavy", HEAVY_BY_POLYGONS, {}),
+        ("heavy", HEAVY_BY_POLYGONS, {"fade": FADE}),
+        ("bulk", HEAVY_BY_POLYGONS, {"fade": FADE}),
+        ("bulk", HEAVY_BY_POLYGONS, {"audited": (True,) * 30}),
+        ("heavy", BULK, {"audited": (True,) * 30}),
+        ("bulk", BULK, {"doubt": Doubt(statistic="mean", sure_confidence=0, threshold=NEVER)}),
+    ],
+)
+@pytest.mark.parametrize("pads", [True, False])
+def test_a_pixel_without_a_probability_fails_the_chunk(
+    tier: Tier,
+    code: int,
+    changes: dict[str, Any],
+    pads: bool,
+) -> None:
+    """Whichever model runs on the pixel and whatever for: bulk, heavy, under a fade, or for an audit alone."""
+    scene = scene_of(LAYOUT, 3, invalid_share=0.0)
+    scene.inside_HW[:] = True
+    scene.source.raw_BHW[:] = 100
+    scene.source.raw_BHW[0, 13, 17] = 7  # one pixel of all
+    broken = 7 if tier == "bulk" else np.float32(0)  # the rule of the heavy model clips 7 to 0
+    models: dict[Tier, Model] = {one: replace(model_of(ConstantSegmenter(), 3), pads=pads) for one in RULES}
+    work = replace(whole_scene(scene, code_of=lambda *_: code), **changes)
+    assert segment_chunk(work, models, nodata=NODATA, timed=untimed).labels_HW.max() < NODATA
+    models[tier] = replace(models[tier], segmenter=BrokenSegmenter(broken=broken))
+    with pytest.raises(BrokenModelError, match=rf"tile 2, 3: the {tier} model .* got 0 for 1 of 25 pixels") as caught:
+        segment_chunk(work, models, nodata=NODATA, timed=untimed)
+    assert make_failure(caught.value).retryable is False
+
+
+@pytest.mark.parametrize("where", ["invalid", "outside", "padding", "halo"])
+def test_a_pixel_that_is_not_labelled_needs_no_probability(where: str) -> None:
+    scene = scene_of(LAYOUT, 3, invalid_share=0.0)
+    scene.inside_HW[:] = True
+    scene.source.raw_BHW[:] = 100
+    segmenter = BrokenSegmenter(broken=7, batch=7)  # 30 tiles: the last batch is padded with zeros
+    if where == "padding":
+        segmenter.broken = 0
+    else:
+        scene.source.raw_BHW[0, 13, 17] = 7
+        (scene.source.valid_HW if where == "invalid" else scene.inside_HW)[13, 17] = False
+        if where == "invalid":
+            segmenter.broken = int(RULES["bulk"].fill[0])
+        if where == "halo":
+            scene.inside_HW[10:15, 15:20] = False  # its whole tile; the tiles around read it
+    made = segment_chunk(whole_scene(scene), {"bulk": model_of(segmenter, 3)}, nodata=NODATA, timed=untimed)
+    assert (made.confidence_HW > 0).all()
