@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 
@@ -50,3 +53,19 @@ def test_secrets_stay_at_home(name: str) -> None:
 
 def test_the_cluster_runs_one_image() -> None:
     assert re.search(r"image: \S+@sha256:", (ROOT / "ray_cluster.yaml").read_text("utf-8"))
+
+
+def locked_versions(*names: str) -> dict[str, str]:
+    pins = [pin for name in names for pin in read_pins(ROOT / "requirements" / f"{name}.txt")]
+    return {canonicalize_name(name): version for name, _, version in (pin.partition("==") for pin in pins)}
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda"])
+def test_every_dependency_has_a_lower_bound_that_the_lock_files_meet(name: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"] if name == "cpu" else {}
+    listed = [*project["dependencies"], *(text for extra in extras.values() for text in extra)]
+    locked = locked_versions(name, "torch")
+    for requirement in map(Requirement, listed):
+        assert [bound.operator for bound in requirement.specifier] == [">="], requirement
+        assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), requirement
