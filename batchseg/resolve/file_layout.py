@@ -37,9 +37,8 @@ def find_layout_warning(name: str, raster: RasterFile, chunk_px: int, halo_px: i
         f"{factor:.1f} times its bytes."
     )
     if rows == cols <= COG_BLOCK_PX:
-        return (
-            f"{problem} The file needs no repair; larger chunks read less: `tiling: chunk`, {Tiling().chunk} by default"
-        )
+        default = f"`tiling: chunk`, {Tiling().chunk} by default"
+        return f"{problem} There is nothing to repair; larger chunks read less: {default}"
     return (
         f"{problem} Repair: gdal_translate -of COG -co COMPRESS=DEFLATE -co PREDICTOR=YES "
         f"-co BIGTIFF=IF_SAFER {quote(gdal_path(make_public_url(raster.url)))} new.tif"

@@ -1,1 +1,1 @@
-"""Input rasters: what their headers say, how their pixels are read, where they lie on the Earth."""
+"""Input rasters: their headers, their pixels, their place on the Earth, and the polygons and labels over them."""

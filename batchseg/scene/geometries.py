@@ -10,7 +10,7 @@ Geometries = NDArray[np.object_]
 
 
 def extract_polygons(geometries: Geometries) -> Geometries:
-    """Single polygons; lines and points that repairing or clipping left over enclose nothing."""
+    """Extract single polygons; lines and points that repairing or clipping left over are dropped."""
     parts = shapely.get_parts(shapely.get_parts(geometries))
     enclose = (shapely.get_type_id(parts) == shapely.GeometryType.POLYGON) & ~shapely.is_empty(parts)
     kept: Geometries = parts[enclose]

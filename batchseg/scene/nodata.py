@@ -1,4 +1,4 @@
-"""Which pixels of a scene are valid: what the recipe asks for, settled against what the scene has.
+"""Finds the valid pixels of a scene: the recipe's policy, applied to what the scene has.
 
 Values that are not finite (NaN, infinities) are invalid under every policy: no model was trained on them.
 """
@@ -17,27 +17,38 @@ from batchseg.recipe import NodataPolicy
 from batchseg.scene.raster_file import RasterFile
 
 ALPHA_SHADES_LIMIT = 0.5
-"""More sampled shades than this, and a band flagged as alpha is a picture."""
+"""Share of sampled shades above which a band that is flagged as alpha is a picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidityRule:
-    """A policy settled for one scene and its chosen bands."""
+    """A nodata policy, resolved for one scene and its chosen bands."""
 
     kind: Literal["value", "alpha", "mask", "band_masks", "none"]
     values: tuple[float | None, ...]
-    """With `value`: the nodata value of each chosen band."""
+    """Nodata value of each chosen band, with `value`; else empty."""
     alpha: int | None
+    """Number of the alpha band, with `alpha`."""
     rule: Literal["all", "any"]
 
 
 def check_policy(raster: RasterFile, policy: NodataPolicy, bands: Sequence[int]) -> None:
-    """Raises SceneError for a policy that this scene cannot follow."""
+    """Raise SceneError for a policy that this scene cannot follow."""
     resolve_policy(raster, policy, bands)
 
 
 def resolve_policy(raster: RasterFile, policy: NodataPolicy, bands: Sequence[int]) -> ValidityRule:
-    kind = _auto(raster, bands) if policy.from_ == "auto" else policy.from_
+    """Resolve a policy for one scene.
+
+    Args:
+        raster: File of the scene.
+        policy: Policy of the recipe.
+        bands: Numbers of the bands that the model gets.
+
+    Raises:
+        SceneError: The scene lacks what the policy asks for.
+    """
+    kind = _choose_kind(raster, bands) if policy.from_ == "auto" else policy.from_
     values: tuple[float | None, ...] = ()
     if kind == "alpha":
         _check_alpha(raster, policy, bands)
@@ -55,7 +66,7 @@ def resolve_policy(raster: RasterFile, policy: NodataPolicy, bands: Sequence[int
     )
 
 
-def _auto(raster: RasterFile, bands: Sequence[int]) -> Literal["value", "alpha", "mask", "none"]:
+def _choose_kind(raster: RasterFile, bands: Sequence[int]) -> Literal["value", "alpha", "mask", "none"]:
     masks = raster.masks
     # A band that the model reads is a picture, whatever the file calls it: near-infrared is often flagged as alpha.
     if masks.alpha is not None and masks.alpha not in bands:
@@ -99,11 +110,11 @@ def _make_error(raster: RasterFile, what: str, got: str, todo: str | None = None
 def find_valid(
     raw_BHW: NDArray[Any], validity: ValidityRule, masks_MHW: NDArray[Any] | None = None
 ) -> NDArray[np.bool_]:
-    """Valid pixels of a read.
+    """Find the valid pixels of a read.
 
     Args:
         raw_BHW: The chosen bands, in the order of `validity.values`.
-        validity: The settled policy.
+        validity: The resolved policy.
         masks_MHW: The alpha band, the mask (M = 1) or the bands' own masks; zero is invalid.
     """
     if validity.kind == "value":
@@ -121,7 +132,7 @@ def find_valid(
 
 
 def _holds_nodata(raw_BHW: NDArray[Any], validity: ValidityRule) -> NDArray[np.bool_]:
-    """NaN as nodata needs nothing here: what is not finite is invalid anyway, under the rule `any`."""
+    """Find pixels that hold nodata values. NaN is ignored here: a value that is not finite is invalid anyway."""
     numbers = [None if value is None else convert_to_dtype(value, raw_BHW.dtype) for value in validity.values]
     checks = [(raw_HW, number) for raw_HW, number in zip(raw_BHW, numbers, strict=True) if number is not None]
     if not checks or (validity.rule == "all" and len(checks) < len(raw_BHW)):
@@ -129,14 +140,14 @@ def _holds_nodata(raw_BHW: NDArray[Any], validity: ValidityRule) -> NDArray[np.b
     held_HW = np.asarray(checks[0][0] == checks[0][1])
     for raw_HW, number in checks[1:]:
         if validity.rule == "all" and not held_HW.any():
-            break  # what one band does not hold, all do not: mostly the first one says so
+            break  # no pixel holds nodata in all bands; most often the first band shows it
         merge = np.logical_and if validity.rule == "all" else np.logical_or
         merge(held_HW, raw_HW == number, out=held_HW)
     return held_HW
 
 
 def convert_to_dtype(value: float, dtype: np.dtype[Any]) -> Any | None:
-    """The value as a pixel would hold it; None where no pixel of this type can (-9999 in unsigned bytes)."""
+    """Convert a value to what a pixel would hold; None where no pixel of this type can (-9999 in unsigned bytes)."""
     if dtype.kind == "f":
         with np.errstate(over="ignore"):
             number = dtype.type(value)

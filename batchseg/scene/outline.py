@@ -14,32 +14,32 @@ from batchseg.scene.place import explain_missing_area, locate_corners_m
 from tiling.span import Window
 
 STEPS = 8
-"""Points on each side of an outline: what is straight in the scene's system need not be straight in degrees."""
+"""Number of points per side of an outline: a straight line of the scene's system need not be straight in degrees."""
 
 
 def make_outline(georef: Georef, window: Window) -> Any:
-    """A window as a polygon of longitudes and latitudes; None where the scene has no place on the Earth."""
+    """Make a polygon of longitudes and latitudes around a window; None where the scene has no place on the Earth."""
     if explain_missing_area(georef) is not None:
         return None
     rows = np.linspace(window.rows.start, window.rows.stop, STEPS + 1)
     cols = np.linspace(window.cols.start, window.cols.stop, STEPS + 1)
-    ring_m = _rim(locate_corners_m(georef, rows, cols))
+    ring_m = _list_rim(locate_corners_m(georef, rows, cols))
     if not np.isfinite(ring_m).all():
         return None
-    lon, lat, _ = _to_degrees().transform(*np.append(ring_m, ring_m[:1], axis=0).T)
+    lon, lat, _ = _make_transformer().transform(*np.append(ring_m, ring_m[:1], axis=0).T)
     # A ring across the antimeridian goes on beyond 180 degrees instead of around the Earth.
     lon = np.unwrap(lon, period=360)
     if abs(lon[-1] - lon[0]) > 180:
-        # A ring around a pole: the pole is an edge of the map.
+        # The ring surrounds a pole, and the pole is an edge of the map.
         lon, lat = np.append(lon, lon[[-1, 0]]), np.append(lat, np.copysign([90.0, 90.0], lat[0]))
     return shapely.Polygon(np.column_stack([lon, lat]))
 
 
-def _rim(grid: Any) -> Any:
-    """The outer points of a grid of points, in order around it."""
+def _list_rim(grid: Any) -> Any:
+    """List the outer points of a grid of points, in order around it."""
     return np.concatenate([grid[0, :-1], grid[:-1, -1], grid[-1, :0:-1], grid[:0:-1, 0]])
 
 
 @cache
-def _to_degrees() -> pyproj.Transformer:
+def _make_transformer() -> pyproj.Transformer:
     return pyproj.Transformer.from_crs("EPSG:4978", "EPSG:4979", always_xy=True)

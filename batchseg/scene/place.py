@@ -1,8 +1,8 @@
-"""Where the pixels of a scene lie on the Earth: pixel corners to points on the ellipsoid, for any kind of georeference.
+"""Locates pixels of a scene on the Earth: pixel corners to points on the ellipsoid, for any kind of georeference.
 
 Points are given in earth-centred coordinates (metres), which have no seam at the antimeridian and no hole at the poles.
-Latitude and longitude are taken on the ellipsoid of the scene's own coordinate system; a system that is defined on a
-sphere (MODIS) means the same latitudes on the real Earth, so there the WGS 84 ellipsoid is used.
+Latitude and longitude are taken on the ellipsoid of the scene's own coordinate system. A system that is defined on a
+sphere (MODIS) means the same latitudes on the real Earth, so the WGS 84 ellipsoid is used for it.
 """
 
 from __future__ import annotations
@@ -22,33 +22,34 @@ from batchseg.scene.georef import Georef
 _EARTH_RADIUS_M = 6_378_137.0
 _EARTH_FLATTENING = 1 / 298.257223563
 _SAME_BODY = 0.01
-"""Ellipsoids of the Earth differ by less than this share of their radius; no other planet is as near."""
+"""Share of the radius by which ellipsoids of the Earth differ at most; every other planet differs by more."""
 
 NDArrayF = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
-    """The way from a pixel to the ellipsoid."""
+class EllipsoidTransform:
+    """How coordinates of a scene become points on the ellipsoid."""
 
     to_lonlat: pyproj.Transformer
-    """From the scene's coordinates to degrees on its own datum; safe to be used by any thread."""
-    geographic: bool
+    """Transformer from the scene's coordinates to degrees on its own datum; any thread may use it."""
+    is_geographic: bool
+    """Whether the scene's coordinates are longitudes and latitudes already."""
     unit_degrees: float
-    """Degrees in one unit of a geographic system."""
+    """Size of one unit of the geographic system, in degrees."""
     radius_m: float
     flattening: float
 
 
 def explain_missing_area(georef: Georef) -> str | None:
-    """Why this scene has no ground area; None when it has one."""
-    _, reason = _ground(*_system(georef))
+    """Explain why a scene has no ground area; None when it has one."""
+    _, reason = _make_ellipsoid_transform(*_find_system(georef))
     if reason is not None:
         return reason
-    return _gcps_reason(georef.gcps) if georef.transform is None else None
+    return _explain_bad_gcps(georef.gcps) if georef.transform is None else None
 
 
-def _gcps_reason(gcps: tuple[tuple[float, ...], ...]) -> str | None:
+def _explain_bad_gcps(gcps: tuple[tuple[float, ...], ...]) -> str | None:
     if len(gcps) < 3:
         return f"{len(gcps)} ground control points do not place a scene"
     points = np.array(gcps)[:, :4]
@@ -58,8 +59,8 @@ def _gcps_reason(gcps: tuple[tuple[float, ...], ...]) -> str | None:
     return None
 
 
-def _system(georef: Georef) -> tuple[str | None, str | None]:
-    """The coordinate system of what places the scene, or the reason why nothing does."""
+def _find_system(georef: Georef) -> tuple[str | None, str | None]:
+    """Find the coordinate system that a scene is placed in, or the reason why there is none."""
     if georef.transform is not None:
         return georef.crs_wkt, None if georef.crs_wkt else "the scene has no coordinate system"
     if georef.gcps:
@@ -70,12 +71,12 @@ def _system(georef: Georef) -> tuple[str | None, str | None]:
 
 
 @functools.lru_cache(maxsize=64)
-def _ground(crs_wkt: str | None, reason: str | None) -> tuple[Ground | None, str | None]:
-    """The way to the ground, or the reason why there is none."""
+def _make_ellipsoid_transform(crs_wkt: str | None, reason: str | None) -> tuple[EllipsoidTransform | None, str | None]:
+    """Make the way from a coordinate system to the ellipsoid, or find the reason why there is none."""
     if crs_wkt is None or reason is not None:
         return None, reason
     try:
-        crs = _flat(pyproj.CRS(crs_wkt))
+        crs = _flatten(pyproj.CRS(crs_wkt))
         geodetic = crs.geodetic_crs
         if geodetic is None or geodetic.ellipsoid is None or crs.is_geocentric:
             return None, "the coordinate system is not a map of the Earth"
@@ -85,50 +86,50 @@ def _ground(crs_wkt: str | None, reason: str | None) -> tuple[Ground | None, str
         ellipsoid = geodetic.ellipsoid
         if abs(ellipsoid.semi_major_metre / _EARTH_RADIUS_M - 1) > _SAME_BODY:
             return None, f"the scene is not on the Earth ({ellipsoid.name})"
-        to_lonlat = pyproj.Transformer.from_crs(crs, _flat(geodetic), always_xy=True)
+        to_lonlat = pyproj.Transformer.from_crs(crs, _flatten(geodetic), always_xy=True)
     except (CRSError, ProjError) as error:
         return None, f"the coordinate system cannot be used: {' '.join(str(error).split())}"
-    flat = 1 / ellipsoid.inverse_flattening if ellipsoid.inverse_flattening else 0.0
-    sphere = flat == 0.0
-    ground = Ground(
+    flattening = 1 / ellipsoid.inverse_flattening if ellipsoid.inverse_flattening else 0.0
+    is_sphere = flattening == 0.0
+    transform = EllipsoidTransform(
         to_lonlat=to_lonlat,
-        geographic=crs.is_geographic and not crs.is_derived,
+        is_geographic=crs.is_geographic and not crs.is_derived,
         unit_degrees=math.degrees(geodetic.axis_info[0].unit_conversion_factor),
-        radius_m=_EARTH_RADIUS_M if sphere else ellipsoid.semi_major_metre,
-        flattening=_EARTH_FLATTENING if sphere else flat,
+        radius_m=_EARTH_RADIUS_M if is_sphere else ellipsoid.semi_major_metre,
+        flattening=_EARTH_FLATTENING if is_sphere else flattening,
     )
-    return ground, None
+    return transform, None
 
 
-def _flat(crs: pyproj.CRS) -> pyproj.CRS:
-    """Without heights, and without the shift to WGS 84 that old systems carry."""
+def _flatten(crs: pyproj.CRS) -> pyproj.CRS:
+    """Drop heights, and the shift to WGS 84 that old systems carry."""
     bare = crs.source_crs if crs.is_bound else crs
     assert bare is not None
     return bare.to_2d()
 
 
 def locate_corners_m(georef: Georef, rows_px: NDArrayF, cols_px: NDArrayF) -> NDArrayF:
-    """Earth-centred coordinates of the lattice of pixel corners rows x cols, shape (R, C, 3); NaN off the Earth."""
-    ground, reason = _ground(*_system(georef))
-    if ground is None:
+    """Locate the pixel corners rows x cols in earth-centred coordinates, shape (R, C, 3); NaN off the Earth."""
+    ellipsoid, reason = _make_ellipsoid_transform(*_find_system(georef))
+    if ellipsoid is None:
         raise ValueError(reason)
     rows_RC, cols_RC = np.meshgrid(rows_px, cols_px, indexing="ij")
     x_RC, y_RC = transform_to_crs(georef, rows_RC, cols_RC)
-    if ground.geographic:
-        lon_RC, lat_RC = x_RC * ground.unit_degrees, y_RC * ground.unit_degrees
-        # Global grids whose first pixel is centred on the pole reach half a pixel beyond it: there is no ground.
+    if ellipsoid.is_geographic:
+        lon_RC, lat_RC = x_RC * ellipsoid.unit_degrees, y_RC * ellipsoid.unit_degrees
+        # A global grid whose first pixel is centred on the pole reaches half a pixel beyond it, where no ground is.
         lat_RC = np.clip(lat_RC, -90.0, 90.0)
     else:
-        lon_RC, lat_RC = ground.to_lonlat.transform(x_RC, y_RC)
-        lon_RC, lat_RC = lon_RC * ground.unit_degrees, lat_RC * ground.unit_degrees
-    return _earth_centred(np.radians(lon_RC), np.radians(lat_RC), ground)
+        lon_RC, lat_RC = ellipsoid.to_lonlat.transform(x_RC, y_RC)
+        lon_RC, lat_RC = lon_RC * ellipsoid.unit_degrees, lat_RC * ellipsoid.unit_degrees
+    return _centre_on_earth(np.radians(lon_RC), np.radians(lat_RC), ellipsoid)
 
 
-def _earth_centred(lon_RC: NDArrayF, lat_RC: NDArrayF, ground: Ground) -> NDArrayF:
-    eccentricity2 = ground.flattening * (2 - ground.flattening)
+def _centre_on_earth(lon_RC: NDArrayF, lat_RC: NDArrayF, ellipsoid: EllipsoidTransform) -> NDArrayF:
+    eccentricity2 = ellipsoid.flattening * (2 - ellipsoid.flattening)
     with np.errstate(invalid="ignore"):
         sin_RC, cos_RC = np.sin(lat_RC), np.cos(lat_RC)
-        normal_RC = ground.radius_m / np.sqrt(1 - eccentricity2 * sin_RC**2)
+        normal_RC = ellipsoid.radius_m / np.sqrt(1 - eccentricity2 * sin_RC**2)
         return np.stack(
             [
                 normal_RC * cos_RC * np.cos(lon_RC),
@@ -140,31 +141,31 @@ def _earth_centred(lon_RC: NDArrayF, lat_RC: NDArrayF, ground: Ground) -> NDArra
 
 
 def transform_to_crs(georef: Georef, rows_px: NDArrayF, cols_px: NDArrayF) -> tuple[NDArrayF, NDArrayF]:
-    """Pixel corners to the coordinates of the scene's system, or of its control points."""
+    """Transform pixel corners to coordinates of the scene's system, or of its control points."""
     if georef.transform is not None:
         a, b, c, d, e, f = georef.transform
         return a * cols_px + b * rows_px + c, d * cols_px + e * rows_px + f
-    to_x, to_y, centre, span, order = _fit(georef.gcps)
-    terms = _terms((rows_px - centre[0]) / span, (cols_px - centre[1]) / span, order)
+    to_x, to_y, centre, span, order = _fit_gcps(georef.gcps)
+    terms = _make_terms((rows_px - centre[0]) / span, (cols_px - centre[1]) / span, order)
     return terms @ to_x, terms @ to_y
 
 
 @functools.lru_cache(maxsize=64)
-def _fit(gcps: tuple[tuple[float, ...], ...]) -> tuple[Any, Any, Any, float, int]:
-    """Least-squares polynomials from pixels to the points' coordinates.
+def _fit_gcps(gcps: tuple[tuple[float, ...], ...]) -> tuple[Any, Any, Any, float, int]:
+    """Fit least-squares polynomials from pixels to the coordinates of control points.
 
-    Of the second order where six points or more determine it; points in two columns, say, do not.
+    The polynomials are of the second order where six or more points determine them; points in two columns do not.
     """
     points = np.array(gcps)
     pixels, x, y = points[:, :2], points[:, 2], points[:, 3]
     centre, span = pixels.mean(axis=0), float(np.ptp(pixels, axis=0).max()) or 1.0
     row, col = ((pixels - centre) / span).T
-    order = 2 if np.linalg.matrix_rank(_terms(row, col, 2)) == 6 else 1
-    terms = _terms(row, col, order)
+    order = 2 if np.linalg.matrix_rank(_make_terms(row, col, 2)) == 6 else 1
+    terms = _make_terms(row, col, order)
     to_x, to_y = (np.linalg.lstsq(terms, values, rcond=None)[0] for values in (x, y))
     return to_x, to_y, centre, span, order
 
 
-def _terms(row: NDArrayF, col: NDArrayF, order: int) -> NDArrayF:
+def _make_terms(row: NDArrayF, col: NDArrayF, order: int) -> NDArrayF:
     linear = [np.ones_like(row), row, col]
     return np.stack(linear if order == 1 else [*linear, row * row, row * col, col * col], axis=-1)

@@ -1,8 +1,8 @@
-"""Reference labels that are drawn. Pixels get a polygon's class where their centres are inside of it, and a point's
-where it is inside of them.
+"""Reference labels as polygons and points. A pixel has the class of the polygon that its centre is in, or of a point in
+the pixel.
 
-Only what is asked for is drawn, so memory is that of the polygons and of one window. Where polygons of two classes
-overlap, the reference contradicts itself, and such pixels count as unlabelled.
+Labels are drawn for one window at a time, so the memory holds the polygons and one window. Where polygons of two
+classes overlap, the reference contradicts itself, and these pixels count as unlabelled.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ VECTOR_SUFFIXES = (".geojson", ".json", ".gpkg", ".shp", ".fgb", ".parquet", ".g
 
 @dataclass(frozen=True, slots=True)
 class PolygonLabels:
-    """The polygons of each class over one scene."""
+    """Polygons of each class over one scene."""
 
     classes: tuple[tuple[int, Polygons], ...]
+    """Class ids with their polygons."""
     outside: int | None
-    """The class of ground outside of all polygons; None: it is unlabelled."""
-
+    """Class id of ground outside of all polygons; None: it is unlabelled."""
     id: str
-    """Of what is drawn, wherever and in whatever format the file lies."""
+    """Digest of the drawn labels, which does not depend on the file or its format."""
 
     @staticmethod
     def of(classes: Sequence[tuple[int, Polygons]], outside: int | None) -> PolygonLabels:
@@ -45,7 +45,7 @@ class PolygonLabels:
         return PolygonLabels(tuple(classes), outside, digest)
 
     def read(self, window: Window) -> tuple[NDArray[np.uint16], NDArray[np.bool_]]:
-        """Class ids, and where there is one."""
+        """Draw a window: class ids, and the mask of labelled pixels."""
         labels_HW = np.full(window.shape, UNLABELLED if self.outside is None else self.outside, np.uint16)
         drawn_HW, twice_HW = np.zeros(window.shape, bool), np.zeros(window.shape, bool)
         for class_id, polygons in self.classes:
@@ -58,7 +58,7 @@ class PolygonLabels:
 
 
 def is_vector(url: str) -> bool:
-    """By its name: a raster of labels and a file of polygons are told apart before either is opened."""
+    """Whether a file of labels holds polygons and not a raster, by its name."""
     path = url.partition("?")[0]
     return "|layername=" in path or path.lower().endswith(VECTOR_SUFFIXES)
 
@@ -73,50 +73,52 @@ def read_polygon_labels(
     georef: Georef,
     classes: Mapping[int, str],
 ) -> PolygonLabels:
-    """Polygons, points or both, as labels on a scene's grid.
+    """Read polygons, points or both as labels on a scene's grid.
 
     Args:
         url: The vector file.
-        attribute: That holds each polygon's class, by its id or by its name.
-        all_are: The class of all polygons, instead of an attribute.
-        outside: The class of the ground outside of them.
+        attribute: Name of the attribute that holds each polygon's class, as id or as name.
+        all_are: Class of all polygons, instead of an attribute.
+        outside: Class of the ground outside of all polygons; None: it is unlabelled.
         where: Attribute filter, as in SQL.
-        georef: The scene's.
-        classes: Id and name of the classes that there are.
+        georef: Grid of the scene.
+        classes: Names of the classes of the models, by id.
+
+    Raises:
+        RecipeError: The file cannot be read, or holds a class that the models do not have.
     """
     from batchseg.scene.vectors import open_layer
 
-    beyond = None if outside is None else find_class(outside, classes, f"{url}: outside")
-    read = (
-        read_layer_marks if outside is None else read_layer_polygons
-    )  # points have no outside: all but a few pixels would be it
+    outside_id = None if outside is None else find_class(outside, classes, f"{url}: outside")
+    # With a class for the outside, points would label all but a few pixels with it, so they are refused.
+    read = read_layer_marks if outside is None else read_layer_polygons
     with open_layer(url) as layer:
         if all_are is not None:
             filters = {find_class(all_are, classes, f"{url}: all"): where}
         else:
-            filters = _filters(layer, attribute, where, classes)
+            filters = _make_filters(layer, attribute, where, classes)
         drawn = [
             (class_id, read(layer, where=class_filter, georef=georef))
             for class_id, class_filter in sorted(filters.items())
         ]
-    return PolygonLabels.of(drawn, beyond)
+    return PolygonLabels.of(drawn, outside_id)
 
 
-def _filters(
+def _make_filters(
     layer: VectorLayer, attribute: str, where: str | None, classes: Mapping[int, str]
 ) -> dict[int, str | None]:
-    """The filter that finds the polygons of each class, which may be written in several ways."""
+    """Make the filter that finds the polygons of each class; several values of the attribute may mean one class."""
     values: dict[int, list[str]] = {}
-    for value in layer.values(attribute, where):
+    for value in layer.read_values(attribute, where):
         class_id = find_class(value, classes, f"{layer.url}: {attribute}")
         text = "'" + value.replace("'", "''") + "'" if isinstance(value, str) else str(value)
         values.setdefault(class_id, []).append(f'"{attribute}" = {text}')
-    either = {class_id: " OR ".join(ways) for class_id, ways in values.items()}
-    return {class_id: ways if where is None else f"({where}) AND ({ways})" for class_id, ways in either.items()}
+    conditions = {class_id: " OR ".join(texts) for class_id, texts in values.items()}
+    return {class_id: text if where is None else f"({where}) AND ({text})" for class_id, text in conditions.items()}
 
 
 def find_class(value: Any, classes: Mapping[int, str], where: str) -> int:
-    """A class by its id or its name, whatever the case."""
+    """Find a class by its id, or by its name in any case."""
     by_name = {name.casefold(): class_id for class_id, name in classes.items()}
     if isinstance(value, str):
         text = value.strip()

@@ -1,11 +1,11 @@
-"""Polygons over one scene: which tiles they touch, and which pixels they cover.
+"""Polygons over one scene: the tiles that they touch, and the pixels that they cover.
 
 Theory of operation
 -------------------
-Polygons are kept in pixel coordinates, on a grid of 1/1024 px, so a rotated or south-up scene needs no care later and
-what is digested is exactly what is drawn. A pixel is covered when its centre is. Drawing is done in fixed cells that
-are anchored at the scene's first pixel, each with its own origin: the same numbers go into the same arithmetic whatever
-window is asked for, so the mask of a pixel cannot depend on how the scene is cut into chunks.
+Polygons are kept in pixel coordinates, on a grid of 1/1024 px. So a rotated or south-up scene needs no care later, and
+the digest covers exactly what is drawn. A pixel is covered when its centre is. Polygons are drawn in fixed cells that
+are anchored at the scene's first pixel, each with its own origin. The same numbers go into the same arithmetic for any
+window, so the mask of a pixel cannot depend on how the scene is cut into chunks.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 SNAP_PX = 1 / 1024
 INSET_PX = SNAP_PX / 2
-"""Corners lie on the grid of 1/1024 px, so half of it keeps neighbours that only share an edge apart."""
+"""Half of the grid that corners lie on; by this inset, neighbours that only share an edge do not touch."""
 CELL_PX = 1024
 BOXES_AT_ONCE = 1 << 16
-"""Tiles that are compared with one polygon in one go: a country over a wide scene covers millions."""
+"""Number of tiles that are compared with one polygon at once: a country over a wide scene covers millions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Polygons:
-    """What a vector file encloses of one scene. May be empty: the file has polygons, the scene has none of them."""
+    """The polygons of a vector file over one scene. There may be none, although the file has polygons elsewhere."""
 
     wkb: tuple[bytes, ...]
     """Single polygons in pixels (x = column, y = row), in a fixed order."""
@@ -54,22 +54,23 @@ class Polygons:
         return Polygons, (self.wkb, self.shape_px)
 
     def digest(self) -> str:
-        """Of the ground that is enclosed, wherever and in whatever format the file lies."""
+        """Digest the enclosed ground, whatever the file and its format."""
         hashed = hashlib.blake2b(repr(self.shape_px).encode(), digest_size=16)
         for wkb in self.wkb:
             hashed.update(wkb)
         return hashed.hexdigest()
 
     def tree(self) -> Any:
+        """Return the spatial index of the polygons, which is made once."""
         if not self._tree:
             tree = shapely.STRtree(shapely.from_wkb(list(self.wkb)))
-            # The first query builds it, so that comes before other threads see it.
+            # The first query builds the index, so it runs before other threads see the tree.
             tree.query(shapely.Point(0, 0))
             self._tree.append(tree)
         return self._tree[0]
 
     def mask(self, window: Window) -> NDArray[np.bool_]:
-        """Pixels whose centres are inside a polygon."""
+        """Draw a window: True for pixels whose centres are inside a polygon."""
         covered_HW = np.zeros(window.shape, bool)
         cells = Grid(self.shape_px, CELL_PX)
         for row, col in cells.touching(window):
@@ -87,7 +88,7 @@ class Polygons:
             return np.zeros(cell.shape, bool)
         if shapely.covers(geometries, box).any():
             return np.ones(cell.shape, bool)
-        # A coastline may have a million corners; those of other cells cost time in every line that is drawn.
+        # A coastline may have a million corners, and those of other cells would cost time in every line that is drawn.
         near = extract_polygons(shapely.intersection(geometries, shapely.box(left - 1, top - 1, right + 1, bottom + 1)))
         local = shapely.transform(near, lambda xy_N2: xy_N2 - (left, top))
         if not len(local):
@@ -97,14 +98,17 @@ class Polygons:
 
 
 def read_polygons(url: str, *, where: str | None = None, georef: Georef) -> Polygons:
-    """The polygons of a vector file, on the grid of one scene.
+    """Read the polygons of a vector file, on the grid of one scene.
 
     Args:
-        url: Anything that GDAL reads as vectors.
+        url: Any file that GDAL reads as vectors.
         where: Attribute filter, as in SQL.
-        georef: The scene's.
+        georef: Grid of the scene.
+
+    Raises:
+        RecipeError: The file cannot be read, has no polygon that passes the filter, or cannot be projected.
     """
-    # Brings pandas, which costs a second: the planner pays it, a worker that only draws does not.
+    # This import brings pandas, which takes a second; a worker that only draws never pays for it.
     from batchseg.scene.vectors import open_layer
 
     with open_layer(url) as layer:
@@ -112,27 +116,27 @@ def read_polygons(url: str, *, where: str | None = None, georef: Georef) -> Poly
 
 
 def read_layer_polygons(layer: VectorLayer, *, where: str | None, georef: Georef) -> Polygons:
-    """Those of an open file that pass the filter."""
+    """Read the polygons of an open layer that pass the filter."""
     from batchseg.scene.projection import project_polygons
 
-    drawn, crs = layer.polygons(where)
-    return make_polygons(project_polygons(layer.url, drawn, crs, georef), (georef.height_px, georef.width_px))
+    polygons, crs = layer.read_polygons(where)
+    return make_polygons(project_polygons(layer.url, polygons, crs, georef), georef.shape_px)
 
 
 def read_layer_marks(layer: VectorLayer, *, where: str | None, georef: Georef) -> Polygons:
-    """As above, and points, which mark the pixel that they are in."""
+    """Read the polygons and points of an open layer; a point marks the pixel that it is in."""
     from batchseg.scene.projection import project_points, project_polygons
 
-    drawn, points, crs = layer.polygons_and_points(where)
-    parts = [project_polygons(layer.url, drawn, crs, georef)] if len(drawn) else []
+    polygons, points, crs = layer.read_polygons_and_points(where)
+    parts = [project_polygons(layer.url, polygons, crs, georef)] if len(polygons) else []
     parts += [project_points(layer.url, points, crs, georef)] if len(points) else []
-    return make_polygons(np.concatenate(parts), (georef.height_px, georef.width_px))
+    return make_polygons(np.concatenate(parts), georef.shape_px)
 
 
 def make_polygons(pixel_space: Geometries, shape_px: tuple[int, int]) -> Polygons:
-    """Snapped, in one normal form and order, and only what shares ground with the scene."""
+    """Snap polygons, bring them into one form and order, and drop those that share no ground with the scene."""
     scene = shapely.box(INSET_PX, INSET_PX, shape_px[1] - INSET_PX, shape_px[0] - INSET_PX)
-    # With polygons as thin as nothing, the library divides by zero inside, recovers, and leaves numpy a flag.
+    # With polygons without width, GEOS divides by zero inside, recovers, and leaves a flag for numpy.
     with np.errstate(all="ignore"):
         snapped = extract_polygons(shapely.set_precision(pixel_space, SNAP_PX))
         kept = shapely.normalize(snapped[shapely.intersects(snapped, scene)])
@@ -140,36 +144,36 @@ def make_polygons(pixel_space: Geometries, shape_px: tuple[int, int]) -> Polygon
 
 
 def join_polygons(layers: Sequence[Polygons]) -> Polygons:
-    """All polygons of several layers over one scene."""
+    """Join the polygons of several layers over one scene."""
     wkb = {wkb for polygons in layers for wkb in polygons.wkb}
     return Polygons(tuple(sorted(wkb)), layers[0].shape_px)
 
 
 def find_touched_tiles(layers: Iterable[Polygons], lattice: Grid) -> TileSet:
-    """Tiles whose own pixels share ground with a polygon of any layer; a common edge alone is not ground."""
+    """Find the tiles whose own pixels share ground with a polygon of any layer; a common edge alone is not ground."""
     touched = np.zeros(lattice.shape, bool)
     for polygons in layers:
         assert polygons.shape_px == lattice.shape_px
-        _touch(polygons, lattice, touched)
+        _mark_touched(polygons, lattice, touched)
     return TileSet.of_mask(touched)
 
 
-def _touch(polygons: Polygons, lattice: Grid, touched: NDArray[np.bool_]) -> None:
+def _mark_touched(polygons: Polygons, lattice: Grid, touched: NDArray[np.bool_]) -> None:
     geometries = polygons.tree().geometries
-    cells = _cells_under(geometries, lattice)
-    # Most layers are of small things that lie inside one tile, so bounds say it all.
-    alone = (cells[:, :2] == cells[:, 2:]).all(axis=1)
-    touched[cells[alone, 0], cells[alone, 1]] = True
-    for polygon, (top, left, bottom, right) in zip(geometries[~alone], cells[~alone].tolist(), strict=True):
+    cells = _find_cells(geometries, lattice)
+    # Most layers hold small things inside one tile, for which bounds are enough.
+    is_in_one = (cells[:, :2] == cells[:, 2:]).all(axis=1)
+    touched[cells[is_in_one, 0], cells[is_in_one, 1]] = True
+    for polygon, (top, left, bottom, right) in zip(geometries[~is_in_one], cells[~is_in_one].tolist(), strict=True):
         shapely.prepare(polygon)
         step = max(1, BOXES_AT_ONCE // (right + 1 - left))
         for row in range(top, bottom + 1, step):
             rows, cols = range(row, min(row + step, bottom + 1)), range(left, right + 1)
-            touched[rows.start : rows.stop, cols.start : cols.stop] |= _tiles_under(polygon, rows, cols, lattice)
+            touched[rows.start : rows.stop, cols.start : cols.stop] |= _compare_tiles(polygon, rows, cols, lattice)
 
 
-def _cells_under(polygons: Geometries, lattice: Grid) -> NDArray[np.int64]:
-    """First row and column, last row and column of the tiles under the bounds of each polygon."""
+def _find_cells(polygons: Geometries, lattice: Grid) -> NDArray[np.int64]:
+    """Find the first row and column, and the last row and column, of the tiles under the bounds of each polygon."""
     left, top, right, bottom = shapely.bounds(polygons).T
     first = np.stack([top, left], axis=1) + INSET_PX
     last = np.stack([bottom, right], axis=1) - INSET_PX
@@ -177,7 +181,7 @@ def _cells_under(polygons: Geometries, lattice: Grid) -> NDArray[np.int64]:
     return np.asarray(np.clip(edges, 0, np.tile(lattice.shape, 2) - 1), np.int64)
 
 
-def _tiles_under(polygon: Any, rows: range, cols: range, lattice: Grid) -> NDArray[np.bool_]:
+def _compare_tiles(polygon: Any, rows: range, cols: range, lattice: Grid) -> NDArray[np.bool_]:
     row_N, col_N = (index.ravel() for index in np.meshgrid(rows, cols, indexing="ij"))
     height_px, width_px = lattice.shape_px
     boxes = shapely.box(

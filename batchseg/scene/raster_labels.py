@@ -1,4 +1,4 @@
-"""Reference labels: a raster on the scene's own grid, read window by window to score predictions."""
+"""Reference labels as a raster on the scene's own grid, read window by window to score predictions."""
 
 from __future__ import annotations
 
@@ -21,21 +21,24 @@ from batchseg.scene.source import open_source
 from tiling.span import Window
 
 _TOLERANCE_PX = 0.01
-_AS_FOUND = NodataPolicy(from_="auto")
+_AUTO = NodataPolicy(from_="auto")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelsHeader:
-    """A reference raster that was found to lie on its scene's grid."""
+    """A reference raster that lies on its scene's grid."""
 
     raster: RasterFile
     band: int
+    """Number of the band that holds class ids."""
     id: str
-    """Of this version of this file, for the records: scores against different references are never added."""
+    """Identity of this version of the file, for the records: scores against different references are never added."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabelSource:
+    """Reads a reference raster. It holds no handle."""
+
     header: LabelsHeader
 
     @property
@@ -43,19 +46,22 @@ class LabelSource:
         return self.header.id
 
     def read(self, window: Window) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], NDArray[np.bool_]]:
-        """Class ids, and where there is one. Unlabelled is 255 in bytes, 65535 in wider types, nodata and masked."""
+        """Read class ids, and the mask of labelled pixels.
+
+        Pixels are unlabelled where they hold 255 in bytes or 65535 in wider types, and where they are nodata or masked.
+        """
         raster = self.header.raster
-        pixels = open_source(raster, (self.header.band,), _AS_FOUND).read(window)
+        pixels = open_source(raster, (self.header.band,), _AUTO).read(window)
         raw_HW, labelled_HW = pixels.raw_BHW[0], pixels.valid_HW
         if raw_HW.dtype == np.uint8:
             return raw_HW, labelled_HW & (raw_HW != 255)
-        wrong = labelled_HW & ((raw_HW < 0) | (raw_HW > 65535))
-        if wrong.any():
+        wrong_HW = labelled_HW & ((raw_HW < 0) | (raw_HW > 65535))
+        if wrong_HW.any():
             raise SceneError(
                 "a reference label is no class id",
                 where=describe_window(raster.url, window),
                 expected="0 to 65535",
-                got=str(raw_HW[wrong][0]),
+                got=str(raw_HW[wrong_HW][0]),
                 todo="declare the value as nodata, if it means unlabelled",
             )
         labels_HW = np.where(labelled_HW, raw_HW, 65535).astype(np.uint16)
@@ -86,14 +92,14 @@ def read_labels_header(url: str, grid: Georef, scene_url: str) -> LabelsHeader:
 
 
 def _check_grid(url: str, labels: Georef, georef: Georef, scene_url: str) -> None:
-    same = (
+    is_same = (
         (labels.width_px, labels.height_px) == (georef.width_px, georef.height_px)
-        and _same_crs(labels.crs_wkt, georef.crs_wkt)
-        and _same_transform(labels, georef)
+        and _is_same_crs(labels.crs_wkt, georef.crs_wkt)
+        and _is_same_transform(labels, georef)
     )
-    if not same:
+    if not is_same:
         raise SceneError(
-            "reference labels have to lie on the scene's grid",
+            "reference labels must lie on the scene's grid",
             where=url,
             expected=_describe(georef),
             got=_describe(labels),
@@ -101,18 +107,18 @@ def _check_grid(url: str, labels: Georef, georef: Georef, scene_url: str) -> Non
         )
 
 
-def _same_crs(ours: str | None, theirs: str | None) -> bool:
+def _is_same_crs(ours: str | None, theirs: str | None) -> bool:
     if ours == theirs or ours is None or theirs is None:
         return ours == theirs
     try:
         return bool(pyproj.CRS(ours).equals(pyproj.CRS(theirs), ignore_axis_order=True))
     except CRSError:
-        # Not understood, and not written alike.
+        # PROJ does not know one of them, and they are not written alike.
         return False
 
 
-def _same_transform(ours: Georef, theirs: Georef) -> bool:
-    """No corner of the raster may be a hundredth of a pixel off."""
+def _is_same_transform(ours: Georef, theirs: Georef) -> bool:
+    """Whether no corner of the raster is a hundredth of a pixel off."""
     if ours.transform is None or theirs.transform is None:
         return ours.transform == theirs.transform and ours.gcps == theirs.gcps
     corners = np.array([(0, 0, 1), (0, ours.height_px, 1), (ours.width_px, 0, 1), (ours.width_px, ours.height_px, 1)])
@@ -124,10 +130,10 @@ def _same_transform(ours: Georef, theirs: Georef) -> bool:
 
 def _describe(georef: Georef) -> str:
     place: Any = "no transform" if georef.transform is None else tuple(float(f"{v:.12g}") for v in georef.transform)
-    return f"{georef.width_px} x {georef.height_px} px, {place}, {_crs_name(georef.crs_wkt)}"
+    return f"{georef.width_px} x {georef.height_px} px, {place}, {_name_crs(georef.crs_wkt)}"
 
 
-def _crs_name(crs_wkt: str | None) -> str:
+def _name_crs(crs_wkt: str | None) -> str:
     if crs_wkt is None:
         return "no coordinate system"
     try:

@@ -1,4 +1,4 @@
-"""Polygons, points and their attributes from any vector file."""
+"""Reads polygons, points and their attributes from any vector file."""
 
 from __future__ import annotations
 
@@ -23,41 +23,42 @@ from batchseg.scene.geometries import Geometries, extract_polygons
 from batchseg.scene.names import gdal_path
 
 _VECTOR_ERRORS = (DataSourceError, DataLayerError, FieldError, GeometryError, ValueError)
-"""All that pyogrio raises for a file or a filter that it cannot use."""
+"""All errors that pyogrio raises for a file or a filter that it cannot use."""
 _LAYER = "|layername="
-"""Between a file and one of its layers, as QGIS writes it."""
+"""Separator between a file and one of its layers, as QGIS writes it."""
 _POLYGONAL = (shapely.GeometryType.POLYGON, shapely.GeometryType.MULTIPOLYGON)
 
 
 @dataclass(frozen=True, slots=True)
 class VectorLayer:
-    """A layer of a vector file that lies on this machine while it is open."""
+    """A layer of a vector file, which lies on this machine while it is open."""
 
     url: str
-    """As the user named it."""
+    """Address of the file, as the user wrote it."""
     path: str
+    """Local path of the file, or of its copy."""
     name: str
     fields: tuple[str, ...]
 
-    def polygons(self, where: str | None) -> tuple[Geometries, pyproj.CRS]:
-        """All polygons that pass the filter, valid and flat, with their coordinate system."""
+    def read_polygons(self, where: str | None) -> tuple[Geometries, pyproj.CRS]:
+        """Read all polygons that pass the filter, valid and flat, with their coordinate system."""
         geometries, crs = self._read(where)
-        return _polygons_only(self.url, where, geometries), crs
+        return _require_polygons(self.url, where, geometries), crs
 
-    def polygons_and_points(self, where: str | None) -> tuple[Geometries, Geometries, pyproj.CRS]:
-        """As above, and single points."""
+    def read_polygons_and_points(self, where: str | None) -> tuple[Geometries, Geometries, pyproj.CRS]:
+        """Read polygons and single points that pass the filter, with their coordinate system."""
         geometries, crs = self._read(where)
-        whole = np.isin(shapely.get_type_id(geometries), _POLYGONAL)
-        parts = shapely.get_parts(geometries[~whole])
+        are_polygons = np.isin(shapely.get_type_id(geometries), _POLYGONAL)
+        parts = shapely.get_parts(geometries[~are_polygons])
         are_points = shapely.get_type_id(parts) == shapely.GeometryType.POINT
-        points, others = parts[are_points], np.concatenate([geometries[whole], parts[~are_points]])
-        # A file of points alone is one; a file of nothing is still told what it lacks.
-        drawn = others if len(points) and not len(others) else _polygons_only(self.url, where, others)
-        return drawn, points, crs
+        points, others = parts[are_points], np.concatenate([geometries[are_polygons], parts[~are_points]])
+        # A file may hold points only, but not nothing at all.
+        polygons = others if len(points) and not len(others) else _require_polygons(self.url, where, others)
+        return polygons, points, crs
 
     def _read(self, where: str | None) -> tuple[Geometries, pyproj.CRS]:
-        """Flat geometries that are not empty, whatever they are."""
-        # What GDAL warns of in single features is judged below by what was read: types, validity, number.
+        """Read flat geometries of any type that are not empty."""
+        # GDAL warns about single features; what was read is checked later: types, validity, number.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)
             try:
@@ -65,13 +66,13 @@ class VectorLayer:
                     gdal_path(self.path), layer=self.name, columns=[], where=where, force_2d=True
                 )
             except _VECTOR_ERRORS as error:
-                raise self._unread(where, error) from error
+                raise self._make_error(where, error) from error
         geometries: Geometries = shapely.from_wkb(np.array([], dtype=object) if wkb is None else wkb)
-        there = ~shapely.is_missing(geometries) & ~shapely.is_empty(geometries)
-        return geometries[there], _parse_crs(self.url, facts["crs"])
+        is_there = ~shapely.is_missing(geometries) & ~shapely.is_empty(geometries)
+        return geometries[is_there], _parse_crs(self.url, facts["crs"])
 
-    def values(self, attribute: str, where: str | None) -> list[Any]:
-        """What an attribute holds, each value once."""
+    def read_values(self, attribute: str, where: str | None) -> list[Any]:
+        """Read the values of an attribute, each value once."""
         if attribute not in self.fields:
             raise RecipeError(
                 "the polygons have no such attribute",
@@ -85,33 +86,42 @@ class VectorLayer:
                 gdal_path(self.path), layer=self.name, columns=[attribute], where=where, read_geometry=False
             )
         except _VECTOR_ERRORS as error:
-            raise self._unread(where, error) from error
+            raise self._make_error(where, error) from error
         return sorted(set(values.tolist()), key=repr)
 
-    def _unread(self, where: str | None, error: Exception) -> RecipeError:
+    def _make_error(self, where: str | None, error: Exception) -> RecipeError:
         if where is None:
-            return RecipeError("cannot be read as a vector file", where=self.url, got=_one_line(error))
+            return _make_file_error(self.url, error)
         return RecipeError(
             "the attribute filter cannot be used",
             where=self.url,
             expected=f"SQL such as `kind = 'town'` over the fields {', '.join(self.fields) or '(none)'}",
-            got=f"`{where}` ({_one_line(error)})",
+            got=f"`{where}` ({_join_lines(error)})",
+            todo="correct the filter",
         )
 
 
 @contextmanager
 def open_layer(url: str) -> Iterator[VectorLayer]:
-    """What is remote is fetched once, however much is asked of it."""
+    """Open a layer of a vector file. A remote file is fetched once, however often the layer is read.
+
+    Args:
+        url: The file, or a layer of it as `file|layername=name`.
+
+    Raises:
+        RecipeError: The file is missing or no vector file, or it has several layers and none is named.
+    """
     path, _, name = url.partition(_LAYER)
     with ExitStack() as stack:
         if is_remote(path):
             path = _fetch(path, Path(stack.enter_context(TemporaryDirectory())))
-        yield VectorLayer(url, path, *_layer_and_fields(url, path, name))
+        yield VectorLayer(url, path, *_find_layer(url, path, name))
 
 
 def _fetch(url: str, folder: Path) -> str:
-    """A copy for as long as it is read: pyogrio has a GDAL of its own, which would ask with other settings. Shapefiles
-    and their like bring what belongs to them.
+    """Copy a file into a folder, and return its path. A shapefile is copied with its sidecars.
+
+    pyogrio has a GDAL of its own, which would request the file with other settings.
     """
     try:
         parts = [url] if url.startswith("http") or PurePosixPath(url).suffix != ".shp" else list_siblings(url)
@@ -124,20 +134,20 @@ def _fetch(url: str, folder: Path) -> str:
     return str(folder / PurePosixPath(url.partition("?")[0]).name)
 
 
-def _layer_and_fields(url: str, path: str, layer: str) -> tuple[str, tuple[str, ...]]:
+def _find_layer(url: str, path: str, layer: str) -> tuple[str, tuple[str, ...]]:
     if "://" not in path and not path.startswith("/vsi") and not Path(path).exists():
         raise RecipeError("no such file", where=path, todo="check the path and the current folder")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         try:
-            layer = layer or _only_layer(path)
+            layer = layer or _find_only_layer(path)
             return layer, tuple(map(str, pyogrio.read_info(gdal_path(path), layer=layer)["fields"]))
         except _VECTOR_ERRORS as error:
-            raise RecipeError("cannot be read as a vector file", where=url, got=_one_line(error)) from error
+            raise _make_file_error(url, error) from error
 
 
-def _only_layer(path: str) -> str:
-    """Tables without geometry, such as the styles that QGIS keeps in a GeoPackage, are no choice."""
+def _find_only_layer(path: str) -> str:
+    """Find the only layer with geometry; tables without geometry, such as the styles of QGIS, do not count."""
     names = [str(name) for name, kind in pyogrio.list_layers(gdal_path(path)) if kind is not None]
     if len(names) == 1:
         return names[0]
@@ -145,11 +155,11 @@ def _only_layer(path: str) -> str:
         "the file has several layers" if names else "the file has no layer with geometry",
         where=path,
         got=", ".join(names) or None,
-        todo=f"say which: `{path}{_LAYER}{names[0]}`" if names else None,
+        todo=f"say which: `{path}{_LAYER}{names[0]}`" if names else "give a file with polygons",
     )
 
 
-def _polygons_only(url: str, where: str | None, geometries: Geometries) -> Geometries:
+def _require_polygons(url: str, where: str | None, geometries: Geometries) -> Geometries:
     if not len(geometries):
         raise RecipeError(
             "there is no polygon" + (f" that passes `{where}`" if where else ""), where=url, expected="at least one"
@@ -162,7 +172,7 @@ def _polygons_only(url: str, where: str | None, geometries: Geometries) -> Geome
             got=f"{int(other.sum())} of {len(geometries)} are {geometries[other][0].geom_type}",
             todo="buffer points and lines to polygons first",
         )
-    # The library may divide by zero inside, and recover.
+    # GEOS may divide by zero inside, and recovers.
     with np.errstate(all="ignore"):
         return extract_polygons(shapely.make_valid(geometries))
 
@@ -177,8 +187,14 @@ def _parse_crs(url: str, text: str | None) -> pyproj.CRS:
     try:
         return pyproj.CRS(text)
     except CRSError as error:
-        raise RecipeError("the coordinate system cannot be used", where=url, got=_one_line(error)) from error
+        raise RecipeError("the coordinate system cannot be used", where=url, got=_join_lines(error)) from error
 
 
-def _one_line(error: Exception) -> str:
+def _make_file_error(url: str, error: Exception) -> RecipeError:
+    return RecipeError(
+        "cannot be read as a vector file", where=url, got=_join_lines(error), todo="give a file of polygons"
+    )
+
+
+def _join_lines(error: Exception) -> str:
     return " ".join(str(error).split())

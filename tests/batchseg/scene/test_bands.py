@@ -83,7 +83,7 @@ def test_override(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ((1, 2), r"another number of bands than the model takes; expected 3 \(red, green, blue\), got \[1, 2\]"),
+        ((1, 2), r"must have one entry per band of the model; expected 3 \(red, green, blue\), got \[1, 2\]"),
         ((1, 2, 5), "no band is 5; expected bands of .*: 1 red, 2 green, 3 blue, got 5"),
         ((0, 1, 2), "no band is 0"),
         ((1, 2, "swir"), "no band is 'swir'"),
