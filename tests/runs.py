@@ -29,6 +29,8 @@ from batchseg.workers.worker import Worker, WorkerSpec
 from tests.fakes import ContextSegmenter
 
 CLASSES = tuple(ClassInfo(id=i, name=f"class {i}", rgb=(40 * i, 20, 200)) for i in range(5))
+WEIGHTS_OF_NOBODY = (2).to_bytes(8, "little") + b"{}"
+"""A file of safetensors without a tensor."""
 UTM = rasterio.crs.CRS.from_epsg(32633).to_wkt()
 
 
@@ -49,7 +51,7 @@ def write_fake_bundle(folder: Path, **changes: Any) -> str:
         "architecture": BulkNetSpec(width=32),
         "numerics": {"cpu": Numerics(backend="torch", precision="float32", batch=3, threads=1)},
     }
-    write_bundle(folder, Contract(**(values | changes)), b"weights of nobody", created_at="2026-01-01T00:00:00Z")
+    write_bundle(folder, Contract(**(values | changes)), WEIGHTS_OF_NOBODY, created_at="2026-01-01T00:00:00Z")
     return str(folder)
 
 

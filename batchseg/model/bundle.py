@@ -17,6 +17,7 @@ from batchseg.errors import BundleError, InputError
 from batchseg.model.contract import Contract
 from batchseg.model.fetch import fetch_bundle, find_cache_folder
 from batchseg.model.item import WEIGHTS, make_item, read_item, weights_name
+from batchseg.model.weights_check import check_onnx, check_safetensors
 from batchseg.remote import is_remote
 from batchseg.schema import JsonObject, plain
 
@@ -97,7 +98,7 @@ def open_bundle(ref: str, *, check_weights: bool = True) -> Bundle:
     folder = find_bundle_folder(ref)
     try:
         content = json.loads((folder / ITEM).read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(
             "this is not a bundle",
             where=ref,
@@ -117,7 +118,7 @@ def open_bundle(ref: str, *, check_weights: bool = True) -> Bundle:
             got=error.got,
             todo=error.todo,
         ) from error
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         got = f"{type(error).__name__}: {error}"
         todo = "fetch the bundle again, or make it anew"
         raise BundleError("the contract cannot be understood", where=str(folder / ITEM), got=got, todo=todo) from error
@@ -143,7 +144,7 @@ def _check_weights_name(href: str, bundle: Bundle) -> None:
 
 
 def read_weights(bundle: Bundle) -> bytes:
-    """Read the weights, and compare them with the digest in the item."""
+    """Read the weights, compare them with the digest in the item, and check that nothing in them can harm."""
     content = bundle.weights.read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != bundle.weights_sha256:
@@ -154,6 +155,8 @@ def read_weights(bundle: Bundle) -> bytes:
             got=sha256,
             todo="fetch the bundle again",
         )
+    check = check_onnx if bundle.contract.is_onnx else check_safetensors
+    check(content, str(bundle.weights))
     return content
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from batchseg.model.architecture import OnnxSpec
 from batchseg.model.lineage import ImportedModel
 from batchseg.model.model_facts import DEFAULT_HALO_PX, ModelFacts, ModelParts, check_count
 from batchseg.model.packages import import_onnx
+from batchseg.model.weights_check import check_onnx, read_onnx_facts
 
 CELL_PX = 4
 """Halos are a multiple of this: then the logits of a halo are cut off before they are upsampled (model/graph.py)."""
@@ -67,11 +69,27 @@ def _read_in_one_piece(path: Path) -> bytes:
     from google.protobuf.message import DecodeError  # noqa: PLC0415 - comes with onnx
 
     try:
+        _check_files_beside(path, read_onnx_facts(path.read_bytes(), str(path)).external_files)
         content: bytes = onnx.load(str(path)).SerializeToString()
     except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
         got = " ".join(str(error).split())[:200]
         raise BundleError("this ONNX file cannot be read", where=str(path), got=got) from error
+    check_onnx(content, str(path))
     return content
+
+
+def _check_files_beside(path: Path, names: Sequence[str]) -> None:
+    """Raise BundleError unless data files lie beside the graph itself: its maker must not choose what is read."""
+    for name in names:
+        file = path.parent / name
+        if Path(name).name != name or "\\" in name or file.is_symlink() or not file.is_file():
+            raise BundleError(
+                "the data of this ONNX network must lie beside it",
+                where=str(path),
+                expected=f"a file in {path.parent}",
+                got=repr(name),
+                todo="export the network again into a folder of its own",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,7 @@ def test_what_cannot_be_quantised_is_refused(tmp_path: Path, capsys: pytest.Capt
     assert "there is something already" in capsys.readouterr().err
     taken.rmdir()
     made = contract(architecture=OnnxSpec(quantized="int8"), numerics=on_cpu())
-    write_bundle(tmp_path / "net", made, b"never read", created_at="2026-01-31T00:00:00Z")
+    write_bundle(tmp_path / "net", made, b"\x3a\x00", created_at="2026-01-31T00:00:00Z")
     assert main(["synth", str(tmp_path / "scene"), "--size", "600"]) == 0
     scene = str(tmp_path / "scene/scene.tif")
     assert main(["quantize", str(tmp_path / "net"), str(taken), "--calibrate", scene, "--tiles", "2"]) == 2

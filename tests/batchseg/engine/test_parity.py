@@ -21,6 +21,7 @@ from batchseg.training.ground import TrainingGround, read_ground
 from batchseg.training.train_recipe import GroundSpec, LabelledRaster, TrainRecipe
 from tests.batchseg.model.model_bundles import contract
 from tests.batchseg.scene.scene_rasters import UTM, write
+from tests.runs import WEIGHTS_OF_NOBODY
 
 SIDE_PX, HEIGHT, WIDTH = 64, 90, 150
 BLUE_GREEN_RED = ("blue", "green", "red")
@@ -72,7 +73,7 @@ def ways(
     std = tuple(float(np.float32(round(v, 3))) for v in first.std)
     learnt = read_ground(spec, recipe, mean)
     made = contract(mean=mean, std=std, halo_px=0, tile_px=SIDE_PX, **values)
-    write_bundle(folder / "bundle", made, b"weights are not asked for", created_at="2026-01-31T00:00:00Z")
+    write_bundle(folder / "bundle", made, WEIGHTS_OF_NOBODY, created_at="2026-01-31T00:00:00Z")
     bundle = open_bundle(str(folder / "bundle"))
     run = Recipe(scenes=(str(image),), output="none", models=Models(bulk=str(bundle.folder)), scale=scale)
     return learnt, bundle, sample_tiles(bundle, run, 100).x_NBHW

@@ -50,5 +50,5 @@ def write_network(folder: Path, model: onnx.ModelProto | bytes, *, num_classes: 
     values: dict[str, Any] = {
         "architecture": OnnxSpec(), "numerics": on_cpu(precision="float32"), "classes": classes, "halo_px": 8,
     }  # fmt: skip
-    write_bundle(folder, contract(**(values | changes)), content, made=MADE)
+    write_bundle(folder, contract(**(values | changes)), content, created_at=MADE)
     return open_bundle(str(folder))

@@ -21,7 +21,9 @@ from batchseg.model.quality import GroundRecord, TrainedQuality
 from tests.batchseg.model.model_bundles import MADE, contract, on_cpu, write_random
 from tests.stac import problems_of
 
-WEIGHTS = b"weights of nobody"
+WEIGHTS = (2).to_bytes(8, "little") + b"{}"
+NO_NETWORK = b"\x3a\x00"
+"""An ONNX file whose graph is empty."""
 GROUND = GroundRecord(seeds=(1, 3), size_px=512, rasters=(), windows=None, window_px=128)
 QUALITY = TrainedQuality(iou={"class 0": 0.25}, miou=0.25, on=GROUND)
 LINEAGE = QuantizedLineage(
@@ -30,7 +32,8 @@ LINEAGE = QuantizedLineage(
 )
 
 
-def write(folder: Path, wanted: Contract, weights: bytes = WEIGHTS) -> str:
+def write(folder: Path, wanted: Contract, weights: bytes | None = None) -> str:
+    weights = weights or (NO_NETWORK if wanted.is_onnx else WEIGHTS)
     write_bundle(folder, wanted, weights, created_at=MADE)
     return str(folder)
 
@@ -100,7 +103,7 @@ def test_the_digest_is_of_what_decides_output(tmp_path: Path) -> None:
     digest = open_bundle(write(tmp_path / "base", base)).digest
     assert {open_bundle(write(tmp_path / f"s{i}", one)).digest for i, one in enumerate(same)} == {digest}
     others = {open_bundle(write(tmp_path / f"o{i}", one)).digest for i, one in enumerate(other)}
-    others.add(open_bundle(write(tmp_path / "w", base, b"other weights")).digest)
+    others.add(open_bundle(write(tmp_path / "w", base, (3).to_bytes(8, "little") + b"{} ")).digest)
     assert len(others - {digest}) == len(other) + 1
 
 

@@ -44,6 +44,7 @@ from batchseg.model.quality import (
 )
 from batchseg.schema import plain
 from tests.batchseg.model.model_bundles import MADE, contract, on_cpu
+from tests.runs import WEIGHTS_OF_NOBODY
 
 B0 = plain(PUBLISHED_SHAPES["b0"])
 ARCHITECTURES: list[tuple[Architecture, dict[str, Any]]] = [
@@ -158,7 +159,7 @@ def test_the_training_is_found_behind_every_change() -> None:
     ],
 )
 def test_an_unknown_network_is_refused(architecture: dict[str, Any], match: str, tmp_path: Path) -> None:
-    write_bundle(tmp_path, contract(), b"no weights", created_at=MADE)
+    write_bundle(tmp_path, contract(), WEIGHTS_OF_NOBODY, created_at=MADE)
     item = json.loads((tmp_path / "item.json").read_text())
     item["properties"]["batchseg:architecture"] = architecture
     (tmp_path / "item.json").write_text(json.dumps(item))
@@ -178,7 +179,7 @@ def test_an_unknown_network_is_refused(architecture: dict[str, Any], match: str,
     ],
 )
 def test_what_is_not_known_is_refused(key: str, value: Any, tmp_path: Path) -> None:
-    write_bundle(tmp_path, contract(), b"no weights", created_at=MADE)
+    write_bundle(tmp_path, contract(), WEIGHTS_OF_NOBODY, created_at=MADE)
     item = json.loads((tmp_path / "item.json").read_text())
     item["properties"][f"batchseg:{key}"] = value
     (tmp_path / "item.json").write_text(json.dumps(item))
