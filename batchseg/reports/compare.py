@@ -84,10 +84,12 @@ def compare(
         The comparison; its `verdict` says whether run B is better.
 
     Raises:
-        InputError: A folder is not the output of a run, the runs have other classes or no ground in common, or a
-            reference does not fit its scene.
+        InputError: A folder is not the output of a run, the runs have other classes or no ground in common, a
+            reference does not fit its scene, or the folder cannot be made.
         DamagedError: A stored object does not match the digest in its record.
     """
+    if folder is not None:
+        _make_folder(Path(folder))
     run_a, run_b = (_Run(store, read_plan(store)) for store in (open_output(first), open_output(second)))
     scenes, classes = find_common_scenes(run_a.plan, run_b.plan), run_a.plan.class_names
     sources = {} if labels is None else open_labels(run_a.plan, assign_labels(run_a.plan, labels))
@@ -107,6 +109,15 @@ def compare(
     if folder is not None:
         (Path(folder) / COMPARISON_FILE).write_text(json.dumps(describe_comparison(comparison), indent=1))
     return comparison
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            "the folder of the comparison cannot be made", where=str(folder), got=str(error), todo="give another folder"
+        ) from error
 
 
 def find_common_scenes(first: PlanFile, second: PlanFile) -> tuple[str, ...]:
@@ -171,8 +182,6 @@ def _show_differences(
     blocks: Sequence[Block], run_a: _Run, run_b: _Run, folder: Path | None
 ) -> Iterator[BlockDifference]:
     """The blocks with the most differing pixels, with a picture of each if there is a folder for them."""
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
     ordered = sorted(blocks, key=lambda block: block.agreeing_px - block.both_px)
     differing = [block for block in ordered[:MAX_DIFFERENCES] if block.agreeing_px < block.both_px]
     for number, block in enumerate(differing, start=1):

@@ -119,3 +119,5 @@ def test_the_command(place: Workplace, capsys: pytest.CaptureFixture[str]) -> No
     assert np.array_equal(red_HW, layer(a, "labels") != layer(b, "labels"))
     assert batchseg(["compare", str(a), str(place.folder)]) == 2
     assert "this is not the output of a run" in capsys.readouterr().err
+    assert batchseg(["compare", str(a), str(b), "--to", str(place.scenes[0])]) == 2
+    assert "the folder of the comparison cannot be made" in capsys.readouterr().err
