@@ -8,7 +8,7 @@ from pathlib import Path
 
 from batchseg.adapt.mixture import Gain, LabelledScores, check_gain, collect_scores, cross_validate, fit_mixture
 from batchseg.adapt.refusal import attach_measured
-from batchseg.adapt.samples import Sample, Sampling, make_raster_recipe, make_scene_name, select_evenly
+from batchseg.adapt.samples import Sample, Sampling, check_num_tiles, make_raster_recipe, make_scene_name, select_evenly
 from batchseg.errors import RecipeError
 from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.card import write_card
@@ -97,6 +97,7 @@ def adjust(
         at least 3.1 points better
     """
     folder, show = Path(folder), show or _show_nothing
+    check_num_tiles(tiles, least=2)
     with publish_folder(folder) as unfinished:
         original = open_bundle(bundle)
         recipe = make_raster_recipe(bundle, on, labels=labels, bands=bands, scale=scale, accept=accept)

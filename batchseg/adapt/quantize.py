@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from batchseg.adapt.candidates import choose_fastest, measure_candidates
 from batchseg.adapt.quantized_weights import QuantizedType, quantize_weights
 from batchseg.adapt.refusal import attach_measured
-from batchseg.adapt.samples import Samples, make_raster_recipe, make_scene_name, sample_tiles
+from batchseg.adapt.samples import Samples, check_num_tiles, make_raster_recipe, make_scene_name, sample_tiles
 from batchseg.adapt.trial import Trial, run_trial
-from batchseg.errors import BundleError
+from batchseg.errors import BundleError, InputError
 from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.card import write_card
 from batchseg.model.contract import Contract, Numerics
@@ -99,6 +99,10 @@ def quantize(
         0.2 points lost
     """
     folder = Path(folder)
+    if to not in get_args(QuantizedType):
+        types = ", ".join(get_args(QuantizedType))
+        raise InputError(f"the type of the new weights must be one of {types}", where="to", got=to)
+    check_num_tiles(tiles, least=2)
     with publish_folder(folder) as unfinished:
         original = open_bundle(bundle)
         recipe = make_raster_recipe(bundle, calibrate, labels=labels, bands=bands, scale=scale, accept=accept)

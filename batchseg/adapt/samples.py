@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.engine.inputs import InputRule, cut_tile
-from batchseg.errors import SceneError
+from batchseg.errors import InputError, SceneError
 from batchseg.model.bundle import Bundle
 from batchseg.model.fit import check_fit, find_input_rule
 from batchseg.recipe import LabelPolygons
@@ -72,6 +72,11 @@ def make_raster_recipe(
         scale=scale,
         accept=tuple(accept),
     )
+
+
+def check_num_tiles(tiles: int, *, least: int) -> None:
+    if tiles < least:
+        raise InputError(f"the number of tiles must be {least} or more", where="tiles", got=str(tiles))
 
 
 def sample_tiles(bundle: Bundle, recipe: Recipe, count: int) -> Samples:

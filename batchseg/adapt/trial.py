@@ -7,11 +7,15 @@ caches, which would favour a later trial. And a crash must not end the compariso
 from __future__ import annotations
 
 import resource
+import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -60,7 +64,9 @@ def run_trial(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: ND
     """
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
-            return pool.submit(_run_apart, bundle, numerics, device, x_NBHW).result()
+            with _hide_main():
+                trial = pool.submit(_run_apart, bundle, numerics, device, x_NBHW)
+            return trial.result()
         except BrokenProcessPool as error:
             raise BundleError(
                 "the process of the trial died, perhaps for lack of memory",
@@ -68,6 +74,21 @@ def run_trial(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: ND
                 got=f"{numerics.backend} {numerics.precision}, batch {numerics.batch}",
                 todo="try a smaller batch",
             ) from error
+
+
+@contextmanager
+def _hide_main() -> Iterator[None]:
+    """Hide the caller's program from a process that starts now.
+
+    The new process would run that program as a module, and a script without `if __name__ == "__main__"` would start
+    trials without end.
+    """
+    program = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = program
 
 
 def _run_apart(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDArray[Any]) -> Trial:

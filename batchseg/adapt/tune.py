@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from batchseg.adapt.candidates import Candidate, choose_fastest, measure_candidates
-from batchseg.adapt.samples import make_raster_recipe, sample_tiles
+from batchseg.adapt.samples import check_num_tiles, make_raster_recipe, sample_tiles
 from batchseg.adapt.trial import make_synthetic_tiles
 from batchseg.atomic import replace_file
 from batchseg.errors import BundleError
@@ -72,7 +72,7 @@ def tune_bundle(
 
     Raises:
         BundleError: The bundle cannot be run here, no candidate agrees, or the bundle cannot be changed.
-        BatchsegError: The raster cannot be used.
+        BatchsegError: The raster or the number of tiles cannot be used.
 
     Example:
         >>> from batchseg import tune_bundle
@@ -80,6 +80,7 @@ def tune_bundle(
         >>> tuning.best in [candidate.numerics for candidate in tuning.candidates]
         True
     """
+    check_num_tiles(tiles, least=1)
     bundle, kind = open_bundle(ref), choose_device(device)
     if not dry_run:
         _check_own(ref, bundle)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,12 @@ import numpy as np
 import pytest
 
 from batchseg.adapt import candidates, trial
+from batchseg.adapt.adjust import adjust
 from batchseg.adapt.candidates import Candidate, choose_fastest, list_numerics, measure_candidates
+from batchseg.adapt.quantize import quantize
 from batchseg.adapt.trial import Trial, make_synthetic_tiles, run_trial
-from batchseg.adapt.tune import write_numerics
-from batchseg.errors import BundleError
+from batchseg.adapt.tune import tune_bundle, write_numerics
+from batchseg.errors import BundleError, InputError
 from batchseg.model.bundle import open_bundle
 from jobs.cli import main
 from tests.batchseg.model.model_bundles import on_cpu, write_onnx, write_random
@@ -176,3 +180,23 @@ def test_tuning_measures_every_backend_and_a_run_obeys(tmp_path: Path, capsys: p
     assert f"best on cpu: {numerics.backend} {numerics.precision}, batch {numerics.batch}" in told
     assert numerics.measured_on
     assert numerics.agreement >= 0.99
+
+
+def test_a_script_without_a_main_guard_can_check_a_bundle(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from batchseg import check_bundle\nprint(check_bundle('zoo:synthetic-bulk', device='cpu').device)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("cpu\n", 0), done.stderr
+
+
+def test_numbers_of_tiles_and_types_of_weights_are_checked_first(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"number of tiles must be 1 or more; got 0"):
+        tune_bundle("zoo:synthetic-bulk", tiles=0, dry_run=True)
+    with pytest.raises(InputError, match=r"number of tiles must be 2 or more; got 1"):
+        quantize("zoo:synthetic-bulk", tmp_path / "q", calibrate="scene.tif", tiles=1)
+    with pytest.raises(InputError, match=r"number of tiles must be 2 or more; got 0"):
+        adjust("zoo:synthetic-bulk", tmp_path / "a", on="scene.tif", labels="labels.tif", tiles=0)
+    with pytest.raises(InputError, match="must be one of int8, bfloat16, float16; got int3"):
+        quantize("zoo:synthetic-bulk", tmp_path / "q", calibrate="scene.tif", to="int3")  # type: ignore[arg-type]
