@@ -1,8 +1,8 @@
 """Segment large rasters with two tiers of models. The same functions as the command line, called with values.
 
-    from batchseg import load_recipe, run
+    from batchseg import run
 
-    outcome = run(load_recipe("recipe.yaml"))
+    outcome = run("recipe.yaml")
     print(outcome.metrics.cost_usd_per_km2, outcome.metrics.scores.iou)
 
 Runs:

@@ -1,9 +1,9 @@
 """The command line, and runs on Ray. The only ring that imports Ray.
 
-    from batchseg import load_fleet, load_recipe
+    from batchseg import load_fleet
     from jobs import run
 
-    outcome = run(load_recipe("recipe.yaml"), load_fleet("fleet.yaml"))
+    outcome = run("recipe.yaml", load_fleet("fleet.yaml"))
 
     run           run a recipe, or resume it, with the workers of a fleet
     load_night    read the file that says what a night does

@@ -26,7 +26,7 @@ from batchseg.objectstore import open_store
 from batchseg.output.stored import clear_zarr
 from batchseg.output.zarr_metadata import create_zarr
 from batchseg.paths import LEASE_KEY
-from batchseg.recipe import Fleet, Recipe
+from batchseg.recipe import Fleet, Recipe, load_recipe
 from batchseg.reports.metrics import Metrics
 from batchseg.reports.rescore import rescore
 from batchseg.reports.write import sum_spent_usd, write_reports
@@ -95,7 +95,7 @@ class Options:
 
 
 def run(
-    recipe: Recipe,
+    recipe: Recipe | str | Path,
     fleet: Fleet | None = None,
     *,
     open_pool: OpenPool | None = None,
@@ -105,13 +105,13 @@ def run(
 ) -> Outcome:
     """Run a recipe, or resume it where it stopped.
 
-        from batchseg import load_recipe, run
+        from batchseg import run
 
-        outcome = run(load_recipe("recipe.yaml"))
+        outcome = run("recipe.yaml")
         print(outcome.why, outcome.metrics.cost_usd)
 
     Args:
-        recipe: What to compute. It decides every output byte.
+        recipe: The recipe, or its file. It decides every output byte.
         fleet: Prices, retries and limits. By default one worker that costs nothing.
         open_pool: Opens the workers. By default one worker in this process; `jobs.run` has workers on Ray.
         options: Which chunks to compute, who watches the run, and what stops it.
@@ -128,6 +128,7 @@ def run(
             another driver holds the output folder.
         DamagedError: A file of an earlier run in the output folder is damaged, and no computation brings it back.
     """
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     fleet, options = fleet or Fleet(), options or Options()
     resolved = resolved or resolve(recipe)
     store = store or open_store(recipe.output)

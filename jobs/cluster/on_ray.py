@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 from batchseg.recipe import Fleet, Recipe
 from batchseg.resolve.resolve import Resolved
 from batchseg.runs import session
 from batchseg.runs.night import NightOutcome, run_night
-from batchseg.runs.night_settings import Night
+from batchseg.runs.night_settings import Night, load_night
 from batchseg.runs.progress import Snapshot
 from batchseg.runs.session import Options, Outcome
 from jobs.cluster.connection import ray
@@ -19,7 +20,7 @@ from jobs.cluster.ray_metrics import RayMetrics
 
 
 def run(
-    recipe: Recipe,
+    recipe: Recipe | str | Path,
     fleet: Fleet | None = None,
     *,
     options: Options | None = None,
@@ -30,13 +31,13 @@ def run(
     The run uses the Ray that this process has initialised, else the cluster that `RAY_ADDRESS` names, else a Ray of
     its own on this machine, which ends with the run.
 
-        from batchseg import load_fleet, load_recipe
+        from batchseg import load_fleet
         from jobs import run
 
-        outcome = run(load_recipe("recipe.yaml"), load_fleet("fleet.yaml"))
+        outcome = run("recipe.yaml", load_fleet("fleet.yaml"))
 
     Args:
-        recipe: What to compute. It decides every output byte.
+        recipe: The recipe, or its file. It decides every output byte.
         fleet: Workers, prices and retries. By default one worker.
         options: Which chunks to compute, who watches the run, and what stops it.
         resolved: The resolved recipe, where the caller has it already; it saves reading every header again.
@@ -53,16 +54,17 @@ def run(
     )
 
 
-def nightly(night: Night, fleet: Fleet | None = None, *, options: Options | None = None) -> NightOutcome:
+def nightly(night: Night | str | Path, fleet: Fleet | None = None, *, options: Options | None = None) -> NightOutcome:
     """Run a recipe on Ray over every scene that is new or has changed since the last night.
 
         from batchseg import load_fleet
-        from jobs import load_night, nightly
+        from jobs import nightly
 
-        outcome = nightly(load_night("nightly.yaml"), load_fleet("fleet.yaml"))
+        outcome = nightly("nightly.yaml", load_fleet("fleet.yaml"))
 
     Args:
-        night: The recipe, where scenes come from, where results go, and when they become the latest.
+        night: The night, or its file: the recipe, where scenes come from, where results go, and when they become
+            the latest.
         fleet: Workers, prices and retries. By default one worker.
         options: Who watches the run, and what stops it.
 
@@ -73,6 +75,7 @@ def nightly(night: Night, fleet: Fleet | None = None, *, options: Options | None
         InputError: The night or its recipe is wrong. Nothing has been written.
         StoppedError: The run ended before its work did; the same call resumes it. Or another night is running.
     """
+    night = night if isinstance(night, Night) else load_night(night)
     return run_night(night, lambda recipe, resolved: run(recipe, fleet, options=options, resolved=resolved))
 
 

@@ -148,10 +148,11 @@ def test_the_same_from_python(finished: Path) -> None:
     from batchseg import load_recipe, run
 
     recipe = write_recipe(finished, "python.yaml", output=str(finished / "python"))
-    outcome = run(load_recipe(recipe))
+    outcome = run(recipe)
     assert (outcome.exit_status, outcome.output) == (0, finished / "python")
     assert outcome.metrics.area_km2 == pytest.approx(70 * 45 / 1e6, rel=0.01)
     assert product_bytes(finished / "python") == product_bytes(finished / "out")
+    assert run(load_recipe(recipe)).why == outcome.why, "a recipe does as well as its file"
 
 
 def test_labels_of_a_run_hold_classes_only(finished: Path) -> None:
