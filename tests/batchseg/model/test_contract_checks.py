@@ -83,7 +83,7 @@ REFUSED: dict[str, tuple[Make, str, str]] = {
         "Write `tiling: {core: 48, chunk: 48}`",
     ),
     "too many classes": (too_many_classes, "contradicts itself", "255"),
-    "a device without numerics": (lambda _: {}, "never tuned for cuda", "Give pools a device that it has"),
+    "a device without numerics": (lambda _: {}, "never tuned for cuda", "give the pool a device that it was tuned for"),
 }
 
 
