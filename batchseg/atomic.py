@@ -7,6 +7,7 @@ files begin with `.unfinished-`, so that a program that lists or sweeps a folder
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 UNFINISHED = ".unfinished-"
+_TOKEN_BYTES = 6
+_UNFINISHED_NAME = re.compile(re.escape(UNFINISHED) + f"[0-9a-f]{{{2 * _TOKEN_BYTES}}}")
 
 
 @contextmanager
@@ -80,4 +83,9 @@ def create_folder(folder: Path) -> Iterator[Path]:
 
 
 def _name_unfinished(path: Path, tag: str | None = None) -> Path:
-    return path.with_name(f"{UNFINISHED}{tag or secrets.token_hex(6)}")
+    return path.with_name(f"{UNFINISHED}{tag or secrets.token_hex(_TOKEN_BYTES)}")
+
+
+def is_unfinished(name: str) -> bool:
+    """Whether this module gave a file this name; a user's file that only begins alike is not meant."""
+    return _UNFINISHED_NAME.fullmatch(name) is not None

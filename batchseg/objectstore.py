@@ -20,16 +20,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from batchseg.errors import RecipeError, RefusedError, StorageError
+from batchseg.paths import OutputKeys
 from batchseg.remote import (
     T,
     ask_patiently,
@@ -40,13 +40,14 @@ from batchseg.remote import (
     open_filesystem,
     translate_errors,
 )
+from batchseg.scratch import open_scratch, sweep_scratch
 from batchseg.store import LocalStore, Store
 
 _EXISTS = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 _UNKNOWN = frozenset({"NotImplemented", "InvalidRequest", "InvalidArgument", "501"})
 """Answers of servers without conditional puts."""
 
-_scratch_lock = threading.Lock()
+LISTS_AT_ONCE = 16
 
 
 def open_store(output: str) -> Store:
@@ -70,7 +71,7 @@ class ObjectStore:
                 where=f"output: {self.url}",
                 todo="set them in the environment (docs/object-storage.md)",
             )
-        if scheme in ("http", "https") or not rest.strip("/"):
+        if scheme in ("http", "https", "local") or not rest.strip("/"):
             raise RecipeError(
                 "nothing can be written to this address",
                 where=f"output: {self.url}",
@@ -131,14 +132,18 @@ class ObjectStore:
         with suppress(FileNotFoundError):
             self._ask("delete an object", key, lambda: files.rm_file(path))
 
-    def sweep(self, *, deep: bool = True) -> int:  # noqa: ARG002 - unfinished uploads are one listing
-        """Remove the parts of abandoned uploads, and the scratch files of this machine."""
-        scratch = list(self.scratch().iterdir())
-        for path in scratch:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        return len(scratch) + self._abort_uploads()
+    def find_taken(self, keys: OutputKeys) -> Iterator[str]:
+        """List what lies under the first part of each key: the folders of scenes, and single objects."""
+        tops = sorted({key.partition("/")[0] for key in (*keys.files, *keys.folders)})
+        with ThreadPoolExecutor(LISTS_AT_ONCE) as threads:
+            for listed in threads.map(lambda top: [key for key, _ in self.names(top)], tops):
+                yield from filter(keys.owns, listed)
 
-    def _abort_uploads(self) -> int:
+    def sweep(self, keys: OutputKeys, *, deep: bool = True) -> int:  # noqa: ARG002 - unfinished uploads are one listing
+        """Remove the parts of abandoned uploads, and what dead processes left on this machine."""
+        return sweep_scratch(_find_scratch_base(), self._scratch_prefix) + self._abort_uploads(keys)
+
+    def _abort_uploads(self, keys: OutputKeys) -> int:
         files, path = self._at("")
         if not self.url.startswith("s3://"):
             return 0
@@ -146,7 +151,11 @@ class ObjectStore:
         try:
             with translate_errors("list unfinished uploads", self.url):
                 answer = files.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/")
-                uploads = answer.get("Uploads", [])
+                uploads = [
+                    upload
+                    for upload in answer.get("Uploads", [])
+                    if keys.owns(upload["Key"].removeprefix(f"{prefix}/"))
+                ]
                 for upload in uploads:
                     with suppress(FileNotFoundError):
                         files.call_s3(
@@ -158,14 +167,18 @@ class ObjectStore:
             return 0
         return len(uploads)
 
-    def scratch(self) -> Path:
-        """A folder of this machine and user for files on their way to the server."""
-        name = hashlib.blake2b(self.url.encode(), digest_size=8).hexdigest()
-        base = Path(os.environ.get("BATCHSEG_SCRATCH") or tempfile.gettempdir())
-        folder = base / f"batchseg-{os.getuid()}-{name}"
-        with _scratch_lock:
-            folder.mkdir(parents=True, exist_ok=True)
-        return folder
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder of this machine for files on their way to the server."""
+        base = _find_scratch_base()
+        base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open_scratch(base, self._scratch_prefix) as folder:
+            yield folder
+
+    @property
+    def _scratch_prefix(self) -> str:
+        """It names the output, so that a run sweeps what its own dead processes left."""
+        return f"batchseg-{hashlib.blake2b(self.address.encode(), digest_size=8).hexdigest()}-"
 
     @property
     def address(self) -> str:
@@ -180,6 +193,10 @@ class ObjectStore:
 
     def _where(self, key: str) -> str:
         return f"{self.url.rstrip('/')}/{key}"
+
+
+def _find_scratch_base() -> Path:
+    return Path(os.environ.get("BATCHSEG_SCRATCH") or tempfile.gettempdir())
 
 
 def _create(files: Any, path: str, content: bytes) -> bool | None:

@@ -19,6 +19,9 @@ A folder of nights holds one such folder per night, and:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 RUN_FOLDER = "run"
 
 RECIPE_KEY = "run/recipe.json"
@@ -36,22 +39,54 @@ QUARANTINE_FOLDER = "run/quarantine"
 SESSIONS_FOLDER = "run/sessions"
 CLAIMS_FOLDER = "run/claims"
 LOG_FOLDER = "run/log"
+PRIORITY_FOLDER = "run/priority"
 SCRATCH_FOLDER = "run/scratch"
 
 METRICS_KEY = "metrics.json"
 TABLE_KEY = "ledger.parquet"
 PAGE_KEY = "report.html"
 EVALUATION_KEY = "evaluation.json"
-RESERVED_NAMES = frozenset({RUN_FOLDER, METRICS_KEY, TABLE_KEY, PAGE_KEY})
+RESERVED_NAMES = frozenset({RUN_FOLDER, METRICS_KEY, TABLE_KEY, PAGE_KEY, EVALUATION_KEY})
 """Names that no scene may have, since a scene's folder lies beside them."""
 
 INDEX_KEY = "index.json"
 BATCH_KEY = "batch.json"
 LATEST_KEY = "latest.json"
+NIGHTS_FOLDER = "nights"
+
+
+@dataclass(frozen=True, slots=True)
+class OutputKeys:
+    """All keys that something writes to in an output folder."""
+
+    files: frozenset[str]
+    """Keys in folders that files of the user may share."""
+    folders: frozenset[str]
+    """Folders that are the writer's own: every file in them is."""
+
+    def owns(self, key: str) -> bool:
+        return key in self.files or any(parent in self.folders for parent in list_parents(key))
+
+    def list_folders(self) -> list[str]:
+        """Every folder that is written to, parents first; without the output folder itself."""
+        keys = (*self.files, *(f"{folder}/" for folder in self.folders))
+        return sorted({parent for key in keys for parent in list_parents(key)})
+
+
+def list_parents(key: str) -> Iterator[str]:
+    """The folders that a key lies in, outermost first."""
+    parts = key.split("/")[:-1]
+    return ("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
 
 
 def segment_key(number: int) -> str:
     return f"{SEGMENTS_FOLDER}/{number:08d}.jsonl"
+
+
+def is_segment_key(key: str) -> bool:
+    folder, _, name = key.rpartition("/")
+    number, _, suffix = name.partition(".")
+    return folder == SEGMENTS_FOLDER and number.isdecimal() and suffix == "jsonl"
 
 
 def parse_segment_number(key: str) -> int:
@@ -83,7 +118,7 @@ def session_log_key(begun_unix_s: float, session: str) -> str:
 
 
 def priority_key(scene: str) -> str:
-    return f"run/priority/{scene}.wkb"
+    return f"{PRIORITY_FOLDER}/{scene}.wkb"
 
 
 def item_key(scene: str) -> str:
@@ -101,4 +136,4 @@ def sheets_folder(scene: str) -> str:
 
 def night_key(began: str) -> str:
     """The summary of one start of a night."""
-    return f"nights/{began}.json"
+    return f"{NIGHTS_FOLDER}/{began}.json"

@@ -10,21 +10,23 @@ import errno
 import hashlib
 import json
 import os
-import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from batchseg.atomic import UNFINISHED, create_file, move_file, replace_file
+from batchseg.atomic import UNFINISHED, create_file, is_unfinished, move_file, replace_file
 from batchseg.errors import DamagedError, RecipeError, RefusedError
-from batchseg.paths import SCRATCH_FOLDER
+from batchseg.paths import SCRATCH_FOLDER, OutputKeys, list_parents
 from batchseg.schema import build, plain
+from batchseg.scratch import open_scratch, sweep_scratch
 
 T = TypeVar("T")
 NOT_OURS = "this file does not hold what batchseg writes there"
 LOOK_AT_IT = "look at it, and remove it if it can be spared"
+_SCRATCH_PREFIX = "unfinished-"
 
 
 class Store(Protocol):
@@ -60,15 +62,19 @@ class Store(Protocol):
         """Remove an object. A missing object is no error."""
         ...
 
-    def scratch(self) -> Path:
-        """Return a local folder for files that `put_file` will take."""
+    def find_taken(self, keys: OutputKeys) -> Iterator[str]:
+        """Yield the keys of what lies where these keys would be written."""
         ...
 
-    def sweep(self, *, deep: bool = True) -> int:
-        """Remove the unfinished files of dead writers, and return their number.
+    def scratch(self) -> AbstractContextManager[Path]:
+        """Open a private local folder for files that `put_file` will take; it is removed at the end."""
+        ...
+
+    def sweep(self, keys: OutputKeys, *, deep: bool = True) -> int:
+        """Remove the unfinished files of dead writers of these keys, and return their number.
 
         Only the driver calls it, while it has no workers. Without `deep` it does nothing that needs a walk through the
-        whole output.
+        whole output. It removes only names that a store made, and follows no link.
         """
         ...
 
@@ -131,30 +137,31 @@ def to_json(value: object, *, sort_keys: bool = False) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class LocalStore:
-    """A folder. It writes an object beside its place and renames it into place."""
+    """A folder. It writes an object beside its place and renames it into place.
+
+    It writes and deletes inside of the folder only: a symbolic link on the way to a key is refused. The folder itself
+    may be a link.
+    """
 
     root: Path
     durable: bool = True
     """Whether to wait until objects are on the disk, so that they survive a crash of the machine too."""
 
     def get(self, key: str) -> bytes:
-        return (self.root / key).read_bytes()
+        try:
+            return (self.root / key).read_bytes()
+        except NotADirectoryError as error:
+            raise FileNotFoundError(*error.args) from None
 
     def put(self, key: str, content: bytes) -> None:
-        target = self.root / key
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with replace_file(target, durable=self.durable) as unfinished:
+        with replace_file(self._make_place(key), durable=self.durable) as unfinished:
             unfinished.write_bytes(content)
 
     def put_new(self, key: str, content: bytes) -> bool:
-        target = self.root / key
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return create_file(target, content)
+        return create_file(self._make_place(key), content)
 
     def put_file(self, key: str, path: Path) -> None:
-        target = self.root / key
-        target.parent.mkdir(parents=True, exist_ok=True)
-        move_file(path, target)
+        move_file(path, self._make_place(key))
 
     def names(self, prefix: str) -> Iterator[tuple[str, int]]:
         for folder, _, files in os.walk(self.root / prefix, onerror=_raise):
@@ -164,22 +171,64 @@ class LocalStore:
                     yield path.relative_to(self.root).as_posix(), path.stat().st_size
 
     def delete(self, key: str) -> None:
-        (self.root / key).unlink(missing_ok=True)
+        self._find_place(key).unlink(missing_ok=True)
 
-    def sweep(self, *, deep: bool = True) -> int:
-        left = [path for path in self.root.rglob(f"{UNFINISHED}*") if path.is_file()] if deep else []
+    def find_taken(self, keys: OutputKeys) -> Iterator[str]:
+        for folder in keys.list_folders():
+            if os.path.lexists(self.root / folder) and not is_real_folder(self.root / folder):
+                yield folder
+            elif folder in keys.folders:
+                names = (f"{folder}/{name}" for name in _list_names(self.root / folder) if not is_unfinished(name))
+                yield from (key for key in names if key not in keys.folders)
+        yield from (key for key in sorted(keys.files) if os.path.lexists(self.root / key))
+
+    def sweep(self, keys: OutputKeys, *, deep: bool = True) -> int:
+        left = [path for folder in ("", *keys.list_folders()) for path in self._find_unfinished(folder)] if deep else []
         for path in left:
             path.unlink(missing_ok=True)
-        scratch = list(self.scratch().iterdir())
-        for path in scratch:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        return len(left) + len(scratch)
+        scratch = self.root / SCRATCH_FOLDER
+        return len(left) + (
+            sweep_scratch(scratch, _SCRATCH_PREFIX) if self._find_link(f"{SCRATCH_FOLDER}/") is None else 0
+        )
 
-    def scratch(self) -> Path:
+    def _find_unfinished(self, folder: str) -> Iterator[Path]:
+        if self._find_link(f"{folder}/") is None:
+            paths = (self.root / folder / name for name in _list_names(self.root / folder) if is_unfinished(name))
+            yield from (path for path in paths if path.is_file() and not path.is_symlink())
+
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
         """A folder on the same disk, from which finished files can be renamed into place."""
-        folder = self.root / SCRATCH_FOLDER
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        base = self._make_place(f"{SCRATCH_FOLDER}/")
+        base.mkdir(exist_ok=True)
+        with open_scratch(base, _SCRATCH_PREFIX) as folder:
+            yield folder
+
+    def _make_place(self, key: str) -> Path:
+        """The file of a key, in a folder that exists."""
+        target = self._find_place(key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    def _find_place(self, key: str) -> Path:
+        """The file of a key.
+
+        Raises:
+            RefusedError: The key leads out of the output folder.
+        """
+        link = self._find_link(key)
+        if link is not None or ".." in key.split("/") or key.startswith("/"):
+            raise RefusedError(
+                "a run writes and deletes inside of its output folder only",
+                where=self.address,
+                got=f"{key}, which leads out of it" if link is None else f"{link}, a symbolic link",
+                todo="put a folder there, or give another output folder" if link is not None else LOOK_AT_IT,
+            )
+        return self.root / key
+
+    def _find_link(self, key: str) -> str | None:
+        """The first symbolic link among the folders of a key."""
+        return next((folder for folder in list_parents(key) if (self.root / folder).is_symlink()), None)
 
     @property
     def address(self) -> str:
@@ -223,3 +272,18 @@ def _raise(error: OSError) -> None:
     """A missing folder is empty. A folder that cannot be read is an error (invariant I7)."""
     if not isinstance(error, FileNotFoundError):
         raise error
+
+
+def is_real_folder(path: Path) -> bool:
+    """Whether a folder is there, and not a link to one."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _list_names(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from batchseg.paths import OutputKeys
 from batchseg.scene.pixels import Pixels
 from batchseg.store import LocalStore
 from batchseg.tiers import Tier
@@ -171,10 +172,13 @@ class CountingStore:
         self._begin("delete", key)
         self.inner.delete(key)
 
-    def sweep(self, *, deep: bool = True) -> int:
-        return self.inner.sweep(deep=deep)
+    def find_taken(self, keys: OutputKeys) -> Iterator[str]:
+        return self.inner.find_taken(keys)
 
-    def scratch(self) -> Path:
+    def sweep(self, keys: OutputKeys, *, deep: bool = True) -> int:
+        return self.inner.sweep(keys, deep=deep)
+
+    def scratch(self) -> AbstractContextManager[Path]:
         return self.inner.scratch()
 
 

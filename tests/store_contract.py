@@ -9,14 +9,17 @@ class TestMyStore(StoreContract):
 from __future__ import annotations
 
 import pickle
+import stat
 import threading
 from collections.abc import Sequence
 
 import pytest
 
+from batchseg.paths import OutputKeys
 from batchseg.store import Store
 
 KEY = "run/records/a/0_0.json"
+KEYS = OutputKeys(frozenset({"metrics.json", "a/labels.tif"}), frozenset({"run/records", "run/records/a"}))
 
 
 class StoreContract:
@@ -84,25 +87,34 @@ class StoreContract:
         assert [content for content, answer in answers.items() if answer] == [store.get(KEY)]
 
     def test_a_finished_file_becomes_an_object(self, store: Store) -> None:
-        path = store.scratch() / "labels.tif"
-        path.write_bytes(b"pixels")
         store.put("a/labels.tif", b"old")
-        store.put_file("a/labels.tif", path)
-        assert store.get("a/labels.tif") == b"pixels"
-        path = store.scratch() / "labels.tif"
-        path.write_bytes(b"pixels")
-        store.put_file("new/folder/labels.tif", path)
+        for key in ("a/labels.tif", "new/folder/labels.tif"):
+            with store.scratch() as folder:
+                (folder / "labels.tif").write_bytes(b"pixels")
+                store.put_file(key, folder / "labels.tif")
+            assert not folder.exists()
         assert self.list_names(store) == [("a/labels.tif", 6), ("new/folder/labels.tif", 6)]
 
-    def test_sweep_removes_scratch_files_and_no_object(self, store: Store) -> None:
+    def test_scratch_is_private_and_has_another_name_each_time(self, store: Store) -> None:
+        with store.scratch() as first, store.scratch() as second:
+            assert first != second
+            assert [stat.S_IMODE(folder.stat().st_mode) for folder in (first, second)] == [0o700, 0o700]
+
+    def test_sweep_removes_no_object_and_nothing_of_a_living_process(self, store: Store) -> None:
         store.put(KEY, b"kept")
-        folder = store.scratch() / "tmp1234"
-        folder.mkdir()
-        (folder / "labels.tif").write_bytes(b"half a sheet")
-        (store.scratch() / "table.parquet").write_bytes(b"half a table")
-        assert store.sweep() == 2
+        with store.scratch() as folder:
+            (folder / "labels.tif").write_bytes(b"half a sheet")
+            assert store.sweep(KEYS) == 0
+            assert (folder / "labels.tif").read_bytes() == b"half a sheet"
         assert self.list_names(store) == [(KEY, 4)]
-        assert store.sweep() == 0
+
+    def test_taken_is_what_lies_where_keys_would_be_written(self, store: Store) -> None:
+        for key in ("notes.txt", "a/notes.txt", "run/notes.txt", "metrics.json.txt", "ab/labels.tif"):
+            store.put(key, b"mine")
+        assert list(store.find_taken(KEYS)) == []
+        for key in ("a/labels.tif", KEY, "metrics.json"):
+            store.put(key, b"mine")
+        assert sorted(store.find_taken(KEYS)) == ["a/labels.tif", "metrics.json", KEY]
 
     def test_a_reader_sees_whole_objects_while_they_are_replaced(self, store: Store) -> None:
         contents = [bytes([number]) * 50_000 for number in range(4)]

@@ -178,8 +178,8 @@ class Ledger:
 
     def unquarantine_all(self) -> None:
         """Give all tasks another chance."""
-        for key, _ in sorted(self.store.names(QUARANTINE_FOLDER)):
-            self.store.delete(key)
+        for task in self.read_stories():
+            self.store.delete(quarantine_key(task))
 
     def read_story(self, task: TaskKey) -> Story | None:
         """Why a task was given up; None for a task that was not."""

@@ -26,7 +26,7 @@ from contextlib import contextmanager
 from batchseg.errors import DamagedError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.records import Brief, Record
-from batchseg.paths import SEGMENTS_FOLDER, parse_segment_number, segment_key
+from batchseg.paths import SEGMENTS_FOLDER, is_segment_key, parse_segment_number, segment_key
 from batchseg.schema import build_unchecked, plain
 from batchseg.store import Store, compute_digest
 
@@ -44,7 +44,7 @@ def write_segment(store: Store, number: int, records: Iterable[Record]) -> str:
 
 
 def list_segment_keys(store: Store) -> list[str]:
-    return sorted(key for key, _ in store.names(SEGMENTS_FOLDER))
+    return sorted(key for key, _ in store.names(SEGMENTS_FOLDER) if is_segment_key(key))
 
 
 def read_segment(store: Store, key: str) -> Iterator[Record]:

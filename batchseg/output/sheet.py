@@ -16,12 +16,12 @@ while a sheet is made again.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,8 @@ from tiling.span import Window
 
 STORE_THREADS = 4
 """Stored chunks that are read or put at once. On an object store most of that time is waiting."""
+NUM_DIGEST_DIGITS = 12
+"""Digits of the inputs' digest in the name of a sheet."""
 STRIPE_BYTES = 1 << 25
 """Largest size of a stripe, unless even the lowest one is larger. A few stripes are in memory at once."""
 STRIPES_PX = (2048, 1024, 512)
@@ -67,7 +69,15 @@ class SheetWork:
         scene, key = self.layout.scene, self.key
         if self.layout.is_one_sheet:
             return f"{scene}/{layer.name}"
-        return f"{sheets_folder(scene)}/{layer.name}_{key.row}_{key.col}-{inputs_digest[:12]}"
+        return f"{sheets_folder(scene)}/{layer.name}_{key.row}_{key.col}-{inputs_digest[:NUM_DIGEST_DIGITS]}"
+
+
+def is_sheet_file(key: str, layout: ZarrLayout) -> bool:
+    """Whether this is the name of a file of one of several sheets, as `SheetWork.file_stem` makes it."""
+    layers = "|".join(re.escape(layer.name) for layer in layout.layers)
+    folder = re.escape(sheets_folder(layout.scene))
+    name = rf"{folder}/({layers})_\d+_\d+-[0-9a-f]{{{NUM_DIGEST_DIGITS}}}(\.tif|\.tif\.aux\.xml|\.qml)"
+    return re.fullmatch(name, key) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,19 +119,19 @@ def make_sheet(store: Store, work: SheetWork, records: Mapping[ChunkKey, Record 
     georef = layout.georef.part(work.window)
     missing = tuple(key for key, record in sorted(records.items()) if record is None)
     objects: list[StoredObject] = []
-    with TemporaryDirectory(dir=store.scratch()) as folder, ThreadPoolExecutor(STORE_THREADS) as threads:
+    with store.scratch() as folder, ThreadPoolExecutor(STORE_THREADS) as threads:
         reader = SheetReader(store, layout, work.window.cols, index_objects(records), threads)
         for layer in layout.layers:
             read = partial(reader.read_and_count, seams) if layer.name == "labels" else reader.read
             levels = LevelWriter(store, layout, layer, work.window, threads, delete_empty=bool(missing))
-            path = Path(folder) / f"{layer.name}.tif"
+            path = folder / f"{layer.name}.tif"
             num_overviews = 0 if layout.is_one_sheet else len(layout.levels)
             file = write_cog(
                 path,
                 georef,
                 layer,
                 _count_from_top(partial(read, layer), work.window.rows.start),
-                scratch=Path(folder),
+                scratch=folder,
                 stripe_px=choose_stripe_px(work.window, layer),
                 options=CogOptions(num_overviews=num_overviews, overview_rows=levels),
             )

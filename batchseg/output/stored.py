@@ -10,9 +10,9 @@ empty stored chunk from a lost one.
 
 So an object that lies under the key of an empty stored chunk would be visible. Which pixels are valid is a function of
 the fingerprint: no worker of this run ever puts an object there, and no request is spent on deleting what cannot be
-there. There are three exceptions, where objects are deleted:
+there. A run does not begin in a folder where objects lie under its keys already (`runs/output_check.py`). There are two
+exceptions, where objects are deleted:
 
-- Another recipe left an output behind without its records. `clear_zarr` deletes it once, before the recipe is written.
 - An input file may have changed before the second attempt of a chunk. Deleting is cheap then, as such chunks are few.
 - A sheet with a chunk that was given up may have been made with that chunk before; its coarser levels are deleted.
 
@@ -22,7 +22,6 @@ The format is 2 with zlib, because every program of an analyst can read it: GDAL
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +38,6 @@ from batchseg.scene.georef import Georef
 from batchseg.store import Store, compute_digest
 from tiling.grid import Grid, stored_chunk_px
 from tiling.span import Window
-
-DELETES_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,19 +81,6 @@ class ZarrLayout:
     def object_key(self, layer: str, row: int, col: int, *, level: int = 0) -> str:
         group = f"{level}/" if level else ""
         return f"{self.root}/{group}{layer}/{row}.{col}"
-
-
-def clear_zarr(store: Store, layout: ZarrLayout) -> int:
-    """Delete the Zarr of an output that holds no recipe yet, so that it shows no chunk of another run.
-
-    Returns:
-        The number of objects that were deleted.
-    """
-    keys = [key for key, _ in store.names(layout.root)]
-    with ThreadPoolExecutor(DELETES_AT_ONCE) as threads:
-        for _ in threads.map(store.delete, keys):
-            pass
-    return len(keys)
 
 
 def write_chunk(

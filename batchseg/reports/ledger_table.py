@@ -8,10 +8,8 @@ check whether a list is one of its columns. This module therefore lays out the c
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,8 +92,8 @@ def write_table(
     schema = pa.schema(
         [*_column_types().items(), (GEOMETRY, pa.binary())], metadata={"geo": json.dumps(_describe_geometry(outlines))}
     )
-    with tempfile.TemporaryDirectory(dir=store.scratch()) as folder:
-        path = Path(folder) / "ledger.parquet"
+    with store.scratch() as folder:
+        path = folder / "ledger.parquet"
         parquet.write_table(pa.Table.from_batches(_lay_out(cells, schema), schema), path, compression="zstd")
         store.put_file(key, path)
 

@@ -25,10 +25,10 @@ from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.objectstore import open_store
 from batchseg.recipe import Fleet, Recipe, load_recipe
-from batchseg.resolve.destination import check_output
 from batchseg.resolve.file_layout import find_layout_warnings
 from batchseg.resolve.resolve import Resolved, resolve
 from batchseg.runs.backlog import make_backlog
+from batchseg.runs.output_check import check_run_output
 from batchseg.schema import setting
 from batchseg.store import LocalStore, Store
 from batchseg.workers.models import choose_pool_device
@@ -94,14 +94,16 @@ def plan(
         RecipeError: The output does not fit on the disk, or a worker not into the memory of this machine.
         DamagedError: A file of the earlier run in the output folder cannot be read.
     """
+    read_files = () if isinstance(recipe, Recipe) else (str(recipe),)
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     placement = placement or Placement(in_process=fleet is None)
     fleet = fleet or Fleet()
-    return _make_plan(resolve(recipe), fleet, open_store(recipe.output), placement, pilot=pilot)
+    resolved, store = resolve(recipe), open_store(recipe.output)
+    check_run_output(recipe, resolved.job, store, read_files=read_files)
+    return _make_plan(resolved, fleet, store, placement, pilot=pilot)
 
 
 def _make_plan(resolved: Resolved, fleet: Fleet, store: Store, placement: Placement, *, pilot: bool) -> Plan:
-    check_output(store)
     resolved = _apply_known_threshold(resolved, store)
     job = resolved.job
     Ledger(store).check_recipe(resolved.fingerprint, resolved.content)

@@ -38,7 +38,7 @@ class FileLines:
     path: Path
 
     def add(self, line: str) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
+        with open(self.path, "a", encoding="utf-8", opener=_open_no_link) as file:
             file.write(line)
 
     def flush(self, *, now: bool) -> None:
@@ -95,9 +95,14 @@ class EventLog:
         self.lines.flush(now=True)
 
 
+def _open_no_link(path: str, flags: int) -> int:
+    """A link in the place of the log would lead out of the output folder."""
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+
 def _end_last_line(path: Path) -> None:
     """A driver that was killed while it wrote left half a line, which must not swallow the next one."""
-    with suppress(FileNotFoundError), path.open("rb+") as file:
+    with suppress(FileNotFoundError), open(path, "rb+", opener=_open_no_link) as file:
         num_bytes = file.seek(0, os.SEEK_END)
         file.seek(max(0, num_bytes - 1))
         if file.read(1) not in (b"", b"\n"):

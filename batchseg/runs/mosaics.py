@@ -8,8 +8,6 @@ before or as it is after, never a part of it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -18,7 +16,9 @@ from batchseg.ledger.keys import SheetKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record, SheetRecord
 from batchseg.output.mosaic import Mosaic, MosaicSheet, make_vrt, write_index
+from batchseg.output.sheet import is_sheet_file
 from batchseg.output.sidecars import make_qml
+from batchseg.output.stored import ZarrLayout
 from batchseg.paths import sheets_folder
 from batchseg.resolve.job import Job, SceneJob
 from batchseg.store import Store
@@ -52,12 +52,12 @@ def _publish(job: Job, store: Store, scene: SceneJob, records: Sequence[Record],
         )
         store.put(f"{name}/{layer.name}.qml", make_qml(layer).encode())
         if mosaic.has_index:
-            with TemporaryDirectory(dir=store.scratch()) as folder:
-                path = Path(folder) / "index.gpkg"
+            with store.scratch() as folder:
+                path = folder / "index.gpkg"
                 write_index(mosaic, path)
                 store.put_file(f"{name}/{layer.name}.gti.gpkg", path)
         store.put(f"{name}/{layer.name}.vrt", make_vrt(mosaic).encode())
-    _sweep(store, name, sheets)
+    _sweep(store, layout, sheets)
 
 
 def _count_ids(job: Job, layer: Layer, records: Sequence[Record]) -> tuple[int, ...]:
@@ -78,9 +78,9 @@ def _cell(key: SheetKey) -> str:
     return f"{key.row}_{key.col}"
 
 
-def _sweep(store: Store, scene: str, sheets: Sequence[SheetRecord]) -> None:
+def _sweep(store: Store, layout: ZarrLayout, sheets: Sequence[SheetRecord]) -> None:
     """Delete the files of sheets that were made again since."""
     named = {stored.key for sheet in sheets for stored in sheet.objects}
-    for key in [key for key, _ in store.names(sheets_folder(scene))]:
-        if key not in named:
+    for key in [key for key, _ in store.names(sheets_folder(layout.scene))]:
+        if key not in named and is_sheet_file(key, layout):
             store.delete(key)

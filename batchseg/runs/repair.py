@@ -18,6 +18,7 @@ files of the ledger: something is wrong with the folder, and computing all of it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -40,6 +41,11 @@ from batchseg.workers.happenings import FileRemade
 
 T = TypeVar("T")
 MAX_DROPPED = 100
+_LEDGER_FILE = re.compile(
+    rf"({RECORDS_FOLDER}|{SHEET_RECORDS_FOLDER}|{QUARANTINE_FOLDER})/[^/]+/[a-z_]*\d+_\d+\.json"
+    rf"|{SEGMENTS_FOLDER}/\d{{8,}}\.jsonl"
+)
+"""Names that a run gives its files. A file with another name in these folders is the user's, and is never deleted."""
 _REMEDIES = {
     RECORDS_FOLDER: "its chunk is computed again",
     SEGMENTS_FOLDER: "its chunks are computed again",
@@ -82,7 +88,12 @@ class Repair:
     def _drop(self, error: DamagedError) -> None:
         key = error.where or ""
         remedy = next((remedy for folder, remedy in _REMEDIES.items() if key.startswith(f"{folder}/")), None)
-        if remedy is None or isinstance(error.__cause__, UnknownKeyError) or self._num_dropped == MAX_DROPPED:
+        if (
+            remedy is None
+            or not _LEDGER_FILE.fullmatch(key)
+            or isinstance(error.__cause__, UnknownKeyError)
+            or self._num_dropped == MAX_DROPPED
+        ):
             raise error
         self._num_dropped += 1
         self.store.delete(key)

@@ -23,15 +23,14 @@ from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.lease import BEAT_S, Lease
 from batchseg.ledger.ledger import Ledger
 from batchseg.objectstore import open_store
-from batchseg.output.stored import clear_zarr
 from batchseg.output.zarr_metadata import create_zarr
 from batchseg.paths import LEASE_KEY
 from batchseg.recipe import Fleet, Recipe, load_recipe
 from batchseg.reports.metrics import Metrics
 from batchseg.reports.rescore import rescore
 from batchseg.reports.write import sum_spent_usd, write_reports
-from batchseg.resolve.destination import check_output
 from batchseg.resolve.file_layout import find_layout_warnings
+from batchseg.resolve.output_keys import list_output_keys
 from batchseg.resolve.plan_file import make_plan_file, write_plan
 from batchseg.resolve.priority_file import write_priority
 from batchseg.resolve.resolve import Resolved, resolve
@@ -42,6 +41,7 @@ from batchseg.runs.exit_status import ExitStatus, choose_exit_status, delete_exi
 from batchseg.runs.local_pool import OpenPool, check_fleet, open_local_pool
 from batchseg.runs.log import EventLog
 from batchseg.runs.mosaics import publish_mosaics
+from batchseg.runs.output_check import check_run_output
 from batchseg.runs.patience import Waits
 from batchseg.runs.progress import Progress, Snapshot, read_pool_name
 from batchseg.runs.repair import Repair
@@ -82,6 +82,8 @@ class Options:
     """Whether tasks that were given up get another chance."""
     watchers: tuple[Watcher, ...] = ()
     """Objects that take note of everything that happens."""
+    read_files: tuple[str, ...] = ()
+    """Files that the caller has read, like that of the recipe. The run refuses to replace them."""
     show: Callable[[Snapshot], None] = lambda _: None
     """Shows the progress; called about twice per second."""
     stop: Stop = field(default_factory=Stop)
@@ -132,7 +134,7 @@ def run(
     fleet, options = fleet or Fleet(), options or Options()
     resolved = resolved or resolve(recipe)
     store = store or open_store(recipe.output)
-    check_output(store)
+    check_run_output(recipe, resolved.job, store, read_files=options.read_files)
     check_fleet(fleet, resolved.job, in_process=open_pool is None)
     placement = Placement(in_process=open_pool is None, one_machine=options.one_machine, send_pilot=options.send_pilot)
     resolved, pilot = find_threshold(resolved, fleet, store, placement=placement, models=options.open_models)
@@ -199,7 +201,7 @@ class _HeldRun:
         fingerprint = self.resolved.fingerprint
         log.notice(RunBegun(driver=self.lease.name, took_over=self.lease.took_over, fingerprint=fingerprint))
         stop = self._do_tasks(log)
-        self.store.sweep()  # removes what killed workers left
+        self._sweep(deep=True)
         unscored = []
         if stop is None:
             unscored = rescore(self.resolved.job, self.store)
@@ -216,9 +218,6 @@ class _HeldRun:
     def _write_plan(self) -> None:
         """Everything about the run that reports need, before the first task."""
         job, store, ledger = self.resolved.job, self.store, Ledger(self.store)
-        if ledger.read_recipe() is None:
-            for scene in job.scenes.values():
-                clear_zarr(store, scene.zarr)
         ledger.write_recipe(job.fingerprint, self.resolved.content)
         if self.pilot is not None and job.doubt is not None:
             write_pilot(store, self.pilot, job.doubt.threshold)
@@ -226,7 +225,12 @@ class _HeldRun:
             if scene.priority is not None:
                 write_priority(store, name, scene.priority)
         write_plan(store, make_plan_file(job, head_usd_per_hour=self.fleet.head_usd_per_hour))
-        store.sweep(deep=False)
+        self._sweep(deep=False)
+
+    def _sweep(self, *, deep: bool) -> None:
+        """Remove what killed workers left."""
+        keys = list_output_keys(scene.zarr for scene in self.resolved.job.scenes.values())
+        self.store.sweep(keys, deep=deep)
 
     def _do_tasks(self, log: EventLog) -> Stop | None:
         """Do what is left, and again what was lost; returns what stopped it before its end."""

@@ -130,6 +130,7 @@ def _make_header(url: str, dataset: Any) -> SceneHeader:
         compression=dataset.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION"),
         palette=any(band.common == "palette" for band in bands),
         identity=read_identity(url, _list_pixel_files(dataset)),
+        files=tuple(dataset.files),
     )
     return SceneHeader(name=make_scene_name(url), grid=_read_grid(url, dataset), raster=raster)
 

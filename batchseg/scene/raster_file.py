@@ -53,6 +53,8 @@ class RasterFile:
     compression: str | None
     palette: bool
     identity: FileIdentity
+    files: tuple[str, ...]
+    """All files that GDAL reads for it: the file itself, sidecars, parts of a VRT."""
 
     @property
     def nodata(self) -> float | None:

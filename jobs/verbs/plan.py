@@ -30,14 +30,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from batchseg.recipe import load_fleet, load_recipe
+    from batchseg.recipe import load_fleet
     from batchseg.runs.estimate import plan
     from batchseg.schema import plain
     from jobs.runner import find_placement
 
-    recipe, fleet = load_recipe(args.recipe), load_fleet(args.fleet)
+    fleet = load_fleet(args.fleet)
     placement = find_placement(fleet, has_fleet_file=args.fleet is not None)
-    run_plan = plan(recipe, fleet, pilot=args.pilot, placement=placement)
+    run_plan = plan(args.recipe, fleet, pilot=args.pilot, placement=placement)
     if args.json:
         print(json.dumps(plain(run_plan), indent=1))
     else:

@@ -50,7 +50,11 @@ def main(args: argparse.Namespace) -> int:
     recipe, fleet = load_recipe(args.recipe), limit_workers(load_fleet(args.fleet), args.workers)
     resolved = resolve(recipe)
     wanted = select_chunks(resolved.job, bbox=args.bbox, num_chunks=args.sample)
-    options = Options(wanted=None if wanted is None else wanted.__contains__, retry_quarantined=args.retry_quarantined)
+    options = Options(
+        wanted=None if wanted is None else wanted.__contains__,
+        retry_quarantined=args.retry_quarantined,
+        read_files=tuple(filter(None, (args.recipe, args.fleet))),
+    )
     in_cluster = getattr(args, "in_cluster", False)
     runner = choose_runner(fleet, has_fleet_file=args.fleet is not None, join_cluster=in_cluster)
     outcome = run_visibly(runner, recipe, fleet, resolved=resolved, options=options, quiet=args.quiet)

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchseg.errors import DamagedError
+from batchseg.errors import DamagedError, RefusedError
 from batchseg.objectstore import ObjectStore
 from batchseg.store import LocalStore, Store, compute_digest, get_json
 from tests.fakes import CountingStore, Crash, CrashingStore
-from tests.store_contract import StoreContract
+from tests.store_contract import KEYS, StoreContract
 from tests.strategies import quick
 
 KEY = "run/records/a/0_0.json"
@@ -69,7 +69,7 @@ def test_a_process_that_dies_before_the_rename_leaves_the_old_object(store: Loca
     assert died.returncode == 9
     assert store.get(KEY) == b"old"
     assert [key for key, _ in store.names("run")] == [KEY], "what is unfinished has no name"
-    assert store.sweep() == (1 if what == "put" else 0)
+    assert store.sweep(KEYS) == (1 if what == "put" else 0)
     assert [name for name in files(store) if name != "made"] == [KEY]
 
 
@@ -81,16 +81,106 @@ def test_an_error_while_writing_leaves_nothing_behind(store: LocalStore) -> None
     assert files(store) == [KEY]
 
 
+DIES_IN_ITS_SCRATCH = """
+import os, pathlib, sys
+from batchseg.store import LocalStore
+with LocalStore(pathlib.Path(sys.argv[1])).scratch() as folder:
+    (folder / "labels.tif").write_bytes(b"half a sheet")
+    os._exit(9)
+"""
+
+
 def test_sweeping_removes_what_dead_writers_left_and_nothing_else(store: LocalStore) -> None:
     store.put(KEY, b"kept")
-    (store.root / "run/records/a/.unfinished-00ff").write_bytes(b"half")
-    folder = store.scratch() / "tmp1234"
-    folder.mkdir()
-    (folder / "labels.tif").write_bytes(b"half a sheet")
-    (store.scratch() / "table.parquet").write_bytes(b"half a table")
-    assert store.sweep() == 3
+    (store.root / "run/records/a/.unfinished-00ff00ff00ff").write_bytes(b"half")
+    (store.root / "a").mkdir()
+    (store.root / "a/.unfinished-00ff00ff00ff").write_bytes(b"half")
+    subprocess.run([sys.executable, "-c", DIES_IN_ITS_SCRATCH, store.root], check=False)
+    assert len(list((store.root / "run/scratch").iterdir())) == 1
+    assert store.sweep(KEYS) == 3
     assert files(store) == [KEY]
-    assert store.sweep() == 0
+    assert store.sweep(KEYS) == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "run/scratch/mine/notes.txt",
+        "run/scratch/tmp1234/notes.txt",
+        "run/scratch/unfinished-mine/notes.txt",
+        "run/scratch/unfinished-0123456789abcdef01234567",
+        "run/scratch/notes.txt",
+        "run/records/a/.unfinished-mine",
+        "run/records/a/.unfinished-00ff00ff00ff.txt",
+        "run/records/a/.unfinished-00ff00ff00ff/notes.txt",
+        "other/.unfinished-00ff00ff00ff",
+        "a/mine/.unfinished-00ff00ff00ff",
+    ],
+)
+def test_sweeping_leaves_what_no_store_made(store: LocalStore, name: str) -> None:
+    (store.root / name).parent.mkdir(parents=True)
+    (store.root / name).write_bytes(b"mine")
+    assert store.sweep(KEYS) == 0
+    assert files(store) == [name]
+
+
+@pytest.mark.parametrize("link", ["run", "run/scratch", "run/records", "run/records/a", "a"])
+def test_a_store_neither_sweeps_nor_writes_nor_deletes_through_a_link(store: LocalStore, link: str) -> None:
+    elsewhere = store.root.parent / "elsewhere"
+    left = [".unfinished-00ff00ff00ff", "scratch/unfinished-0123456789abcdef01234567/b", "records/a/0_0.json"]
+    for name in [*left, "a/0_0.json", "0_0.json", "unfinished-0123456789abcdef01234567/b"]:
+        (elsewhere / name).parent.mkdir(parents=True, exist_ok=True)
+        (elsewhere / name).write_bytes(b"mine")
+    elsewhere_before = sorted(elsewhere.rglob("*"))
+    (store.root / link).parent.mkdir(parents=True)
+    (store.root / link).symlink_to(elsewhere)
+    store.sweep(KEYS)
+    for use in (
+        lambda: store.put(f"{link}/0_0.json", b"new"),
+        lambda: store.put_new(f"{link}/new.json", b"new"),
+        lambda: store.put_file(f"{link}/x/0_0.json", store.root / "none"),
+        lambda: store.delete(f"{link}/0_0.json"),
+    ):
+        with pytest.raises(RefusedError, match=f"{link}, a symbolic link"):
+            use()
+    assert sorted(elsewhere.rglob("*")) == elsewhere_before
+    assert all(path.read_bytes() == b"mine" for path in elsewhere_before if path.is_file())
+
+
+@pytest.mark.parametrize("key", ["../elsewhere", "a/../../elsewhere", "/elsewhere"])
+def test_a_key_does_not_lead_out_of_the_folder(store: LocalStore, key: str) -> None:
+    with pytest.raises(RefusedError, match="inside of its output folder"):
+        store.delete(key)
+
+
+def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(store: LocalStore) -> None:
+    elsewhere = store.root.parent / "elsewhere"
+    elsewhere.write_bytes(b"mine")
+    store.root.mkdir()
+    (store.root / "metrics.json").symlink_to(elsewhere)
+    store.put("metrics.json", b"new")
+    assert elsewhere.read_bytes() == b"mine"
+    assert store.get("metrics.json") == b"new"
+
+
+def test_the_folder_itself_may_be_a_link(store: LocalStore) -> None:
+    (store.root.parent / "disk").mkdir()
+    store.root.symlink_to(store.root.parent / "disk")
+    store.put(KEY, b"kept")
+    assert store.get(KEY) == b"kept"
+
+
+def test_unfinished_files_are_not_taken_and_foreign_folders_are(store: LocalStore) -> None:
+    store.put("run/records/a/.unfinished-00ff00ff00ff", b"half")
+    assert list(store.find_taken(KEYS)) == []
+    store.put("run/records/notes/x.txt", b"mine")
+    assert list(store.find_taken(KEYS)) == ["run/records/notes"]
+
+
+@pytest.mark.parametrize(("name", "taken"), [("run", "run"), ("a", "a"), ("run/records", "run/records")])
+def test_a_file_where_a_folder_has_to_be_is_in_the_way(store: LocalStore, name: str, taken: str) -> None:
+    store.put(name, b"mine")
+    assert list(store.find_taken(KEYS)) == [taken]
 
 
 @quick
@@ -152,7 +242,7 @@ def test_a_crashing_store_strikes_once_at_its_time(store: LocalStore, tmp_path: 
         {"b": b"file"},
     ][at]
     assert {key: store.get(key) for key, _ in store.names("")} == expected
-    assert store.sweep() == (1 if torn and at < 2 else 0), "a torn put leaves half of a file"
+    assert store.sweep(KEYS) == (1 if torn and at < 2 else 0), "a torn put leaves half of a file"
 
 
 def test_a_strike_may_be_anything_and_what_it_lets_pass_goes_on(store: LocalStore, tmp_path: Path) -> None:

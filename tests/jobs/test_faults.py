@@ -21,6 +21,7 @@ import batchseg.remote
 import batchseg.scene.dataset
 from batchseg.errors import BatchsegError, ReadError, RefusedError, StorageError
 from batchseg.objectstore import ObjectStore
+from batchseg.paths import OutputKeys
 from batchseg.recipe import Fleet, NodataPolicy
 from batchseg.recipe.fleet import Retries
 from batchseg.remote import read_facts
@@ -80,9 +81,9 @@ def quiet(proxy):
 
 
 def _put_file(store: ObjectStore) -> bool:
-    path = store.scratch() / "big"
-    path.write_bytes(BIG)
-    store.put_file("big", path)
+    with store.scratch() as folder:
+        (folder / "big").write_bytes(BIG)
+        store.put_file("big", folder / "big")
     return store.get("big") == BIG
 
 
@@ -168,7 +169,7 @@ def test_what_is_left_of_uploads_is_cleared_away_or_left_to_the_bucket(proxy, mo
     store = ObjectStore(f"s3://{BUCKET}/broom-{kind}")
     store.put("there", b"x")
     proxy.strike(Strikes(kind, {"uploads": None}))
-    assert store.sweep() == 0
+    assert store.sweep(OutputKeys(frozenset({"there"}), frozenset())) == 0
     assert proxy.num_struck() > 0
     assert store.get("there") == b"x"
 

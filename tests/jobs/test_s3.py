@@ -149,9 +149,10 @@ def test_operations_of_the_store(s3, base, tmp_path):
     with pytest.raises(FileNotFoundError):
         store.get("run/none")
     big = np.random.default_rng(0).bytes(40 * 2**20)
-    path = store.scratch() / "big"
-    path.write_bytes(big)
-    store.put_file("a/big.tif", path)
+    with store.scratch() as folder:
+        path = folder / "big"
+        path.write_bytes(big)
+        store.put_file("a/big.tif", path)
     store.put("a/small", b"")
     store.put("ab", b"x")
     assert not path.exists()

@@ -10,6 +10,7 @@ import pytest
 import rasterio
 from numpy.typing import NDArray
 
+from batchseg.errors import RecipeError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.output.sheet import make_sheet
@@ -64,6 +65,11 @@ def test_what_another_recipe_left_behind_does_not_show(place: Workplace) -> None
     Workplace.of(place.folder / "full", noise(64, 96)).run(output=str(place.output))
     assert (place.output / "scene0" / "mask.zarr" / "labels" / "0.1").exists()
     shutil.rmtree(place.output / "run")
+    with pytest.raises(RecipeError, match=r"scene0/confidence\.tif.*move these files away"):
+        place.run()
+    for path in [path for path in place.output.iterdir() if path.is_file()]:
+        path.unlink()
+    shutil.rmtree(place.output / "scene0")
     assert place.run().exit_status == 0
     assert product_bytes(place.output) == clean
 

@@ -163,7 +163,7 @@ def test_what_a_killed_worker_left_unfinished_is_gone_at_the_end(tmp_path: Path)
     place = place_of(tmp_path, write(tmp_path / "scene.tif", noise(3, 40, 40), **UTM))
 
     def leave(_: Any) -> None:
-        (place.output / "scene" / "mask.zarr" / "labels" / ".unfinished-0123").write_bytes(b"half of")
+        (place.output / "scene" / "mask.zarr" / "labels" / ".unfinished-0123456789ab").write_bytes(b"half of")
 
     assert run(place.recipe(), open_pool=VALUES, options=Options(watchers=(Watch(leave),))).exit_status == 0
     assert not list(place.output.rglob(".unfinished-*"))
