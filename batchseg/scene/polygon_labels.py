@@ -130,7 +130,7 @@ def find_class(value: Any, classes: Mapping[int, str], where: str) -> int:
     if isinstance(value, int) and value in classes:
         return value
     raise RecipeError(
-        "this is no class of the models",
+        "the class must be one of the models' classes",
         where=where,
         expected=", ".join(f"{class_id} {name}" for class_id, name in classes.items()),
         got=repr(value),

@@ -1,4 +1,4 @@
-"""Scenes for the engine, and what it has to make of them: a loop over the whole padded image."""
+"""Scenes for the engine, and an oracle for its output: a loop over the whole padded image."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def scaled(source: MemorySource, rule: InputRule) -> np.ndarray:
 
 
 def oracle(scene: Scene, models: Mapping[Tier, Model], code_of: CodeOf) -> dict[str, np.ndarray]:
-    """One tile a time from the whole image, filled and padded at once by numpy; no code of `tiling` in it."""
+    """Predict tile by tile from the whole image, filled and padded at once by numpy, without any code of `tiling`."""
     layout, core = scene.layout, scene.layout.core_px
     ids = next(iter(models.values())).class_ids
     layers = {

@@ -69,7 +69,7 @@ def test_i8_nodata_is_nodata_in_every_layer_and_nowhere_else(layout: Layout, see
     np.testing.assert_array_equal(layers["tier"] == NODATA_CODE, ~wanted_HW)
 
 
-def test_what_is_under_invalid_pixels_does_not_matter() -> None:
+def test_values_of_invalid_pixels_do_not_matter() -> None:
     scene = scene_of(LAYOUT, 4)
     models: dict[Tier, Model] = {"bulk": model_of(ContextSegmenter(), 3)}
     before = by_chunks(scene, models, lambda *_: BULK)

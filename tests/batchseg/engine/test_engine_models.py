@@ -1,4 +1,4 @@
-"""What models are given by the engine, and what it makes of their answers: batches, halos, class ids."""
+"""What the engine gives to models, and what it makes of their answers: batches, halos, class ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heavy tiles fade into the bulk model's labels where bulk tiles begin, but for the ground that asked for them."""
+"""Heavy tiles fade into the bulk model's labels where bulk tiles begin, except on priority ground."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FADE_PX = 5
 
 
 def margin(row: int, col: int, shape_px: tuple[int, int], edges: Edges, fade_px: int) -> float:
-    """By how much, of all confidence, the heavy model has to be surer; pixel by pixel, as the documentation says it."""
+    """The lead in confidence that the heavy model needs, pixel by pixel, as documented."""
     top, bottom, left, right = edges
     depths = [row] * top + [shape_px[0] - 1 - row] * bottom + [col] * left + [shape_px[1] - 1 - col] * right
     middle = min(depths, default=fade_px) + 0.5
@@ -47,7 +47,7 @@ def test_the_margin_falls_from_a_half_to_minus_a_half(data: st.DataObject) -> No
         assert stays_HW[at] == (surer < margin(*at, shape_px, edges, fade_px) - 1e-12)
 
 
-def test_codes_of_two_bytes_hold_the_widest_fade() -> None:
+def test_two_bytes_hold_the_widest_fade() -> None:
     sure, unsure = np.full((200, 200), 254, np.uint8), np.zeros((200, 200), np.uint8)
     assert not find_bulk_pixels(unsure, sure, edges=(True,) * 4, fade_px=MAX_FADE_PX).any()
     stays_HW = find_bulk_pixels(sure, unsure, edges=(True,) * 4, fade_px=MAX_FADE_PX)
@@ -111,7 +111,7 @@ def test_heavy_tiles_fade_and_the_ground_of_polygons_does_not(place: Workplace) 
     assert set(np.unique(codes_HW)) >= {BULK, *faded}
 
 
-def test_who_does_a_chunk_of_priority_ground_needs_the_bulk_model_where_it_fades(place: Workplace) -> None:
+def test_a_chunk_of_priority_ground_needs_the_bulk_model_where_it_fades(place: Workplace) -> None:
     for fade, alone, at_the_rim in ((FADE_PX, 2 * 3, "both"), (0, 3 * 4, "heavy")):
         recipe = place.recipe(route=Route(priority=(polygons(place.folder),), fade=fade))
         job = resolve(recipe).job
@@ -124,7 +124,7 @@ def test_who_does_a_chunk_of_priority_ground_needs_the_bulk_model_where_it_fades
 
 
 @pytest.mark.parametrize("width", [-1, MAX_FADE_PX + 1])
-def test_a_width_that_cannot_be_meant_is_refused(width: int) -> None:
+def test_a_width_out_of_range_is_refused(width: int) -> None:
     with pytest.raises(RecipeError, match="a fade must be a width in pixels"):
         Route(fade=width)
 

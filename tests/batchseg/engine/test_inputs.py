@@ -31,7 +31,7 @@ def applied(rule: InputRule, raw: np.ndarray) -> list[Any]:
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("raw_range", [(0, 255), (-100, 100), (1, 10_000), (-3000, -2000)])
 def test_tables_give_what_arithmetic_gives(raw_type: str, dtype: str, raw_range: tuple[float, float]) -> None:
-    """For every value there is: a look-up for narrow types, floating point for wide ones."""
+    """All values of narrow types go through a table, wide types through floating point."""
     info = np.iinfo(raw_type)
     every = np.arange(info.min, info.max + 1)
     rule = InputRule(dtype, raw_range, (0.0, 255.0) if dtype == "uint8" else (-1.0, 1.0), (0.0,))
@@ -52,7 +52,7 @@ def test_quantisation_does_not_wrap(raw_type: str) -> None:
     assert applied(rule, raw) == [0, 128, 255, 255]
 
 
-def test_what_is_beyond_the_range_is_clipped() -> None:
+def test_values_beyond_the_range_are_clipped() -> None:
     raw = np.array([-5, 0, 1, 7, np.inf, -np.inf], np.float32)
     assert applied(InputRule("uint8", (0.0, 1.0), (0.0, 255.0), (0.0,)), raw) == [0, 0, 255, 255, 255, 0]
     assert applied(InputRule("float32", (0.0, 1.0), (0.0, 2.0), (0.0,)), raw) == [0.0, 0.0, 2.0, 2.0, 2.0, 0.0]
@@ -61,7 +61,7 @@ def test_what_is_beyond_the_range_is_clipped() -> None:
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
 @pytest.mark.parametrize("raw_type", ["float32", "float64"])
 def test_values_under_invalid_pixels_may_be_anything(dtype: str, raw_type: str) -> None:
-    """NaN, infinities and the lowest number there is, which GIS programs like as a nodata value."""
+    """NaN, infinities and the lowest number, which GIS programs use as nodata values."""
     raw = np.array([np.nan, np.inf, -np.inf, np.finfo(raw_type).min, 0.25, 1.0], raw_type).reshape(1, 1, -1)
     valid = np.array([[False, False, False, False, True, True]])
     rule = InputRule(dtype, (0.0, 1.0), (0.0, 255.0), (40.0,))
@@ -87,7 +87,7 @@ def test_a_float_model_is_filled_with_the_exact_mean() -> None:
     assert x_BHW.tolist() == [[[0.4375] * 2] * 2]
 
 
-def test_another_number_of_means_than_of_bands_is_an_error() -> None:
+def test_means_and_bands_of_different_numbers_are_an_error() -> None:
     rule = InputRule("uint8", None, (0.0, 255.0), (1.0, 2.0, 3.0))
     with pytest.raises(ValueError, match="zip"):
         rule.apply(pixels_of(np.zeros((2, 3, 3), np.uint8), np.zeros((3, 3), bool)))

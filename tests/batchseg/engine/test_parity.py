@@ -1,4 +1,4 @@
-"""What a network learnt from is what it gets in a run: both ways, from file to normalised tensor, on golden inputs."""
+"""Training and runs give a network the same input, from the file to the normalised tensor, on golden inputs."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def ways(
 
 
 def spec_of_another(spec: GroundSpec) -> GroundSpec:
-    """Never opened; a recipe has to measure on another scene than it learns from."""
+    """A scene that is never opened: a recipe must measure on another scene than it trains on."""
     return replace(spec, rasters=(LabelledRaster(image="another.tif", labels="another_labels.tif"),))
 
 

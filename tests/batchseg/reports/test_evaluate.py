@@ -143,6 +143,6 @@ def test_the_command(place: Workplace, capsys: pytest.CaptureFixture[str]) -> No
     assert batchseg(["evaluate", str(place.output), "--labels", f"scene0={labels}"]) == 0
     other = write_scene(place.folder / "other.tif", np.zeros((1, 50, 50), np.uint8))
     assert batchseg(["evaluate", str(place.output), "--labels", other]) == 2
-    assert "have to lie on the scene's grid" in capsys.readouterr().err
+    assert "must lie on the scene's grid" in capsys.readouterr().err
     assert batchseg(["evaluate", str(place.output), "--labels", labels, "--all", "water"]) == 2
     assert "--all: this is for polygons, and the reference is a raster" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Badly laid out scenes on servers are named before they cost anything."""
+"""Scenes on servers with a bad layout are reported before they cost anything."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def raster(tmp_path):
     return read_header(write_scene(tmp_path / "scene.tif", noise(64, 256), blockysize=1, tiled=False)).raster
 
 
-def test_strips_cost_as_often_as_chunks_lie_side_by_side(raster):
+def test_strips_are_read_once_per_chunk_beside_another(raster):
     assert compute_amplification(raster, 32, 0) == 256 / 32
     remote = replace(raster, url="s3://bucket/scene.tif")
     text = find_layout_warning("scene", remote, 32, 0)
@@ -37,7 +37,7 @@ def test_strips_cost_as_often_as_chunks_lie_side_by_side(raster):
     assert find_layout_warning("scene", replace(remote, block_px=(16, 16)), 32, 0) is None
 
 
-def test_what_is_laid_out_well_is_not_to_be_repaired_for_small_chunks(raster):
+def test_a_good_layout_needs_no_repair_for_small_chunks(raster):
     square = replace(raster, url="s3://bucket/scene.tif", block_px=(64, 64))
     text = str(find_layout_warning("scene", square, 16, 0))
     assert "Repair" not in text
@@ -45,7 +45,7 @@ def test_what_is_laid_out_well_is_not_to_be_repaired_for_small_chunks(raster):
     assert "Repair" in str(find_layout_warning("scene", replace(square, block_px=(1024, 1024)), 16, 0))
 
 
-def test_the_command_repairs_the_file_and_tells_no_signature(raster, tmp_path):
+def test_the_command_repairs_the_file_and_hides_signatures(raster, tmp_path):
     signed = replace(raster, url="https://server/a file.tif?X-Amz-Signature=abc")
     assert "'/vsicurl/https://server/a file.tif' new.tif" in str(find_layout_warning("scene", signed, 32, 0))
     command = (
@@ -59,7 +59,7 @@ def test_the_command_repairs_the_file_and_tells_no_signature(raster, tmp_path):
     assert find_layout_warning("scene", read_header(target).raster, 32, 0) is None
 
 
-def test_a_run_says_so_in_its_log_on_the_screen_and_in_its_reports(tmp_path, capsys):
+def test_the_warning_is_in_the_log_on_the_screen_and_in_the_reports(tmp_path, capsys):
     strips, tiles = noise(40, 400), noise(40, 40)
     scenes = (
         write_scene(tmp_path / "strips.tif", strips, blockysize=1, tiled=False),
@@ -78,7 +78,7 @@ def test_a_run_says_so_in_its_log_on_the_screen_and_in_its_reports(tmp_path, cap
 
 
 @given(st.integers(1, 300), st.integers(1, 64), st.sampled_from([16, 32]), st.integers(0, 9))
-def test_it_is_the_blocks_that_windows_touch(size, block, chunk, halo):
+def test_amplification_counts_the_blocks_that_windows_touch(size, block, chunk, halo):
     from batchseg.resolve.file_layout import _compute_side
 
     touched = 0

@@ -1,4 +1,4 @@
-"""Polygons drawn in pixels of a scene, and saved as other people's vector files are."""
+"""Polygons drawn in pixels of a scene, and saved in common vector formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small rasters for tests, written as other people's files are."""
+"""Small rasters for tests, in the forms in which common programs write them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def noise(bands: int, height: int, width: int, dtype: str = "uint8", *, low: int
 
 
 def smooth(bands: int, height: int, width: int) -> np.ndarray:
-    """Compresses like a picture does."""
+    """Make noise that compresses like a picture."""
     rng = np.random.default_rng(height)
     walk = np.cumsum(rng.normal(0, 3, (bands, height, width)), axis=2)
     return np.clip(walk + 128, 1, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Nodata that is written out, block after block of the same bytes, is not decoded; and nothing else is taken for it."""
+"""Blocks of nodata with equal bytes are not decoded, and no other block is mistaken for one."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_any_window_is_read_as_it_is(tmp_path: Path, form: str, data: st.DataObj
 
 
 def decoded(source: RasterSource, window: Window, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """The shapes of what is decoded for a read of this window."""
+    """The shapes of all decoded windows while this window is read."""
     read, shapes = RasterSource._read, []
 
     def watched(self: RasterSource, dataset: Any, bands: list[int], part: Window) -> NDArray[Any]:
@@ -87,7 +87,7 @@ BLOCK = (BLOCK_PX, BLOCK_PX)
 
 
 @pytest.mark.parametrize("form", ["deflate", "lzw, differences", "a band after the other"])
-def test_of_a_window_without_pixels_one_block_is_decoded(
+def test_one_block_of_a_window_without_pixels_is_decoded(
     form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write(tmp_path / "x.tif", picture(), **FORMS[form])
@@ -98,14 +98,14 @@ def test_of_a_window_without_pixels_one_block_is_decoded(
     assert decoded(source, picture_only, monkeypatch) == [picture_only.shape]
 
 
-def test_a_block_over_the_edge_tells_of_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody sees all of it."""
+def test_a_block_over_the_edge_stands_for_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pixels beyond the edge are never seen."""
     source = write(tmp_path / "x.tif", picture(), **FORMS["deflate"])
     edge = Window.of(200, 256, 390, 420)
     assert decoded(source, edge, monkeypatch) == [edge.shape]
 
 
-def test_bands_side_by_side_each_have_to_be_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_band_must_be_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels_BHW = picture()
     pixels_BHW[1, 230, 100] = 3
     source = write(tmp_path / "x.tif", pixels_BHW, **FORMS["a band after the other"])

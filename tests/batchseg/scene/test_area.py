@@ -254,7 +254,7 @@ def test_reasons() -> None:
         assert measure_class_areas_km2(made, whole(made), np.zeros((9, 9), np.uint8), num_classes=2) is None
 
 
-def test_a_coordinate_system_that_is_rubbish_is_a_reason() -> None:
+def test_an_invalid_coordinate_system_is_a_reason() -> None:
     made = Georef(width_px=9, height_px=9, crs_wkt="not a system", transform=(1, 0, 5, 0, -1, 5))
     reason = explain_missing_area(made)
     assert reason is not None

@@ -92,7 +92,7 @@ def test_absent_blocks_are_judged_by_the_policy(
 
 
 @pytest.mark.parametrize("interleave", ["pixel", "band"])
-def test_all_bands_in_use_have_to_be_absent(tmp_path: Path, interleave: str) -> None:
+def test_all_bands_in_use_must_be_absent(tmp_path: Path, interleave: str) -> None:
     path = sparse(tmp_path / "x.tif", blocks=(), nodata=0, count=3, interleave=interleave)
     with rasterio.open(path, "r+") as dataset:
         dataset.write(np.full((500, 700), 3, np.uint8), 2)
@@ -108,7 +108,7 @@ def test_striped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("facts", [{"compress": "deflate"}, {"interleave": "band"}])
 def test_a_file_of_one_strip_is_not_known(tmp_path: Path, facts: dict[str, Any]) -> None:
-    """GDAL shows it as single rows, and has no place for any but the first."""
+    """GDAL shows such a file as single rows, and knows the place of the first row only."""
     path = tmp_path / "x.tif"
     profile = {"driver": "GTiff", "height": 5000, "width": 2100, "count": 3, "dtype": "uint8", "nodata": 0, **UTM}
     with rasterio.open(path, "w", **profile, tiled=False, blockysize=5000, **facts) as dataset:
@@ -120,7 +120,7 @@ def test_a_file_of_one_strip_is_not_known(tmp_path: Path, facts: dict[str, Any])
 
 
 @pytest.mark.parametrize("nodata", [0, 255])
-def test_what_was_never_written_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nodata: int) -> None:
+def test_absent_blocks_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nodata: int) -> None:
     path = sparse(tmp_path / "x.tif", blocks=((3, 5),), nodata=nodata, count=3)
     source = RasterSource(read_header(str(path)).raster, (3, 1, 3), AUTO)
 
@@ -167,7 +167,7 @@ def test_a_huge_raster_is_quick(tmp_path: Path) -> None:
     assert chunks.count(False) == 1
 
 
-def test_an_impossible_policy_is_said(tmp_path: Path) -> None:
+def test_an_impossible_policy_is_refused(tmp_path: Path) -> None:
     found = index(sparse(tmp_path / "x.tif", blocks=()), NodataPolicy(from_="alpha"))
     with pytest.raises(SceneError, match="the nodata policy cannot be followed"):
         found.is_surely_empty(EVERYTHING)

@@ -1,4 +1,4 @@
-"""What the header of a raster says: its place, bands, types, nodata and masks, and which file it is."""
+"""Headers of rasters: place, bands, data types, nodata, masks and identity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names: of bands as people write them, of scenes after their files, of files as GDAL wants them."""
+"""Names of bands, names of scenes made from their files, and GDAL's names of files."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_gdal_paths(url: str, path: str) -> None:
     assert gdal_path(url) == path
 
 
-def test_names_in_an_old_encoding_are_no_names(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8_are_dropped(tmp_path: Path) -> None:
     path = write(tmp_path / "x.tif", noise(3, 5, 5), photometric="rgb", names=("red", "green", "blue"), **UTM)
     path.write_bytes(path.read_bytes().replace(b"green", b"gr\xfcn "))
     bands = read_header(str(path)).raster.bands

@@ -68,7 +68,7 @@ def test_alpha_that_looks_like_a_picture_is_not_believed(tmp_path: Path) -> None
         ("value", "expected a nodata value, got the scene has none. Give `value:` in the recipe"),
     ],
 )
-def test_what_the_scene_lacks(tmp_path: Path, from_: Any, message: str) -> None:
+def test_a_policy_that_the_scene_cannot_follow(tmp_path: Path, from_: Any, message: str) -> None:
     with pytest.raises(SceneError, match=message):
         check_policy(scene(tmp_path, photometric="rgb"), NodataPolicy(from_=from_), (1, 2, 3))
 
@@ -101,7 +101,7 @@ def test_white_roofs_survive_nodata_255_with_all() -> None:
     assert find_valid(raw_BHW, value(255, 3)).tolist() == [[True, False]]
 
 
-def test_what_is_not_finite_is_invalid_under_every_policy() -> None:
+def test_non_finite_values_are_invalid_under_every_policy() -> None:
     raw_BHW = pixels([np.nan, 1, 1, -np.inf, 1], [1, np.inf, 1, 1, 1], dtype="float32")
     expected = [[False, False, True, False, True]]
     assert find_valid(raw_BHW, NONE).tolist() == expected
@@ -144,7 +144,7 @@ def test_masks_of_bands_follow_the_rule() -> None:
         (float("nan"), "float32", None),
     ],
 )
-def test_a_value_as_a_pixel_holds_it(number: float, dtype: str, expected: float | None) -> None:
+def test_a_value_is_converted_to_what_a_pixel_holds(number: float, dtype: str, expected: float | None) -> None:
     assert convert_to_dtype(number, np.dtype(dtype)) == expected
 
 

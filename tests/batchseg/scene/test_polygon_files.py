@@ -1,4 +1,4 @@
-"""Files of polygons: formats, digests, filters and layers; what is mended, and what is refused with one line."""
+"""Files of polygons: formats, digests, filters, layers, repairs and refusals."""
 
 from __future__ import annotations
 

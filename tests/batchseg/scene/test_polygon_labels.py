@@ -1,4 +1,4 @@
-"""References that are drawn: the same scores as the raster that they are drawn into, and clear errors."""
+"""Reference labels as polygons: the same scores as a raster of the same polygons, and clear errors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def place(tmp_path: Path) -> Workplace:
 
 
 def drawn(place: Workplace, values: list[Any], name: str = "labels.gpkg", **changes: Any) -> str:
-    """The shapes, in degrees: the scene's system is another one."""
+    """The shapes in degrees, which is not the scene's system."""
     on_earth = [shapely.affinity.affine_transform(s, [1, 0, 0, -1, 500_000, 5_000_000]) for s in SHAPES]
     frame = geopandas.GeoDataFrame({"kind": values, **changes}, geometry=on_earth, crs=UTM).to_crs("EPSG:4326")
     frame.to_file(place.folder / name)
@@ -45,7 +45,7 @@ def drawn(place: Workplace, values: list[Any], name: str = "labels.gpkg", **chan
 
 
 def as_raster(place: Workplace, ids: list[int], outside: int = 255) -> str:
-    """Pixels of two classes at once are nobody's."""
+    """Pixels of two classes at once are unlabelled."""
     values_HW = np.full((100, 130), outside, np.uint8)
     layers = {}
     for shape, class_id in zip(SHAPES, ids, strict=True):
@@ -60,7 +60,7 @@ def as_raster(place: Workplace, ids: list[int], outside: int = 255) -> str:
 @pytest.mark.filterwarnings("ignore:.*identity")
 @pytest.mark.parametrize("outside", [None, "class 0"])
 @pytest.mark.parametrize("chunk", [16, 144])
-def test_polygons_score_like_the_raster_that_they_are(place: Workplace, chunk: int, outside: str | None) -> None:
+def test_polygons_score_like_a_raster_of_them(place: Workplace, chunk: int, outside: str | None) -> None:
     raster = as_raster(place, [1, 3, 1], 255 if outside is None else 0)
     given = LabelPolygons(polygons=drawn(place, NAMES), class_="kind", outside=outside)
     during = place.run(labels=(given,), tiling=tiling(chunk)).metrics
@@ -70,7 +70,7 @@ def test_polygons_score_like_the_raster_that_they_are(place: Workplace, chunk: i
     assert evaluate(place.output, given).scores == known.scores
 
 
-def test_ids_as_numbers_and_a_file_whose_name_says_all(place: Workplace) -> None:
+def test_ids_as_numbers_and_a_bare_file_name(place: Workplace) -> None:
     names = place.run(labels=(LabelPolygons(polygons=drawn(place, NAMES), class_="kind"),)).metrics
     by_id = drawn(place, ["", "", ""], "ids.geojson", **{"class": [1, 3, 1]})
     assert place.run(labels=(by_id,)).metrics.scores.confusion == names.scores.confusion
@@ -84,7 +84,7 @@ TWICE = [((20.2, 30.2), "class 1"), ((20.8, 30.9), "class 3"), ((60.1, 30.9), "c
 
 
 def points(place: Workplace, marks: list[tuple[tuple[float, float], str]], *, beside: bool = False) -> str:
-    """In degrees, of which the third is a multipoint; with a polygon beside them, a square of four pixels."""
+    """Points in degrees, the third of them a multipoint; optionally with a polygon, a square of four pixels."""
     shapes = [shapely.Point(500_000 + x, 5_000_000 - y) for (x, y), _ in marks]
     shapes[2] = shapely.MultiPoint([shapes[2]])
     shapes += [shapely.box(500_070, 4_999_948, 500_072, 4_999_950)] if beside else []
@@ -113,8 +113,8 @@ def test_points_mark_the_pixels_that_they_are_in(place: Workplace, beside: bool)
     assert found == expected, "neither the point beyond the rim nor the pixel that has two classes"
 
 
-def test_polygons_that_cross_themselves_are_the_same_ground_to_labels_and_to_priority(place: Workplace) -> None:
-    """Parts that overlap are holes to one reading and ground to another; there is one reading."""
+def test_self_crossing_polygons_enclose_the_same_ground_as_labels_and_as_priority(place: Workplace) -> None:
+    """Overlapping parts could be read as holes or as ground; both uses read them alike."""
     outer, inner = (
         shapely.box(500_010, 4_999_940, 500_030, 4_999_960),
         shapely.box(500_015, 4_999_945, 500_020, 4_999_950),
@@ -134,7 +134,7 @@ def test_a_run_is_scored_at_points(place: Workplace, capsys: pytest.CaptureFixtu
     assert "over 4 px" in capsys.readouterr().out
 
 
-def test_lines_are_no_labels(place: Workplace) -> None:
+def test_lines_are_refused_as_labels(place: Workplace) -> None:
     line = shapely.LineString([(500_010, 4_999_990), (500_020, 4_999_980)])
     frame = geopandas.GeoDataFrame(
         {"class": ["class 1", "class 1"]}, geometry=[line, shapely.Point(500_001, 4_999_999)], crs=UTM
@@ -156,14 +156,17 @@ def test_one_class_for_all_polygons_that_pass(place: Workplace) -> None:
     ("changes", "message"),
     [
         ({}, "the polygons have no such attribute; expected kind, got class"),
-        ({"class_": "kind"}, r"labels\.gpkg: kind: this is no class of the models; expected 0 class 0, .* got 'barn'"),
-        ({"all_": "barn"}, "labels.gpkg: all: this is no class"),
-        ({"all_": 1, "outside": 7}, "labels.gpkg: outside: this is no class .* got 7"),
+        (
+            {"class_": "kind"},
+            r"labels\.gpkg: kind: the class must be one of the models' classes; expected 0 class 0, .* got 'barn'",
+        ),
+        ({"all_": "barn"}, "labels.gpkg: all: the class must be one of"),
+        ({"all_": 1, "outside": 7}, "labels.gpkg: outside: the class must be one of .* got 7"),
         ({"all_": 1, "where": "nothing = 1"}, "the attribute filter cannot be used"),
         ({"polygons": "nowhere.gpkg"}, "nowhere.gpkg: no such file"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(place: Workplace, changes: dict[str, Any], message: str) -> None:
+def test_invalid_options_are_refused(place: Workplace, changes: dict[str, Any], message: str) -> None:
     given = LabelPolygons(**({"polygons": drawn(place, ["class 1", "barn", "class 1"])} | changes))
     with pytest.raises(RecipeError, match=message):
         place.run(labels=(given,))
@@ -171,11 +174,11 @@ def test_what_cannot_be_meant_is_refused(place: Workplace, changes: dict[str, An
 
 
 def test_a_polygon_without_a_class_is_refused(place: Workplace) -> None:
-    with pytest.raises(RecipeError, match=r"this is no class of the models; .* got None"):
+    with pytest.raises(RecipeError, match=r"the class must be one of the models' classes; .* got None"):
         place.run(labels=(LabelPolygons(polygons=drawn(place, ["class 1", None, "class 1"]), class_="kind"),))
 
 
-def test_the_command(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_takes_polygons(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
     place.run()
     path = drawn(place, NAMES)
     assert batchseg(["evaluate", str(place.output), "--labels", path, "--class", "kind", "--outside", "class 0"]) == 0

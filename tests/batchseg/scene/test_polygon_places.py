@@ -1,4 +1,4 @@
-"""Polygons lie where they should, in whatever coordinate system they were drawn."""
+"""Polygons lie in the right place, whatever coordinate system they were drawn in."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.batchseg.scene.drawn_polygons import TRANSFORMS, centres, georef, sav
 from tiling.grid import Grid
 
 
-def test_polygons_elsewhere_are_none_but_no_error(tmp_path: Path) -> None:
+def test_polygons_elsewhere_are_dropped_without_an_error(tmp_path: Path) -> None:
     path = save(tmp_path / "x.gpkg", [shapely.box(0, 0, 10, 10)])
     made = read_polygons(path, georef=georef())
     assert len(made) == 0
@@ -25,7 +25,7 @@ def test_polygons_elsewhere_are_none_but_no_error(tmp_path: Path) -> None:
 
 
 def test_another_coordinate_system(tmp_path: Path) -> None:
-    """Straight in degrees is bent in metres: corners alone would be off by pixels."""
+    """A straight edge in degrees is bent in metres; transformed corners alone would be off by pixels."""
     place = georef((120, 0, 200_000, 0, -120, 6_000_000), side_px=1000)
     to_lonlat = pyproj.Transformer.from_crs("EPSG:32633", "EPSG:4326", always_xy=True)
     lon, lat = to_lonlat.transform([210_000, 310_000], [5_990_000, 5_890_000])
@@ -43,7 +43,7 @@ def test_another_coordinate_system(tmp_path: Path) -> None:
 
 
 def test_a_country_around_a_scene_far_from_its_centre(tmp_path: Path) -> None:
-    """A projection folds far from where it is meant for, so only what is near the scene may be projected."""
+    """A projection folds far from its area of use, so only polygons near the scene may be projected."""
     path = save(tmp_path / "x.geojson", [shapely.box(-179, -89, 179, 89)], "EPSG:4326")
     for transform in TRANSFORMS.values():
         made = read_polygons(path, georef=georef(transform))
@@ -90,7 +90,7 @@ def test_longitudes_of_points_may_run_on(tmp_path: Path, left: int, lon: int) ->
 
 
 def test_points_everywhere_mark_pixels_of_the_scene_alone(tmp_path: Path) -> None:
-    """Where a projection folds, the far side of the Earth could come to lie in the scene."""
+    """A projection that folds could put the far side of the Earth into the scene."""
     lon, lat = np.meshgrid(np.arange(-179.5, 180, 7), np.arange(-88.5, 90, 7))
     path = save(tmp_path / "x.gpkg", list(shapely.points(lon.ravel(), lat.ravel())), "EPSG:4326")
     for transform in TRANSFORMS.values():

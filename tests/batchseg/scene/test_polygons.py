@@ -1,4 +1,4 @@
-"""Which pixels lie in polygons and which tiles they touch: the same for any window, with neither overlap nor gap."""
+"""The pixels and tiles that polygons cover: the same for any window, with neither overlap nor gap."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_mask_does_not_depend_on_the_window(data: st.DataObject) -> None:
     np.testing.assert_array_equal(made.mask(window), full_HW[window.within(whole(made))])
 
 
-def test_a_polygon_as_thin_as_nothing_is_none(tmp_path: Path) -> None:
+def test_a_polygon_without_width_is_dropped(tmp_path: Path) -> None:
     thin = shapely.Polygon([(0.0, 0.0), (0.0, 5.6e-202), (1.0, 0.0)])
     assert len(make_polygons(np.array([thin]), (30, 30))) == 0
     path = save(tmp_path / "x.gpkg", [to_map(shapely.Polygon([(5, 5), (9, 9), (7, 7)]), TRANSFORMS["north-up"])])
@@ -94,7 +94,7 @@ def test_a_common_edge_is_no_touch(tmp_path: Path) -> None:
     assert find_touched_tiles([made], Grid((300, 300), 64)) == {(1, 1), (2, 1)}
 
 
-def test_what_hangs_over_the_scene_touches_only_tiles_that_exist(tmp_path: Path) -> None:
+def test_a_polygon_over_the_edge_touches_only_tiles_that_exist(tmp_path: Path) -> None:
     path = save(tmp_path / "x.gpkg", [to_map(shapely.box(-500, 280, 900, 900), TRANSFORMS["north-up"])])
     made = read_polygons(path, georef=georef())
     assert find_touched_tiles([made], Grid((300, 300), 64)) == {(4, col) for col in range(5)}

@@ -59,7 +59,7 @@ def test_wider_integers(tmp_path: Path, dtype: str) -> None:
     np.testing.assert_array_equal(labels_HW[1:], values_HW[1:])
 
 
-def test_a_label_that_is_no_class(tmp_path: Path) -> None:
+def test_a_label_out_of_range(tmp_path: Path) -> None:
     source = LabelSource(labels_header(labels(tmp_path, codes("int16", -5)), scene(tmp_path)))
     with pytest.raises(SceneError, match="a reference label is no class id; expected 0 to 65535, got -5"):
         source.read(WINDOW)
@@ -105,13 +105,13 @@ def test_another_grid(tmp_path: Path, facts: dict[str, Any], got: str) -> None:
 
 
 @pytest.mark.parametrize("pixels", [noise(3, 20, 30), noise(1, 20, 30, "float32")])
-def test_what_labels_cannot_be(tmp_path: Path, pixels: np.ndarray) -> None:
+def test_rasters_that_cannot_be_labels(tmp_path: Path, pixels: np.ndarray) -> None:
     path = write(tmp_path / "labels.tif", pixels, **UTM)
     with pytest.raises(SceneError, match=r"reference labels are one band of integers; got . bands of"):
         labels_header(str(path), scene(tmp_path))
 
 
-def test_id_is_of_the_version(tmp_path: Path) -> None:
+def test_the_id_depends_on_the_version_of_the_file(tmp_path: Path) -> None:
     first = labels_header(labels(tmp_path, codes("uint8")), scene(tmp_path))
     assert pickle.loads(pickle.dumps(first)).id == first.id
     second = labels_header(labels(tmp_path, codes("uint8", 3)), read_header(str(tmp_path / "scene.tif")))

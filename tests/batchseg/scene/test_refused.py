@@ -1,4 +1,4 @@
-"""Files that are no scene are refused with one line, and nothing else is said."""
+"""Files that cannot be scenes are refused with one line, and nothing else is printed."""
 
 from __future__ import annotations
 

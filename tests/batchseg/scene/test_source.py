@@ -67,7 +67,7 @@ def test_any_window(tmp_path: Path, data: st.DataObject) -> None:
     np.testing.assert_array_equal(got.valid_HW, (pixels_BHW[:, rows, cols] != 0).any(axis=0))
 
 
-def test_a_window_outside_is_a_mistake_of_ours(tmp_path: Path) -> None:
+def test_a_window_outside_of_the_scene_is_a_programming_error(tmp_path: Path) -> None:
     made = source(write(tmp_path / "x.tif", noise(1, 10, 10), **UTM), (1,))
     with pytest.raises(ValueError, match="reaches out of a scene"):
         made.read(Window.of(0, 11, 0, 10))
@@ -238,7 +238,7 @@ def test_truncated_files_fail_or_read_right(tmp_path: Path, compress: str | None
 
 
 @pytest.mark.parametrize("compress", ["deflate", "lzw", "zstd", "packbits", "jpeg"])
-def test_a_block_of_rubbish_fails(tmp_path: Path, compress: str) -> None:
+def test_a_damaged_block_fails(tmp_path: Path, compress: str) -> None:
     facts = {"photometric": "ycbcr"} if compress == "jpeg" else {}
     path = write(
         tmp_path / "x.tif", smooth(3, 256, 256), compress=compress, interleave="pixel", **facts, **TILED, **UTM
@@ -259,7 +259,7 @@ def test_a_block_of_rubbish_fails(tmp_path: Path, compress: str) -> None:
     assert made.read(Window.of(0, 64, 0, 64)).valid_HW.all()
 
 
-def test_other_threads_do_not_hear_of_the_damage(tmp_path: Path) -> None:
+def test_damage_is_reported_in_the_reading_thread_only(tmp_path: Path) -> None:
     pixels_BHW = smooth(3, 256, 256)
     bad = write(tmp_path / "bad.tif", pixels_BHW, compress="jpeg", photometric="ycbcr", **TILED)
     good = source(write(tmp_path / "good.tif", pixels_BHW, **TILED), (1, 2, 3))
