@@ -21,7 +21,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class BatchsegError(Exception):
-    """The root. It survives pickling, because errors travel from workers to the driver."""
+    """The root of all errors that batchseg raises on purpose.
+
+    It survives pickling, because workers send errors to the driver.
+    """
 
     exit_status: ClassVar[int] = 1
     retryable: ClassVar[bool] = False
@@ -97,6 +100,10 @@ class BundleError(InputError):
     """The contract of a model bundle is broken or does not fit the scene."""
 
 
+class BrokenModelError(BundleError):
+    """A model gave pixels no probability. The same tile would give the same again, so there is no retry."""
+
+
 class ForeignRunError(InputError):
     """The output folder holds the records of another recipe (invariant I4)."""
 
@@ -123,13 +130,6 @@ class DamagedError(TaskError):
     """A stored file is not what was written: its digest or its content is wrong (invariant I3)."""
 
     exit_status = 2
-
-
-class BrokenModelError(TaskError):
-    """A model gave pixels no probability. The same tile would give the same again, so there is no retry."""
-
-    exit_status = 2
-    retryable = False
 
 
 class OutOfMemoryError(TaskError):

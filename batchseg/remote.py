@@ -182,7 +182,7 @@ def translate_errors(what: str, where: str) -> Iterator[None]:
                 f"the server refuses to {what}",
                 where=where,
                 got=f"{code}: {got}" if code else got,
-                todo="check credentials, rights, bucket and endpoint; then give the same command again",
+                todo="check credentials, rights, bucket and endpoint; then run the same command again",
             ) from None
         if isinstance(error, (OSError, TimeoutError)) or code or _is_of_a_client(error):
             # Without the cause, because messages of clients hold whole requests.

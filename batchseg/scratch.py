@@ -106,7 +106,7 @@ def make_private_folder(folder: Path) -> Path:
             where=str(folder),
             expected="drwx------, and this user as its owner",
             got=f"{stat.filemode(facts.st_mode)}, user {facts.st_uid}",
-            todo="remove it, then give the same command again",
+            todo="remove it, then run the same command again",
         )
     if facts.st_mode & 0o077:
         folder.chmod(0o700)

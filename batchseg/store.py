@@ -252,7 +252,7 @@ def find_refusal(store: Store, error: BaseException) -> RefusedError | None:
         return None
     todo = "make room for it" if error.errno in {errno.ENOSPC, errno.EDQUOT} else "make it writable"
     return RefusedError(
-        _NO_PLACE[error.errno], where=store.address, got=str(error), todo=f"{todo}, then give the same command again"
+        _NO_PLACE[error.errno], where=store.address, got=str(error), todo=f"{todo}, then run the same command again"
     )
 
 

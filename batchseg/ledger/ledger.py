@@ -49,8 +49,8 @@ from batchseg.store import Store, parse_value, put_value, read_value, to_json
 
 NUM_READERS = 8
 T = TypeVar("T")
-RETRY_TASK = "give the `batchseg run` command again; it tries the task again"
-REDO_TASK = "give the `batchseg run` command again; it does this task again"
+RETRY_TASK = "run `batchseg run` again; it tries the task again"
+REDO_TASK = "run `batchseg run` again; it does this task again"
 REMOVE_STINT = "remove it; the money of this worker is missing from the costs then"
 
 

@@ -66,7 +66,7 @@ def _read_content(store: Store, key: str) -> bytes:
         raise DamagedError(
             "the segment of records is damaged: its digest is another one",
             where=key,
-            todo="give the `batchseg run` command again; it computes the chunks of this segment again",
+            todo="run `batchseg run` again; it computes the chunks of this segment again",
         )
     return content
 

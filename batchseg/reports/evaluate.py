@@ -80,6 +80,10 @@ def assign_labels(plan: PlanFile, labels: GivenLabels | Mapping[str, GivenLabels
     """
     scenes = ", ".join(plan.scenes)
     if isinstance(labels, Mapping):
+        if not labels:
+            raise RecipeError(
+                "no reference is given", where="labels", expected=f"references for scenes out of {scenes}"
+            )
         for name in labels:
             if name not in plan.scenes:
                 raise RecipeError("the run has no such scene", where="--labels", expected=scenes, got=name)

@@ -129,4 +129,4 @@ def write_plan(store: Store, plan: PlanFile) -> None:
 
 def read_plan(store: Store) -> PlanFile:
     """Read the plan of a run; raise DamagedError when the file is damaged."""
-    return read_value(store, PLAN_KEY, PlanFile, todo="give the `batchseg run` command again; it makes this file again")
+    return read_value(store, PLAN_KEY, PlanFile, todo="run `batchseg run` again; it makes this file again")

@@ -31,7 +31,7 @@ def read_priority(store: Store, scene: str, georef: Georef) -> Polygons | None:
             "these polygons cannot be read",
             where=priority_key(scene),
             got=str(error),
-            todo="give the `batchseg run` command again; it makes this file again",
+            todo="run `batchseg run` again; it makes this file again",
         ) from error
 
 

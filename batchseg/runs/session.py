@@ -114,20 +114,18 @@ def run(
 
     Args:
         recipe: The recipe, or its file. It decides every output byte.
-        fleet: Prices, retries and limits. By default one worker that costs nothing.
+        fleet: Prices, retries and limits; by default those of `Fleet()`.
         open_pool: Opens the workers. By default one worker in this process; `jobs.run` has workers on Ray.
         options: Which chunks to compute, who watches the run, and what stops it.
         resolved: The resolved recipe, where the caller has it already; it saves reading every header again.
         store: The output, where it is another one than the recipe names.
 
     Returns:
-        The exit status with its reason, the metrics and the output folder. A run that was stopped, or gave up some of
-        its tasks, returns too; its exit status is not 0.
+        The exit status with its reason, the metrics and the output folder. Only a complete run has exit status 0.
 
     Raises:
         InputError: The recipe, a scene, a bundle or the output folder is wrong. Nothing has been written.
-        StoppedError: The run ended before its work did; the same call resumes it. BusyError, one of these, means that
-            another driver holds the output folder.
+        StoppedError: The run ended before its work did; the same call resumes it. BusyError: another driver holds it.
         DamagedError: A file of an earlier run in the output folder is damaged, and no computation brings it back.
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)

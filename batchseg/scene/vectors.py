@@ -75,11 +75,10 @@ class VectorLayer:
         """Read the values of an attribute, each value once."""
         if attribute not in self.fields:
             raise RecipeError(
-                "the polygons have no such attribute",
+                f"the file has no attribute `{attribute}`, which should hold the class of each polygon",
                 where=self.url,
-                expected=", ".join(self.fields) or "a layer with attributes",
-                got=attribute,
-                todo="name the attribute with their classes, or give one class to all of them",
+                got=f"the attributes {', '.join(self.fields)}" if self.fields else "no attributes",
+                todo="name the attribute that holds the class, or give one class to all polygons",
             )
         try:
             _, _, _, (values,) = pyogrio.raw.read(

@@ -45,7 +45,7 @@ def send_pilot(work: PilotWork, pool: PoolSpec, models: OpenModels) -> PilotMeas
             "the pilot was lost with its node, or with its process",
             where=f"pools: {pool.name}",
             got=describe_loss(error),
-            todo="give the same command again",
+            todo="run the same command again",
         ) from error
     if isinstance(done, BatchsegError):
         raise done

@@ -11,7 +11,7 @@ import pytest
 import rasterio
 from sklearn.metrics import confusion_matrix
 
-from batchseg.errors import DamagedError
+from batchseg.errors import DamagedError, RecipeError
 from batchseg.recipe import Models, Route
 from batchseg.reports.evaluate import evaluate
 from batchseg.schema import plain
@@ -146,3 +146,10 @@ def test_the_command(place: Workplace, capsys: pytest.CaptureFixture[str]) -> No
     assert "must lie on the scene's grid" in capsys.readouterr().err
     assert batchseg(["evaluate", str(place.output), "--labels", labels, "--all", "water"]) == 2
     assert "--all: this is for polygons, and the reference is a raster" in capsys.readouterr().err
+
+
+def test_evaluating_against_nothing_is_refused(place: Workplace) -> None:
+    place.run()
+    with pytest.raises(RecipeError, match="no reference is given"):
+        evaluate(place.output, {})
+    assert not (place.output / "evaluation.json").exists()

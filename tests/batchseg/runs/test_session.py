@@ -234,7 +234,7 @@ def test_a_disk_that_fills_at_any_moment_costs_nothing_but_time(crash_place, tmp
 
 def test_a_full_disk_is_one_line_that_says_what_to_do(tmp_path):
     place = Workplace.of(tmp_path, noise(40, 40))
-    with pytest.raises(RefusedError, match=r"out: the disk is full.*then give the same command again"):
+    with pytest.raises(RefusedError, match=r"out: the disk is full.*then run the same command again"):
         place.run(store=FillingDisk(LocalStore(place.output), full_at=20))
 
 

@@ -155,7 +155,7 @@ def test_one_class_for_all_polygons_that_pass(place: Workplace) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({}, "the polygons have no such attribute; expected kind, got class"),
+        ({}, "the file has no attribute `class`, which should hold the class of each polygon; got the attributes kind"),
         (
             {"class_": "kind"},
             r"labels\.gpkg: kind: the class must be one of the models' classes; expected 0 class 0, .* got 'barn'",
@@ -184,7 +184,7 @@ def test_evaluate_takes_polygons(place: Workplace, capsys: pytest.CaptureFixture
     assert batchseg(["evaluate", str(place.output), "--labels", path, "--class", "kind", "--outside", "class 0"]) == 0
     assert "over 0.01 Mpx" in capsys.readouterr().out
     assert batchseg(["evaluate", str(place.output), "--labels", path]) == 2
-    assert "no such attribute" in capsys.readouterr().err
+    assert "has no attribute" in capsys.readouterr().err
 
 
 def test_a_remote_file_is_fetched_once_for_all_classes(place: Workplace) -> None:
