@@ -168,20 +168,25 @@ def _raster(folder) -> bytes:
     return Path(write_scene(folder / "scene.tif", noise(60, 50))).read_bytes()
 
 
-def test_ground_without_pixels_costs_no_request_a_stored_chunk(s3, base, tmp_path):
-    """And what somebody else left in its place is gone."""
+def test_ground_without_pixels_costs_no_request_per_stored_chunk(s3, base, tmp_path):
+    """The run refuses objects of others at its keys, so it never has to delete what could show in empty ground."""
     pixels = noise(96, 96)
     pixels[:, 32:] = 0
     place = Workplace.of(tmp_path, pixels)
     with rasterio.open(place.scenes[0], "r+") as file:
         file.nodata = 0
     assert place.run().exit_status == 0
-    left = ObjectStore(f"{base}/out")
-    for row, col in ((2, 1), (0, 0)):
-        left.put(f"scene0/mask.zarr/labels/{row}.{col}", b"of another recipe, without its records")
+    foreign = ObjectStore(f"{base}/out")
+    keys = [f"scene0/mask.zarr/labels/{cell}" for cell in ("0.0", "2.1")]
+    for key in keys:
+        foreign.put(key, b"of another recipe, without its records")
+    with pytest.raises(RecipeError, match=f"no run of this output made them; got {', '.join(keys)}"):
+        run(place.recipe(output=f"{base}/out"), open_pool=fake_pool)
+    assert foreign.get(keys[0]) == b"of another recipe, without its records"
+    for key in keys:
+        foreign.delete(key)
     proxy, _ = s3
     proxy.strike()
     assert run(place.recipe(output=f"{base}/out"), open_pool=fake_pool).exit_status == 0
-    deletes = [one.place for one in proxy.seen() if one.operation == "delete" and "/mask.zarr/" in one.place]
-    assert sorted(place.rpartition("/")[2] for place in deletes) == ["0.0", "2.1"]
+    assert [one.place for one in proxy.seen() if one.operation == "delete" and "/mask.zarr/" in one.place] == []
     assert product_of(f"{base}/out") == product_bytes(place.output)
