@@ -87,5 +87,5 @@ def _name_unfinished(path: Path, tag: str | None = None) -> Path:
 
 
 def is_unfinished(name: str) -> bool:
-    """Whether this module gave a file this name; a user's file that only begins alike is not meant."""
+    """True if this module gave a file this name; a user's file that only begins alike is not meant."""
     return _UNFINISHED_NAME.fullmatch(name) is not None

@@ -88,26 +88,3 @@ def _remove_dead(folder: Path) -> bool:
         os.close(lock)
     shutil.rmtree(folder, ignore_errors=True)
     return True
-
-
-def make_private_folder(folder: Path) -> Path:
-    """Make a folder that only this user can enter, or close an older one, and return it.
-
-    Raises:
-        RefusedError: It is a link, belongs to another user, or others could write to it.
-    """
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700, parents=True)
-    facts = folder.lstat()
-    is_own = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.getuid()
-    if not is_own or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise RefusedError(
-            "this folder must belong to this user alone, because models are loaded from it",
-            where=str(folder),
-            expected="drwx------, and this user as its owner",
-            got=f"{stat.filemode(facts.st_mode)}, user {facts.st_uid}",
-            todo="remove it, then run the same command again",
-        )
-    if facts.st_mode & 0o077:
-        folder.chmod(0o700)
-    return folder

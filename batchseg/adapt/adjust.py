@@ -30,7 +30,7 @@ Show = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelEvidence:
-    """What the labels say about the bundle and its mixture."""
+    """The evidence of the labels about the bundle and its mixture."""
 
     labelled_px: dict[str, int]
     """Labelled pixels that were used, per class."""

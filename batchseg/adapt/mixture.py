@@ -161,7 +161,7 @@ def _use_one_thread(torch: Any) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """How much a mixture improves labels that it was not fitted to."""
+    """The gain of a mixture on labels that it was not fitted to."""
 
     change: QualityChange
     low_points: float

@@ -34,7 +34,7 @@ MIN_AGREEMENT = 0.99
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizationResult:
-    """What quantisation gained and cost, on tiles that did not calibrate it."""
+    """The gain and the cost of quantisation, on tiles that did not calibrate it."""
 
     class_names: tuple[str, ...]
     """Names of the classes, in the order of the change."""

@@ -12,7 +12,7 @@ class RefusedBundleError(BundleError):
     """A new bundle is not good enough, and was not written."""
 
     measured: object = None
-    """What was measured of the bundle: `LabelEvidence` from `adjust`, `QuantizationResult` from `quantize`."""
+    """The measurements of the bundle: `LabelEvidence` from `adjust`, `QuantizationResult` from `quantize`."""
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from batchseg.workers.worker import OpenModels, WorkerSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PilotResult:
-    """What a pilot found."""
+    """The findings of a pilot."""
 
     pilot: Pilot
     forecast: Forecast | None

@@ -22,14 +22,14 @@ from batchseg.workers.worker import OpenModels, WorkerSpec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PilotWork:
-    """What a pilot has to do; it can be pickled."""
+    """The task of a pilot; it can be pickled."""
 
     job: Job
     spec: WorkerSpec
     num_tiles: int
     """Number of valid tiles that the sample should have."""
     is_timed: bool
-    """Whether some chunks are rehearsed against the clock too."""
+    """True if some chunks are rehearsed against the clock too."""
     runs_both: bool
     """Whether both tiers run on each tile of the sample."""
 
