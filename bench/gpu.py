@@ -196,7 +196,7 @@ def measure_forward_s(engine: DeviceEngine, num_tiles: int) -> float:
 
 
 def depends_on_neighbours(engine: DeviceEngine) -> bool:
-    """Whether a tile alone gives another result than among others."""
+    """Test if a tile alone gives another result than among others."""
     with torch.inference_mode():
         engine.x_NBHW.random_(1, 255)
         among = [output[0].clone() for output in engine.forward()]

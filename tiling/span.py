@@ -33,7 +33,7 @@ class Span:
         return Span(max(self.start, other.start), min(self.stop, other.stop))
 
     def within(self, outer: Span) -> slice:
-        """Where this span lies in an array that holds `outer`."""
+        """Locate this span in an array that holds `outer`."""
         if self.start < outer.start or outer.stop < self.stop:
             # A negative index would count from the array's other end, and give pixels of another place.
             raise ValueError(f"{self} is not inside {outer}")

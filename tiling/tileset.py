@@ -26,7 +26,7 @@ class TileSet(AbstractSet[tuple[int, int]]):
 
     @classmethod
     def _from_iterable(cls, it: Iterable[tuple[int, int]]) -> frozenset[tuple[int, int]]:  # type: ignore[override]
-        """What `&` and `-` give has no lattice of its own."""
+        """The results of `&` and `-` have no lattice of their own."""
         return frozenset(it)
 
     def mask(self) -> NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""What the engine is given of one chunk, and what it gives back."""
+"""Input and output of the engine for one chunk."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class ChunkWork:
     """Pixels of the chunk to label: valid ones inside the area of interest."""
     scene_shape_px: tuple[int, int]
     rules: dict[Tier, InputRule]
-    """How raw values of this scene become inputs of each model."""
+    """Conversion of raw values of this scene into inputs of each model."""
     doubt: Doubt | None = None
-    """How uncertain bulk tiles are found; None: a tile stays where its place sends it."""
+    """Rule that finds uncertain bulk tiles; None: a tile stays where its place sends it."""
     audited: tuple[bool, ...] = ()
-    """Whether both models run on each tile; empty: on none of them."""
+    """True for each tile that both models run on; empty: on none of them."""
     fade: Fade | None = None
-    """How heavy tiles end where bulk tiles begin; None: in a hard edge."""
+    """Fade of heavy tiles where bulk tiles begin; None: a hard edge."""
 
     def get_wanted(self, tile: Tile) -> NDArray[np.bool_]:
         """Return the pixels to label of those that a tile owns."""

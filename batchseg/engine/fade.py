@@ -1,4 +1,4 @@
-"""How the labels of a heavy tile give way to the bulk model's labels at its edges.
+"""The labels of a heavy tile give way to the bulk model's labels at its edges.
 
 Theory of operation
 -------------------
@@ -30,12 +30,12 @@ _NO_MARGIN = np.iinfo(np.int16).min
 """Less than any difference of two confidences times 2 x the widest fade that a recipe may ask for, 64 px."""
 
 Edges = tuple[bool, bool, bool, bool]
-"""Whether each edge of a tile fades: top, bottom, left and right."""
+"""Flags of a tile's edges that fade: top, bottom, left and right."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fade:
-    """How the tiles of one chunk fade if they are heavy."""
+    """Fades of the tiles of one chunk, if they are heavy."""
 
     width_px: int
     edges: tuple[Edges, ...]
@@ -44,7 +44,7 @@ class Fade:
     """Pixels of the chunk that keep the heavy model's labels; None: there are none."""
 
     def touches(self, index: int) -> bool:
-        """Whether a tile, if it is heavy, needs the bulk model's labels at all."""
+        """Test if a tile, if it is heavy, needs the bulk model's labels at all."""
         return any(self.edges[index])
 
     def find_bulk_pixels(

@@ -1,4 +1,4 @@
-"""How raw pixels of a scene become a model's input: scaled, invalid pixels filled, edges repeated.
+"""Conversion of raw pixels of a scene into a model's input: scaled, invalid pixels filled, edges repeated.
 
 Scaling belongs to the bundle, never to a tile: the same raw value gives the same input everywhere. A model gets the
 data type of its contract. Where the scene has another data type, the recipe's `scale` names the raw range that stands
@@ -22,7 +22,7 @@ from tiling.span import Window
 
 @dataclass(frozen=True, slots=True)
 class InputRule:
-    """How raw values of one scene become inputs of one bundle."""
+    """Conversion of raw values of one scene into inputs of one bundle."""
 
     dtype: str
     """Data type of the model's input: uint8 or float32."""

@@ -1,4 +1,4 @@
-"""Which of the two models labels a tile: decided for each tile alone, from its place and the bulk model's output.
+"""Choice of the model that labels a tile: decided for each tile alone, from its place and the bulk model's output.
 
 Theory of operation
 -------------------
@@ -40,7 +40,7 @@ HASH_TOP = 1 << 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
-    """How the uncertainty of a tile is measured, and from which score on the heavy model labels the tile."""
+    """Measure of a tile's uncertainty, and the score from which on the heavy model labels the tile."""
 
     statistic: Statistic
     """`mean`: mean of 1 - p over the tile's pixels. `share`: share of pixels less confident than `sure_confidence`."""
@@ -62,7 +62,7 @@ class Doubt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TileAudit:
-    """How far both models agree on one tile."""
+    """Agreement of both models on one tile."""
 
     row: int
     col: int
@@ -81,7 +81,7 @@ def hash_tile(purpose: str, scene: str, row: int, col: int) -> int:
 
 
 def is_audited(scene: str, row: int, col: int, share: float) -> bool:
-    """Whether a tile belongs to the share of tiles that both models run on."""
+    """Test if a tile belongs to the share of tiles that both models run on."""
     return share > 0 and hash_tile("audit", scene, row, col) < share * HASH_TOP
 
 

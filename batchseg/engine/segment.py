@@ -64,7 +64,7 @@ class Model:
     class_ids: NDArray[Any]
     """Class id of each class index, in the data type of the labels layer."""
     pads: bool = True
-    """Whether a batch that is not full is padded; else tiles are computed one by one."""
+    """True if a batch that is not full is padded; else tiles are computed one by one."""
 
     @property
     def forward_tiles(self) -> int:
@@ -175,7 +175,7 @@ class _Chunk:
         return bool(self.work.audited) and self.work.audited[index]
 
     def fades(self, index: int) -> bool:
-        """Whether a tile, if it is heavy, is made of the labels of both models."""
+        """Test if a tile, if it is heavy, is made of the labels of both models."""
         return self.work.fade is not None and self.work.fade.touches(index)
 
     def run(self, tier: Tier, indexes: list[int], *, is_audit: bool = False) -> None:

@@ -104,7 +104,7 @@ class Predicted(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerDefinition:
-    """What a layer is in any run."""
+    """The facts of a layer that hold in any run."""
 
     name: str
     make: Callable[[tuple[ClassInfo, ...]], Layer]
@@ -112,7 +112,7 @@ class LayerDefinition:
     take: Callable[[Predicted], NDArray[Any]]
     """Takes the pixels of a chunk from its prediction."""
     is_default: bool = False
-    """Whether a recipe that lists no outputs writes this layer."""
+    """True if a recipe that lists no outputs writes this layer."""
 
     def __post_init__(self) -> None:
         # File names put a row and a column behind the name, with underscores between.

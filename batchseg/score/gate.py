@@ -1,4 +1,4 @@
-"""Whether a quantised bundle is as good as the original: agreement and IoU per class on the same tiles."""
+"""Test of a quantised bundle against its original: agreement and IoU per class on the same tiles."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batchseg.score.confusion import count_confusion, iou_per_labelled_class, me
 
 @dataclass(frozen=True, slots=True)
 class QualityChange:
-    """How the labels of a changed bundle differ from those of the original, on the same pixels."""
+    """Differences of a changed bundle's labels from those of the original, on the same pixels."""
 
     agreement: float
     """Share of the judged pixels that have the same label before and after."""

@@ -66,7 +66,7 @@ class ReferenceScores(AccuracyScores):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoScores:
-    """What stands in place of scores where nothing was compared with a reference."""
+    """The stand-in for scores where nothing was compared with a reference."""
 
     iou: None
     miou: None

@@ -53,7 +53,7 @@ def _find_links(seed: int, box: Bounds) -> list[Link]:
 
 
 def _may_touch(link: Link, box: Bounds) -> bool:
-    """Whether a road, with its sway, may come within FAR_PX of a box."""
+    """Test if a road, with its sway, may come within FAR_PX of a box."""
     (ay, ax), (by, bx) = link
     length: float = ((by - ay) ** 2 + (bx - ax) ** 2) ** 0.5
     ey, ex = (by - ay) / length, (bx - ax) / length

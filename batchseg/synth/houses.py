@@ -143,7 +143,7 @@ def _to_pixels(seed: int, t: Town, u: F32, v: F32) -> tuple[F32, F32]:
 
 
 def _is_free(seed: int, houses: F32) -> np.ndarray:
-    """Whether each building stands on neither water nor a highway."""
+    """Test for each building that it stands on neither water nor a highway."""
     steps_l = np.array([-1.0, -0.5, 0.0, 0.5, 1.0], np.float32)
     steps_w = np.array([-1.0, 0.0, 1.0], np.float32)
     along, across = (s.ravel() for s in np.meshgrid(steps_l, steps_w, indexing="ij"))

@@ -102,7 +102,7 @@ class Bounds:
         return [(iy, ix) for iy in rows for ix in cols]
 
     def touches(self, y: float, x: float, reach_px: float) -> bool:
-        """Whether a disc may touch the box."""
+        """Test if a disc may touch the box."""
         return self.y0 - reach_px <= y <= self.y1 + reach_px and self.x0 - reach_px <= x <= self.x1 + reach_px
 
 
@@ -191,7 +191,7 @@ class PixelGrid:
         return PixelGrid(seed=self.seed, rows=(r0, max(r0 + 1, r1)), cols=(c0, max(c0 + 1, c1)))
 
     def within(self, outer: PixelGrid) -> tuple[slice, slice]:
-        """Where this window lies in an array of the outer one."""
+        """Locate this window in an array of the outer one."""
         r, c = outer.rows[0], outer.cols[0]
         return slice(self.rows[0] - r, self.rows[1] - r), slice(self.cols[0] - c, self.cols[1] - c)
 

@@ -1,4 +1,4 @@
-"""What a kind of task is: one value that says all that workers and runs have to know of it.
+"""A kind of task: one value that says all that workers and runs have to know of it.
 
 To add a kind, write one file with its key, its record and a `TaskKind`, and add one line to `tasks/table.py`.
 """
@@ -27,7 +27,7 @@ K = TypeVar("K", bound=TaskKey)
 
 
 class Workbench(Protocol):
-    """What a worker offers to a task that it performs."""
+    """Services of a worker for a task that it performs."""
 
     @property
     def job(self) -> Job: ...
@@ -59,7 +59,7 @@ class Workbench(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What is known of a run's tasks when it begins."""
+    """Facts about a run's tasks that are known when it begins."""
 
     job: Job
     ledger: Ledger
@@ -95,7 +95,7 @@ class TaskKind(Generic[K]):
     waited for no longer, so `perform` must cope with what is missing."""
     read_records: Callable[[Ledger], Iterator[TaskRecord]]
     uses_models: bool = False
-    """Whether `perform` runs models, so that a smaller batch helps where memory runs out."""
+    """True if `perform` runs models, so that a smaller batch helps where memory runs out."""
     make_need_rule: Callable[[Job], Callable[[K], Need]] | None = None
     """The tiers that each task needs, where workers are limited to a tier. None: any worker can do any task."""
 

@@ -1,4 +1,4 @@
-"""What one predicted chunk contains: pixels, ground, confidence, and how far it agrees with a reference."""
+"""Contents of one predicted chunk: pixels, ground, confidence, and agreement with a reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which pixels of a window get a label, read together with the halo around them."""
+"""Pixels of a window that get a label, read together with the halo around them."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def _write(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) 
 
 
 def _describe_training(state: TrainingState) -> JsonObject:
-    """What must not change between a checkpoint and the training that continues from it.
+    """The values that must not change between a checkpoint and the training that continues from it.
 
     The recipe is the public one: a URL with a new signature is the same, and no signature is stored.
     """

@@ -34,7 +34,7 @@ def _compute_dice_loss(scores: Tensor, y: Tensor, known: Tensor) -> Tensor:
 
 
 def measure_disagreement(scores: Tensor, shift_px: int, halo_px: int) -> Tensor:
-    """How much the two crops of each pair (`CropSampler.shift_px`) differ where a run could cut between them.
+    """Measure how much the two crops of each pair (`CropSampler.shift_px`) differ where a run could cut between them.
 
     Only pixels at least a halo inside both crops are compared. There the map changes from one tile to the next, and
     every pixel whose class depends on the tile makes the border visible.

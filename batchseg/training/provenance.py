@@ -63,7 +63,7 @@ def select_deciding(public_recipe: JsonObject) -> dict[str, Json]:
 
 
 def is_finished(folder: Path, lineage: TrainedLineage) -> bool:
-    """Whether this very training is already finished in the folder; the bundle of another training is refused."""
+    """Test if this very training is already finished in the folder; the bundle of another training is refused."""
     if not (folder / ITEM).exists():
         return False
     existing = open_bundle(str(folder), check_weights=False).contract.lineage

@@ -66,7 +66,7 @@ class GroundSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRecipe:
-    """What a training is made from. Fields check themselves; `checks.check_train_recipe` checks them together."""
+    """The recipe of a training. Fields check themselves; `checks.check_train_recipe` checks them together."""
 
     name: str = setting(doc="name of the bundle")
     tier: Literal["bulk", "heavy"] = setting(doc="slot that the model is made for")
