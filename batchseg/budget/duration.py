@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from batchseg.budget.crew import Crew
 from batchseg.budget.pilot_file import read_pilot
 from batchseg.budget.scene_estimate import SceneEstimate
 from batchseg.model.contract import Contract
-from batchseg.recipe import Fleet
 from batchseg.resolve.job import Job
 from batchseg.resolve.resolve import Resolved
 from batchseg.store import Store
@@ -57,13 +57,13 @@ def find_known_heavy_share(resolved: Resolved, store: Store) -> HeavyShare:
 
 
 def estimate_duration(
-    resolved: Resolved, fleet: Fleet, device: DeviceKind, scenes: Sequence[SceneEstimate], heavy_share: float
+    resolved: Resolved, crew: Crew, device: DeviceKind, scenes: Sequence[SceneEstimate], heavy_share: float
 ) -> Duration:
     """Estimate the wall time of a whole run on these workers.
 
     Args:
         resolved: The recipe with its bundles.
-        fleet: The workers, which share the tiles evenly.
+        crew: The workers, which share the tiles evenly.
         device: The kind of device that the workers compute on.
         scenes: All scenes of the recipe.
         heavy_share: Share of all tiles that is heavy; tiles on priority ground are heavy in any case.
@@ -75,12 +75,12 @@ def estimate_duration(
         if seconds is None:
             return Duration(seconds=None, note=_explain_unknown(bundle.contract.name, job.models[tier].ref, device))
         tile_s[tier] = seconds
-    num_workers = sum(pool.workers for pool in fleet.pools)
     num_tiles = sum(scene.num_tiles for scene in scenes)
     compute_s = sum(num * tile_s[tier] for tier, num in _count_tiles(scenes, tile_s, heavy_share).items())
     rest_s = num_tiles * job.core_px**2 / 1e6 * REST_S_PER_MPX
     return Duration(
-        seconds=(compute_s + rest_s) / num_workers, note=_describe_rates(tile_s, job.core_px, num_workers=num_workers)
+        seconds=(compute_s + rest_s) / crew.speed,
+        note=_describe_rates(tile_s, job.core_px, num_workers=crew.num_workers),
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
+from batchseg.budget.crew import Crew, count_crew
 from batchseg.budget.forecast import Forecast, Prices, Workload
 from batchseg.budget.placement import PilotWork, Placement, measure_pilot
 from batchseg.budget.sample import Pilot
@@ -59,11 +59,19 @@ def run_pilot(
     if is_timed:
         _refuse_other_device(device, worker_device, first.name)
     spec = WorkerSpec.new(pool="pilot", device=device, usd_per_hour=first.usd_per_hour)
-    work = PilotWork(job=job, spec=spec, num_tiles=num_tiles, is_timed=is_timed, runs_both=runs_both)
+    work = PilotWork(
+        job=job,
+        spec=spec,
+        num_tiles=num_tiles,
+        is_timed=is_timed,
+        runs_both=runs_both,
+        starts_warm=placement.one_machine,
+    )
     measured = placement.send_pilot(work, first, models) if placement.send_pilot else measure_pilot(work, models)
     if measured.pace is None:
         return PilotResult(pilot=measured.pilot, forecast=None, stint=measured.stint)
-    workload, prices = _make_workload(job, measured.pilot), _make_prices(resolved, fleet, placement, measured.stint)
+    crew = count_crew(resolved, fleet, placement, device)
+    workload, prices = _make_workload(job, measured.pilot), _make_prices(crew, fleet, measured.stint)
     forecast = Forecast(pace=measured.pace, workload=workload, prices=prices)
     return PilotResult(pilot=measured.pilot, forecast=forecast, stint=measured.stint)
 
@@ -96,19 +104,11 @@ def _make_workload(job: Job, pilot: Pilot) -> Workload:
     )
 
 
-def _make_prices(resolved: Resolved, fleet: Fleet, placement: Placement, stint: Stint) -> Prices:
-    """A run with fewer chunks than the fleet has workers asks for fewer workers; the first pools come first."""
-    num_chunks = sum(len(resolved.job.chunk_grid(scene)) for scene in resolved.job.scenes.values())
-    usd_per_hour = [pool.usd_per_hour for pool in fleet.pools for _ in range(pool.workers)]
-    usd_per_hour = usd_per_hour[: 1 if placement.in_process else max(1, num_chunks)]
-    threads = 0
-    if placement.one_machine and stint.device == "cpu":
-        threads = max(bundle.contract.find_numerics("cpu").threads for bundle in resolved.bundles.values())
-    num_workers = len(usd_per_hour)
+def _make_prices(crew: Crew, fleet: Fleet, stint: Stint) -> Prices:
     return Prices(
-        num_workers=num_workers,
-        workers_usd_per_hour=sum(usd_per_hour),
+        num_workers=crew.num_workers,
+        workers_usd_per_hour=crew.usd_per_hour,
         head_usd_per_hour=fleet.head_usd_per_hour,
-        crowding=max(1.0, num_workers * threads / len(os.sched_getaffinity(0))) if num_workers > 1 else 1.0,
+        crowding=crew.slowdown,
         spent_usd=stint.start_s * stint.usd_per_hour / 3600,
     )

@@ -8,6 +8,7 @@ from batchseg.budget.forecast import ExpectedCost
 from batchseg.budget.pilot import PilotResult
 from batchseg.budget.rehearsal import Pace
 from batchseg.budget.sample import share_at_threshold
+from batchseg.engine.route import SCORE_TOP
 from batchseg.ledger.ledger import Ledger
 from batchseg.paths import PILOT_KEY
 from batchseg.store import Store, put_value, read_value
@@ -21,6 +22,8 @@ class PilotFile:
 
     threshold: int
     """Score from which on a tile is heavy, in ten-thousandths."""
+    above: float | None = None
+    """The same score as in a recipe's `uncertain: above`; None in files that were written before it was."""
     num_tiles: int
     """Number of valid tiles in the sample."""
     num_looked_at: int
@@ -43,6 +46,7 @@ def write_pilot(store: Store, result: PilotResult, threshold: int) -> None:
     share = share_at_threshold(threshold, sample.tiles)
     content = PilotFile(
         threshold=threshold,
+        above=None if threshold > SCORE_TOP else threshold / SCORE_TOP,
         num_tiles=len(sample.tiles),
         num_looked_at=sample.num_looked_at,
         priority_share=round(sample.priority_share, 5),

@@ -31,7 +31,9 @@ class PilotWork:
     is_timed: bool
     """True if some chunks are rehearsed against the clock too."""
     runs_both: bool
-    """Whether both tiers run on each tile of the sample."""
+    """True if both tiers run on each tile of the sample."""
+    starts_warm: bool = False
+    """True if the workers find the graphs that the pilot has converted, since they live on the same machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from batchseg.budget.curve import CurvePoint, make_curve
+from batchseg.budget.forecast import ExpectedCost
 from batchseg.budget.pilot import PilotResult, run_pilot
 from batchseg.budget.placement import Placement
-from batchseg.budget.sample import threshold_for_share
+from batchseg.budget.sample import share_at_threshold, threshold_for_share
 from batchseg.budget.threshold import find_heavy_share, read_threshold
 from batchseg.engine.route import NEVER, Doubt
 from batchseg.errors import RecipeError
@@ -31,7 +32,10 @@ class PilotPreview:
     pilot_usd: float
     """Dollars that the pilot itself has cost."""
     threshold: int | None
-    """Threshold that a run of this recipe would use; None if the recipe does not judge uncertainty."""
+    """Threshold that a run of this recipe would use, in ten-thousandths; None if the recipe does not judge uncertainty.
+    """
+    expected: ExpectedCost
+    """Cost of a run of this recipe, with this pilot's dollars."""
     measure: Literal["miou", "agreement"]
     """Quality that all points of the curve have: mIoU with a reference, else agreement with the heavy model."""
     curve: tuple[CurvePoint, ...]
@@ -61,12 +65,14 @@ def preview_pilot(
     result = run_pilot(judged, fleet, placement, models=models, num_tiles=num_tiles, is_timed=True, runs_both=True)
     assert result.forecast is not None, "this pilot is timed"
     threshold = _choose_threshold(resolved, result, read_threshold(store))
+    heavy_share = share_at_threshold(NEVER if threshold is None else threshold, result.pilot.tiles)
     points = make_curve(result.pilot.tiles, result.forecast, also=() if threshold is None else (threshold,))
     return PilotPreview(
         num_tiles=len(result.pilot.tiles),
         priority_share=round(result.pilot.priority_share, 5),
         pilot_usd=round(result.forecast.prices.spent_usd, 8),
         threshold=threshold,
+        expected=result.forecast.expect_cost(heavy_share),
         measure="agreement" if points[0].miou is None else "miou",
         curve=points,
     )

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchseg.budget.duration import estimate_duration, find_known_heavy_share
+from batchseg.budget.crew import count_crew
+from batchseg.budget.duration import Duration, estimate_duration, find_known_heavy_share
 from batchseg.budget.memory import LIBRARIES_BYTES, check_memory, estimate_worker_bytes
 from batchseg.budget.placement import Placement
 from batchseg.budget.preview import PilotPreview, preview_pilot
@@ -116,7 +117,14 @@ def _make_plan(resolved: Resolved, fleet: Fleet, store: Store, placement: Placem
         check_disk(output_bytes, store.root)
     device = choose_pool_device(fleet.pools[0], job, in_process=placement.in_process)
     heavy = find_known_heavy_share(resolved, store)
-    duration = estimate_duration(resolved, fleet, device, scenes, heavy.share)
+    crew = count_crew(resolved, fleet, placement, device)
+    preview = preview_pilot(resolved, fleet, store, placement) if pilot else None
+    if preview is None:
+        duration = estimate_duration(resolved, crew, device, scenes, heavy.share)
+        assumptions = (duration.note, *([] if heavy.note is None else [heavy.note]))
+    else:
+        duration = Duration(seconds=preview.expected.wall_s, note=_describe_pilot(preview))
+        assumptions = (duration.note,)
     share_to_do = len(chunks) / max(todo.num_chunks, 1)
     seconds = None if duration.seconds is None else duration.seconds * share_to_do
     requests = count_requests(job, chunks)
@@ -131,10 +139,10 @@ def _make_plan(resolved: Resolved, fleet: Fleet, store: Store, placement: Placem
         num_writes=requests.num_writes,
         requests_usd=requests.usd,
         seconds=seconds,
-        usd=None if seconds is None else seconds * _sum_usd_per_hour(fleet) / 3600,
-        assumptions=(duration.note, *([] if heavy.note is None else [heavy.note]), *_list_constants(fleet)),
-        warnings=tuple(find_layout_warnings(job).values()),
-        pilot=preview_pilot(resolved, fleet, store, placement) if pilot else None,
+        usd=None if seconds is None else seconds * (crew.usd_per_hour + fleet.head_usd_per_hour) / 3600,
+        assumptions=(*assumptions, *_list_constants(fleet)),
+        warnings=(*find_layout_warnings(job).values(), *([] if crew.warning is None else [crew.warning])),
+        pilot=preview,
     )
 
 
@@ -144,8 +152,12 @@ def _apply_known_threshold(resolved: Resolved, store: Store) -> Resolved:
     return resolved if threshold is None else with_threshold(resolved, threshold)
 
 
-def _sum_usd_per_hour(fleet: Fleet) -> float:
-    return sum(pool.workers * pool.usd_per_hour for pool in fleet.pools) + fleet.head_usd_per_hour
+def _describe_pilot(preview: PilotPreview) -> str:
+    expected = preview.expected
+    return (
+        f"time: as the pilot measured on {preview.num_tiles} tiles, with {expected.seconds.start:.1f} s until the "
+        f"models are open; heavy tiles: {expected.heavy_share:.1%}"
+    )
 
 
 def _list_constants(fleet: Fleet) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from jobs.terminal.fleet_arguments import add_fleet_arguments, load_limited_fleet
+
 if TYPE_CHECKING:
     from batchseg.recipe import Recipe
     from batchseg.resolve.resolve import Resolved
@@ -31,19 +33,17 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("night", metavar="NIGHT", help="night file (YAML); configs/nightly.yaml is an example")
-    parser.add_argument("--fleet", metavar="FLEET", help="fleet file (YAML): workers, prices, retries; needs Ray")
-    parser.add_argument("--workers", type=int, metavar="N", help="number of local workers; above 1 needs Ray")
+    add_fleet_arguments(parser)
     parser.add_argument("--quiet", action="store_true", help="print the summary only, no progress")
 
 
 def main(args: argparse.Namespace) -> int:
-    from batchseg.recipe import load_fleet
     from batchseg.runs.night import run_night
     from batchseg.runs.night_settings import load_night
     from jobs.runner import choose_runner
-    from jobs.verbs.run import limit_workers, run_visibly
+    from jobs.verbs.run import run_visibly
 
-    night, fleet = load_night(args.night), limit_workers(load_fleet(args.fleet), args.workers)
+    night, fleet = load_night(args.night), load_limited_fleet(args.fleet, args.workers)
 
     def run(recipe: Recipe, resolved: Resolved) -> Outcome:
         runner = choose_runner(fleet, has_fleet_file=args.fleet is not None, join_cluster=True)

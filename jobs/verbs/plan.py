@@ -11,6 +11,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from jobs.terminal.fleet_arguments import add_fleet_arguments, load_limited_fleet
+
 if TYPE_CHECKING:
     from batchseg.budget.curve import CurvePoint
     from batchseg.budget.preview import PilotPreview
@@ -22,7 +24,7 @@ HELP = "say what a run will do, take and cost; writes nothing"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="recipe file (YAML)")
-    parser.add_argument("--fleet", metavar="FLEET", help="fleet file (YAML): workers and prices")
+    add_fleet_arguments(parser)
     parser.add_argument(
         "--pilot", action="store_true", help="run both models on a sample of tiles, and price each share of heavy tiles"
     )
@@ -30,12 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from batchseg.recipe import load_fleet
     from batchseg.runs.estimate import plan
     from batchseg.schema import plain
     from jobs.runner import find_placement
 
-    fleet = load_fleet(args.fleet)
+    fleet = load_limited_fleet(args.fleet, args.workers)
     placement = find_placement(fleet, has_fleet_file=args.fleet is not None)
     run_plan = plan(args.recipe, fleet, pilot=args.pilot, placement=placement)
     if args.json:
@@ -98,13 +99,14 @@ def format_pilot(pilot: PilotPreview) -> list[str]:
 
 
 def _format_point(point: CurvePoint, pilot: PilotPreview) -> str:
-    from batchseg.engine.route import SCORE_TOP
+    from batchseg.engine.route import NEVER, SCORE_TOP
     from jobs.terminal.formats import format_usd
 
     usd_per_km2 = "unknown" if point.usd_per_km2 is None else format_usd(point.usd_per_km2)
     uncertain_from = "never" if point.threshold > SCORE_TOP else f"{point.threshold / SCORE_TOP:.4f}"
     quality = point.miou if pilot.measure == "miou" else point.agreement
-    mark = "  <- this recipe" if point.threshold == pilot.threshold else ""
+    threshold = NEVER if pilot.threshold is None else pilot.threshold
+    mark = "  <- this recipe" if point.threshold == threshold else ""
     return (
         f"  {point.heavy_share:>8.1%}{uncertain_from:>16}{usd_per_km2:>14}{format_usd(point.usd):>14}"
         f"{quality:>10.4f}{mark}"

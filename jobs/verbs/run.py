@@ -14,6 +14,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from jobs.terminal.fleet_arguments import add_fleet_arguments, load_limited_fleet
+
 if TYPE_CHECKING:
     from batchseg.recipe import Fleet, Recipe
     from batchseg.resolve.resolve import Resolved
@@ -25,8 +27,7 @@ HELP = "run or resume a recipe"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", help="recipe file (YAML)")
-    parser.add_argument("--fleet", metavar="FLEET", help="fleet file (YAML): workers, prices, retries; needs Ray")
-    parser.add_argument("--workers", type=int, metavar="N", help="number of local workers; above 1 needs Ray")
+    add_fleet_arguments(parser)
     parser.add_argument("--sample", type=int, metavar="N", help="compute N chunks only, chosen by hash: a quick look")
     parser.add_argument(
         "--bbox",
@@ -40,14 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from batchseg.recipe import load_fleet, load_recipe
+    from batchseg.recipe import load_recipe
     from batchseg.resolve.resolve import resolve
     from batchseg.runs.selection import select_chunks
     from batchseg.runs.session import Options
     from jobs.runner import choose_runner
     from jobs.terminal.summary import print_summary
 
-    recipe, fleet = load_recipe(args.recipe), limit_workers(load_fleet(args.fleet), args.workers)
+    recipe, fleet = load_recipe(args.recipe), load_limited_fleet(args.fleet, args.workers)
     resolved = resolve(recipe)
     wanted = select_chunks(resolved.job, bbox=args.bbox, num_chunks=args.sample)
     options = Options(
@@ -56,6 +57,8 @@ def main(args: argparse.Namespace) -> int:
         read_files=tuple(filter(None, (args.recipe, args.fleet))),
     )
     in_cluster = getattr(args, "in_cluster", False)
+    if not in_cluster:
+        warn_of_shared_cores(resolved, fleet, has_fleet_file=args.fleet is not None)
     runner = choose_runner(fleet, has_fleet_file=args.fleet is not None, join_cluster=in_cluster)
     outcome = run_visibly(runner, recipe, fleet, resolved=resolved, options=options, quiet=args.quiet)
     for file in outcome.remade:
@@ -64,24 +67,17 @@ def main(args: argparse.Namespace) -> int:
     return outcome.exit_status
 
 
-def limit_workers(fleet: Fleet, num_workers: int | None) -> Fleet:
-    """The fleet with so many workers in its only pool; the same fleet for None."""
-    if num_workers is None:
-        return fleet
-    from batchseg.errors import RecipeError
+def warn_of_shared_cores(resolved: Resolved, fleet: Fleet, *, has_fleet_file: bool) -> None:
+    """Say on stderr if the workers would have too few cores on this machine."""
+    from batchseg.budget.crew import count_crew
+    from batchseg.workers.models import choose_pool_device
+    from jobs.runner import find_placement
 
-    if num_workers < 1:
-        raise RecipeError(
-            "the number of workers must be positive", where="--workers", expected="1 or more", got=str(num_workers)
-        )
-    if len(fleet.pools) > 1:
-        raise RecipeError(
-            "--workers needs a fleet of one pool",
-            where="--workers",
-            got=f"{len(fleet.pools)} pools",
-            todo="set `workers` of each pool in the fleet file",
-        )
-    return dataclasses.replace(fleet, pools=(dataclasses.replace(fleet.pools[0], workers=num_workers),))
+    placement = find_placement(fleet, has_fleet_file=has_fleet_file)
+    device = choose_pool_device(fleet.pools[0], resolved.job, in_process=placement.in_process)
+    warning = count_crew(resolved, fleet, placement, device).warning
+    if warning is not None:
+        print(f"batchseg: {warning}", file=sys.stderr)
 
 
 def run_visibly(

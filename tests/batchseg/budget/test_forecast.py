@@ -15,6 +15,7 @@ import rasterio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchseg import plan
 from batchseg.budget.curve import make_curve
 from batchseg.budget.forecast import Forecast, Prices, Workload, expect_batches
 from batchseg.budget.placement import Placement
@@ -274,6 +275,22 @@ def test_a_preview_shows_what_a_run_then_gives(place: Workplace) -> None:
     assert point.agreement == pytest.approx(np.concatenate(same).mean(), abs=1e-5)
     again = preview_pilot(resolve(recipe), Fleet(), store, Placement(), models=partial(fake_models))
     assert again.threshold == found.threshold
+
+
+def test_a_plan_with_a_pilot_knows_the_time_that_it_has_measured(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bundles have no seconds per tile, and the recipe has no budget."""
+    monkeypatch.setattr("batchseg.runs.estimate.preview_pilot", partial(preview_pilot, models=fake_models))
+    assert plan(place.recipe()).seconds is None
+    found = plan(place.recipe(), pilot=True)
+    assert found.pilot is not None
+    expected = found.pilot.expected
+    assert expected.heavy_share == found.pilot.priority_share, "without uncertainty, priority ground alone is heavy"
+    assert found.seconds == expected.wall_s
+    assert found.usd == pytest.approx(expected.usd - expected.pilot_usd, rel=1e-3)
+    assert found.assumptions[0].startswith("time: as the pilot measured on ")
+    assert not any("unknown" in text for text in found.assumptions)
 
 
 def test_a_preview_needs_two_models(place: Workplace) -> None:
