@@ -26,7 +26,11 @@ class Uncertain:
         "mean",
         doc="uncertainty of a tile: `mean` of 1 - confidence over valid pixels, or `share` of pixels below `sure`",
     )
-    sure: float = setting(0.5, doc="with `statistic: share`: least confidence of a pixel that counts as certain")
+    sure: float | None = setting(
+        None,
+        doc="with `statistic: share`: least confidence of a pixel that counts as certain; default: 0.5, with two "
+        "classes 0.75, since confidence cannot be below 1 / number of classes",
+    )
     above: float | None = setting(
         None,
         doc="uncertainty from which the heavy model labels a tile; default: 0.12, or what a budget allows",
@@ -38,6 +42,8 @@ class Uncertain:
                 raise RecipeError("a share must be from 0 to 1", where=f"uncertain: {key}", got=str(value))
 
 
+DEFAULT_SURE, DEFAULT_SURE_OF_TWO = 0.5, 0.75
+"""The least confidence of a certain pixel where the recipe gives none. With two classes no pixel has less than 0.5."""
 DEFAULT_ABOVE = 0.12
 """The threshold of uncertainty where neither the recipe nor a budget gives one."""
 

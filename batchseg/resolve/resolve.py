@@ -12,12 +12,12 @@ import math
 from dataclasses import dataclass
 
 from batchseg.engine.route import NEVER, SCORE_TOP, Doubt
-from batchseg.errors import BundleError
+from batchseg.errors import BundleError, RecipeError
 from batchseg.layers.confidence import CERTAIN
 from batchseg.layers.labels import make_labels
 from batchseg.model.bundle import Bundle, open_bundle
 from batchseg.model.fit import find_halos
-from batchseg.recipe.heavy_tiles import DEFAULT_ABOVE, Budget
+from batchseg.recipe.heavy_tiles import DEFAULT_ABOVE, DEFAULT_SURE, DEFAULT_SURE_OF_TWO, Budget, Uncertain
 from batchseg.recipe.recipe import Recipe
 from batchseg.resolve.fingerprint import compute_fingerprint, make_content
 from batchseg.resolve.job import Job, ModelJob
@@ -64,7 +64,7 @@ def resolve(recipe: Recipe) -> Resolved:
         read_scene_inputs(recipe, header, reference, bundles)
         for header, reference in zip(headers, references, strict=True)
     ]
-    doubt = _make_doubt(recipe)
+    doubt = _make_doubt(recipe, num_classes=len(classes))
     content = make_content(recipe, bundles, halos_px, inputs, doubt)
     job = Job(
         fingerprint=compute_fingerprint(content),
@@ -110,8 +110,12 @@ def _make_model_job(bundle: Bundle, halo_px: int) -> ModelJob:
     )
 
 
-def _make_doubt(recipe: Recipe) -> Doubt | None:
-    """Make the integers that a recipe's uncertainty is judged by; None: tiles are routed by place alone."""
+def _make_doubt(recipe: Recipe, *, num_classes: int) -> Doubt | None:
+    """Make the integers that a recipe's uncertainty is judged by; None: tiles are routed by place alone.
+
+    Raises:
+        RecipeError: No pixel of a model with so many classes can be uncertain.
+    """
     uncertain = recipe.route.uncertain
     if uncertain is None:
         return None
@@ -119,6 +123,23 @@ def _make_doubt(recipe: Recipe) -> Doubt | None:
     is_unknown = recipe.budget is not None  # until a pilot has run
     return Doubt(
         statistic=uncertain.statistic,
-        sure_confidence=math.ceil(uncertain.sure * CERTAIN),
+        sure_confidence=math.ceil(_choose_sure(uncertain, num_classes) * CERTAIN),
         threshold=NEVER if is_unknown else math.ceil(above * SCORE_TOP),
     )
+
+
+def _choose_sure(uncertain: Uncertain, num_classes: int) -> float:
+    """Choose the least confidence of a certain pixel. The best of K classes has a confidence of 1 / K at least."""
+    is_share = uncertain.statistic == "share"
+    default = DEFAULT_SURE_OF_TWO if is_share and num_classes <= 2 else DEFAULT_SURE
+    sure = default if uncertain.sure is None else uncertain.sure
+    if is_share and sure <= 1 / num_classes:
+        raise RecipeError(
+            f"a model with {num_classes} classes is never less confident than {1 / num_classes:.3g}, so no tile could "
+            "be uncertain",
+            where="uncertain: sure",
+            expected=f"above {1 / num_classes:.3g}",
+            got=f"{sure:g}",
+            todo=f"set `sure: {default}`, or leave it out" if num_classes > 1 else "leave out `uncertain`",
+        )
+    return sure
