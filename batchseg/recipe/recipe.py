@@ -85,6 +85,10 @@ class NodataPolicy:
     rule: Literal["all", "any"] = setting(
         "all", doc="bands that must hold the value, `all` or `any`, for a pixel to be invalid; NaN is always invalid"
     )
+    also: tuple[float, ...] = setting(
+        (),
+        doc="more raw values that mean no data, beside what `from` says: pixels that hold one of them in all bands",
+    )
 
     def __post_init__(self) -> None:
         if self.value is not None and self.from_ != "value":

@@ -136,6 +136,7 @@ def _fold_scene(
         cost=_round_cost(cost),
         area_note=plan.scenes[name].area_note or off_earth,
         layout_note=plan.scenes[name].layout_note,
+        nodata_note=plan.scenes[name].nodata_note,
     )
 
 

@@ -97,6 +97,8 @@ class SceneMetrics(Measures):
     """The reason why the ground area is unknown; None where it is known."""
     layout_note: str | None
     """What makes the scene slow to read, and how to repair it; None for a good layout."""
+    nodata_note: str | None = None
+    """Undeclared nodata that the scene seems to have, and the line that declares it; None where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

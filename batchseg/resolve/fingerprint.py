@@ -9,7 +9,7 @@ from typing import Any
 
 from batchseg.engine.route import Doubt
 from batchseg.model.bundle import Bundle
-from batchseg.recipe.recipe import Recipe
+from batchseg.recipe.recipe import NodataPolicy, Recipe
 from batchseg.resolve.scene_inputs import SceneInputs
 from batchseg.schema import Json, JsonObject, plain
 from batchseg.tiers import Tier
@@ -36,7 +36,7 @@ def make_content(
         "models": {tier: {"digest": bundle.digest, "halo": halos_px[tier]} for tier, bundle in bundles.items()},
         "tiling": {"core": recipe.tiling.core, "chunk": recipe.tiling.chunk, "sheet": recipe.tiling.sheet},
         "scale": plain(recipe.scale),
-        "nodata": plain(recipe.nodata),
+        "nodata": _make_nodata_content(recipe.nodata),
         "outputs": sorted(recipe.outputs),
         "scenes": {scene.header.name: _make_scene_content(scene) for scene in scenes},
     }
@@ -54,6 +54,11 @@ def _make_route_content(recipe: Recipe, doubt: Doubt | None) -> JsonObject:
         if recipe.budget is not None:
             route["budget"] = {key: value for key, value in plain(recipe.budget).items() if value is not None}
     return route
+
+
+def _make_nodata_content(policy: NodataPolicy) -> JsonObject:
+    """A recipe without `also` keeps the fingerprint that it had before that key existed."""
+    return {key: value for key, value in plain(policy).items() if key != "also" or policy.also}
 
 
 def _make_scene_content(scene: SceneInputs) -> JsonObject:

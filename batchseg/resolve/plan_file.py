@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +43,8 @@ class ScenePlan:
     """Reason why the ground area is unknown; None: it is known."""
     layout_note: str | None = None
     """Reason why reading costs more than it must, and the repair; None: it does not."""
+    nodata_note: str | None = None
+    """Reason to think that the scene has undeclared nodata, and the line that declares it; None: there is none."""
     sheet_px: int = 32768
     layers: tuple[str, ...] = ("labels", "confidence", "tier")
     bands: tuple[int, ...] = ()
@@ -92,7 +95,8 @@ class PlanFile:
         return self.grid(key.scene).window(key.row, key.col)
 
 
-def make_plan_file(job: Job, *, head_usd_per_hour: float) -> PlanFile:
+def make_plan_file(job: Job, nodata_notes: Mapping[str, str], *, head_usd_per_hour: float) -> PlanFile:
+    """Make the plan of a job; `nodata_notes` are the warnings about undeclared nodata, by scene."""
     layout_notes = find_layout_warnings(job)
     return PlanFile(
         fingerprint=job.fingerprint,
@@ -107,6 +111,7 @@ def make_plan_file(job: Job, *, head_usd_per_hour: float) -> PlanFile:
                 labels_id=None if scene.labels is None else scene.labels.id,
                 area_note=explain_missing_area(scene.grid),
                 layout_note=layout_notes.get(name),
+                nodata_note=nodata_notes.get(name),
                 sheet_px=scene.zarr.sheet_px,
                 layers=tuple(layer.name for layer in scene.zarr.layers),
                 bands=scene.bands,

@@ -1,4 +1,4 @@
-"""What a run will do, take and cost, from headers alone. Reads nothing but headers, and writes nothing.
+"""What a run will do, take and cost, from headers and a sample of pixels. Writes nothing.
 
 Every figure names its assumptions. A figure that is not known is None with a reason; it is never guessed.
 """
@@ -27,6 +27,8 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.objectstore import open_store
 from batchseg.recipe import Fleet, Recipe, load_recipe
 from batchseg.resolve.file_layout import find_layout_warnings
+from batchseg.resolve.job import Job
+from batchseg.resolve.nodata_warnings import find_nodata_warnings
 from batchseg.resolve.resolve import Resolved, resolve
 from batchseg.runs.backlog import make_backlog
 from batchseg.runs.output_check import check_run_output
@@ -141,9 +143,13 @@ def _make_plan(resolved: Resolved, fleet: Fleet, store: Store, placement: Placem
         seconds=seconds,
         usd=None if seconds is None else seconds * (crew.usd_per_hour + fleet.head_usd_per_hour) / 3600,
         assumptions=(*assumptions, *_list_constants(fleet)),
-        warnings=(*find_layout_warnings(job).values(), *([] if crew.warning is None else [crew.warning])),
+        warnings=(*_list_scene_warnings(job), *([] if crew.warning is None else [crew.warning])),
         pilot=preview,
     )
+
+
+def _list_scene_warnings(job: Job) -> tuple[str, ...]:
+    return (*find_layout_warnings(job).values(), *find_nodata_warnings(job).values())
 
 
 def _apply_known_threshold(resolved: Resolved, store: Store) -> Resolved:

@@ -13,6 +13,7 @@ from batchseg.runs.drive import Stop
 from batchseg.workers.happenings import (
     AttemptFailed,
     Happening,
+    NodataSuspected,
     OutputLost,
     SceneBadlyLaidOut,
     SpotNoticed,
@@ -240,7 +241,7 @@ def _describe_trouble(happening: Happening) -> str | None:
             pass
         case WorkerLate(worker=subject, why=why) | SpotNoticed(node=subject, why=why):
             pass
-        case SceneBadlyLaidOut(scene=subject, why=why):
+        case SceneBadlyLaidOut(scene=subject, why=why) | NodataSuspected(scene=subject, why=why):
             pass
         case TaskQuarantined(task=task, story=story):
             subject, why = str(task), story[-1] if story else ""

@@ -29,9 +29,9 @@ from batchseg.recipe import Fleet, Recipe, load_recipe
 from batchseg.reports.metrics import Metrics
 from batchseg.reports.rescore import rescore
 from batchseg.reports.write import sum_spent_usd, write_reports
-from batchseg.resolve.file_layout import find_layout_warnings
+from batchseg.resolve.nodata_warnings import find_nodata_warnings
 from batchseg.resolve.output_keys import list_output_keys
-from batchseg.resolve.plan_file import make_plan_file, write_plan
+from batchseg.resolve.plan_file import PlanFile, make_plan_file, write_plan
 from batchseg.resolve.priority_file import write_priority
 from batchseg.resolve.resolve import Resolved, resolve
 from batchseg.runs.backlog import Backlog, find_lost_tasks, make_backlog
@@ -46,9 +46,10 @@ from batchseg.runs.patience import Waits
 from batchseg.runs.progress import Progress, Snapshot, read_pool_name
 from batchseg.runs.repair import Repair
 from batchseg.runs.runstate import RunState
+from batchseg.runs.scene_warnings import notice_scene_warnings
 from batchseg.store import LocalStore, Store, raise_refusals
 from batchseg.tasks.table import make_need_rule
-from batchseg.workers.happenings import FileRemade, OutputLost, RunBegun, RunEnded, SceneBadlyLaidOut
+from batchseg.workers.happenings import FileRemade, OutputLost, RunBegun, RunEnded
 from batchseg.workers.heartbeat import Heartbeat
 from batchseg.workers.models import open_models
 from batchseg.workers.pool import DEPTH
@@ -194,11 +195,11 @@ class _HeldRun:
             raise
 
     def _run(self) -> Outcome:
-        self._write_plan()
+        plan = self._write_plan()
         log = EventLog.open(self.store, self.lease.name)
         fingerprint = self.resolved.fingerprint
         log.notice(RunBegun(driver=self.lease.name, took_over=self.lease.took_over, fingerprint=fingerprint))
-        stop = self._do_tasks(log)
+        stop = self._do_tasks(plan, log)
         self._sweep(deep=True)
         unscored = []
         if stop is None:
@@ -213,7 +214,7 @@ class _HeldRun:
         output = self.store.root if isinstance(self.store, LocalStore) else self.store.address
         return Outcome(status.exit_status, status.why, metrics, output, tuple(self.repair.remade))
 
-    def _write_plan(self) -> None:
+    def _write_plan(self) -> PlanFile:
         """Everything about the run that reports need, before the first task."""
         job, store, ledger = self.resolved.job, self.store, Ledger(self.store)
         ledger.write_recipe(job.fingerprint, self.resolved.content)
@@ -222,15 +223,17 @@ class _HeldRun:
         for name, scene in job.scenes.items():
             if scene.priority is not None:
                 write_priority(store, name, scene.priority)
-        write_plan(store, make_plan_file(job, head_usd_per_hour=self.fleet.head_usd_per_hour))
+        plan = make_plan_file(job, find_nodata_warnings(job), head_usd_per_hour=self.fleet.head_usd_per_hour)
+        write_plan(store, plan)
         self._sweep(deep=False)
+        return plan
 
     def _sweep(self, *, deep: bool) -> None:
         """Remove what killed workers left."""
         keys = list_output_keys(scene.zarr for scene in self.resolved.job.scenes.values())
         self.store.sweep(keys, deep=deep)
 
-    def _do_tasks(self, log: EventLog) -> Stop | None:
+    def _do_tasks(self, plan: PlanFile, log: EventLog) -> Stop | None:
         """Do what is left, and again what was lost; returns what stopped it before its end."""
         ledger, retry_quarantined = Ledger(self.store), self.options.retry_quarantined
         backlog = self._make_backlog(retry_quarantined=retry_quarantined)
@@ -239,12 +242,12 @@ class _HeldRun:
                 watcher.notice(file)
         if retry_quarantined:
             ledger.unquarantine_all()
-        stop = self._work_off(backlog, log) if backlog.tasks else None
+        stop = self._work_off(backlog, plan, log) if backlog.tasks else None
         lost = find_lost_tasks(self.resolved.job, self.store) if stop is None else []
         if lost:
             ledger.forget(*lost)
             log.notice(OutputLost(num=len(lost), tasks=tuple(lost[:NUM_LISTED])))
-            stop = self._work_off(self._make_backlog(retry_quarantined=False), log)
+            stop = self._work_off(self._make_backlog(retry_quarantined=False), plan, log)
         return stop
 
     def _make_backlog(self, *, retry_quarantined: bool) -> Backlog:
@@ -254,7 +257,7 @@ class _HeldRun:
             lambda: make_backlog(job, store, is_wanted=is_wanted, retry_quarantined=retry_quarantined)
         )
 
-    def _work_off(self, backlog: Backlog, log: EventLog) -> Stop | None:
+    def _work_off(self, backlog: Backlog, plan: PlanFile, log: EventLog) -> Stop | None:
         """Do these tasks; returns what stopped the workers before the last one."""
         job, store, fleet, stop = self.resolved.job, self.store, self.fleet, self.options.stop
         find_need = make_need_rule(job, limited=any(pool.only for pool in fleet.pools))
@@ -269,9 +272,7 @@ class _HeldRun:
         waits = Waits(fleet.patience, lambda worker, task: (read_pool_name(worker), task.kind, find_need(task)))
         compaction = Compaction(Ledger(store))
         watchers: tuple[Watcher, ...] = (log, self._make_progress(backlog), compaction, *self.options.watchers)
-        for scene, why in find_layout_warnings(job).items():
-            for watcher in watchers:
-                watcher.notice(SceneBadlyLaidOut(scene=scene, why=why))
+        notice_scene_warnings(plan, watchers)
         pool = self.open_pool(job, store, fleet)
         try:
             # Workers open their models meanwhile; no worker has a task before the loop begins.

@@ -30,6 +30,8 @@ class ValidityRule:
     alpha: int | None
     """Number of the alpha band, with `alpha`."""
     rule: Literal["all", "any"]
+    also: tuple[float, ...] = ()
+    """More values that make a pixel invalid where all bands hold one of them."""
 
 
 def check_policy(raster: RasterFile, policy: NodataPolicy, bands: Sequence[int]) -> None:
@@ -63,6 +65,7 @@ def resolve_policy(raster: RasterFile, policy: NodataPolicy, bands: Sequence[int
         values=values,
         alpha=raster.masks.alpha if kind == "alpha" else None,
         rule=policy.rule,
+        also=policy.also,
     )
 
 
@@ -118,30 +121,34 @@ def find_valid(
         masks_MHW: The alpha band, the mask (M = 1) or the bands' own masks; zero is invalid.
     """
     if validity.kind == "value":
-        valid_HW: NDArray[np.bool_] = ~_holds_nodata(raw_BHW, validity)
+        valid_HW: NDArray[np.bool_] = ~_holds_nodata(raw_BHW, validity.values, validity.rule)
     elif masks_MHW is not None:
         seen_MHW = masks_MHW > 0
         # Rule `any`: one invalid band is enough.
         valid_HW = np.asarray(seen_MHW.any(axis=0) if validity.rule == "all" else seen_MHW.all(axis=0))
     else:
         valid_HW = np.ones(raw_BHW.shape[1:], bool)
+    for value in validity.also:
+        valid_HW &= ~_holds_nodata(raw_BHW, (value,) * len(raw_BHW), "all")
     if raw_BHW.dtype.kind == "f":
         for raw_HW in raw_BHW:
             valid_HW &= np.isfinite(raw_HW)
     return valid_HW
 
 
-def _holds_nodata(raw_BHW: NDArray[Any], validity: ValidityRule) -> NDArray[np.bool_]:
+def _holds_nodata(
+    raw_BHW: NDArray[Any], values: Sequence[float | None], rule: Literal["all", "any"]
+) -> NDArray[np.bool_]:
     """Find pixels that hold nodata values. NaN is ignored here: a value that is not finite is invalid anyway."""
-    numbers = [None if value is None else convert_to_dtype(value, raw_BHW.dtype) for value in validity.values]
+    numbers = [None if value is None else convert_to_dtype(value, raw_BHW.dtype) for value in values]
     checks = [(raw_HW, number) for raw_HW, number in zip(raw_BHW, numbers, strict=True) if number is not None]
-    if not checks or (validity.rule == "all" and len(checks) < len(raw_BHW)):
+    if not checks or (rule == "all" and len(checks) < len(raw_BHW)):
         return np.zeros(raw_BHW.shape[1:], bool)
     held_HW = np.asarray(checks[0][0] == checks[0][1])
     for raw_HW, number in checks[1:]:
-        if validity.rule == "all" and not held_HW.any():
+        if rule == "all" and not held_HW.any():
             break  # no pixel holds nodata in all bands; most often the first band shows it
-        merge = np.logical_and if validity.rule == "all" else np.logical_or
+        merge = np.logical_and if rule == "all" else np.logical_or
         merge(held_HW, raw_HW == number, out=held_HW)
     return held_HW
 

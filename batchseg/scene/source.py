@@ -33,15 +33,31 @@ class RasterSource:
     def read(self, window: Window) -> Pixels:
         if window.clip(self.raster.shape_px) != window:
             raise ValueError(f"{window} reaches out of a scene of {self.raster.shape_px}")
-        return retry_if_remote(self.raster.url, lambda: self._read_once(window))
+        return retry_if_remote(self.raster.url, lambda: self.read_once(window))
 
-    def _read_once(self, window: Window) -> Pixels:
+    def read_once(self, window: Window) -> Pixels:
+        """Read a window, without a second try where a server fails."""
         validity = resolve_policy(self.raster, self.policy, self.bands)
         with use_handle(self.raster.url, self.raster.identity, describe_window(self.raster.url, window)) as dataset:
             pixels = self._pixels(dataset, window, validity)
         # A handle lives long. The pixels are of the version that it was opened for only if the file has not changed.
         check_unchanged(self.raster.url, self.raster.identity)
         return pixels
+
+    def read_small(self, shape_px: tuple[int, int]) -> Pixels:
+        """Read the whole scene at a smaller size, from its overview of that size."""
+        validity, whole = (
+            resolve_policy(self.raster, self.policy, self.bands),
+            Window.of(0, shape_px[0], 0, shape_px[1]),
+        )
+        bands = [*self.bands, *(() if validity.alpha is None else (validity.alpha,))]
+        with use_handle(self.raster.url, self.raster.identity, self.raster.url) as dataset:
+            read_DHW = np.stack([dataset.read(band, out_shape=shape_px) for band in bands]).astype(self.raster.dtype)
+            masks_MHW = read_DHW[len(self.bands) :] if validity.alpha is not None else None
+            if validity.kind in ("mask", "band_masks"):
+                masks_MHW = np.stack([dataset.read_masks(band, out_shape=shape_px) for band in self.bands])
+        raw_BHW = read_DHW[: len(self.bands)]
+        return Pixels(whole, raw_BHW, _find_valid_in_stripes(raw_BHW, validity, masks_MHW))
 
     def _pixels(self, dataset: Any, window: Window, validity: ValidityRule) -> Pixels:
         masks_MHW = self._read_masks(dataset, self._distinct, window, validity)

@@ -73,6 +73,15 @@ class SceneBadlyLaidOut:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodataSuspected:
+    """Ground of a scene looks like nodata that nobody declared."""
+
+    log_name: ClassVar = "nodata_suspected"
+    scene: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskCommitted:
     """A worker has committed a task's record. The log calls it by the task's kind, like `chunk_committed`."""
 
@@ -198,6 +207,7 @@ Happening = (
     | FileRemade
     | OutputLost
     | SceneBadlyLaidOut
+    | NodataSuspected
     | TaskCommitted
     | AttemptFailed
     | TaskQuarantined

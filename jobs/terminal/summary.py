@@ -47,6 +47,7 @@ def format_summary(metrics: Metrics, output: str) -> list[str]:
     return [
         *lines,
         *_list_some("given up", given_up),
+        *_list_some("warning", [scene.nodata_note for scene in metrics.scenes.values() if scene.nodata_note]),
         *_list_some("files", files),
         format_line("", f"{output}/metrics.json"),
     ]

@@ -1,4 +1,4 @@
-"""Say what a run will do, take and cost. Reads headers only and writes nothing.
+"""Say what a run will do, take and cost. Reads headers and a sample of pixels, and writes nothing.
 
 With --pilot, both models run on a sample of tiles. A table then shows what each share of heavy tiles would cost per
 km², and how good the labels would be: their mIoU where the recipe has labels, else the share of pixels that have the

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,29 @@ def test_bands_with_values_of_their_own() -> None:
     assert find_valid(pixels([0, 1], [0, 0]), partly).tolist() == [[True, True]]
     either = ValidityRule(kind="value", values=(0, None), alpha=None, rule="any")
     assert find_valid(pixels([0, 1], [0, 0]), either).tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize(
+    ("validity", "masks", "expected"),
+    [
+        (value(0, 2), None, [False, False, True, False, True]),
+        (value(0, 2, "any"), None, [False, False, False, False, True]),
+        (NONE, None, [True, False, True, False, True]),
+        (
+            ValidityRule(kind="alpha", values=(), alpha=3, rule="all"),
+            [9, 9, 9, 9, 0],
+            [True, False, True, False, False],
+        ),
+    ],
+)
+def test_more_values_are_nodata_beside_what_the_scene_says(
+    validity: ValidityRule, masks: list[int] | None, expected: list[bool]
+) -> None:
+    raw_BHW = pixels([0, 255, 0, 7, 255], [0, 255, 255, 7, 8])
+    masks_MHW = None if masks is None else np.array([[masks]])
+    # -9999 is no value of a byte, and marks nothing.
+    also = replace(validity, also=(255.0, 7.0, -9999.0))
+    assert find_valid(raw_BHW, also, masks_MHW).tolist() == [expected]
 
 
 def test_masks_of_bands_follow_the_rule() -> None:

@@ -12,6 +12,7 @@ from batchseg.workers.happenings import (
     AttemptFailed,
     FileRemade,
     Happening,
+    NodataSuspected,
     OutputLost,
     RecordForgotten,
     RunBegun,
@@ -52,6 +53,7 @@ ENTRIES: list[tuple[Happening, dict[str, Any]]] = [
         },
     ),
     (SceneBadlyLaidOut(scene="a", why="w"), {"event": "badly_laid_out", "scene": "a", "why": "w"}),
+    (NodataSuspected(scene="a", why="w"), {"event": "nodata_suspected", "scene": "a", "why": "w"}),
     (
         TaskCommitted(record=record_of(CHUNK, attempt_of("w1", 1.5, {}))),
         {"event": "chunk_committed", "task": "a/0_1", "worker": "w1", "attempt": 1, "seconds": 1.5},

@@ -1,0 +1,157 @@
+"""Finds large even patches of an extreme value: most often they are holes whose nodata value nobody declared.
+
+Theory of operation
+-------------------
+A value is *extreme* when it is the lowest or the highest of the data type, zero, or a number that programs fill holes
+with. In files of real numbers it is the lowest or the highest value of the sample instead. A patch is even when all
+bands hold the value in a whole square of `side_px`. A patch at an edge of the scene may be narrower, like a collar.
+
+Ground can be even too, and three things tell it from holes. Bright roofs are small: patches must be large, or cover a
+good part of the sample. Snow, clouds and water are seldom even over a whole square. Where they are, because a program
+has clipped the values, their shores come close to the extreme; a hole ends between one pixel and the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+MIN_SHARE = 0.005
+"""Least share of the sample that squares of `side_px` cover."""
+MIN_LARGE_SHARE = 0.001
+"""Least share of the sample that squares of twice the side cover. Roofs and clouds of real scenes cover less."""
+NEAR_SHARE = 0.04
+"""Share of the range of values within which a pixel of the shore is close to the extreme. JPEG alone brings a third of
+the shore of a hole that close; the shore of a clipped lake is close by three quarters."""
+FILL_VALUES = (-9999.0, -32768.0)
+"""Numbers that programs fill holes with, besides zero and the ends of the data type."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplePart:
+    """One window of a sample of pixels."""
+
+    raw_BHW: NDArray[Any]
+    valid_HW: NDArray[np.bool_]
+    outer_edges: tuple[bool, bool, bool, bool]
+    """Whether the top, bottom, left and right edge of the window is an edge of the scene."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtremePatches:
+    """Even patches of one extreme value."""
+
+    values: tuple[float, ...]
+    """Value of each band."""
+    share: float
+    """Share of the valid pixels of the sample."""
+
+
+def find_extreme_patches(parts: Sequence[SamplePart], dtypes: Sequence[str], side_px: int) -> list[ExtremePatches]:
+    """Find the values whose patches look like holes, the most frequent first.
+
+    Args:
+        parts: The sample.
+        dtypes: Data type of each band as the file stores it.
+        side_px: Side of the square that a patch must hold.
+    """
+    valid_px = sum(int(part.valid_HW.sum()) for part in parts)
+    if not valid_px:
+        return []
+    patches = []
+    for values in _list_extremes(parts, dtypes):
+        patch_px, large_px, has_shore = _measure(parts, values, side_px)
+        is_large = patch_px >= MIN_SHARE * valid_px or large_px >= MIN_LARGE_SHARE * valid_px
+        if patch_px and is_large and not has_shore:
+            patches.append(ExtremePatches(values=values, share=patch_px / valid_px))
+    return sorted(patches, key=lambda patch: -patch.share)
+
+
+def _list_extremes(parts: Sequence[SamplePart], dtypes: Sequence[str]) -> list[tuple[float, ...]]:
+    """List the extreme values, each as one number per band."""
+    lowest, highest = (
+        tuple(_find_end(parts, band, np.dtype(dtype), end) for band, dtype in enumerate(dtypes))
+        for end in (np.min, np.max)
+    )
+    same = [(value,) * len(dtypes) for value in (0.0, *FILL_VALUES)]
+    return list(dict.fromkeys((lowest, highest, *same)))
+
+
+def _find_end(parts: Sequence[SamplePart], band: int, dtype: np.dtype[Any], end: Any) -> float:
+    """Find the lowest or highest value of a band: of its data type, or of the sample where it holds real numbers."""
+    if dtype.kind != "f":
+        info = np.iinfo(dtype)
+        return float(end((info.min, info.max)))
+    return float(end([end(part.raw_BHW[band][part.valid_HW]) for part in parts if part.valid_HW.any()]))
+
+
+def _measure(parts: Sequence[SamplePart], values: tuple[float, ...], side_px: int) -> tuple[int, int, bool]:
+    """Count the pixels of patches and of large patches, and find whether most of their shore is close to the value."""
+    patch_px = large_px = shore_px = near_px = 0
+    near_B11 = None
+    for part in parts:
+        held_HW = part.valid_HW & _hold(part.raw_BHW, values)
+        if not held_HW.any():
+            continue
+        patch_HW = _open(held_HW, side_px, part.outer_edges)
+        if not patch_HW.any():
+            continue
+        patch_px += int(patch_HW.sum())
+        large_px += int(_open(held_HW, 2 * side_px, part.outer_edges).sum())
+        near_B11 = _choose_tolerance(parts, values) if near_B11 is None else near_B11
+        reach_px = side_px // 2
+        shore_HW = _grow(patch_HW, 2 * reach_px)[reach_px:-reach_px, reach_px:-reach_px] & part.valid_HW & ~held_HW
+        distance_BN = part.raw_BHW[:, shore_HW].astype(np.float64) - np.array(values)[:, np.newaxis]
+        shore_px += distance_BN.shape[1]
+        near_px += int((np.abs(distance_BN) <= near_B11).all(axis=0).sum())
+    return patch_px, large_px, 2 * near_px > shore_px
+
+
+def _hold(raw_BHW: NDArray[Any], values: tuple[float, ...]) -> NDArray[np.bool_]:
+    held_HW = np.asarray(raw_BHW[0] == values[0])
+    for raw_HW, value in zip(raw_BHW[1:], values[1:], strict=True):
+        if not held_HW.any():
+            break
+        held_HW &= raw_HW == value
+    return held_HW
+
+
+def _choose_tolerance(parts: Sequence[SamplePart], values: tuple[float, ...]) -> NDArray[np.float64]:
+    """Choose the distance per band within which a value is close: a share of the range that the ground has."""
+    ranges = []
+    for band, value in enumerate(values):
+        ground = [part.raw_BHW[band][part.valid_HW & (part.raw_BHW[band] != value)] for part in parts]
+        ends = [(float(one.min()), float(one.max())) for one in ground if one.size]
+        ranges.append(max(high for _, high in ends) - min(low for low, _ in ends) if ends else 0.0)
+    return NEAR_SHARE * np.array(ranges)[:, np.newaxis]
+
+
+def _open(held_HW: NDArray[np.bool_], side_px: int, outer_edges: tuple[bool, bool, bool, bool]) -> NDArray[np.bool_]:
+    """Keep the pixels that lie in a square of held pixels; the ground beyond the scene counts as held."""
+    top, bottom, left, right = (side_px if is_outer else 0 for is_outer in outer_edges)
+    padded_HW = np.pad(held_HW, ((top, bottom), (left, right)), constant_values=True)
+    high, wide = padded_HW.shape
+    if high < side_px or wide < side_px:
+        return np.zeros(held_HW.shape, bool)
+    kept_HW = _grow(_find_full_squares(padded_HW, side_px), side_px - 1)
+    return kept_HW[top : high - bottom, left : wide - right]
+
+
+def _grow(mask_HW: NDArray[np.bool_], margin_px: int) -> NDArray[np.bool_]:
+    """Find the squares of `margin_px + 1` that hold a pixel of the mask, also those that reach out of it."""
+    return ~_find_full_squares(~np.pad(mask_HW, margin_px), margin_px + 1)
+
+
+def _find_full_squares(mask_HW: NDArray[np.bool_], side_px: int) -> NDArray[np.bool_]:
+    """Find the squares in which every pixel is set, by their first pixel. Each step doubles the reach."""
+    reach_px = 1
+    while reach_px < side_px:
+        step_px = min(reach_px, side_px - reach_px)
+        mask_HW = mask_HW[step_px:] & mask_HW[:-step_px]
+        mask_HW = mask_HW[:, step_px:] & mask_HW[:, :-step_px]
+        reach_px += step_px
+    return mask_HW
