@@ -101,7 +101,7 @@ def _make_trained_card(contract: Contract, lineage: TrainedLineage, quality: Tra
 
 Intersection over union on {_describe_ground(quality.on)}, never trained on, in tiles as in a run:
 
-{_make_iou_table(quality.iou, quality.miou)}
+{_make_quality_table(quality)}
 
 ## Where it ends
 
@@ -162,6 +162,25 @@ def _find_facts(contract: Contract) -> TrainingFacts | None:
 
 def _describe_training(facts: TrainingFacts | None) -> str:
     return f" It is for {facts.purpose}. {facts.licence_sentence}" if facts else ""
+
+
+def _make_quality_table(quality: TrainedQuality) -> str:
+    """The table of IoU, with recall and precision where the bundle has them."""
+    recall, precision = quality.recall, quality.precision
+    if recall is None or precision is None:
+        return _make_iou_table(quality.iou, quality.miou)
+    rows = (
+        f"| {name} | {value:.3f} | {_format_score(recall[name])} | {_format_score(precision[name])} |"
+        for name, value in quality.iou.items()
+    )
+    return f"""| class | IoU | recall | precision |
+|---|---|---|---|
+{chr(10).join(rows)}
+| **mean** | **{quality.miou:.3f}** | | |"""
+
+
+def _format_score(score: float | None) -> str:
+    return "none" if score is None else f"{score:.3f}"
 
 
 def _make_iou_table(iou: dict[str, float], miou: float) -> str:

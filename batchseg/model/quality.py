@@ -59,6 +59,10 @@ class TrainedQuality:
     """IoU of each class that the ground has."""
     miou: float
     on: GroundRecord
+    recall: dict[str, float | None] | None = optional()
+    """Share of the labelled pixels of each class that were found; None in bundles that were made before it was kept."""
+    precision: dict[str, float | None] | None = optional()
+    """Share of the pixels that were given each class that are right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -82,12 +82,32 @@ def load_fleet(path: str | Path | None) -> Fleet:
     return Fleet() if path is None else _load(Fleet, path, "fleet")
 
 
-def load_as(kind: type[T], path: str | Path, what: str, check: Callable[[T], None] | None = None) -> T:
-    """Read another settings file in the same strict way; `check` may raise a RecipeError of its own."""
-    return _load(kind, path, what, check)
+def load_as(
+    kind: type[T],
+    path: str | Path,
+    what: str,
+    check: Callable[[T], None] | None = None,
+    check_keys: Callable[[Mapping[str, object]], None] | None = None,
+) -> T:
+    """Read another settings file in the same strict way.
+
+    Args:
+        kind: The dataclass of the settings.
+        path: The YAML file.
+        what: A word for such a file in messages.
+        check: Checks the settings together; it may raise a RecipeError.
+        check_keys: Checks which keys the file gives, before defaults are filled in; it may raise a RecipeError.
+    """
+    return _load(kind, path, what, check, check_keys)
 
 
-def _load(kind: type[T], path: str | Path, what: str, check: Callable[[T], None] | None = None) -> T:
+def _load(
+    kind: type[T],
+    path: str | Path,
+    what: str,
+    check: Callable[[T], None] | None = None,
+    check_keys: Callable[[Mapping[str, object]], None] | None = None,
+) -> T:
     try:
         text = Path(path).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -102,6 +122,8 @@ def _load(kind: type[T], path: str | Path, what: str, check: Callable[[T], None]
         raise RecipeError(error.what, where=f"{path}: {error.where}", todo=error.todo) from error
     try:
         settings = build(kind, {} if data is None else data, where=str(path))
+        if check_keys is not None:
+            check_keys(data or {})
         if check is not None:
             check(settings)
     except RecipeError as error:

@@ -5,10 +5,11 @@ Every figure names its assumptions. A figure that is not known is None with a re
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchseg.budget.crew import count_crew
+from batchseg.budget.crew import Crew, count_crew
 from batchseg.budget.duration import Duration, estimate_duration, find_known_heavy_share
 from batchseg.budget.memory import LIBRARIES_BYTES, check_memory, estimate_worker_bytes
 from batchseg.budget.placement import Placement
@@ -24,6 +25,7 @@ from batchseg.budget.storage import (
 from batchseg.budget.threshold import read_threshold, with_threshold
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
+from batchseg.model.ranking import find_inversion
 from batchseg.objectstore import open_store
 from batchseg.recipe import Fleet, Recipe, load_recipe
 from batchseg.resolve.file_layout import find_layout_warnings
@@ -143,7 +145,7 @@ def _make_plan(resolved: Resolved, fleet: Fleet, store: Store, placement: Placem
         seconds=seconds,
         usd=None if seconds is None else seconds * (crew.usd_per_hour + fleet.head_usd_per_hour) / 3600,
         assumptions=(*assumptions, *_list_constants(fleet)),
-        warnings=(*_list_scene_warnings(job), *([] if crew.warning is None else [crew.warning])),
+        warnings=(*_list_scene_warnings(job), *_list_warnings(resolved, crew, preview)),
         pilot=preview,
     )
 
@@ -156,6 +158,23 @@ def _apply_known_threshold(resolved: Resolved, store: Store) -> Resolved:
     """The recipe with the threshold of the run that began in this folder, if its budget has bought one."""
     threshold = None if resolved.budget is None else read_threshold(store)
     return resolved if threshold is None else with_threshold(resolved, threshold)
+
+
+def _list_warnings(resolved: Resolved, crew: Crew, preview: PilotPreview | None) -> Iterator[str]:
+    """Yield warnings about workers without cores of their own, and about a heavy model that is no better."""
+    if crew.warning is not None:
+        yield crew.warning
+    if len(resolved.bundles) < 2:
+        return
+    inversion = find_inversion(resolved.bundles["heavy"].contract, resolved.bundles["bulk"].contract)
+    if inversion is not None:
+        yield f"{inversion}; heavy tiles would cost more and be worse"
+    scores = [] if preview is None else [point.miou for point in preview.curve if point.miou is not None]
+    if scores and scores[-1] < scores[0]:
+        yield (
+            f"on the labels of this recipe, more heavy tiles make the map worse: a mean IoU of {scores[0]:.4f} with "
+            f"the fewest heavy tiles, and of {scores[-1]:.4f} with the most"
+        )
 
 
 def _describe_pilot(preview: PilotPreview) -> str:

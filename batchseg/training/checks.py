@@ -5,18 +5,47 @@ They run when a recipe is loaded, and again when a training starts, since recipe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 from batchseg.errors import RecipeError
 from batchseg.recipe.load import load_as
 from batchseg.training.bundle_contract import check_contract
 from batchseg.training.split import check_split
-from batchseg.training.train_recipe import TrainRecipe
+from batchseg.training.train_recipe import GroundSpec, TrainRecipe
 
 
 def load_train_recipe(path: str | Path) -> TrainRecipe:
     """Read and check a training recipe. Paths in it are relative to the current folder, like those of a command."""
-    return load_as(TrainRecipe, path, "training recipe", check_train_recipe)
+    return load_as(TrainRecipe, path, "training recipe", check_train_recipe, check_keys)
+
+
+_NEEDS = {"watch_every": "watch", "patience": "watch", "soft_share": "teacher", "temperature": "teacher"}
+"""Keys that have no effect without another key."""
+_NEEDS_IN_GROUND = {"size_px": "seeds", "windows": "rasters"}
+
+
+def check_keys(given: Mapping[str, object]) -> None:
+    """Refuse keys of a file that have no effect, since their author expects one. Defaults may be written out."""
+    _check_needs(TrainRecipe, given, _NEEDS, "")
+    for name in ("train", "validate", "watch"):
+        ground = given.get(name)
+        if isinstance(ground, Mapping):
+            _check_needs(GroundSpec, ground, _NEEDS_IN_GROUND, f"{name}: ")
+
+
+def _check_needs(
+    kind: type[TrainRecipe | GroundSpec], given: Mapping[str, object], needs: Mapping[str, str], where: str
+) -> None:
+    defaults = {field.name: field.default for field in fields(kind)}
+    for key, needed in needs.items():
+        if not given.get(needed) and given.get(key, defaults[key]) != defaults[key]:
+            raise RecipeError(
+                f"`{key}` has no effect without `{needed}`",
+                where=f"{where}{key}",
+                todo=f"give `{needed}`, or leave `{key}` out",
+            )
 
 
 def check_train_recipe(recipe: TrainRecipe) -> None:

@@ -38,6 +38,7 @@ gsd_m: [0.3, 0.8]
   lie within it, and a run refuses a scene whose pixels do not.
 - These rasters hold bytes in bands called red, green and blue. Other bands need `bands` or `take`. Wider data types
   need `dtype` and `range`, or `scale`, which maps their values into bytes.
+- Ctrl-C and SIGTERM write a checkpoint after the step in hand and end the training; a second one ends it at once.
 - After an interruption, the same command continues from the last checkpoint, with the same result as without one. A
   finished bundle is left unchanged. A folder with the bundle of another recipe is refused, and so is a checkpoint whose
   labels have changed.

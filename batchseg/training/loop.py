@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from batchseg.errors import RecipeError
+from batchseg.errors import RecipeError, StoppedError
 from batchseg.training.checkpoint import save_best, save_checkpoint
 from batchseg.training.crops import CropBatch, CropSampler
 from batchseg.training.curves import Curve
@@ -21,6 +21,8 @@ from batchseg.training.validation import compute_miou, measure_iou
 
 ShowStep = Callable[[int, int, dict[str, float]], None]
 """Called with the number of finished steps, the number of all steps, and the figures of the last step by name."""
+ShouldStop = Callable[[], bool]
+"""Called after each step; True stops the training."""
 DISAGREEMENT = "unlike"
 """Name of the figure for the disagreement of pairs, also in the file of curves."""
 
@@ -32,8 +34,13 @@ def run_steps(
     checkpoint: Path,
     curves: tuple[Curve, Curve],
     show: ShowStep,
+    should_stop: ShouldStop,
 ) -> None:
-    """Run the remaining steps, or stop early when the IoU of `watch_ground` no longer improves."""
+    """Run the remaining steps, or stop early when the IoU of `watch_ground` no longer improves.
+
+    Raises:
+        StoppedError: The user has stopped the training. Its checkpoint is written.
+    """
     recipe, (step_curve, watch_curve) = state.recipe, curves
     while state.step < recipe.steps and not (watch_ground and _has_stopped_improving(state)):
         figures = _run_step(state, crops.draw())
@@ -41,8 +48,15 @@ def run_steps(
         show(state.step, recipe.steps, figures)
         if watch_ground is not None and (state.step % recipe.watch_every == 0 or state.step == recipe.steps):
             _measure_step(state, watch_ground, checkpoint, watch_curve)
-        if state.step % recipe.checkpoint_every == 0:
+        is_stopped = should_stop() and state.step < recipe.steps
+        if is_stopped or state.step % recipe.checkpoint_every == 0:
             save_checkpoint(state, checkpoint)
+        if is_stopped:
+            raise StoppedError(
+                f"the training was stopped after step {state.step} of {recipe.steps}",
+                where=str(checkpoint.parent.parent),
+                todo="the same command continues from there",
+            )
     save_checkpoint(state, checkpoint)  # otherwise the same command would repeat the last steps
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from batchseg.errors import RecipeError
+from batchseg.errors import RecipeError, StoppedError
 from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.card import write_card
 from batchseg.model.device import Device, check_device, choose_device
@@ -21,22 +21,28 @@ from batchseg.training.bundle_contract import make_contract
 from batchseg.training.bundle_folder import check_bundle_folder, report_full_disk
 from batchseg.training.checkpoint import load_best, restore_checkpoint
 from batchseg.training.checks import check_train_recipe, load_train_recipe
-from batchseg.training.crops import CropSampler
+from batchseg.training.crops import CropSampler, SoftLabels
 from batchseg.training.curves import open_curves
-from batchseg.training.loop import ShowStep, list_figures, run_steps
+from batchseg.training.ground import TrainingGround
+from batchseg.training.loop import ShouldStop, ShowStep, list_figures, run_steps
 from batchseg.training.provenance import is_finished, make_public_ground, make_public_recipe, read_commit
 from batchseg.training.sources import Sources, open_sources
 from batchseg.training.state import TrainingState, start_training
 from batchseg.training.teacher import make_soft_labels
 from batchseg.training.train_recipe import TrainRecipe
-from batchseg.training.validation import compute_miou, measure_iou
+from batchseg.training.validation import judge, measure_confusion
 
 TRAINING = "training"
 """Folder beside the bundle with checkpoint, curves and a teacher's logits. It may be deleted after the training."""
 
 
 def train(
-    recipe: TrainRecipe | str | Path, folder: str | Path, *, device: Device = "auto", show: ShowStep | None = None
+    recipe: TrainRecipe | str | Path,
+    folder: str | Path,
+    *,
+    device: Device = "auto",
+    show: ShowStep | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Bundle:
     """Train a bundle, and measure it on scenes that it has never seen.
 
@@ -55,6 +61,8 @@ def train(
         device: "cpu", "cuda", or "auto" for a GPU where there is one.
         show: Called after each step with the number of finished steps, the number of all steps, and figures of the
             step by name. A teacher's windows are counted in the same way, before the first step.
+        should_stop: Called after each step and each window of a teacher. If it returns True, the training writes a
+            checkpoint and ends with a StoppedError.
 
     Returns:
         The bundle. Its `contract.quality` has the IoU on the `validate` scenes of the recipe.
@@ -64,6 +72,7 @@ def train(
         SceneError: A raster or its labels cannot be read.
         BundleError: A bundle that the recipe names does not fit, there is no GPU, or the folder cannot be written or
             holds a bundle of another recipe.
+        StoppedError: `should_stop` returned True. The same call continues the training.
     """
     recipe = _load(recipe)
     folder = Path(folder)
@@ -72,12 +81,17 @@ def train(
     device_kind = choose_device(device)
     check_device(device_kind)
     with report_full_disk(folder):
-        _make_bundle(recipe, folder, device_kind, show or _show_nothing)
+        _make_bundle(recipe, folder, device_kind, show or _show_nothing, should_stop or _never_stop)
         return open_bundle(str(folder))
 
 
 def distill(
-    recipe: TrainRecipe | str | Path, folder: str | Path, *, device: Device = "auto", show: ShowStep | None = None
+    recipe: TrainRecipe | str | Path,
+    folder: str | Path,
+    *,
+    device: Device = "auto",
+    show: ShowStep | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Bundle:
     """Train a bundle from a teacher's soft labels, on rasters with labels and without.
 
@@ -94,6 +108,7 @@ def distill(
         folder: Folder of the bundle, as for `train`.
         device: "cpu", "cuda", or "auto" for a GPU where there is one.
         show: Called after each step, as for `train`.
+        should_stop: Called after each step, as for `train`.
 
     Returns:
         The bundle, as from `train`.
@@ -102,6 +117,7 @@ def distill(
         RecipeError: The recipe names no teacher, or any reason of `train`.
         SceneError: A raster or its labels cannot be read.
         BundleError: As for `train`.
+        StoppedError: As for `train`.
     """
     loaded = _load(recipe)
     if loaded.teacher is None:
@@ -110,7 +126,7 @@ def distill(
             where=loaded.name if isinstance(recipe, TrainRecipe) else str(recipe),
             todo="add a line `teacher: …`, a bundle, or use `train`",
         )
-    return train(loaded, folder, device=device, show=show)
+    return train(loaded, folder, device=device, show=show, should_stop=should_stop)
 
 
 def _load(recipe: TrainRecipe | str | Path) -> TrainRecipe:
@@ -120,7 +136,13 @@ def _load(recipe: TrainRecipe | str | Path) -> TrainRecipe:
 def _show_nothing(_done: int, _total: int, _figures: dict[str, float]) -> None: ...
 
 
-def _make_bundle(recipe: TrainRecipe, folder: Path, device: DeviceKind, show: ShowStep) -> None:
+def _never_stop() -> bool:
+    return False
+
+
+def _make_bundle(
+    recipe: TrainRecipe, folder: Path, device: DeviceKind, show: ShowStep, should_stop: ShouldStop
+) -> None:
     torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     sources = open_sources(recipe)
@@ -135,23 +157,24 @@ def _make_bundle(recipe: TrainRecipe, folder: Path, device: DeviceKind, show: Sh
         return
     state, beside = start_training(recipe, sources, device), folder / TRAINING
     restore_checkpoint(state, beside / "checkpoint")
-    crops = _make_sampler(recipe, sources, beside / "teacher", device, show)
+    crops = _make_sampler(recipe, sources)
+    if sources.teacher is not None:
+        crops.soft = _ask_teacher(sources.teacher, sources.train_ground, beside / "teacher", device, show, should_stop)
     for _ in range(state.step):
         crops.draw()  # so that the next crops are those of a training without an interruption
     class_names = () if sources.watch_ground is None else sources.watch_ground.names
     with open_curves(beside, state.step, list_figures(recipe), class_names) as curves:
-        run_steps(state, crops, sources.watch_ground, beside / "checkpoint", curves, show)
+        run_steps(state, crops, sources.watch_ground, beside / "checkpoint", curves, show, should_stop)
     if sources.watch_ground is not None:
         load_best(state, beside / "checkpoint")
     lineage = replace(lineage, steps=state.best_step or state.step)
-    iou = measure_iou(state.graph, sources.validation_ground, halo_px=recipe.halo_px, device=device)
-    _write(state, folder, iou, lineage)
+    ground = sources.validation_ground
+    confusion = measure_confusion(state.graph, ground, halo_px=recipe.halo_px, device=device)
+    _write(state, folder, judge(confusion, ground.names, make_public_ground(recipe.validate)), lineage)
 
 
-def _make_sampler(
-    recipe: TrainRecipe, sources: Sources, logits: Path, device: DeviceKind, show: ShowStep
-) -> CropSampler:
-    crops = CropSampler(
+def _make_sampler(recipe: TrainRecipe, sources: Sources) -> CropSampler:
+    return CropSampler(
         sources.train_ground,
         recipe.crop_px,
         recipe.batch,
@@ -163,18 +186,24 @@ def _make_sampler(
         mix=recipe.mix,
         shift_px=recipe.shift_px,
     )
-    if sources.teacher is not None:
-        crops.soft = make_soft_labels(
-            sources.teacher,
-            sources.train_ground,
-            logits,
-            device,
-            show=lambda done, total: show(done, total, {"teacher": 1.0}),
-        )
-    return crops
 
 
-def _write(state: TrainingState, folder: Path, iou: dict[str, float], lineage: TrainedLineage) -> None:
+def _ask_teacher(
+    teacher: Bundle, ground: TrainingGround, logits: Path, device: DeviceKind, show: ShowStep, should_stop: ShouldStop
+) -> SoftLabels:
+    def show_window(done: int, total: int) -> None:
+        show(done, total, {"teacher": 1.0})
+        if should_stop() and done < total:
+            raise StoppedError(
+                f"the training was stopped after window {done} of {total} of its teacher",
+                where=str(logits.parent.parent),
+                todo="the same command continues from there",
+            )
+
+    return make_soft_labels(teacher, ground, logits, device, show=show_window)
+
+
+def _write(state: TrainingState, folder: Path, quality: TrainedQuality, lineage: TrainedLineage) -> None:
     recipe, graph = state.recipe, state.graph
     # Normalisation statistics stay exact; everything else is stored in half the bytes.
     weights = {
@@ -185,7 +214,7 @@ def _write(state: TrainingState, folder: Path, iou: dict[str, float], lineage: T
         recipe,
         mean=tuple(graph.mean.flatten().tolist()),
         std=tuple(graph.std.flatten().tolist()),
-        quality=TrainedQuality(iou=iou, miou=compute_miou(iou), on=make_public_ground(recipe.validate)),
+        quality=quality,
         lineage=lineage,
     )
     write_card(folder, contract)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from batchseg.engine.inputs import cut_tile
+from batchseg.model.quality import GroundRecord, TrainedQuality
 from batchseg.recipe.recipe import Tiling
 from batchseg.score.confusion import count_confusion, iou_per_labelled_class, mean_iou
+from batchseg.score.scores import compute_scores
 from batchseg.training.ground import TrainingGround
 from tiling.grid import Grid, Tile, tiles_of
 from tiling.span import Window
@@ -35,14 +37,38 @@ def measure_iou(
     classifier: Classifier, ground: TrainingGround, *, halo_px: int, device: str = "cpu"
 ) -> dict[str, float]:
     """IoU of each class that the labels contain, by name, over whole windows that are cut into tiles as in a run."""
+    return compute_iou(measure_confusion(classifier, ground, halo_px=halo_px, device=device), ground.names)
+
+
+def measure_confusion(
+    classifier: Classifier, ground: TrainingGround, *, halo_px: int, device: str = "cpu"
+) -> NDArray[np.int64]:
+    """Count the confusion matrix over whole windows that are cut into tiles as in a run."""
     num_classes = len(ground.names)
     confusion = np.zeros((num_classes, num_classes), np.int64)
     classifier.eval()
     for pixels_BHW, labels_HW in zip(ground.pixels_WBHW, ground.labels_WHW, strict=True):
         index_HW = _predict(classifier, pixels_BHW, halo_px, device)
         confusion += count_confusion(labels_HW, index_HW, num_classes)
-    iou = zip(ground.names, iou_per_labelled_class(confusion), strict=True)
+    return confusion
+
+
+def compute_iou(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str, float]:
+    """IoU of each class that the labels contain, by name."""
+    iou = zip(names, iou_per_labelled_class(confusion), strict=True)
     return {name: round(value, _DIGITS) for name, value in iou if value is not None}
+
+
+def judge(confusion: NDArray[np.int64], names: Sequence[str], on: GroundRecord) -> TrainedQuality:
+    """Compute the quality of a bundle from its confusion matrix on some ground."""
+    iou, scores = compute_iou(confusion, names), compute_scores(confusion, names)
+    return TrainedQuality(
+        iou=iou,
+        miou=compute_miou(iou),
+        on=on,
+        recall={name: scores.recall[name] for name in iou},
+        precision={name: scores.precision[name] for name in iou},
+    )
 
 
 def compute_miou(iou: Mapping[str, float]) -> float:

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def stop_on_signals(stop: Stop) -> Iterator[None]:
-    """The first interrupt lets the run finish the chunks in hand; the second ends the process at once.
+def stop_on_signals(stop: Stop, *, unit: str = "chunks") -> Iterator[None]:
+    """Let the first interrupt finish the work in hand, in words of `unit`; the second ends the process at once.
 
-    The same command resumes the run in both cases.
+    The same command goes on in both cases.
     """
 
     def handle(number: int, _: FrameType | None) -> None:
         name, status = signal.Signals(number).name, 128 + number
         if stop.why is not None:
-            print("\nbatchseg: leaving at once; the same command resumes the run", file=sys.stderr)
+            print("\nbatchseg: leaving at once; the same command goes on", file=sys.stderr)
             os._exit(status)
         stop.request(name, status)  # before the message, so that a second signal finds it, however soon it comes
-        print(f"\nbatchseg: {name}: finishing the chunks in hand; once more to leave at once", file=sys.stderr)
+        print(f"\nbatchseg: {name}: finishing the {unit} in hand; once more to leave at once", file=sys.stderr)
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from batchseg.errors import BundleError
 from batchseg.model.bundle import open_bundle
 from batchseg.schema import plain
+from batchseg.synth import CLASSES
 from batchseg.training import loop, sources
 from batchseg.training import train as training
 from batchseg.training.crops import CropSampler
@@ -113,6 +115,13 @@ def test_a_teacher_of_other_classes_is_refused_before_any_work(tmp_path: Path) -
     assert not (tmp_path / "out").exists()
 
 
+def right_in(share: float) -> NDArray[np.int64]:
+    """The confusion matrix of a classifier that calls this share of the water water, and the rest forest."""
+    confusion = np.zeros((len(CLASSES), len(CLASSES)), np.int64)
+    confusion[0, :2] = round(1000 * share), round(1000 * (1 - share))
+    return confusion
+
+
 def test_the_best_step_becomes_the_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The IoU of the watched ground rises twice and then falls; training ends after two measurements without a rise."""
     miou = iter([0.2, 0.5, 0.4, 0.3, 0.9])
@@ -124,7 +133,7 @@ def test_the_best_step_becomes_the_bundle(tmp_path: Path, monkeypatch: pytest.Mo
         real(state, folder)
 
     monkeypatch.setattr(loop, "measure_iou", lambda *_, **__: {"water": next(miou)})
-    monkeypatch.setattr(training, "measure_iou", lambda *_, **__: {"water": next(miou)})
+    monkeypatch.setattr(training, "measure_confusion", lambda *_, **__: right_in(next(miou)))
     monkeypatch.setattr(loop, "save_best", save_best)
     watch = replace(RECIPE.validate, seeds=(3000, 3001))
     recipe = replace(RECIPE, steps=40, watch=watch, watch_every=2, patience=2)

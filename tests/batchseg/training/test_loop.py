@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from batchseg.classes import ClassInfo
-from batchseg.errors import BundleError, RecipeError
+from batchseg.errors import BundleError, RecipeError, StoppedError
 from batchseg.model.architecture import Architecture, BulkNetSpec, SegformerSpec
 from batchseg.model.bundle import open_bundle, read_weights
 from batchseg.model.graph import WholeGraph
@@ -24,6 +24,7 @@ from batchseg.training import sources
 from batchseg.training.checks import check_train_recipe, load_train_recipe
 from batchseg.training.losses import compute_hard_loss, measure_disagreement
 from batchseg.training.rasters import UNLABELLED
+from batchseg.training.train import train
 from batchseg.training.train_recipe import GroundSpec, LabelledRaster
 from batchseg.training.validation import measure_iou
 from tests.batchseg.training.small_trainings import RECIPE, quietly, square_ground, train_on_cpu
@@ -42,12 +43,38 @@ def test_the_recipes_of_shipped_bundles_can_be_loaded(path: Path) -> None:
     assert recipe.validate.seeds[0] >= max(2000, recipe.train.seeds[1])
 
 
+GOOD = """
+name: x
+tier: bulk
+architecture: {kind: bulknet, width: 8}
+halo_px: 16
+train: {seeds: [1000, 1002]}
+validate: {seeds: [2000, 2001]}
+"""
+
+
+def test_keys_that_have_an_effect_are_taken(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"{GOOD}watch: {{seeds: [3000, 3001], size_px: 2048}}\nwatch_every: 50\npatience: 3\nsoft_share: 0.5"
+    )
+    assert load_train_recipe(path).watch_every == 50
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("name: [", "cannot be read"),
         ("name: x\nstep: 3", "did you mean `steps`"),
         ("- a", "must be a mapping"),
+        (f"{GOOD}watch_every: 50", "`watch_every` has no effect without `watch`. Give `watch`, or leave"),
+        (f"{GOOD}watch: null\npatience: 3", "`patience` has no effect without `watch`"),
+        (f"{GOOD}soft_share: 0.7", "`soft_share` has no effect without `teacher`"),
+        (f"{GOOD}teacher: null\ntemperature: 3", "`temperature` has no effect without `teacher`"),
+        (
+            f"{GOOD}watch: {{seeds: [3000, 3001], windows: 4}}",
+            "watch: windows: `windows` has no effect",
+        ),
     ],
 )
 def test_an_invalid_recipe_is_refused(text: str, message: str, tmp_path: Path) -> None:
@@ -84,8 +111,10 @@ def test_training_learns_and_writes_a_bundle(tmp_path: Path, monkeypatch: pytest
     assert bundle.contract.quality.miou > 0.5
     card = (bundle.folder / "README.md").read_text()
     assert "tiny-net" in card
-    assert f"| building | {bundle.contract.quality.iou['building']:.3f} |" in card
-    assert f"| **mean** | **{bundle.contract.quality.miou:.3f}** |" in card
+    quality = bundle.contract.quality
+    scores = (quality.iou["building"], quality.recall["building"], quality.precision["building"])
+    assert f"| building | {' | '.join(f'{score:.3f}' for score in scores)} |" in card
+    assert f"| **mean** | **{quality.miou:.3f}** |" in card
     curve = [line.split(",") for line in (bundle.folder / "training" / "curve.csv").read_text().splitlines()]
     assert curve.pop(0) == ["step", "loss", "learning_rate", "seconds"]
     assert [int(row[0]) for row in curve] == list(range(1, 61))
@@ -123,6 +152,35 @@ def test_an_interrupted_training_ends_as_one_without_interruption(architecture: 
     assert ours.keys() == theirs.keys()
     for name, tensor in ours.items():
         assert torch.equal(tensor, theirs[name]), name
+
+
+@pytest.mark.parametrize("after", [1, 3, 5])
+def test_a_training_that_is_told_to_stop_loses_no_step(after: int, tmp_path: Path) -> None:
+    """Checkpoints are due after every second step; the one that the stop makes may come between two of them."""
+    steps: list[int] = []
+    with pytest.raises(StoppedError, match=f"stopped after step {after} of 6. The same command continues"):
+        train(
+            RECIPE,
+            tmp_path / "parts",
+            device="cpu",
+            show=lambda step, _, __: steps.append(step),
+            should_stop=lambda: len(steps) == after,
+        )
+    assert not (tmp_path / "parts" / "item.json").exists()
+    train_on_cpu(RECIPE, tmp_path / "parts", show=lambda step, _, __: steps.append(step))
+    assert steps == [1, 2, 3, 4, 5, 6], "no step is done twice"
+    train_on_cpu(RECIPE, tmp_path / "whole", show=quietly)
+    ours, theirs = (load_file(tmp_path / name / "weights.safetensors") for name in ("parts", "whole"))
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
+
+
+def test_a_stop_after_the_last_step_changes_nothing(tmp_path: Path) -> None:
+    bundle = train(RECIPE, tmp_path, device="cpu", show=quietly, should_stop=(tmp_path / "never").exists)
+    assert bundle.contract.lineage.steps == RECIPE.steps
+    done: list[int] = []
+    again = replace(RECIPE, steps=7)
+    train(again, tmp_path, device="cpu", show=lambda n, _, __: done.append(n), should_stop=lambda: bool(done))
+    assert done == [7]
 
 
 def test_a_finished_bundle_is_left_as_it_is(tmp_path: Path) -> None:
