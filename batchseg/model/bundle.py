@@ -15,7 +15,7 @@ from pathlib import Path
 from batchseg.atomic import replace_file
 from batchseg.errors import BundleError, InputError
 from batchseg.model.contract import Contract
-from batchseg.model.fetch import fetch_bundle, find_cache_folder
+from batchseg.model.fetch import fetch_bundle
 from batchseg.model.item import WEIGHTS, make_item, read_item, weights_name
 from batchseg.model.weights_check import check_onnx, check_safetensors
 from batchseg.remote import is_remote
@@ -65,7 +65,7 @@ def zoo_names() -> list[str]:
 def find_bundle_folder(ref: str) -> Path:
     """The folder of a bundle: of a shipped one for `zoo:NAME`, of a local copy for a URL."""
     if is_remote(ref):
-        return fetch_bundle(ref, find_cache_folder())
+        return fetch_bundle(ref)
     if not ref.startswith("zoo:"):
         return Path(ref)
     name, known = ref.removeprefix("zoo:"), zoo_names()

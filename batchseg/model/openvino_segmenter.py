@@ -16,10 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.atomic import create_folder
 from batchseg.model.bundle import Bundle
+from batchseg.model.cache import open_entry
 from batchseg.model.contract import Numerics
-from batchseg.model.fetch import find_cache_folder
 from batchseg.model.packages import import_openvino
 from batchseg.model.torch_graph import load_graph
 
@@ -91,10 +90,7 @@ def _find_converted(bundle: Bundle, shape: tuple[int, ...], halo_px: int) -> Pat
     versions = [version(name) for name in ("openvino", "torch", "transformers")]
     key = f"{bundle.graph_digest} {shape} {halo_px} {bundle.contract.input_dtype} {versions} {_hash_code()}"
     name = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
-    folder = find_cache_folder() / "openvino" / name
-    if not (folder / "graph.xml").exists():
-        _write_converted(bundle, shape, halo_px, folder)
-    return folder / "graph.xml"
+    return open_entry("openvino", name, lambda folder: _write_converted(bundle, shape, halo_px, folder)) / "graph.xml"
 
 
 def _hash_code() -> str:
@@ -104,10 +100,8 @@ def _hash_code() -> str:
 
 
 def _write_converted(bundle: Bundle, shape: tuple[int, ...], halo_px: int, folder: Path) -> None:
-    """Write the model file atomically: two workers may convert at once, and one of them may die."""
     graph = _convert(bundle, shape, halo_px)
-    with create_folder(folder) as unfinished:
-        import_openvino().save_model(graph, unfinished / "graph.xml", compress_to_fp16=False)
+    import_openvino().save_model(graph, folder / "graph.xml", compress_to_fp16=False)
 
 
 def _convert(bundle: Bundle, shape: tuple[int, ...], halo_px: int) -> Any:

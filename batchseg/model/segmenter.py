@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from batchseg.engine.segment import Segmenter
 from batchseg.errors import BundleError
 from batchseg.model.bundle import Bundle
+from batchseg.model.cache import open_section
 from batchseg.model.contract import Numerics
 from batchseg.model.openvino_segmenter import OpenVinoSegmenter, OpenVinoStreams, Planes
 from batchseg.model.torch_graph import load_graph
@@ -69,6 +70,8 @@ def _compile(graph: Any, torch: Any) -> Any:
         raise BundleError(
             "torch.compile needs a C++ compiler", where="backend compiled", todo="install g++, or tune the bundle again"
         )
+    # By default torch keeps compiled code in a folder of /tmp whose name any user can take first.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(open_section("compiled")))
     torch._inductor.config.compile_threads = 1  # more would leave processes behind  # noqa: SLF001
     return torch.compile(graph, dynamic=False)
 

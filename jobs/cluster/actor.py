@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +9,11 @@ from typing import Any
 
 import ray
 
-from batchseg.atomic import create_folder
 from batchseg.errors import FleetError
 from batchseg.ledger.keys import TaskKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import TaskRecord
+from batchseg.model.cache import open_entry
 from batchseg.resolve.job import Job
 from batchseg.store import LocalStore, Store
 from batchseg.tiers import Tier
@@ -98,17 +96,13 @@ def unpack_bundles(job: Job, bundles: BundleRefs) -> Job:
     return replace(job, models=models)
 
 
-def unpack_bundle(digest: str, files: Any, *, root: Path | None = None) -> Path:
+def unpack_bundle(digest: str, files: Any) -> Path:
     """A bundle's folder on this node; the first worker that needs it makes it."""
-    root = root or Path(tempfile.gettempdir()) / f"batchseg-bundles-{os.getuid()}"
-    folder = root / digest
-    if folder.is_dir():
-        return folder
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Another worker may be faster. Its folder has the same content, since the bundle's digest is checked at opening.
-    with create_folder(folder) as unfinished:
+
+    def fill(folder: Path) -> None:
         for name, content in ray.get(files).items():
-            path = unfinished / name
+            path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-    return folder
+
+    return open_entry("copies", digest, fill)
