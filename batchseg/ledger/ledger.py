@@ -18,6 +18,7 @@ work (invariant I4): the folder belongs to another recipe.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -50,6 +51,8 @@ from batchseg.store import Store, parse_value, put_value, read_value, to_json
 NUM_READERS = 8
 T = TypeVar("T")
 RETRY_TASK = "run `batchseg run` again; it tries the task again"
+_FILE_VERSION = re.compile(r"scenes\..+\.identity\.(?!url )\w+ ")
+"""Beginning of a difference that only says that a scene's file has changed."""
 REDO_TASK = "run `batchseg run` again; it does this task again"
 REMOVE_STINT = "remove it; the money of this worker is missing from the costs then"
 
@@ -209,12 +212,7 @@ class Ledger:
         """Raise ForeignRunError where this folder belongs to another recipe (invariant I4). Writes nothing."""
         earlier = self.read_recipe()
         if earlier is not None and earlier.fingerprint != fingerprint:
-            fields = ", ".join(find_differences(earlier.resolved, resolved)) or "the way it is computed"
-            raise ForeignRunError(
-                f"this folder holds the results of another recipe; different: {fields}",
-                where="output",
-                todo="give another output folder, or the recipe that began this one",
-            )
+            raise _make_foreign_error(find_differences(earlier.resolved, resolved))
 
     def write_recipe(self, fingerprint: str, resolved: JsonObject) -> None:
         """Write the resolved recipe into a new folder; in an old folder check that it is the same."""
@@ -222,6 +220,20 @@ class Ledger:
         if self.read_recipe() is None:
             recipe = StoredRecipe(fingerprint=fingerprint, resolved=resolved)
             self.store.put(RECIPE_KEY, to_json(recipe, sort_keys=True))
+
+
+def _make_foreign_error(differences: list[str]) -> ForeignRunError:
+    fields = ", ".join(differences) or "the way it is computed"
+    has_changed_files_only = bool(differences) and all(_FILE_VERSION.match(line) for line in differences)
+    return ForeignRunError(
+        f"this folder holds the results of {'other files' if has_changed_files_only else 'another recipe'}; "
+        f"different: {fields}",
+        where="output",
+        todo="give another output folder, or put the first files back; `gdaladdo -ro` makes overviews beside a file "
+        "that do not change it"
+        if has_changed_files_only
+        else "give another output folder, or the recipe that began this one",
+    )
 
 
 def _parse(kind: type[T], content: bytes, *, where: str) -> T:

@@ -42,6 +42,8 @@ _COMMON_NAMES = (
     ("pan", r"pan|panchromatic"),
     ("yellow", r"yellow"),
 )
+SIDECARS_WITHOUT_PIXELS = (".ovr", ".aux.xml", ".aux", ".rrd")
+"""Endings of overviews and statistics of a raster; the last two are those of Erdas."""
 _COLOURS = ("red", "green", "blue")
 _NOT_NAMES = frozenset({"undefined", "gray", "grey"})
 
@@ -255,8 +257,11 @@ def _read_grid(url: str, dataset: Any) -> Georef:
 
 
 def _list_pixel_files(dataset: Any) -> tuple[str, ...]:
-    """List the files whose pixels belong to the scene: its own, masks, and the parts of a VRT."""
-    return tuple(name for name in dataset.files if not name.endswith((".ovr", ".aux.xml")))
+    """List the files whose pixels belong to the scene: its own, masks, and the parts of a VRT.
+
+    Overviews and statistics do not: programs that only look at a raster put them beside it.
+    """
+    return tuple(name for name in dataset.files if not name.lower().endswith(SIDECARS_WITHOUT_PIXELS))
 
 
 def make_scene_name(url: str) -> str:

@@ -19,7 +19,14 @@ from batchseg.ledger.records import Record
 from batchseg.ledger.stages import STAGES, Stage, sum_paid_s
 from batchseg.output.stored import ZarrLayout
 from batchseg.reports.metrics import Metrics
-from batchseg.reports.page.pictures import draw_classes, draw_measure, draw_scene, find_level, read_level
+from batchseg.reports.page.pictures import (
+    draw_classes,
+    draw_measure,
+    draw_scene,
+    explain_missing_picture,
+    find_level,
+    read_level,
+)
 from batchseg.resolve.plan_file import PlanFile
 from batchseg.store import Store
 from tiling.span import Window
@@ -86,6 +93,8 @@ class Map:
     """A data URI for each layer."""
     scene: str | None
     """A data URI; None where the scene cannot be read any more, or not quickly."""
+    scene_note: str | None
+    """The reason why `scene` is None."""
     crops: tuple[Crop, ...]
     """The squares with the lowest confidence."""
 
@@ -170,11 +179,13 @@ def _draw_map(plan: PlanFile, store: Store, name: str, longest_px: int) -> Map:
     scene, layout = plan.scenes[name], plan.zarr_layout(name)
     level = find_level(layout, longest_px)
     codes = {layer.name: read_level(store, layout, layer, level) for layer in layout.layers}
+    picture = draw_scene(scene.url, scene.bands, codes["labels"].shape)
     return Map(
         width=scene.georef.width_px,
         height=scene.georef.height_px,
         layers={layer.name: _draw_layer(layer, codes[layer.name]) for layer in layout.layers},
-        scene=draw_scene(scene.url, scene.bands, codes["labels"].shape),
+        scene=picture,
+        scene_note=explain_missing_picture(scene.url) if picture is None else None,
         crops=tuple(_draw_crops(plan, store, name, level, codes.get("confidence"))),
     )
 

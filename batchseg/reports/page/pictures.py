@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,10 @@ from batchseg.errors import DamagedError
 from batchseg.layers.layer import RAMP, Layer
 from batchseg.output.deflate import inflate
 from batchseg.output.stored import ZarrLayout
-from batchseg.scene.dataset import GDAL_ERRORS, gdal, open_raster
+from batchseg.redact import redact
+from batchseg.remote import is_remote
+from batchseg.scene.dataset import GDAL_ERRORS, find_reason, gdal, open_raster
+from batchseg.scene.names import gdal_path
 from batchseg.store import Store
 from tiling.grid import Grid
 from tiling.span import Window
@@ -111,6 +115,24 @@ def draw_scene(url: str, bands: Sequence[int], shape_px: tuple[int, int], window
     except GDAL_ERRORS:
         return None
     return _encode(_stretch(values_BHW), "JPEG")
+
+
+def explain_missing_picture(url: str) -> str:
+    """Say why `draw_scene` has no picture of a whole scene, and what gives it one."""
+    try:
+        with gdal(), open_raster(url) as dataset:
+            mpx, has_overviews = dataset.width * dataset.height / 1e6, bool(dataset.overviews(1))
+    except GDAL_ERRORS as error:
+        return f"its file cannot be opened ({redact(find_reason(error))})"
+    if has_overviews or mpx * 1e6 <= _SLOW_PX:
+        return "a part of its file cannot be read"
+    remedy = (
+        "a Cloud Optimized GeoTIFF has them"
+        if is_remote(url)
+        else f"`gdaladdo -ro -r average {quote(gdal_path(url))}` puts them beside the file, which stays as it is, and "
+        "`batchseg report` then shows the scene"
+    )
+    return f"it has {mpx:.0f} Mpx and no overviews; {remedy}"
 
 
 def _cut_stripes(window: Window, num_rows: int) -> Iterator[tuple[slice, Window]]:

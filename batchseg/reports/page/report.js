@@ -220,7 +220,7 @@ function show(scene) {
     stage.append(image);
   }
   const size = `${map.width.toLocaleString("en")} × ${map.height.toLocaleString("en")} px`;
-  $("mapnote").textContent = `${scene}, ${size}. Drag to move, wheel to zoom.` + (map.scene ? "" : " The scene itself is not shown: it cannot be read, or is large and has no overviews (gdaladdo makes them).");
+  $("mapnote").textContent = `${scene}, ${size}. Drag to move, wheel to zoom.` + (map.scene ? "" : ` The scene itself is not shown: ${map.scene_note}.`);
   const figures = all.scenes[scene], warnings = [figures.area_note && `area unknown: ${figures.area_note}`, figures.layout_note, figures.nodata_note].filter(Boolean);
   $("warnings").textContent = warnings.join(" · ");
   $("warnings").hidden = !warnings.length;
