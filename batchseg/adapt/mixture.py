@@ -215,5 +215,6 @@ def check_gain(gain: Gain) -> None:
             "the adjusted bundle is not better on held-out labels with 95 % confidence, and nothing was written",
             expected="a gain in mean IoU above 0 points",
             got=f"{gain.low_points:+.1f} to {gain.high_points:+.1f} points",
-            todo="label more places, or train on these labels (docs/training.md)",
+            todo="label more places; `batchseg train` learns more from labels, and takes them as a raster of class ids "
+            "(`gdal_rasterize -a FIELD` makes one from polygons)",
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from batchseg.budget.forecast import Forecast
 from batchseg.budget.sample import PilotTile, is_heavy, share_at_threshold, threshold_for_share
-from batchseg.score.confusion import iou_per_class, mean_iou
+from batchseg.score.confusion import iou_per_labelled_class, mean_iou
 from batchseg.tiers import Tier
 
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0)
@@ -66,7 +66,7 @@ def _compute_miou(threshold: int, tiles: Sequence[PilotTile]) -> float | None:
     matrices = [tile.confusion[_choose_tier(tile, threshold)] for tile in tiles if tile.confusion]
     if not matrices:
         return None
-    miou = mean_iou(iou_per_class(np.sum(matrices, axis=0)))
+    miou = mean_iou(iou_per_labelled_class(np.sum(matrices, axis=0)))
     return None if miou is None else round(miou, 5)
 
 

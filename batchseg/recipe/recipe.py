@@ -108,6 +108,11 @@ class LabelPolygons:
         None, doc="class of the ground outside of all polygons; default: that ground is unlabelled"
     )
     where: str | None = setting(None, doc="attribute filter on the polygons, as in SQL")
+    within: str | None = setting(
+        None,
+        doc="ground that the reference covers completely: a vector file of polygons, or `hull` for the convex hull of "
+        "the reference itself; all other ground is unlabelled; default: the whole scene",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

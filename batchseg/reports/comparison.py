@@ -164,7 +164,9 @@ def _judge(difference: Interval | None) -> Quality:
 
 
 def _iou(counts_RSKC: NDArray[np.float64]) -> NDArray[np.float64]:
-    return iou_from_counts(counts_RSKC[:, :, 0], counts_RSKC[:, :, 1], counts_RSKC[:, :, 2])
+    """IoU of each class; NaN for a class without reference pixels, which has no part in the mean."""
+    hits, reference_px, predicted_px = counts_RSKC[:, :, 0], counts_RSKC[:, :, 1], counts_RSKC[:, :, 2]
+    return np.where(reference_px > 0, iou_from_counts(hits, reference_px, predicted_px), np.nan)
 
 
 def _mean(iou: NDArray[np.float64]) -> NDArray[np.float64]:

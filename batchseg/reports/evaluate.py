@@ -25,8 +25,8 @@ from batchseg.resolve.plan_file import PlanFile, read_plan
 from batchseg.resolve.priority_file import read_priority
 from batchseg.schema import inlined
 from batchseg.score.agreement import ReferenceLabels, count_agreement, expand_tile_codes, index_classes
-from batchseg.score.reference import open_reference, open_reference_labels
-from batchseg.score.scores import NoScores, ReferenceScores
+from batchseg.score.reference import describe_reference, open_reference, open_reference_labels
+from batchseg.score.scores import NoScores, ReferenceScores, find_recall_note
 from batchseg.store import Store, put_value
 
 GivenLabels = str | LabelPolygons
@@ -45,6 +45,8 @@ class Evaluation:
     """The scores over all these scenes together."""
     scenes: dict[str, NoScores | ReferenceScores]
     """The scores of each scene that has a reference, by scene."""
+    notes: tuple[str, ...]
+    """What limits the scores, for people: the ground that they are of, or an IoU that is a recall."""
 
 
 def evaluate(output: str | Path, labels: GivenLabels | Mapping[str, GivenLabels]) -> Evaluation:
@@ -134,11 +136,15 @@ def _evaluate(store: Store, plan: PlanFile, labels: Mapping[str, GivenLabels]) -
         for name, scene in plan.scenes.items()
     }
     plan = replace(plan, scenes=scenes)
+    scores = fold_scores(plan, scored)
+    recall_note = find_recall_note(scores) if isinstance(scores, ReferenceScores) else None
+    notes = [describe_reference(source) for source in sources.values()]
     return Evaluation(
         fingerprint=plan.fingerprint,
         labels=dict(labels),
-        scores=fold_scores(plan, scored),
+        scores=scores,
         scenes={name: fold_scores(plan, [r for r in scored if r.key.scene == name]) for name in sources},
+        notes=tuple(dict.fromkeys(filter(None, (*notes, recall_note)))),
     )
 
 

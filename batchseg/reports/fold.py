@@ -137,6 +137,7 @@ def _fold_scene(
         area_note=plan.scenes[name].area_note or off_earth,
         layout_note=plan.scenes[name].layout_note,
         nodata_note=plan.scenes[name].nodata_note,
+        labels_note=plan.scenes[name].labels_note,
     )
 
 

@@ -99,6 +99,8 @@ class SceneMetrics(Measures):
     """What makes the scene slow to read, and how to repair it; None for a good layout."""
     nodata_note: str | None = None
     """Undeclared nodata that the scene seems to have, and the line that declares it; None where there is none."""
+    labels_note: str | None = None
+    """The ground that the reference scores, or a warning about it; None where there is nothing to say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

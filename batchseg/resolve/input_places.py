@@ -22,6 +22,7 @@ from batchseg.redact import make_public_url
 from batchseg.remote import find_endpoint_url, is_remote
 from batchseg.resolve.job import Job
 from batchseg.scene.names import url_of_gdal_path
+from batchseg.scene.polygon_labels import HULL
 from batchseg.scene.raster_labels import LabelsHeader
 from batchseg.store import Store
 
@@ -58,6 +59,8 @@ def list_inputs(recipe: Recipe, job: Job) -> Iterator[str]:
     for labels in recipe.labels:
         if labels is not None:
             yield labels.polygons if isinstance(labels, LabelPolygons) else labels
+        if isinstance(labels, LabelPolygons) and labels.within is not None and labels.within != HULL:
+            yield labels.within
     yield from (reason.polygons for reason in recipe.route.polygons)
     if recipe.aoi is not None:
         yield recipe.aoi

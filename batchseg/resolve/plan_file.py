@@ -17,6 +17,7 @@ from batchseg.resolve.file_layout import find_layout_warnings
 from batchseg.resolve.job import Job
 from batchseg.scene.georef import Georef
 from batchseg.scene.place import explain_missing_area
+from batchseg.score.reference import describe_reference
 from batchseg.store import Store, put_value, read_value
 from tiling.grid import Grid
 from tiling.span import Window
@@ -45,6 +46,8 @@ class ScenePlan:
     """Reason why reading costs more than it must, and the repair; None: it does not."""
     nodata_note: str | None = None
     """Reason to think that the scene has undeclared nodata, and the line that declares it; None: there is none."""
+    labels_note: str | None = None
+    """The ground that the reference scores, or a warning about it; None where there is nothing to say."""
     sheet_px: int = 32768
     layers: tuple[str, ...] = ("labels", "confidence", "tier")
     bands: tuple[int, ...] = ()
@@ -112,6 +115,7 @@ def make_plan_file(job: Job, nodata_notes: Mapping[str, str], *, head_usd_per_ho
                 area_note=explain_missing_area(scene.grid),
                 layout_note=layout_notes.get(name),
                 nodata_note=nodata_notes.get(name),
+                labels_note=describe_reference(scene.labels),
                 sheet_px=scene.zarr.sheet_px,
                 layers=tuple(layer.name for layer in scene.zarr.layers),
                 bands=scene.bands,

@@ -35,6 +35,7 @@ from batchseg.resolve.resolve import Resolved, resolve
 from batchseg.runs.backlog import make_backlog
 from batchseg.runs.output_check import check_run_output
 from batchseg.schema import setting
+from batchseg.score.reference import describe_reference
 from batchseg.store import LocalStore, Store
 from batchseg.workers.models import choose_pool_device
 from batchseg.workers.pool import DEPTH
@@ -151,7 +152,12 @@ def _make_plan(resolved: Resolved, fleet: Fleet, store: Store, placement: Placem
 
 
 def _list_scene_warnings(job: Job) -> tuple[str, ...]:
-    return (*find_layout_warnings(job).values(), *find_nodata_warnings(job).values())
+    label_notes = (describe_reference(scene.labels) for scene in job.scenes.values())
+    return (
+        *find_layout_warnings(job).values(),
+        *find_nodata_warnings(job).values(),
+        *dict.fromkeys(filter(None, label_notes)),
+    )
 
 
 def _apply_known_threshold(resolved: Resolved, store: Store) -> Resolved:

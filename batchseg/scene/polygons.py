@@ -69,6 +69,12 @@ class Polygons:
             self._tree.append(tree)
         return self._tree[0]
 
+    def cover_share(self) -> float:
+        """Compute the share of the scene that the polygons cover."""
+        scene = shapely.box(0, 0, self.shape_px[1], self.shape_px[0])
+        covered = shapely.union_all(shapely.intersection(shapely.from_wkb(list(self.wkb)), scene))
+        return float(shapely.area(covered) / shapely.area(scene))
+
     def mask(self, window: Window) -> NDArray[np.bool_]:
         """Draw a window: True for pixels whose centres are inside a polygon."""
         covered_HW = np.zeros(window.shape, bool)
@@ -147,6 +153,13 @@ def join_polygons(layers: Sequence[Polygons]) -> Polygons:
     """Join the polygons of several layers over one scene."""
     wkb = {wkb for polygons in layers for wkb in polygons.wkb}
     return Polygons(tuple(sorted(wkb)), layers[0].shape_px)
+
+
+def make_hull(layers: Sequence[Polygons]) -> Polygons:
+    """Make the convex hull of all polygons of several layers over one scene."""
+    geometries = [shapely.from_wkb(list(polygons.wkb)) for polygons in layers]
+    hull = shapely.convex_hull(shapely.union_all([shapely.union_all(part) for part in geometries]))
+    return make_polygons(np.array([hull]), layers[0].shape_px)
 
 
 def find_touched_tiles(layers: Iterable[Polygons], lattice: Grid) -> TileSet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,8 +104,22 @@ def _check_grid(url: str, labels: Georef, georef: Georef, scene_url: str) -> Non
             where=url,
             expected=_describe(georef),
             got=_describe(labels),
-            todo=f"warp them onto {scene_url} with nearest neighbour",
+            todo=_advise_warp(url, georef, scene_url),
         )
+
+
+def _advise_warp(url: str, georef: Georef, scene_url: str) -> str:
+    """The command that brings labels onto the scene's grid; 255 outside of them, which means unlabelled."""
+    if georef.transform is None or georef.crs_wkt is None or any(georef.transform[i] for i in (1, 3)):
+        return f"warp them onto {scene_url} with nearest neighbour and a nodata value of 255"
+    a, _, left, _, e, top = georef.transform
+    xs, ys = sorted((left, left + a * georef.width_px)), sorted((top, top + e * georef.height_px))
+    extent = " ".join(f"{v!r}" for v in (xs[0], ys[0], xs[1], ys[1]))
+    return (
+        f"warp them with nearest neighbour, and 255 (unlabelled) where they end: `gdalwarp -r near -dstnodata 255 "
+        f"-t_srs {shlex.quote(_name_crs(georef.crs_wkt))} -te {extent} -ts {georef.width_px} {georef.height_px} "
+        f"{shlex.quote(url)} on_grid.tif`"
+    )
 
 
 def _is_same_crs(ours: str | None, theirs: str | None) -> bool:

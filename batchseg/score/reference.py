@@ -25,15 +25,12 @@ def open_reference(
         if not is_vector(given):
             return read_labels_header(given, georef, scene_url)
         given = LabelPolygons(polygons=given)
-    return read_polygon_labels(
-        given.polygons,
-        attribute=given.class_,
-        all_are=given.all_,
-        outside=given.outside,
-        where=given.where,
-        georef=georef,
-        classes={known.id: known.name for known in classes},
-    )
+    return read_polygon_labels(given, georef=georef, classes={known.id: known.name for known in classes})
+
+
+def describe_reference(reference: object) -> str | None:
+    """The ground that a reference scores, or a warning about it; None where there is nothing to say."""
+    return reference.note if isinstance(reference, PolygonLabels) else None
 
 
 def open_reference_labels(reference: Reference) -> ReferenceLabels:

@@ -9,21 +9,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.score.confusion import iou_per_class, mean_iou
+from batchseg.score.confusion import iou_per_labelled_class, mean_iou
 
 DIGITS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccuracyScores:
-    """The scores of one confusion matrix. A score is None where its denominator is zero."""
+    """The scores of one confusion matrix. A score is None where its denominator is zero.
+
+    A class that no reference pixel has gets no score, and no part in the means: a pixel that was predicted as this
+    class is an error of the class that the reference names.
+    """
 
     iou: dict[str, float | None]
-    """Intersection over union of each class, by class name."""
+    """Intersection over union of each class, by class name; None for a class without reference pixels."""
     recall: dict[str, float | None]
     """Share of the reference pixels of each class that were predicted as this class."""
     precision: dict[str, float | None]
-    """Share of the predicted pixels of each class that are right."""
+    """Share of the predicted pixels of each class that are right, out of those that have a reference."""
     f1: dict[str, float | None]
     """Harmonic mean of recall and precision of each class."""
     miou: float | None
@@ -79,8 +83,9 @@ NO_SCORES = NoScores(iou=None, miou=None, confusion=None, unknown_label_px=0)
 
 def compute_scores(confusion: NDArray[Any], classes: Sequence[str]) -> AccuracyScores:
     """All scores of a confusion matrix: rows are reference classes, columns predicted classes."""
-    hits, reference_px, predicted_px = np.diag(confusion), confusion.sum(1), confusion.sum(0)
-    iou = iou_per_class(confusion)
+    hits, reference_px = np.diag(confusion), confusion.sum(1)
+    predicted_px = np.where(reference_px > 0, confusion.sum(0), 0)
+    iou = iou_per_labelled_class(confusion)
     total_px = int(confusion.sum())
     weighted = sum(int(px) * value for px, value in zip(reference_px, iou, strict=True) if px and value is not None)
     return AccuracyScores(
@@ -114,6 +119,17 @@ def compute_reference_scores(
         unknown_label_px=unknown_px,
         by_tier=TierScores(bulk=of_part["bulk"], heavy=of_part["heavy"]),
         by_priority=PriorityScores(inside=of_part["inside"], outside=of_part["outside"]),
+    )
+
+
+def find_recall_note(scores: AccuracyScores) -> str | None:
+    """Say that the IoU of the only class with reference pixels is its recall; None where it is not."""
+    referenced = [name for name, recall in scores.recall.items() if recall is not None]
+    if len(referenced) != 1 or len(scores.recall) == 1:
+        return None
+    return (
+        f"only {referenced[0]} has reference pixels, so its IoU is its recall: no pixel can show that {referenced[0]} "
+        "was predicted where it is not. Name the class of the ground outside of the reference"
     )
 
 

@@ -31,6 +31,13 @@ def add_drawing_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--all", dest="all_", metavar="CLASS", help="polygons and points: the class of all of them")
     parser.add_argument("--outside", metavar="CLASS", help="polygons: the class of the ground outside of them")
+    parser.add_argument(
+        "--within",
+        metavar="FILE",
+        help="polygons and points: the ground that they cover completely, as a file of polygons, or `hull` for their "
+        "own convex hull; all other ground is unlabelled",
+    )
+    parser.add_argument("--where", metavar="SQL", help="polygons and points: a filter on their attributes")
 
 
 def parse_labels(args: argparse.Namespace) -> str | LabelPolygons | dict[str, str | LabelPolygons]:
@@ -57,7 +64,13 @@ def describe_drawing(args: argparse.Namespace, files: dict[str, str]) -> dict[st
     from batchseg.recipe import LabelPolygons
     from batchseg.scene.polygon_labels import is_vector
 
-    options = {"class_": args.class_, "all_": args.all_, "outside": args.outside}
+    options = {
+        "class_": args.class_,
+        "all_": args.all_,
+        "outside": args.outside,
+        "within": args.within,
+        "where": args.where,
+    }
     given = {name: value for name, value in options.items() if value is not None}
     if given and not any(map(is_vector, files.values())):
         where, got = " ".join(f"--{name.rstrip('_')}" for name in given), " ".join(files.values())

@@ -48,9 +48,20 @@ def format_summary(metrics: Metrics, output: str) -> list[str]:
         *lines,
         *_list_some("given up", given_up),
         *_list_some("warning", [scene.nodata_note for scene in metrics.scenes.values() if scene.nodata_note]),
+        *_list_some("labels", _list_label_notes(metrics)),
         *_list_some("files", files),
         format_line("", f"{output}/metrics.json"),
     ]
+
+
+def _list_label_notes(metrics: Metrics) -> list[str]:
+    """What the scores are worth: the ground that they are of, and an IoU that is a recall."""
+    from batchseg.score.scores import ReferenceScores, find_recall_note
+
+    scores = metrics.scores
+    recall_note = find_recall_note(scores) if isinstance(scores, ReferenceScores) else None
+    notes = [scene.labels_note for scene in metrics.scenes.values() if scene.labels_note]
+    return [*dict.fromkeys(notes), *([] if recall_note is None else [recall_note])]
 
 
 def _list_some(name: str, texts: list[str]) -> list[str]:

@@ -49,7 +49,10 @@ def format_evaluation(evaluation: Evaluation) -> list[str]:
     ]
     if scores.unknown_label_px:
         rows.append(f"{scores.unknown_label_px} labelled pixels have a code that is no class")
-    return rows
+    without = [name for name, recall in scores.recall.items() if recall is None]
+    if without:
+        rows.append(f"without a reference pixel, and left out of the means: {', '.join(without)}")
+    return [*rows, *(f"note: {note}" for note in evaluation.notes)]
 
 
 def _name_parts(scores: ReferenceScores) -> list[tuple[str, AccuracyScores | None]]:

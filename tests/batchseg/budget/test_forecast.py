@@ -288,7 +288,7 @@ def test_a_plan_with_a_pilot_knows_the_time_that_it_has_measured(
     expected = found.pilot.expected
     assert expected.heavy_share == found.pilot.priority_share, "without uncertainty, priority ground alone is heavy"
     assert found.seconds == expected.wall_s
-    assert found.usd == pytest.approx(expected.usd - expected.pilot_usd, rel=1e-3)
+    assert found.usd == pytest.approx(expected.usd - expected.pilot_usd, abs=2e-7), "files keep eight digits"
     assert found.assumptions[0].startswith("time: as the pilot measured on ")
     assert not any("unknown" in text for text in found.assumptions)
 

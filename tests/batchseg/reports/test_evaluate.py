@@ -58,7 +58,7 @@ def test_the_numbers_after_the_fact_are_those_of_the_run(place: Workplace, chunk
     assert after == evaluate(str(place.output), {"scene0": labels})
     content = json.loads((place.output / "evaluation.json").read_text())
     assert content == plain(after)
-    assert list(content) == ["fingerprint", "labels", *SCORES, "scenes"]
+    assert list(content) == ["fingerprint", "labels", *SCORES, "scenes", "notes"]
 
 
 def test_the_parts_are_those_that_the_layers_show(place: Workplace) -> None:

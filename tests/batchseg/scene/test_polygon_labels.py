@@ -98,11 +98,7 @@ def points(place: Workplace, marks: list[tuple[tuple[float, float], str]], *, be
 def test_points_mark_the_pixels_that_they_are_in(place: Workplace, beside: bool) -> None:
     georef = read_header(place.scenes[0]).grid
     made = read_polygon_labels(
-        points(place, [*MARKS, *TWICE], beside=beside),
-        attribute="class",
-        all_are=None,
-        outside=None,
-        where=None,
+        LabelPolygons(polygons=points(place, [*MARKS, *TWICE], beside=beside)),
         georef=georef,
         classes={number: f"class {number}" for number in range(4)},
     )
@@ -200,13 +196,7 @@ def test_a_remote_file_is_fetched_once_for_all_classes(place: Workplace) -> None
         url = f"http://127.0.0.1:{server.server_address[1]}/labels.gpkg"
         georef = read_header(place.scenes[0]).grid
         made = read_polygon_labels(
-            url,
-            attribute="kind",
-            all_are=None,
-            outside=None,
-            where=None,
-            georef=georef,
-            classes={1: "class 1", 3: "class 3"},
+            LabelPolygons(polygons=url, class_="kind"), georef=georef, classes={1: "class 1", 3: "class 3"}
         )
         server.shutdown()
     assert [class_id for class_id, _ in made.classes] == [1, 3]

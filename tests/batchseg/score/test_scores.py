@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, jaccard_score, precision_recall_fsco
 
 from batchseg.score.agreement import count_agreement, index_classes
 from batchseg.score.confusion import count_confusion, iou_from_counts, iou_per_class
-from batchseg.score.scores import compute_scores
+from batchseg.score.scores import compute_scores, find_recall_note
 from tests.strategies import quick
 from tiling.span import Window
 
@@ -66,11 +66,12 @@ def test_iou_is_that_of_scikit_learn(ids: list[int], seed: int) -> None:
     for name, values in zip(("precision", "recall", "f1"), of_sklearn[:3], strict=True):
         by_class = getattr(scores, name)
         given = [np.nan if by_class[str(i)] is None else by_class[str(i)] for i in ids]
-        assert given == pytest.approx(values, abs=1e-5, nan_ok=True)
+        expected = [value if i in truth else np.nan for i, value in zip(ids, values, strict=True)]
+        assert given == pytest.approx(expected, abs=1e-5, nan_ok=True), "a class without reference has no score"
     assert scores.accuracy == pytest.approx(accuracy_score(truth, answer), abs=1e-5)
     weighted = jaccard_score(truth, answer, labels=present, average="weighted")
     assert scores.fwiou == pytest.approx(weighted, abs=1e-5)
-    assert scores.miou == pytest.approx(np.mean(list(wanted.values())), abs=1e-5)
+    assert scores.miou == pytest.approx(np.mean([wanted[i] for i in present if i in truth]), abs=1e-5)
 
 
 @quick
@@ -91,3 +92,20 @@ def test_pixels_without_a_label_or_a_prediction_are_not_in_the_confusion(num_cla
 def test_iou_from_counts_takes_arrays_of_any_shape() -> None:
     iou = iou_from_counts(np.array([[1.0, 0.0]]), np.array([[2.0, 0.0]]), np.array([[3.0, 0.0]]))
     assert iou == pytest.approx(np.array([[0.25, np.nan]]), nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("confusion", "miou", "note"),
+    [
+        ([[90, 10, 0], [0, 0, 0], [0, 0, 0]], 0.9, "only a has reference pixels, so its IoU is its recall"),
+        ([[90, 10, 0], [5, 95, 0], [0, 0, 0]], None, None),
+        ([[0, 0, 0], [0, 0, 0], [0, 0, 0]], None, None),
+        ([[7]], 1.0, None),
+    ],
+)
+def test_an_iou_that_is_a_recall_is_said(confusion: list[list[int]], miou: float | None, note: str | None) -> None:
+    scores = compute_scores(np.array(confusion), "abc"[: len(confusion)])
+    assert miou is None or scores.miou == miou
+    found = find_recall_note(scores)
+    assert (found is None) == (note is None)
+    assert note is None or str(found).startswith(note)
