@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from batchseg.budget.rehearsal import Pace, rehearse
 from batchseg.budget.sample import Pilot, take_sample
 from batchseg.ledger.records import Stint
+from batchseg.model.cache import time_filling
 from batchseg.recipe import PoolSpec
 from batchseg.resolve.job import Job
 from batchseg.workers.pool import DEPTH
@@ -66,8 +67,9 @@ class Placement:
 def measure_pilot(work: PilotWork, models: OpenModels) -> PilotMeasurement:
     """Do the work of a pilot in this process."""
     begun_unix_s, begun_s = time.time(), time.perf_counter()
-    opened, _ = models(work.job, work.spec)
-    start_s = time.perf_counter() - begun_s
+    with time_filling() as filling:
+        opened, _ = models(work.job, work.spec)
+    start_s = time.perf_counter() - begun_s - (filling.seconds if work.starts_warm else 0.0)
     pilot = take_sample(work.job, opened, num_tiles=work.num_tiles, runs_both=work.runs_both)
     pace = rehearse(work.job, opened, work.spec, start_s=start_s, depth=DEPTH) if work.is_timed else None
     return PilotMeasurement(pilot=pilot, pace=pace, stint=_make_stint(work.spec, begun_unix_s))

@@ -14,8 +14,11 @@ import os
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 
 from batchseg.atomic import UNFINISHED, create_folder
@@ -24,10 +27,39 @@ from batchseg.schema import JsonObject
 
 _DIGESTS = "digests.json"
 _LOG = logging.getLogger("batchseg")
+_filling: ContextVar[FillingTime | None] = ContextVar("filling", default=None)
 
 
 def find_cache_folder() -> Path:
     return Path(os.environ.get("BATCHSEG_CACHE") or Path.home() / ".cache" / "batchseg")
+
+
+@dataclass(slots=True)
+class FillingTime:
+    """The time in which entries were made that a later process finds."""
+
+    seconds: float = 0.0
+
+
+@contextmanager
+def time_filling() -> Iterator[FillingTime]:
+    """Add up the seconds in which the code inside makes entries of the cache, in this thread."""
+    time_spent = FillingTime()
+    token = _filling.set(time_spent)
+    try:
+        yield time_spent
+    finally:
+        _filling.reset(token)
+
+
+@contextmanager
+def _clock_filling() -> Iterator[None]:
+    begun_s, time_spent = time.perf_counter(), _filling.get()
+    try:
+        yield
+    finally:
+        if time_spent is not None:
+            time_spent.seconds += time.perf_counter() - begun_s
 
 
 def open_entry(section: str, name: str, fill: Callable[[Path], None]) -> Path:
@@ -48,7 +80,8 @@ def open_entry(section: str, name: str, fill: Callable[[Path], None]) -> Path:
         if not folder.exists():
             # Atomically: two workers may make an entry at once, and one of them may die.
             with create_folder(folder) as unfinished:
-                fill(unfinished)
+                with _clock_filling():
+                    fill(unfinished)
                 (unfinished / _DIGESTS).write_text(json.dumps(_describe(unfinished, name)), "utf-8")
     except OSError as error:
         raise BundleError(

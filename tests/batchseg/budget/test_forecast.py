@@ -26,6 +26,7 @@ from batchseg.engine.route import NEVER
 from batchseg.engine.segment import Model
 from batchseg.errors import ForeignRunError, RecipeError
 from batchseg.ledger.ledger import Ledger
+from batchseg.model.cache import open_entry
 from batchseg.paths import PILOT_KEY
 from batchseg.recipe import Budget, Fleet, Models, PoolSpec, Route
 from batchseg.recipe.heavy_tiles import ByUncertainty, Uncertain
@@ -291,6 +292,31 @@ def test_a_plan_with_a_pilot_knows_the_time_that_it_has_measured(
     assert found.usd == pytest.approx(expected.usd - expected.pilot_usd, abs=2e-7), "files keep eight digits"
     assert found.assumptions[0].startswith("time: as the pilot measured on ")
     assert not any("unknown" in text for text in found.assumptions)
+
+
+@pytest.mark.parametrize("one_machine", [True, False])
+def test_a_conversion_that_the_run_will_find_is_no_part_of_its_start(
+    place: Workplace, one_machine: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers on other machines convert the graphs again; those on this machine find them in the cache."""
+    monkeypatch.setenv("BATCHSEG_CACHE", str(place.folder / "cache"))
+
+    def open_slowly(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str, str]]:
+        open_entry("openvino", "graph", lambda _: time.sleep(1.0))
+        return fake_models(job, spec)
+
+    starts_s = []
+    for _ in range(2):
+        found = preview_pilot(
+            resolve(place.recipe()),
+            Fleet(),
+            LocalStore(place.output),
+            Placement(one_machine=one_machine),
+            models=open_slowly,
+        )
+        starts_s.append(found.expected.seconds.start)
+    assert (starts_s[0] >= 1.0) != one_machine
+    assert starts_s[1] < 1.0, "the second pilot finds it too"
 
 
 def test_a_preview_needs_two_models(place: Workplace) -> None:
