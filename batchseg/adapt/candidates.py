@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.adapt.trial import Trial, run_trial
-from batchseg.errors import BundleError
+from batchseg.errors import BrokenModelError, BundleError
 from batchseg.model.bundle import Bundle
 from batchseg.model.contract import Backend, Numerics, Precision
 from batchseg.tiers import DeviceKind
@@ -49,7 +49,7 @@ class Candidate:
 def list_numerics(bundle: Bundle, device: DeviceKind, threads: int) -> Iterator[Numerics]:
     """The reference comes first. float16 is for GPUs: on a CPU it is slower than the other two."""
     for backend in _list_backends(bundle, device):
-        if not all(importlib.util.find_spec(name) is not None for name in MODULES[backend]):
+        if not is_installed(backend):
             continue
         for precision in PRECISIONS[backend]:
             if precision == "float16" and device == "cpu":
@@ -60,6 +60,10 @@ def list_numerics(bundle: Bundle, device: DeviceKind, threads: int) -> Iterator[
                 yield Numerics(
                     backend=backend, precision=precision, batch=STREAMED_TILES, threads=threads, streams=threads
                 )
+
+
+def is_installed(backend: Backend) -> bool:
+    return all(importlib.util.find_spec(name) is not None for name in MODULES[backend])
 
 
 def _list_backends(bundle: Bundle, device: DeviceKind) -> tuple[Backend, ...]:
@@ -79,7 +83,8 @@ def measure_candidates(
     """Measure every candidate, and compare its labels with those of the first, which is float32.
 
     Raises:
-        BundleError: No backend is installed that can run the bundle, or the reference cannot be run.
+        BundleError: No backend is installed that can run the bundle, the reference cannot be run, or the model computes
+            NaN or infinity in float32.
     """
     reference: Trial | None = None
     candidates: list[Candidate] = []
@@ -87,6 +92,8 @@ def measure_candidates(
         try:
             trial = run_trial(bundle, numerics, device, x_NBHW)
         except BundleError as error:
+            if isinstance(error, BrokenModelError) and numerics.precision == "float32":
+                raise  # other backends only hide it; a lower precision may overflow where float32 does not
             candidate = Candidate(numerics, str(error))
         else:
             reference = reference or trial

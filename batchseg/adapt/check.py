@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from numpy.typing import NDArray
+
+from batchseg.adapt.candidates import is_installed
 from batchseg.adapt.trial import make_synthetic_tiles, run_trial
 from batchseg.model.bundle import Bundle, open_bundle
-from batchseg.model.contract import Numerics
+from batchseg.model.contract import Backend, Numerics
 from batchseg.model.device import Device, choose_device
 from batchseg.tiers import DeviceKind
 
@@ -42,7 +46,8 @@ def check_bundle(ref: str, *, device: Device = "auto") -> BundleCheck:
         Shapes, the labels' shares, seconds and memory.
 
     Raises:
-        BundleError: The bundle cannot be opened, was never tuned for this device, or cannot be run here.
+        BundleError: The bundle cannot be opened, was never tuned for this device, cannot be run here, or computes
+            scores that are NaN or infinite.
 
     Example:
         >>> from batchseg import check_bundle
@@ -53,6 +58,7 @@ def check_bundle(ref: str, *, device: Device = "auto") -> BundleCheck:
     numerics = bundle.contract.find_numerics(kind)
     x_NBHW = make_synthetic_tiles(bundle, numerics.batch, bundle.contract.default_tile_px)
     trial = run_trial(bundle, numerics, kind, x_NBHW)
+    _check_inside(bundle, numerics, x_NBHW[:1])
     names = [c.name for c in bundle.contract.classes]
     return BundleCheck(
         bundle=bundle,
@@ -66,3 +72,15 @@ def check_bundle(ref: str, *, device: Device = "auto") -> BundleCheck:
         seconds_per_tile=trial.seconds_per_tile,
         memory_bytes=trial.memory_bytes,
     )
+
+
+def _check_inside(bundle: Bundle, numerics: Numerics, x_NBHW: NDArray[Any]) -> None:
+    """Run a tile of a model for OpenVINO elsewhere too: there a ReLU turns NaN into a number, and hides it.
+
+    Raises:
+        BundleError: The model computes NaN or infinity in torch or onnxruntime.
+    """
+    backend: Backend = "onnxruntime" if bundle.contract.is_onnx else "torch"
+    if numerics.backend == "openvino" and is_installed(backend):
+        elsewhere = Numerics(backend=backend, precision="float32", batch=1, threads=numerics.threads)
+        run_trial(bundle, elsewhere, "cpu", x_NBHW)

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.errors import BundleError
+from batchseg.errors import BrokenModelError, BundleError
 from batchseg.model.bundle import Bundle
 from batchseg.model.contract import Numerics
 from batchseg.model.segmenter import open_segmenter
@@ -138,10 +138,10 @@ def _run(bundle: Bundle, numerics: Numerics, device: DeviceKind, x_NBHW: NDArray
 
 
 def _check_confidences(bundle: Bundle, numerics: Numerics, confidence_NHW: NDArray[np.uint8]) -> None:
-    """Raise BundleError for a confidence of 0. No softmax gives it, but NaN and infinite scores do."""
+    """Raise BrokenModelError for a confidence of 0. No softmax gives it, but NaN and infinite scores do."""
     num_broken = int((confidence_NHW == 0).sum())
     if num_broken:
-        raise BundleError(
+        raise BrokenModelError(
             "the model computes no probability, because its scores are NaN or infinite",
             where=f"{bundle.contract.name}, {numerics.backend} {numerics.precision}",
             expected="a confidence above 0 for each pixel",

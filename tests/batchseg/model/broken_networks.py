@@ -44,6 +44,21 @@ def make_network(num_classes: int, *, stride: int = 1, offsets: dict[int, float]
     return model
 
 
+def make_network_with_hidden_nan(num_classes: int) -> Any:
+    """A network that takes a ReLU of the square root of a negative number, which OpenVINO gives as 0, others as NaN."""
+    model = make_network(num_classes)
+    del model.graph.node[1:]
+    steps = [
+        ("Abs", "raw", "size"),
+        ("Neg", "size", "negative"),
+        ("Sqrt", "negative", "root"),
+        ("Relu", "root", "hidden"),
+    ]
+    model.graph.node.extend(helper.make_node(kind, [before], [after]) for kind, before, after in steps)
+    model.graph.node.append(helper.make_node("Add", ["raw", "hidden"], ["logits"]))
+    return model
+
+
 def write_network(folder: Path, model: onnx.ModelProto | bytes, *, num_classes: int = 4, **changes: Any) -> Bundle:
     content = model if isinstance(model, bytes) else model.SerializeToString()
     classes = tuple(ClassInfo(id=i, name=f"class {i}", rgb=(i, i, i)) for i in range(num_classes))

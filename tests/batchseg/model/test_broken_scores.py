@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from batchseg.adapt import candidates
 from batchseg.adapt.check import check_bundle
+from batchseg.adapt.trial import Trial
 from batchseg.adapt.tune import tune_bundle
 from batchseg.engine.segment import Segmenter
-from batchseg.errors import BundleError
+from batchseg.errors import BrokenModelError, BundleError
 from batchseg.model.bundle import Bundle, open_bundle
+from batchseg.model.contract import Numerics
 from batchseg.model.graph import choose_best
 from batchseg.model.segmenter import open_segmenter
-from tests.batchseg.model.broken_networks import make_network, write_network
+from tests.batchseg.model.broken_networks import make_network, make_network_with_hidden_nan, write_network
 from tests.batchseg.model.model_bundles import on_cpu, write_random
 from tests.batchseg.model.test_segmenter import SIDE, tiles
 
@@ -104,3 +109,32 @@ def test_check_and_tune_refuse(offsets: dict[int, float], tmp_path: Path) -> Non
         tune_bundle(ref, device="cpu", tiles=1, threads=1)
     assert (tmp_path / "net" / "item.json").read_bytes() == before
     assert open_bundle(ref)
+
+
+def test_check_finds_what_openvino_hides(tmp_path: Path) -> None:
+    bundle = write_network(tmp_path / "net", make_network_with_hidden_nan(4))
+    assert open_way(bundle, **WAYS[0])(tiles(2))[1].min() > 0
+    with pytest.raises(BundleError, match="onnxruntime float32: the model computes no probability"):
+        check_bundle(str(tmp_path / "net"), device="cpu")
+
+
+@pytest.mark.parametrize(("precision", "refused"), [("float32", True), ("bfloat16", False), ("float16", False)])
+def test_tune_refuses_what_float32_finds_broken_and_goes_on_after_an_overflow(
+    precision: str, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = write_random(tmp_path)
+    ways = [on_cpu(backend="torch", precision=p, batch=b)["cpu"] for p, b in (("float32", 1), (precision, 4))]
+
+    def run(_: object, numerics: Numerics, *_unused: object) -> Trial:
+        if numerics.batch == 4:
+            raise BrokenModelError("the model computes no probability")
+        plane = np.zeros((1, 8, 8), np.uint8)
+        return Trial(
+            numerics=numerics, index_NHW=plane, confidence_NHW=plane, start_s=1, seconds_per_tile=1, memory_bytes=1
+        )
+
+    monkeypatch.setattr(candidates, "list_numerics", lambda *_: iter(ways))
+    monkeypatch.setattr(candidates, "run_trial", run)
+    with pytest.raises(BrokenModelError) if refused else nullcontext():
+        measured = candidates.measure_candidates(bundle, "cpu", tiles(1), threads=2)
+        assert [candidate.problem for candidate in measured] == [None, "the model computes no probability"]
