@@ -25,8 +25,9 @@ _FIELDS: dict[str, dict[int, str]] = {
     "function": {7: "node", 11: "attribute"},
 }
 """The messages of ONNX that can hold tensors, and the numbers of the fields that lead to them."""
-_FLOAT_DATA, _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 4, 9, 13, 14
+_FLOAT_DATA, _RAW_DATA, _DOUBLE_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 4, 9, 10, 13, 14
 _GRAPH = 7
+_BFLOAT16 = 16
 
 _FLOATS: dict[str, tuple[str, int]] = {
     "F64": ("<u8", 0x7FF0000000000000),
@@ -155,14 +156,21 @@ def _scan_tensor(message: memoryview, scan: _Scan) -> None:
                 name = entry.get(2, b"").decode("utf-8", "replace")
         elif number == _RAW_DATA and isinstance(value, memoryview):
             raw = value
-        elif number == _FLOAT_DATA and isinstance(value, memoryview) and len(value) % 4 == 0:
-            scan.has_nan |= bool(np.isnan(np.frombuffer(value, "<f4")).any())
+        elif number in (_FLOAT_DATA, _DOUBLE_DATA) and isinstance(value, memoryview):
+            scan.has_nan |= _holds_nan(value, 1 if number == _FLOAT_DATA else 11)
     if is_external:
         scan.external_files.append(name)
+    scan.has_nan |= _holds_nan(raw, data_type)
+
+
+def _holds_nan(raw: memoryview, data_type: int) -> bool:
+    """Test for NaN alone: minus infinity is legitimate, since networks mask with it."""
+    if data_type == _BFLOAT16 and len(raw) % 2 == 0:
+        return bool(((np.frombuffer(raw, "<u2") & 0x7FFF) > 0x7F80).any())
     dtype = {1: "<f4", 10: "<f2", 11: "<f8"}.get(data_type)
-    if dtype is not None and len(raw) % np.dtype(dtype).itemsize == 0:
-        # Minus infinity is legitimate: networks mask with it.
-        scan.has_nan |= bool(np.isnan(np.frombuffer(raw, dtype)).any())
+    if dtype is None or len(raw) % np.dtype(dtype).itemsize:
+        return False
+    return bool(np.isnan(np.frombuffer(raw, dtype)).any())
 
 
 def _read_fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:

@@ -157,13 +157,18 @@ def varint(value: int) -> bytes:
     return bytes([*parts, value])
 
 
-@pytest.mark.parametrize("kind", ["raw_data", "float_data", "double"])
+@pytest.mark.parametrize("kind", ["raw_data", "float_data", "double", "double_data", "bfloat16"])
 def test_onnx_weights_that_are_nan_are_refused(kind: str) -> None:
     model = make_network(4)
     tensor = model.graph.initializer[1]
     array = np.array([0, math.nan, -math.inf, 0], np.float64 if kind == "double" else np.float32).reshape(1, 4, 1, 1)
     if kind == "float_data":
         tensor.CopyFrom(helper.make_tensor("added", TensorProto.FLOAT, array.shape, array.ravel()))
+    elif kind == "double_data":
+        tensor.CopyFrom(helper.make_tensor("added", TensorProto.DOUBLE, array.shape, array.ravel()))
+    elif kind == "bfloat16":
+        raw = (array.view("<u4") >> 16).astype("<u2").tobytes()
+        tensor.CopyFrom(helper.make_tensor("added", TensorProto.BFLOAT16, array.shape, raw, raw=True))
     else:
         tensor.CopyFrom(numpy_helper.from_array(array, "added"))
     with pytest.raises(BundleError, match=r"weights are broken.*got NaN"):
