@@ -93,13 +93,13 @@ def _make_trained_card(contract: Contract, lineage: TrainedLineage, quality: Tra
 
 - Network: {_describe_network(contract.architecture)}; {start}{others}.
 - Input: {", ".join(band.name for band in contract.bands)}, {contract.dtype}, {low_m:g} to {high_m:g} m per pixel.
-- Trained on {_describe_ground(facts.train)}{teacher}, in {lineage.steps} steps of {facts.batch} crops of
+- Trained on {describe_ground(facts.train)}{teacher}, in {lineage.steps} steps of {facts.batch} crops of
   {facts.crop_px} px. The whole recipe is in `item.json`, under `batchseg:lineage`.
 - A tile needs {contract.halo_px} px of ground around its core; its side is a multiple of {contract.stride_px} px.
 
 ## How well it does
 
-Intersection over union on {_describe_ground(quality.on)}, never trained on, in tiles as in a run:
+Intersection over union on {describe_ground(quality.on)}, never trained on, in tiles as in a run:
 
 {_make_quality_table(quality)}
 
@@ -214,7 +214,8 @@ def _describe_network(architecture: Architecture) -> str:
     return ", ".join(f"{key} {value}" if key != "kind" else str(value) for key, value in words.items())
 
 
-def _describe_ground(ground: GroundRecord) -> str:
+def describe_ground(ground: GroundRecord) -> str:
+    """Describe the scenes of a training or of a measurement."""
     if ground.seeds:
         first, after = ground.seeds
         return f"seeds {first} to {after - 1}, a window of {ground.window_px} px of each"

@@ -25,9 +25,10 @@ def check_split(recipe: TrainRecipe) -> None:
 def _check_apart(first: str, first_spec: GroundSpec, second: str, second_spec: GroundSpec) -> None:
     shared = [*_find_shared_seeds(first_spec, second_spec), *_find_shared_rasters(first_spec, second_spec)]
     if shared:
-        use = "trained on" if first == "train" else "watched, which selects the best step on it"
+        purpose = "watch" if second == "watch" else "measure on"
+        reason = "trained on" if first == "train" else "watched, since early stopping takes the step that suits it best"
         raise RecipeError(
-            f"a scene to {'watch' if second == 'watch' else 'measure on'} is {use}",
+            f"a scene to {purpose} must not be {reason}",
             where=", ".join(shared),
             got=f"it in `{first}` and in `{second}`",
             todo="split by scene: give each scene to one of `train`, `watch` and `validate`",

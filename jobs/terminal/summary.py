@@ -90,4 +90,8 @@ def _format_seams(seam: SeamScores) -> str:
     if seam.tier is not None:
         scores["same tier"] = seam.same_tier
     text = ", ".join(f"{kind} {score:.2f}" for kind, score in scores.items() if score is not None)
-    return f"{text} (class changes at borders per changes elsewhere; 1.00 is invisible)" if text else "none"
+    return (
+        f"{text} (class changes at borders, per class change elsewhere; at 1 or less they cannot be seen)"
+        if text
+        else "none"
+    )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from batchseg.adapt.candidates import Candidate
     from batchseg.model.bundle import Bundle
     from batchseg.model.contract import Contract, Numerics
+    from batchseg.model.quality import AdjustedQuality, QuantizedQuality, TrainedQuality
 
 HELP = "show, check, import or tune a bundle"
 DEVICES = ("auto", "cpu", "cuda")
@@ -131,6 +132,18 @@ def _format_quality(contract: Contract) -> Iterator[str]:
     if quality.iou is not None and quality.miou is not None:
         per_class = ", ".join(f"{name} {value:.3f}" for name, value in quality.iou.items())
         yield format_line("mean IoU", f"{quality.miou:.3f}: {per_class}")
+        yield format_line("", f"on {_describe_judged_ground(quality)}")
+
+
+def _describe_judged_ground(quality: TrainedQuality | AdjustedQuality | QuantizedQuality) -> str:
+    from batchseg.model.card import describe_ground
+    from batchseg.model.quality import AdjustedQuality, TrainedQuality
+
+    if isinstance(quality, TrainedQuality):
+        return f"{describe_ground(quality.on)}, which it was never trained on"
+    if isinstance(quality, AdjustedQuality):
+        return f"{quality.judged_on.pixels} labelled pixels of {quality.judged_on.on}, by cross-validation"
+    return f"{quality.judged_on.tiles} tiles of {quality.judged_on.on}, which the original may have been trained on"
 
 
 def format_numerics(numerics: Numerics, contract: Contract) -> str:

@@ -77,17 +77,23 @@ def main(args: argparse.Namespace) -> int:
         )
     except RefusedBundleError as error:
         if isinstance(error.measured, QuantizationResult):
-            _print(error.measured)
+            _print(error.measured, args.to)
         raise
-    _print(quantization.result)
+    _print(quantization.result, args.to)
     print(args.out / "item.json")
     return 0
 
 
-def _print(result: QuantizationResult) -> None:
+def _print(result: QuantizationResult, to: str) -> None:
     from jobs.terminal.formats import format_line
 
     exact_ms, ms = 1000 * result.exact_seconds_per_tile, 1000 * result.seconds_per_tile
-    print(format_line("speed", f"{exact_ms:.1f} ms per tile in float32, {ms:.1f} ms in {result.numerics}"))
+    print(
+        format_line(
+            "speed",
+            f"{exact_ms:.1f} ms per tile for the original in float32, {ms:.1f} ms for weights in {to}, run by "
+            f"{result.numerics}",
+        )
+    )
     for text in format_change(result.change, result.class_names):
         print(text)
