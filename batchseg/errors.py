@@ -88,12 +88,20 @@ class RecipeError(InputError):
     """A recipe, a fleet or an option is wrong."""
 
 
+class IrregularFileError(InputError):
+    """A name leads to a pipe, a socket or a device, where a file must be. Its reader might wait for ever."""
+
+
 class UnknownKeyError(RecipeError):
     """A file has a key that this version does not know."""
 
 
 class SceneError(InputError):
     """A raster cannot be read or georeferenced."""
+
+
+class AbsentSceneError(SceneError):
+    """A scene cannot be read any more: it is gone or has changed, or its server does not answer. It may come back."""
 
 
 class BundleError(InputError):

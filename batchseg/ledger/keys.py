@@ -21,6 +21,8 @@ class TaskKey:
     prefix: ClassVar[str] = ""
     """What stands before ROW_COLUMN in the task's name, and tells its kind."""
     records_folder: ClassVar[str] = ""
+    reads_scene: ClassVar[bool] = False
+    """Whether the task needs the pixels of its scene."""
 
     scene: str
     row: int
@@ -50,6 +52,7 @@ class ChunkKey(TaskKey):
 
     kind: ClassVar[str] = "chunk"
     records_folder: ClassVar[str] = RECORDS_FOLDER
+    reads_scene: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True, order=True)

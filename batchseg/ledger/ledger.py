@@ -13,6 +13,7 @@ work (invariant I4): the folder belongs to another recipe.
     run/sheets/SCENE/R_C.json       one published set of GeoTIFFs
     run/stints/WORKER.json          one worker's life
     run/quarantine/TASK.json        a task that was given up, with its story; deleted when the task is done after all
+    run/quarantine/SCENE.json       a scene that was given up, since nobody could read it; the next start tries it again
 """
 
 from __future__ import annotations
@@ -67,9 +68,10 @@ class StoredRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenUp:
-    """run/quarantine/TASK.json: a task that was given up."""
+    """run/quarantine/TASK.json: a task, or a whole scene, that was given up."""
 
     task: str
+    """Name of the task, or of the scene; only a task's name has a slash."""
     story: Story
 
 
@@ -179,20 +181,31 @@ class Ledger:
         """A task is done after all."""
         self.store.delete(quarantine_key(str(task)))
 
-    def unquarantine_all(self) -> None:
-        """Give all tasks another chance."""
-        for task in self.read_stories():
-            self.store.delete(quarantine_key(task))
+    def give_up_scene(self, scene: str, story: Story) -> None:
+        """Write down that a scene was given up. Its chunks are not in quarantine: the next start tries them again."""
+        put_value(self.store, quarantine_key(scene), GivenUp(task=scene, story=story))
+
+    def read_given_up_scenes(self) -> dict[str, Story]:
+        """The scenes that the last start gave up, each with what happened."""
+        return {name: story for name, story in self.read_stories().items() if "/" not in name}
+
+    def reopen(self, *, tasks: bool) -> None:
+        """Give the scenes that were given up another chance, and with `tasks` all tasks too."""
+        for name in self.read_stories():
+            if tasks or "/" not in name:
+                self.store.delete(quarantine_key(name))
 
     def read_story(self, task: TaskKey) -> Story | None:
-        """Why a task was given up; None for a task that was not."""
-        try:
-            return read_value(self.store, quarantine_key(str(task)), GivenUp, todo=RETRY_TASK).story
-        except FileNotFoundError:
-            return None
+        """Why a task was given up, alone or with its scene; None for a task that was not."""
+        for name in (str(task), task.scene):
+            try:
+                return read_value(self.store, quarantine_key(name), GivenUp, todo=RETRY_TASK).story
+            except FileNotFoundError:
+                continue
+        return None
 
     def read_stories(self) -> dict[str, Story]:
-        """The stories of all tasks that were given up, by the names of the tasks.
+        """The stories of all tasks and scenes that were given up, by their names.
 
         Raises:
             DamagedError: A file of the quarantine cannot be read.

@@ -81,12 +81,19 @@ class Patience:
         900.0, doc="time that a run waits for its first worker, and for the models of a worker to open, in seconds"
     )
 
+    scene_s: float = setting(
+        60.0,
+        doc="time over which a run looks three times for a scene that it cannot read any more, in seconds; the scene's "
+        "chunks are tried last",
+    )
+
     def __post_init__(self) -> None:
         if not 1 < self.times_median < math.inf:
             raise RecipeError(
                 "times_median must be more than 1, or half of all workers are ended", where="patience: times_median"
             )
-        for key, amount in (("least_s", self.least_s), ("most_s", self.most_s), ("start_s", self.start_s)):
+        for key in ("least_s", "most_s", "start_s", "scene_s"):
+            amount = getattr(self, key)
             if amount is not None and not 0 < amount < math.inf:
                 raise RecipeError("a time to wait must be positive", where=f"patience: {key}", got=str(amount))
 

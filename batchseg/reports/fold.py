@@ -21,7 +21,7 @@ from batchseg.reports.money import Cost, price_head, split_cost, sum_paid_usd
 from batchseg.resolve.plan_file import PlanFile
 from batchseg.score.scores import NO_SCORES, NoScores, ReferenceScores, compute_reference_scores
 
-Quarantine = Mapping[TaskKey, Story]
+Quarantine = Mapping[TaskKey | str, Story]
 """Tasks that were given up, and what happened to them."""
 
 
@@ -85,7 +85,7 @@ def fold_metrics(
         sheets: All published sheets.
         stints: The lives of all workers.
         sessions: The sessions of all drivers.
-        quarantined: Tasks that were given up.
+        quarantined: Tasks that were given up, and scenes by their names.
         versions: Versions of the installed packages that matter.
     """
     whole = _measure(plan, tuple(plan.scenes), records, sheets, quarantined)

@@ -123,7 +123,7 @@ class Metrics(Measures):
     environments: tuple[dict[str, str], ...]
     """Numeric environments that took part; with more than one, output bytes may differ between them (I2)."""
     quarantined: dict[str, tuple[str, ...]]
-    """Tasks that were given up, by name, with one line for each failed attempt."""
+    """Tasks that were given up, by name, with one line for each failed attempt; and scenes, with one for each look."""
     scenes: dict[str, SceneMetrics]
     versions: dict[str, str]
     """Versions of the installed packages that matter, by package name."""

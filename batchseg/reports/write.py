@@ -58,7 +58,7 @@ def write_reports(store: Store) -> Metrics:
         sheets,
         list(ledger.read_stints()),
         sessions=read_sessions(store),
-        quarantined=quarantined,
+        quarantined=dict([*ledger.read_given_up_scenes().items(), *quarantined.items()]),
         versions={package: text for package in VERSIONED if (text := _find_version(package))},
     )
     for scene in plan.scenes:

@@ -11,11 +11,15 @@ from batchseg.runs.patience import Waits
 from batchseg.runs.runstate import RunState
 from batchseg.workers.events import (
     Assign,
+    AwaitScene,
     Dismiss,
     Event,
     Finish,
+    GiveUpScene,
     Instruction,
     Quarantine,
+    ReopenScene,
+    SceneDue,
     StopFeeding,
     TaskDone,
     TaskFailed,
@@ -29,6 +33,9 @@ from batchseg.workers.happenings import (
     Happening,
     RecordForgotten,
     RunStopping,
+    SceneAbsent,
+    SceneGivenUp,
+    SceneReturned,
     TaskCommitted,
     TaskQuarantined,
     WorkerGone,
@@ -91,8 +98,10 @@ class Drive:
                 finish = self._act(self.state.handle(StopFeeding(self.stop.why)))
                 continue
             self.pool.resize(self.state.num_open)
-            for report in self.pool.poll(POLL_S):
+            for report in self.pool.poll(self.waits.limit_wait_s(POLL_S)):
                 finish = self._take(report) or finish
+            for scene in self.waits.take_due_scenes():
+                finish = self._act(self.state.handle(SceneDue(scene))) or finish
             for late in self.waits.find_late():
                 self._end_late(late)
             for watcher in self.watchers:
@@ -151,7 +160,22 @@ class Drive:
                     self._notice(TaskQuarantined(task=task, story=story))
                 case Finish():
                     finish = instruction
+                case _:
+                    self._act_on_scene(instruction)
         return finish
+
+    def _act_on_scene(self, instruction: AwaitScene | ReopenScene | GiveUpScene) -> None:
+        scene = instruction.scene
+        match instruction:
+            case AwaitScene(num_looks=num_looks, why=why):
+                self.waits.await_scene(scene, num_looks)
+                self._notice(SceneAbsent(scene=scene, num_looks=num_looks, why=why))
+            case ReopenScene():
+                self.waits.forget_scene(scene)
+                self._notice(SceneReturned(scene=scene))
+            case GiveUpScene(story=story, num_tasks=num_tasks):
+                self.ledger.give_up_scene(scene, story)
+                self._notice(SceneGivenUp(scene=scene, story=story, num_tasks=num_tasks))
 
     def _notice(self, happening: Happening) -> None:
         for watcher in self.watchers:

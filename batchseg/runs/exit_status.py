@@ -49,10 +49,17 @@ def choose_exit_status(
 
 def _find_problem(metrics: Metrics, unscored: list[str], *, wants_all_chunks: bool) -> str | None:
     """Why the output is not complete; None where it is."""
-    num_given_up, num_left = len(metrics.quarantined), metrics.chunks.not_run
+    lost_scenes = [name for name in metrics.quarantined if "/" not in name]
+    num_given_up, num_left = len(metrics.quarantined) - len(lost_scenes), metrics.chunks.not_run
+    problems = []
     if num_given_up:
         tasks = "1 task was" if num_given_up == 1 else f"{num_given_up} tasks were"
-        return f"{tasks} given up; --retry-quarantined tries again"
+        problems.append(f"{tasks} given up; --retry-quarantined tries again")
+    if lost_scenes:
+        scenes = f"scene {lost_scenes[0]}" if len(lost_scenes) == 1 else f"{len(lost_scenes)} scenes"
+        problems.append(f"{scenes} could not be read any more; the same command tries again")
+    if problems:
+        return ". ".join(problems)
     if unscored:
         more = f" (and {len(unscored) - 1} more chunks)" if len(unscored) > 1 else ""
         return f"the prediction is whole, but its score is not: {unscored[0]}{more}"

@@ -28,7 +28,7 @@ class ChunkReport:
     record: Record | None
     """None before the chunk is committed."""
     given_up: Story
-    """What happened to a chunk in quarantine, in order; empty for any other chunk."""
+    """What happened to a chunk that was given up, alone or with its scene, in order; empty for any other chunk."""
     log: tuple[LogEntry, ...]
     """The lines of the run's log that name the chunk."""
 
@@ -47,12 +47,13 @@ def inspect_chunk(output: str | Path, chunk: str) -> ChunkReport:
     store, key = open_output(output), parse_chunk_key(chunk)
     plan, ledger = read_plan(store), Ledger(store)
     _check_key(key, plan)
+    record = ledger.read_record(key)
     return ChunkReport(
         key=key,
         window=plan.window(key),
         class_names=plan.class_names,
-        record=ledger.read_record(key),
-        given_up=ledger.read_story(key) or (),
+        record=record,
+        given_up=() if record is not None else ledger.read_story(key) or (),
         log=tuple(entry for entry in read_log(store) if entry.facts.get("task") == str(key)),
     )
 

@@ -4,6 +4,8 @@ A worker that hangs holds its tasks for ever, and no error ever comes. The time 
 over the last tasks of the same kind in the same group of workers. A worker that takes many times that median is ended,
 and its tasks go to other workers. Its loss counts as a failure of the task that it has held longest, since that task
 may be the cause.
+
+A scene that is absent is looked for after pauses that grow.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ LEAST_KNOWN = 5
 """The number of finished tasks of a group before its median counts."""
 REMEMBERED = 101
 LOOK_EVERY_S = 1.0
+SHARES = (0.1, 0.3, 0.6)
+"""The pauses before each look for an absent scene, as shares of the whole time."""
 
 
 @dataclass(slots=True)
@@ -35,6 +39,8 @@ class Waits:
     _since_s: dict[str, dict[TaskKey, float]] = field(default_factory=lambda: defaultdict(dict))
     _took_s: dict[Hashable, deque[float]] = field(default_factory=lambda: defaultdict(lambda: deque(maxlen=REMEMBERED)))
     _looked_s: float = float("-inf")
+    _due_s: dict[str, float] = field(default_factory=dict)
+    """The time when each absent scene is due."""
 
     def begin(self, worker: str, task: TaskKey) -> None:
         self._since_s[worker][task] = self.now()
@@ -47,6 +53,25 @@ class Waits:
 
     def drop_worker(self, worker: str) -> None:
         self._since_s.pop(worker, None)
+
+    def await_scene(self, scene: str, num_looks: int) -> None:
+        """A scene is absent; it is due after a pause."""
+        share = SHARES[min(num_looks, len(SHARES) - 1)]
+        self._due_s[scene] = self.now() + share * self.patience.scene_s
+
+    def forget_scene(self, scene: str) -> None:
+        self._due_s.pop(scene, None)
+
+    def limit_wait_s(self, most_s: float) -> float:
+        """The seconds until the next scene is due, but `most_s` at most."""
+        return max(0.0, min([most_s, *(due_s - self.now() for due_s in self._due_s.values())]))
+
+    def take_due_scenes(self) -> list[str]:
+        now_s = self.now()
+        due = [scene for scene, due_s in self._due_s.items() if due_s <= now_s]
+        for scene in due:
+            del self._due_s[scene]
+        return due
 
     def find_late(self) -> list[WorkerLate]:
         """The workers to end, each with the task that it has held longest. Looks once per second at most."""

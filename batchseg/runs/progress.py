@@ -15,7 +15,10 @@ from batchseg.workers.happenings import (
     Happening,
     NodataSuspected,
     OutputLost,
+    SceneAbsent,
     SceneBadlyLaidOut,
+    SceneGivenUp,
+    SceneReturned,
     SpotNoticed,
     TaskCommitted,
     TaskQuarantined,
@@ -139,6 +142,13 @@ class Progress:
                 self._num_failed += 1
             case WorkersUnplaced(why=why):
                 self._message = why
+            case SceneAbsent(scene=scene):
+                self._message = f"scene {scene} cannot be read; its chunks wait"
+            case SceneReturned():
+                self._message = None
+            case SceneGivenUp(num_tasks=num_tasks):
+                self._message = None
+                self._num_failed += num_tasks
             case _:
                 self._count_worker(happening)
 
@@ -243,6 +253,12 @@ def _describe_trouble(happening: Happening) -> str | None:
             pass
         case SceneBadlyLaidOut(scene=subject, why=why) | NodataSuspected(scene=subject, why=why):
             pass
+        case SceneAbsent(scene=subject, why=why):
+            pass
+        case SceneReturned(scene=subject):
+            why = "its chunks are tried again"
+        case SceneGivenUp(scene=subject, num_tasks=num_tasks):
+            why = f"{num_tasks} chunks are left undone"
         case TaskQuarantined(task=task, story=story):
             subject, why = str(task), story[-1] if story else ""
         case OutputLost(num=num):

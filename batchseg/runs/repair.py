@@ -43,7 +43,7 @@ T = TypeVar("T")
 MAX_DROPPED = 100
 _LEDGER_FILE = re.compile(
     rf"({RECORDS_FOLDER}|{SHEET_RECORDS_FOLDER}|{QUARANTINE_FOLDER})/[^/]+/[a-z_]*\d+_\d+\.json"
-    rf"|{SEGMENTS_FOLDER}/\d{{8,}}\.jsonl"
+    rf"|{QUARANTINE_FOLDER}/[^/]+\.json|{SEGMENTS_FOLDER}/\d{{8,}}\.jsonl"
 )
 """Names that a run gives its files. A file with another name in these folders is the user's, and is never deleted."""
 _REMEDIES = {

@@ -240,8 +240,7 @@ class _HeldRun:
         for file in self.repair.remade:
             for watcher in (log, *self.options.watchers):
                 watcher.notice(file)
-        if retry_quarantined:
-            ledger.unquarantine_all()
+        ledger.reopen(tasks=retry_quarantined)
         stop = self._work_off(backlog, plan, log) if backlog.tasks else None
         lost = find_lost_tasks(self.resolved.job, self.store) if stop is None else []
         if lost:

@@ -56,6 +56,8 @@ class RunStatus:
     scenes: tuple[SceneStatus, ...]
     given_up: dict[TaskKey, Story]
     """Tasks in quarantine, each with what happened to it, in order."""
+    lost_scenes: dict[str, Story]
+    """Scenes that the last start gave up because it could not read them any more, each with what happened."""
     cost_usd: float
     """Dollars paid up to the last heartbeats."""
     driver: DriverStatus
@@ -95,6 +97,7 @@ def status(output: str | Path) -> RunStatus:
             for scene in plan.scenes
         ),
         given_up=read_quarantine(store),
+        lost_scenes=ledger.read_given_up_scenes(),
         cost_usd=sum_spent_usd(store, head_usd_per_hour=plan.head_usd_per_hour),
         driver=_judge_driver(holder, time.time()),
     )

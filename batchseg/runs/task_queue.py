@@ -12,6 +12,7 @@ from itertools import islice
 
 from batchseg.ledger.keys import TaskKey
 from batchseg.tiers import Need, Tier
+from batchseg.workers.events import FailureKind, LossKind
 
 NEEDS: tuple[Need, ...] = ("both", "heavy", "bulk", "any")
 """All needs, in the order in which a worker without limits takes them: the rarest ability first."""
@@ -47,6 +48,18 @@ class TaskQueue:
         self._queues[self.find_need(task)].append(task)
         self._num += 1
 
+    def take_scene(self, scene: str) -> list[TaskKey]:
+        """Take all tasks that need the pixels of a scene, in order within each line."""
+        taken: list[TaskKey] = []
+        for need, line in self._queues.items():
+            of_scene = [task for task in line if task.reads_scene and task.scene == scene]
+            if of_scene:
+                gone = set(of_scene)
+                self._queues[need] = deque(task for task in line if task not in gone)
+                taken += of_scene
+        self._num -= len(taken)
+        return taken
+
     def take(self, needs: Iterable[Need], may: Callable[[TaskKey], bool]) -> TaskKey | None:
         """Take the first task with one of these needs that `may` allows; None where it allows none of the first few."""
         for need in needs:
@@ -70,12 +83,23 @@ class History:
     failures: int = 0
     preemptions: int = 0
     out_of_memory: int = 0
+    absences: int = 0
+    """The number of attempts that missed the scene."""
     story: list[str] = field(default_factory=list)
     failed_on: str | None = None
 
+    def count(self, kind: FailureKind | LossKind) -> None:
+        match kind:
+            case "preemption":
+                self.preemptions += 1
+            case "out_of_memory":
+                self.out_of_memory += 1
+            case _:
+                self.failures += 1
+
     @property
     def num_attempts(self) -> int:
-        return self.failures + self.preemptions + self.out_of_memory
+        return self.failures + self.preemptions + self.out_of_memory + self.absences
 
     @property
     def num_tries(self) -> int:
@@ -84,6 +108,10 @@ class History:
     @property
     def is_suspect(self) -> bool:
         return self.out_of_memory > 0 or self.preemptions >= SUSPECT_LOSSES
+
+
+SICK_FAILURES = 3
+"""The number of different tasks that fail in a row on a worker before it is dismissed, if other workers succeed."""
 
 
 @dataclass(slots=True)
@@ -97,3 +125,15 @@ class WorkerState:
     failed_in_a_row: set[TaskKey] = field(default_factory=set)
     num_done_before: int = 0
     """The number of tasks that all workers had done when the first of those failed."""
+
+    def note_failure(self, task: TaskKey, num_done: int) -> bool:
+        """Take note of a failed task; return whether the worker seems to be what fails, and not its tasks.
+
+        Args:
+            task: The task that failed on the worker.
+            num_done: The number of tasks that all workers have done.
+        """
+        if not self.failed_in_a_row:
+            self.num_done_before = num_done
+        self.failed_in_a_row.add(task)
+        return len(self.failed_in_a_row) >= SICK_FAILURES and num_done > self.num_done_before

@@ -32,7 +32,8 @@ from rasterio._err import CPLE_BaseError
 from rasterio.env import set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-from batchseg.errors import ReadError, StorageError
+from batchseg.errors import AbsentSceneError, ReadError, SceneError, StorageError
+from batchseg.regular_files import find_irregularity
 from batchseg.remote import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, T, is_remote, make_gdal_options, read_facts, retry
 from batchseg.scene.identity import FileIdentity, check_unchanged
 from batchseg.scene.names import gdal_path
@@ -141,7 +142,14 @@ def ignore_missing_georeference() -> Iterator[None]:
 
 
 def open_raster(url: str) -> Any:
-    """Open a dataset inside `gdal()`; the caller closes it."""
+    """Open a dataset inside `gdal()`; the caller closes it.
+
+    Raises:
+        SceneError: The name leads to a pipe or a device.
+    """
+    kind = None if is_remote(url) else find_irregularity(gdal_path(url))
+    if kind is not None:
+        raise SceneError("a raster must be a regular file", where=url, got=kind, todo="copy its content to a file")
     with ignore_missing_georeference():
         return rasterio.open(gdal_path(url))
 
@@ -157,7 +165,7 @@ def use_handle(url: str, identity: FileIdentity, where: str) -> Iterator[Any]:
 
     Raises:
         ReadError: GDAL failed inside the block, or decoded a damaged block.
-        SceneError: The file is of another version.
+        AbsentSceneError: The file is gone or of another version, or it cannot be opened any more.
     """
     key = (url, identity)
     with gdal():
@@ -166,8 +174,7 @@ def use_handle(url: str, identity: FileIdentity, where: str) -> Iterator[Any]:
             yield _find_handle(key)
         except GDAL_ERRORS as error:
             _close(key)
-            with suppress(FileNotFoundError):
-                check_rights(url)
+            check_unchanged(*key)
             raise ReadError("the raster could not be read", where=where, got=find_reason(error)) from error
         damage = _get_damage_log().take()
         if damage is not None:
@@ -187,8 +194,17 @@ def _find_handle(key: tuple[str, FileIdentity]) -> Any:
     # GDAL would look for some twenty sidecars, one after another; the header has shown that there are none with pixels.
     is_alone = is_remote(key[0]) and key[1].remote_parts is None
     with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR") if is_alone else nullcontext():
-        handles[key] = open_raster(key[0])
+        handles[key] = _open_again(key)
     return handles[key]
+
+
+def _open_again(key: tuple[str, FileIdentity]) -> Any:
+    """Open a file whose header was read before. What fails now says nothing of single windows."""
+    try:
+        return open_raster(key[0])
+    except GDAL_ERRORS as error:
+        check_unchanged(*key)
+        raise AbsentSceneError("the file cannot be opened any more", where=key[0], got=find_reason(error)) from error
 
 
 def _close(key: tuple[str, FileIdentity]) -> None:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from batchseg.errors import SceneError
+from batchseg.errors import AbsentSceneError, StorageError
 from batchseg.redact import make_public_url
 from batchseg.remote import is_remote, read_facts
 from batchseg.scene.names import gdal_path, url_of_gdal_path
@@ -75,10 +75,16 @@ def _digest_local(paths: list[Path]) -> str | None:
 
 
 def check_unchanged(url: str, identity: FileIdentity) -> None:
-    """Raise SceneError when the file is no longer of the version that the run was planned with."""
-    current = read_identity(url)
+    """Raise AbsentSceneError when the file is no longer of the version that the run was planned with."""
+    try:
+        current = read_identity(url)
+    except (OSError, StorageError) as error:  # a mount is gone, or a server does not answer
+        got = str(error) or type(error).__name__
+        raise AbsentSceneError("the file cannot be read any more", where=url, got=got) from error
+    if current.size_bytes is None and identity.size_bytes is not None:
+        raise AbsentSceneError("there is no such file any more", where=url, todo="put it back")
     if any(getattr(current, name) != getattr(identity, name) for name in _VERSION_FIELDS):
-        raise SceneError(
+        raise AbsentSceneError(
             "the file has changed since the run was planned",
             where=url,
             expected=identity.describe_version(),

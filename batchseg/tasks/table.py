@@ -43,6 +43,8 @@ def read_quarantine(store: Store) -> dict[TaskKey, Story]:
     """
     stories: dict[TaskKey, Story] = {}
     for name, story in Ledger(store).read_stories().items():
+        if "/" not in name:
+            continue  # a scene
         key = parse_task_key(name)
         if key is None:
             raise DamagedError(

@@ -8,8 +8,12 @@ from typing import Literal
 from batchseg.ledger.keys import TaskKey
 from batchseg.tiers import Tier
 
-FailureKind = Literal["failure", "out_of_memory", "refused"]
-"""Why an attempt failed. `refused`: storage refuses every worker, so the run stops and the task waits for a resume."""
+FailureKind = Literal["failure", "out_of_memory", "refused", "absent"]
+"""Why an attempt failed.
+
+refused   storage refuses every worker, so the run stops and the task waits for a resume
+absent    nobody can read the task's scene for now, which says nothing about the task
+"""
 LossKind = Literal["preemption", "failure", "out_of_memory"]
 
 
@@ -78,7 +82,14 @@ class StopFeeding:
     why: str
 
 
-Event = WorkerReady | WorkerDraining | WorkerRetired | WorkerLost | TaskDone | TaskFailed | StopFeeding
+@dataclass(frozen=True, slots=True)
+class SceneDue:
+    """It is time to look for an absent scene again."""
+
+    scene: str
+
+
+Event = WorkerReady | WorkerDraining | WorkerRetired | WorkerLost | TaskDone | TaskFailed | StopFeeding | SceneDue
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +118,33 @@ class Quarantine:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitScene:
+    """Send a `SceneDue` after a while: the scene is absent, and its tasks wait."""
+
+    scene: str
+    num_looks: int
+    """The number of times that the run has looked for it in vain."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReopenScene:
+    """An absent scene is back; nothing is due for it any more."""
+
+    scene: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUpScene:
+    """Give an absent scene up, with one story for all of its tasks."""
+
+    scene: str
+    story: tuple[str, ...]
+    num_tasks: int
+    """The number of its tasks that are left undone."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """The run has ended."""
 
@@ -116,4 +154,4 @@ class Finish:
     """What stopped the run before its last task; None for a run that came to its end."""
 
 
-Instruction = Assign | Dismiss | Quarantine | Finish
+Instruction = Assign | Dismiss | Quarantine | AwaitScene | ReopenScene | GiveUpScene | Finish

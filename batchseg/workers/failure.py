@@ -6,7 +6,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchseg.errors import BatchsegError, RefusedError
+from batchseg.errors import AbsentSceneError, BatchsegError, RefusedError
 from batchseg.ledger.keys import TaskKey
 from batchseg.output.sheet_reader import DamagedChunksError
 from batchseg.redact import redact
@@ -35,6 +35,8 @@ def make_failure(error: Exception) -> Failure:
     """Describe any error of a task but out of memory."""
     if isinstance(error, DamagedChunksError):
         return Failure(error=str(error), retryable=True, undone=error.chunks)
+    if isinstance(error, AbsentSceneError):
+        return Failure(error=str(error), retryable=True, kind="absent")
     if isinstance(error, BatchsegError):
         kind: FailureKind = "refused" if isinstance(error, RefusedError) else "failure"
         return Failure(error=str(error), retryable=error.retryable, kind=kind)

@@ -107,6 +107,36 @@ class TaskQuarantined:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SceneAbsent:
+    """A scene cannot be read any more; its chunks wait and are tried last."""
+
+    log_name: ClassVar = "scene_absent"
+    scene: str
+    num_looks: int
+    """The number of times that the run has looked for it in vain."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneReturned:
+    """An absent scene can be read again."""
+
+    log_name: ClassVar = "scene_returned"
+    scene: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SceneGivenUp:
+    """A scene stayed absent; the next start of the run tries it again."""
+
+    log_name: ClassVar = "scene_given_up"
+    scene: str
+    story: Story
+    num_tasks: int
+    """The number of its chunks that are left undone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordForgotten:
     """The record of a damaged chunk was deleted, so that the chunk is computed again."""
 
@@ -211,6 +241,9 @@ Happening = (
     | TaskCommitted
     | AttemptFailed
     | TaskQuarantined
+    | SceneAbsent
+    | SceneReturned
+    | SceneGivenUp
     | RecordForgotten
     | WorkerPlaced
     | WorkerOpened

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -87,6 +88,8 @@ class LocalPool:
     def poll(self, timeout_s: float) -> list[PoolEvent | Happening]:
         if self._opening is not None:
             return self._poll_opening(self._opening, timeout_s)
+        if not self._running:
+            time.sleep(timeout_s)  # nothing to do until an absent scene is due
         done, _ = wait(self._running, timeout_s, FIRST_COMPLETED)
         if self._worker is not None:
             self._worker.check()

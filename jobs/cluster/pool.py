@@ -128,6 +128,8 @@ class RayPool:
         self._look_around()
         refs = [*self._awaited, *self._closing]
         wait_s = 0.0 if self._news else timeout_s
+        if not refs:
+            time.sleep(wait_s)  # nothing to do until an absent scene is due
         done, _ = ray.wait(refs, num_returns=1, timeout=wait_s, fetch_local=True) if refs else ([], [])
         if done:
             # Take everything else that has ended by now too.

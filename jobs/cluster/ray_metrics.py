@@ -10,7 +10,14 @@ from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.records import Record, TaskRecord
 from batchseg.ledger.stages import STAGES
 from batchseg.runs.progress import Snapshot
-from batchseg.workers.happenings import AttemptFailed, Happening, TaskCommitted, TaskQuarantined, WorkerGone
+from batchseg.workers.happenings import (
+    AttemptFailed,
+    Happening,
+    SceneGivenUp,
+    TaskCommitted,
+    TaskQuarantined,
+    WorkerGone,
+)
 
 
 class _Meters:
@@ -41,6 +48,8 @@ class RayMetrics:
                 self._meters.preemptions.inc(1)
             case TaskQuarantined(task=ChunkKey()):
                 self._meters.chunks.inc(1, {"outcome": "failed"})
+            case SceneGivenUp(num_tasks=num_tasks):
+                self._meters.chunks.inc(num_tasks, {"outcome": "failed"})
             case _:
                 pass
 

@@ -35,9 +35,10 @@ def _lines(run: RunStatus) -> Iterator[str]:
         sheets = f", {format_count(scene.num_sheets, 'sheet')} of GeoTIFFs made" if scene.num_sheets else ""
         chunks = format_count(scene.num_chunks, "chunk")
         yield f"{scene.name}: {scene.num_committed} of {chunks} committed{sheets}"
-    yield f"given up: {len(run.given_up)}"
-    for task, story in run.given_up.items():
-        yield f"  {task}: {story[-1]}"
+    given_up = run.lost_scenes | {str(task): story for task, story in run.given_up.items()}
+    yield f"given up: {len(given_up)}"
+    for name, story in given_up.items():
+        yield f"  {name}: {story[-1]}"
     yield f"cost so far: {format_usd(run.cost_usd)}"
     yield _driver_line(run.driver)
 

@@ -14,7 +14,7 @@ from rasterio.io import MemoryFile
 from rasterio.windows import Window as GdalWindow
 
 from batchseg.classes import RGB
-from batchseg.errors import DamagedError
+from batchseg.errors import DamagedError, SceneError
 from batchseg.layers.layer import RAMP, Layer
 from batchseg.output.deflate import inflate
 from batchseg.output.stored import ZarrLayout
@@ -112,7 +112,7 @@ def draw_scene(url: str, bands: Sequence[int], shape_px: tuple[int, int], window
                 shape = values_BHW[:, rows].shape
                 masked = dataset.read(indexes, out_shape=shape, window=_gdal_window(part), masked=True)
                 values_BHW[:, rows] = np.ma.filled(masked.astype(dtype), np.nan)
-    except GDAL_ERRORS:
+    except (*GDAL_ERRORS, SceneError):
         return None
     return _encode(_stretch(values_BHW), "JPEG")
 
@@ -122,7 +122,7 @@ def explain_missing_picture(url: str) -> str:
     try:
         with gdal(), open_raster(url) as dataset:
             mpx, has_overviews = dataset.width * dataset.height / 1e6, bool(dataset.overviews(1))
-    except GDAL_ERRORS as error:
+    except (*GDAL_ERRORS, SceneError) as error:
         return f"its file cannot be opened ({redact(find_reason(error))})"
     if has_overviews or mpx * 1e6 <= _SLOW_PX:
         return "a part of its file cannot be read"

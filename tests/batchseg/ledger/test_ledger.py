@@ -215,7 +215,7 @@ def test_quarantine_keeps_the_story_until_it_is_done_after_all(ledger: Ledger) -
     ledger.unquarantine(chunk)
     ledger.unquarantine(chunk)
     assert read_quarantine(ledger.store) == {sheet: ("w3: digests differ",)}
-    ledger.unquarantine_all()
+    ledger.reopen(tasks=True)
     assert read_quarantine(ledger.store) == {}
 
 

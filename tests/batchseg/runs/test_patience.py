@@ -9,6 +9,7 @@ import pytest
 from batchseg.errors import RecipeError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.recipe import Patience
+from batchseg.runs.absent_scenes import LOOKS
 from batchseg.runs.patience import Waits
 
 
@@ -83,6 +84,25 @@ def test_a_deadline_needs_no_peers_and_the_oldest_task_is_blamed() -> None:
     assert waits.find_late() == []
 
 
+def test_pauses_before_looks_for_a_scene_grow_and_add_up_to_the_time_of_the_fleet() -> None:
+    clock = Clock()
+    waits, waited_s = waits_of(clock, scene_s=100.0), []
+    for look in range(LOOKS):
+        waits.await_scene("a", look)
+        assert waits.limit_wait_s(1.0) == 1.0
+        begun_s = clock.s
+        while not waits.take_due_scenes():
+            clock.s += 1.0
+        waited_s.append(clock.s - begun_s)
+    assert waited_s == [10.0, 30.0, 60.0]
+    waits.await_scene("a", 0)
+    clock.s += 9.5
+    assert waits.limit_wait_s(1.0) == 0.5
+    waits.forget_scene("a")
+    clock.s += 100.0
+    assert waits.take_due_scenes() == []
+
+
 def test_failures_say_nothing_of_how_long_a_task_takes() -> None:
     clock = Clock()
     waits = waits_of(clock, times_median=2.0, least_s=1.0)
@@ -95,7 +115,9 @@ def test_failures_say_nothing_of_how_long_a_task_takes() -> None:
     assert waits.find_late() == []
 
 
-@pytest.mark.parametrize("values", [{"times_median": 1.0}, {"least_s": 0.0}, {"most_s": -1.0}, {"start_s": 0.0}])
+@pytest.mark.parametrize(
+    "values", [{"times_median": 1.0}, {"least_s": 0.0}, {"most_s": -1.0}, {"start_s": 0.0}, {"scene_s": 0.0}]
+)
 def test_patience_that_cannot_be_meant_is_refused(values: dict[str, float]) -> None:
     with pytest.raises(RecipeError, match="patience"):
         Patience(**values)

@@ -314,5 +314,5 @@ def test_a_file_that_went_away(tmp_path: Path) -> None:
     path = write(tmp_path / "x.tif", noise(1, 4, 4), **UTM)
     made = source(path, (1,))
     path.unlink()
-    with pytest.raises(SceneError, match=r"got no file"):
+    with pytest.raises(SceneError, match=r"there is no such file any more"):
         whole(made)

@@ -18,7 +18,10 @@ from batchseg.workers.happenings import (
     RunBegun,
     RunEnded,
     RunStopping,
+    SceneAbsent,
     SceneBadlyLaidOut,
+    SceneGivenUp,
+    SceneReturned,
     SpotNoticed,
     SpotWatcherLost,
     TaskCommitted,
@@ -36,6 +39,15 @@ from tests.batchseg.ledger.ledger_records import attempt_of, record_of
 
 CHUNK, SHEET = ChunkKey("a", 0, 1), SheetKey("a", 0, 0)
 ENTRIES: list[tuple[Happening, dict[str, Any]]] = [
+    (
+        SceneAbsent(scene="a", num_looks=1, why="w"),
+        {"event": "scene_absent", "scene": "a", "num_looks": 1, "why": "w"},
+    ),
+    (SceneReturned(scene="a"), {"event": "scene_returned", "scene": "a"}),
+    (
+        SceneGivenUp(scene="a", story=("x", "y"), num_tasks=9),
+        {"event": "scene_given_up", "scene": "a", "story": ["x", "y"], "num_tasks": 9},
+    ),
     (
         RunBegun(driver="d", took_over=None, fingerprint="f"),
         {"event": "begun", "driver": "d", "took_over": None, "fingerprint": "f"},
