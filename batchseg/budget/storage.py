@@ -1,54 +1,21 @@
-"""What a run reads from storage and writes to it: bytes, objects, and requests with their price."""
+"""The requests that a run sends to storage, with their price."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from batchseg.errors import RecipeError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.resolve.job import Job, SceneJob
 from tiling.grid import cells
 from tiling.span import Span
 
-OUTPUT_BYTES_PER_PX = 0.6
-"""All layers, Zarr and GeoTIFF together; measured on the demo's scene, where it was 0.4."""
-SHEET_OBJECTS = 8
-"""GeoTIFFs and sidecars per scene."""
 READ_USD, WRITE_USD = 0.4e-6, 5e-6
 """List prices of one request: Amazon S3 Standard, us-east-1."""
 READ_BLOCKS_PER_REQUEST = 8
 """GDAL joins neighbouring blocks of a row into one request."""
 RECORD_WRITES = 2
 """Writes per chunk besides its stored chunks: its record and a heartbeat."""
-
-
-def estimate_output_bytes(job: Job) -> int:
-    pixels = sum(rows * cols for rows, cols in (scene.shape_px for scene in job.scenes.values()))
-    return int(pixels * OUTPUT_BYTES_PER_PX)
-
-
-def count_objects(job: Job) -> int:
-    """Stored chunks, records, GeoTIFFs and sidecars of a whole run."""
-    scenes = job.scenes.values()
-    stored = sum(len(scene.zarr.stored_grid) * len(scene.zarr.layers) for scene in scenes)
-    return stored + sum(len(job.chunk_grid(scene)) for scene in scenes) + SHEET_OBJECTS * len(scenes)
-
-
-def check_disk(output_bytes: int, output: Path) -> None:
-    """Refuse a run whose output would not fit on the disk of its folder."""
-    existing = next(folder for folder in (output, *output.absolute().parents) if folder.exists())
-    free_bytes = shutil.disk_usage(existing).free
-    if output_bytes > free_bytes:
-        raise RecipeError(
-            "the output must fit on the disk of its folder",
-            where=f"output: {output}",
-            expected=f"at most {free_bytes / 1e9:.1f} GB",
-            got=f"{output_bytes / 1e9:.1f} GB",
-            todo="free some space or give another output folder",
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,16 +12,11 @@ from pathlib import Path
 from batchseg.budget.crew import Crew, count_crew
 from batchseg.budget.duration import Duration, estimate_duration, find_known_heavy_share
 from batchseg.budget.memory import LIBRARIES_BYTES, check_memory, estimate_worker_bytes
+from batchseg.budget.output_size import check_disk, count_objects, describe_bytes_per_px, estimate_output_bytes
 from batchseg.budget.placement import Placement
 from batchseg.budget.preview import PilotPreview, preview_pilot
 from batchseg.budget.scene_estimate import SceneEstimate, estimate_scene
-from batchseg.budget.storage import (
-    OUTPUT_BYTES_PER_PX,
-    check_disk,
-    count_objects,
-    count_requests,
-    estimate_output_bytes,
-)
+from batchseg.budget.storage import count_requests
 from batchseg.budget.threshold import read_threshold, with_threshold
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
@@ -52,9 +47,9 @@ class Plan:
     worker_bytes: int
     """Most memory that one worker needs."""
     output_bytes: int
-    """Size of the whole output."""
+    """Estimated size of the whole output; the real one is half to twice as much."""
     num_objects: int
-    """Number of files, or of objects, of the whole output."""
+    """Number of files, or of objects, of the whole output; empty ground has none."""
     num_reads: int
     """Number of read requests for the chunks to do."""
     num_writes: int
@@ -118,8 +113,7 @@ def _make_plan(resolved: Resolved, fleet: Fleet, store: Store, placement: Placem
     scenes = tuple(estimate_scene(job, scene, todo.committed_chunks) for scene in job.scenes.values())
     worker_bytes, output_bytes = estimate_worker_bytes(job), estimate_output_bytes(job)
     check_memory(job, worker_bytes, fleet)
-    if isinstance(store, LocalStore):
-        check_disk(output_bytes, store.root)
+    disk_warning = check_disk(output_bytes, store.root) if isinstance(store, LocalStore) else None
     device = choose_pool_device(fleet.pools[0], job, in_process=placement.in_process)
     heavy = find_known_heavy_share(resolved, store)
     crew = count_crew(resolved, fleet, placement, device)
@@ -145,8 +139,12 @@ def _make_plan(resolved: Resolved, fleet: Fleet, store: Store, placement: Placem
         requests_usd=requests.usd,
         seconds=seconds,
         usd=None if seconds is None else seconds * (crew.usd_per_hour + fleet.head_usd_per_hour) / 3600,
-        assumptions=(*assumptions, *_list_constants(fleet)),
-        warnings=(*_list_scene_warnings(job), *_list_warnings(resolved, crew, preview)),
+        assumptions=(*assumptions, *_list_constants(job, fleet)),
+        warnings=(
+            *_list_scene_warnings(job),
+            *([] if disk_warning is None else [disk_warning]),
+            *_list_warnings(resolved, crew, preview),
+        ),
         pilot=preview,
     )
 
@@ -191,11 +189,11 @@ def _describe_pilot(preview: PilotPreview) -> str:
     )
 
 
-def _list_constants(fleet: Fleet) -> tuple[str, ...]:
+def _list_constants(job: Job, fleet: Fleet) -> tuple[str, ...]:
     """Say which constants and prices the estimate takes."""
     prices = ", ".join(f"{pool.workers} x {pool.name} at ${pool.usd_per_hour} per hour" for pool in fleet.pools)
     return (
-        f"output: {OUTPUT_BYTES_PER_PX} bytes per pixel for all layers in both formats",
+        describe_bytes_per_px(next(iter(job.scenes.values())).zarr.layers),
         f"memory: {DEPTH} chunks in hand with their halos, {LIBRARIES_BYTES >> 20} MiB of libraries",
         f"prices: {prices}",
     )
