@@ -88,7 +88,7 @@ def fold_metrics(
         quarantined: Tasks that were given up, and scenes by their names.
         versions: Versions of the installed packages that matter.
     """
-    whole = _measure(plan, tuple(plan.scenes), records, sheets, quarantined)
+    whole = fold_measures(plan, tuple(plan.scenes), records, sheets, quarantined)
     wall_s = sum((session.seconds for session in sessions), 0.0)
     head_usd = price_head(sessions, default_usd_per_hour=plan.head_usd_per_hour)
     cost = split_cost([*records, *sheets], stints, head_usd=head_usd)
@@ -125,7 +125,7 @@ def _fold_scene(
 ) -> SceneMetrics:
     of_scene = [record for record in records if record.key.scene == name]
     sheets_of_scene = [sheet for sheet in sheets if sheet.key.scene == name]
-    measures = _measure(plan, (name,), of_scene, sheets_of_scene, quarantined)
+    measures = fold_measures(plan, (name,), of_scene, sheets_of_scene, quarantined)
     # Start-up, idle time and waste belong to workers, not to scenes: only the whole run's cost has them.
     cost = split_cost([*of_scene, *sheets_of_scene], [], head_usd=0.0)
     off_earth = "some valid pixels lie off the Earth" if measures.area_km2 is None else None
@@ -141,14 +141,22 @@ def _fold_scene(
     )
 
 
-def _measure(
+def fold_measures(
     plan: PlanFile,
     scenes: tuple[str, ...],
     records: Sequence[Record],
     sheets: Sequence[SheetRecord],
     quarantined: Quarantine,
 ) -> Measures:
-    """Measure some scenes together."""
+    """Measure some scenes together.
+
+    Args:
+        plan: What the run wrote down about itself.
+        scenes: The names of the scenes.
+        records: Their committed chunks.
+        sheets: Their published sheets.
+        quarantined: All tasks that were given up.
+    """
     classes, sums = plan.class_names, _add_up(plan, records)
     predicted = sums.tiles.bulk + sums.tiles.heavy
     class_px = np.broadcast_to(sums.class_px, len(classes)).tolist()

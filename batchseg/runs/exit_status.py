@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from batchseg.paths import EXIT_KEY
 from batchseg.reports.metrics import Metrics
 from batchseg.runs.drive import Stop
-from batchseg.store import Store, put_value
+from batchseg.store import Store, put_value, read_value
 
 EXIT_OK, EXIT_QUARANTINED, EXIT_BUDGET = 0, 3, 4
 
@@ -70,6 +70,14 @@ def _find_problem(metrics: Metrics, unscored: list[str], *, wants_all_chunks: bo
 
 def write_exit_status(store: Store, status: ExitStatus) -> None:
     put_value(store, EXIT_KEY, status)
+
+
+def read_exit_status(store: Store) -> ExitStatus | None:
+    """Read how the last session ended; None where it has not ended, or not in order."""
+    try:
+        return read_value(store, EXIT_KEY, ExitStatus, todo="run `batchseg run` again; it makes this file again")
+    except FileNotFoundError:
+        return None
 
 
 def delete_exit_status(store: Store) -> None:

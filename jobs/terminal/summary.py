@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from jobs.terminal.formats import format_duration, format_line, format_shares, format_usd
+from jobs.terminal.formats import format_areas, format_duration, format_line, format_shares, format_usd
 
 if TYPE_CHECKING:
+    from batchseg.reports.ending import Ending
     from batchseg.reports.metrics import Metrics, SeamScores
     from batchseg.runs.session import Outcome
 
@@ -15,7 +16,10 @@ MAX_LISTED = 10
 
 
 def print_summary(outcome: Outcome) -> None:
-    for text in format_summary(outcome.metrics, str(outcome.output)):
+    from batchseg.reports.ending import read_ending
+
+    output = str(outcome.output)
+    for text in format_summary(outcome.metrics, output, read_ending(output)):
         print(text)
     if outcome.exit_status == 0 and outcome.why != "complete":
         print(format_line("done", outcome.why))
@@ -23,13 +27,14 @@ def print_summary(outcome: Outcome) -> None:
         print(f"not complete (exit {outcome.exit_status}): {outcome.why}", file=sys.stderr)
 
 
-def format_summary(metrics: Metrics, output: str) -> list[str]:
-    """The lines of the summary: ground, time, chunks, tiles, cost, accuracy, seams, and files."""
+def format_summary(metrics: Metrics, output: str, ending: Ending) -> list[str]:
+    """The lines of the summary: ground, areas, time, chunks, tiles, cost, accuracy, seams, and the files that exist."""
     chunks, tiles, scores = metrics.chunks, metrics.tiles, metrics.scores
     states = {"done": chunks.done, "empty": chunks.empty, "failed": chunks.failed, "not run": chunks.not_run}
     lines = [
         format_line("ground", _format_ground(metrics)),
-        format_line("time", f"{format_duration(metrics.wall_s)}, {metrics.mpx_per_s or 0:.2f} Mpx/s"),
+        format_line("areas", format_areas(metrics.class_area_km2, metrics.class_px)),
+        format_line("time", _format_time(metrics, ending)),
         format_line("chunks", ", ".join(f"{number} {state}" for state, number in states.items() if number) or "none"),
         format_line("tiles", f"{tiles.bulk} bulk, {tiles.heavy} heavy, {tiles.skipped} skipped"),
         format_line("cost", _format_cost(metrics)),
@@ -43,14 +48,15 @@ def format_summary(metrics: Metrics, output: str) -> list[str]:
         lines.append(format_line("labels", f"{scores.unknown_label_px} labelled pixels have a code that is no class"))
     lines.append(format_line("seams", _format_seams(metrics.seam)))
     given_up = [f"{task}: {story[-1]}" for task, story in metrics.quarantined.items()]
-    files = [f"{output}/{scene}/labels.tif" for scene in metrics.scenes]
+    files = _list_some("", [f"{output}/{key}" for key in ending.maps])
+    first, *others = [*files, format_line("", f"{output}/metrics.json")]
     return [
         *lines,
         *_list_some("given up", given_up),
         *_list_some("warning", [scene.nodata_note for scene in metrics.scenes.values() if scene.nodata_note]),
         *_list_some("labels", _list_label_notes(metrics)),
-        *_list_some("files", files),
-        format_line("", f"{output}/metrics.json"),
+        format_line("files", first.lstrip()),
+        *others,
     ]
 
 
@@ -76,6 +82,15 @@ def _format_ground(metrics: Metrics) -> str:
         notes = {scene.area_note for scene in metrics.scenes.values() if scene.area_note}
         return f"{mpx}, km² unknown: {'; '.join(sorted(notes))}"
     return f"{metrics.area_km2:.4f} km², {mpx}"
+
+
+def _format_time(metrics: Metrics, ending: Ending) -> str:
+    """The time of all sessions, because speed and cost are those of all sessions too, and that of the last one."""
+    num, speed = len(ending.sessions_s), f"{metrics.mpx_per_s or 0:.2f} Mpx/s"
+    if num < 2:
+        return f"{format_duration(metrics.wall_s)}, {speed}"
+    last_s = format_duration(ending.sessions_s[-1])
+    return f"{format_duration(metrics.wall_s)} in {num} sessions, {speed}; the last session took {last_s}"
 
 
 def _format_cost(metrics: Metrics) -> str:

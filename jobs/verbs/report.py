@@ -15,9 +15,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    from batchseg.reports.ending import read_ending
     from batchseg.reports.write import report
     from jobs.terminal.summary import format_summary
 
-    for line in format_summary(report(args.output), args.output):
+    metrics = report(args.output)
+    for line in format_summary(metrics, args.output, read_ending(args.output)):
         print(line)
     return 0

@@ -17,6 +17,7 @@ import pytest
 import rasterio
 from rasterio.warp import transform_bounds
 
+from batchseg import status
 from batchseg.recipe import Fleet
 from batchseg.runs import session
 from batchseg.runs.session import Options
@@ -52,6 +53,7 @@ def test_a_sample_then_a_box_then_everything(folder: Path, quick: None, capsys: 
         in json.loads((folder / "out" / "run" / "exit.json").read_text())["why"]
     )
     assert re.search(r"^chunks \d/1 · ", told.err, re.MULTILINE), "progress counts what was asked for"
+    assert f"files  {folder}/out/scene/labels.tif\n" in told.out
     with rasterio.open(folder / "out" / "scene" / "labels.tif") as labels:
         assert int((labels.read(1) != 255).sum()) in {32 * 32, 32 * 13, 6 * 32, 6 * 13}
     with rasterio.open(folder / "scene.tif") as scene:
@@ -176,19 +178,36 @@ def child(folder: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "exit_status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_ends_its_chunks_and_is_resumed(
-    child: subprocess.Popen[str], folder: Path, quick: None, number: signal.Signals, status: int
+    child: subprocess.Popen[str],
+    folder: Path,
+    quick: None,
+    number: signal.Signals,
+    exit_status: int,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    assert main(["status", str(folder / "out")]) == 0
+    running = capsys.readouterr().out
+    assert re.search(r"^speed: 0\.\d\d Mpx/s, \d+\.\d s left$", running, re.MULTILINE), running
+    assert re.search(r"^workers: 1 working, 0 lost$", running, re.MULTILINE)
+    assert re.search(r"^areas so far: class 0 \S+ km² \(\d+\.\d%\), class 1 ", running, re.MULTILINE)
+    assert running.endswith("exit status: none yet\n")
     child.send_signal(number)
     out, err = child.communicate(timeout=60)
-    assert child.returncode == status, err
+    assert child.returncode == exit_status, err
+    assert re.search(r"^ +files +\S+/out/metrics.json$", out, re.MULTILINE), "there is no map yet"
+    assert "labels.tif" not in out
+    assert main(["status", str(folder / "out")]) == 0
+    stopped = capsys.readouterr().out
+    assert stopped.endswith(f"exit status: {exit_status}, interrupted by {number.name}; the same command goes on\n")
+    assert "workers: 0 working, 0 lost\n" in stopped
     assert f"{number.name}: finishing the chunks in hand; once more to leave at once" in err
-    assert f"not complete (exit {status}): interrupted by {number.name}; the same command goes on" in err
+    assert f"not complete (exit {exit_status}): interrupted by {number.name}; the same command goes on" in err
     assert "Traceback" not in err
     assert "not run" in out
     told = json.loads((folder / "out" / "run" / "exit.json").read_text())
-    assert told == {"exit_status": status, "why": f"interrupted by {number.name}; the same command goes on"}
+    assert told == {"exit_status": exit_status, "why": f"interrupted by {number.name}; the same command goes on"}
     assert main(["run", str(folder / "recipe.yaml"), "--quiet"]) == 0
     assert product_bytes(folder / "out") == clean_bytes(folder)
 
@@ -202,6 +221,7 @@ def test_the_second_signal_leaves_at_once(child: subprocess.Popen[str], folder: 
     _, err = child.communicate(timeout=20)
     assert child.returncode == 143
     assert "leaving at once" in err
+    assert status(folder / "out").exit is None
     begun_s = time.monotonic()
     assert main(["run", str(folder / "recipe.yaml"), "--quiet"]) == 0
     assert time.monotonic() - begun_s < 10, "a dead driver of this machine is not waited for"
