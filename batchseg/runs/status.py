@@ -20,7 +20,7 @@ from batchseg.reports.fold import fold_measures
 from batchseg.reports.metrics import Measures
 from batchseg.reports.write import sum_spent_usd
 from batchseg.resolve.output_folder import open_output
-from batchseg.resolve.plan_file import PlanFile, read_plan
+from batchseg.resolve.plan_file import read_plan
 from batchseg.runs.exit_status import ExitStatus, read_exit_status
 from batchseg.runs.log import read_log
 from batchseg.runs.workers_status import WORKER_EVENTS, WorkersStatus, fold_workers
@@ -120,10 +120,13 @@ def status(output: str | Path) -> RunStatus:
     is_running = driver.state == "running"
     committed = _read_committed(store, ledger)
     chunks, sheets_made = Counter(key.scene for key in committed.keys), Counter(record.key.scene for record in sheets)
+    lost_scenes = ledger.read_given_up_scenes()
+    stories: dict[TaskKey | str, Story] = dict([*lost_scenes.items(), *given_up.items()])
     measures = (
-        fold_measures(plan, tuple(plan.scenes), committed.records, sheets, given_up) if committed.is_whole else None
+        fold_measures(plan, tuple(plan.scenes), committed.records, sheets, stories) if committed.is_whole else None
     )
-    num_left = _count_chunks(plan) - len(committed.keys) - sum(isinstance(task, ChunkKey) for task in given_up)
+    num_left = sum(len(plan.grid(name)) - chunks[name] for name in plan.scenes if name not in lost_scenes)
+    num_left -= sum(isinstance(task, ChunkKey) and task.scene not in lost_scenes for task in given_up)
     return RunStatus(
         output=str(output),
         scenes=tuple(
@@ -138,7 +141,7 @@ def status(output: str | Path) -> RunStatus:
         else _measure_whole_speed(store, measures),
         workers=fold_workers(read_log(store, events=WORKER_EVENTS), is_running=is_running),
         given_up=given_up,
-        lost_scenes=ledger.read_given_up_scenes(),
+        lost_scenes=lost_scenes,
         cost_usd=sum_spent_usd(store, head_usd_per_hour=plan.head_usd_per_hour),
         driver=driver,
         exit=None if is_running else read_exit_status(store),
@@ -161,10 +164,6 @@ def _read_committed(store: Store, ledger: Ledger) -> _Committed:
         return _Committed(keys=[record.key for record in records], records=records, is_whole=True)
     newest = list(ledger.read_all(Record, RECORDS_FOLDER))
     return _Committed(keys=list(ledger.read_briefs()), records=newest, is_whole=False)
-
-
-def _count_chunks(plan: PlanFile) -> int:
-    return sum(len(plan.grid(scene)) for scene in plan.scenes)
 
 
 def measure_running_speed(records: Sequence[Record], holder: Session, now_unix_s: float, *, num_left: int) -> Speed:
