@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from batchseg.recipe import Fleet, Recipe
+from batchseg.recipe import Fleet, Recipe, load_recipe
 from batchseg.resolve.resolve import Resolved
 from batchseg.runs import session
 from batchseg.runs.night import NightOutcome, run_night
@@ -14,6 +14,7 @@ from batchseg.runs.night_settings import Night, load_night
 from batchseg.runs.progress import Snapshot
 from batchseg.runs.session import Options, Outcome
 from jobs.cluster.connection import ray
+from jobs.cluster.job_folder import check_recipe_paths
 from jobs.cluster.pilot import send_pilot
 from jobs.cluster.pool import open_ray_pool
 from jobs.cluster.ray_metrics import RayMetrics
@@ -49,6 +50,8 @@ def run(
         InputError: The recipe, a scene or a bundle is wrong. Nothing has been written.
         StoppedError: The run ended before its work did; the same call resumes it.
     """
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    check_recipe_paths(recipe)
     return session.run(
         recipe, fleet, open_pool=open_ray_pool, options=adapt_options(options or Options()), resolved=resolved
     )

@@ -40,10 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     from batchseg.runs.night import run_night
     from batchseg.runs.night_settings import load_night
+    from jobs.cluster.job_folder import check_night_paths
     from jobs.runner import choose_runner
     from jobs.verbs.run import run_visibly
 
     night, fleet = load_night(args.night), load_limited_fleet(args.fleet, args.workers)
+    check_night_paths(night)
 
     def run(recipe: Recipe, resolved: Resolved) -> Outcome:
         runner = choose_runner(fleet, has_fleet_file=args.fleet is not None, join_cluster=True)

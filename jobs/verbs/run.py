@@ -49,6 +49,11 @@ def main(args: argparse.Namespace) -> int:
     from jobs.terminal.summary import print_summary
 
     recipe, fleet = load_recipe(args.recipe), load_limited_fleet(args.fleet, args.workers)
+    in_cluster = getattr(args, "in_cluster", False)
+    if in_cluster:
+        from jobs.cluster.job_folder import check_recipe_paths
+
+        check_recipe_paths(recipe)
     resolved = resolve(recipe)
     wanted = select_chunks(resolved.job, bbox=args.bbox, num_chunks=args.sample)
     options = Options(
@@ -56,7 +61,6 @@ def main(args: argparse.Namespace) -> int:
         retry_quarantined=args.retry_quarantined,
         read_files=tuple(filter(None, (args.recipe, args.fleet))),
     )
-    in_cluster = getattr(args, "in_cluster", False)
     if not in_cluster:
         warn_of_shared_cores(resolved, fleet, has_fleet_file=args.fleet is not None)
     runner = choose_runner(fleet, has_fleet_file=args.fleet is not None, join_cluster=in_cluster)
