@@ -31,6 +31,8 @@ class ChunkReport:
     """What happened to a chunk that was given up, alone or with its scene, in order; empty for any other chunk."""
     log: tuple[LogEntry, ...]
     """The lines of the run's log that name the chunk."""
+    num_damaged_lines: int
+    """Lines of the log that nobody can read, whatever they told of."""
 
 
 def inspect_chunk(output: str | Path, chunk: str) -> ChunkReport:
@@ -47,14 +49,15 @@ def inspect_chunk(output: str | Path, chunk: str) -> ChunkReport:
     store, key = open_output(output), parse_chunk_key(chunk)
     plan, ledger = read_plan(store), Ledger(store)
     _check_key(key, plan)
-    record = ledger.read_record(key)
+    record, log = ledger.read_record(key), read_log(store)
     return ChunkReport(
         key=key,
         window=plan.window(key),
         class_names=plan.class_names,
         record=record,
         given_up=() if record is not None else ledger.read_story(key) or (),
-        log=tuple(entry for entry in read_log(store) if entry.facts.get("task") == str(key)),
+        log=tuple(entry for entry in log if entry.facts.get("task") == str(key)),
+        num_damaged_lines=log.num_damaged,
     )
 
 

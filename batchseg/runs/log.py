@@ -11,8 +11,8 @@ import os
 import re
 import time
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
+from io import RawIOBase
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,8 @@ from batchseg.store import LocalStore, Store
 from batchseg.workers.happenings import Happening, make_log_entry
 
 PUT_EVERY_S = 5.0
+YEAR_9999_UNIX_S = 253_370_764_800
+"""The first second of the year 9999, beyond which Python has no dates."""
 
 
 class Lines(Protocol):
@@ -39,8 +41,14 @@ class FileLines:
     path: Path
 
     def add(self, line: str) -> None:
-        with open(self.path, "a", encoding="utf-8", opener=_open_no_link) as file:
-            file.write(line)
+        """Append a line in one write.
+
+        The last line may have no end: its writer was killed, the disk was full, or another driver is at work.
+        """
+        with open(self.path, "rb+", buffering=0, opener=_open_to_append) as file:
+            content = (line if _ends_line(file) else f"\n{line}").encode()
+            while content:
+                content = content[file.write(content) or 0 :]
 
     def flush(self, *, now: bool) -> None:
         """Every line is there already."""
@@ -81,7 +89,6 @@ class EventLog:
     def open(cls, store: Store, session: str) -> EventLog:
         """The log of one session of a run, at its end."""
         if isinstance(store, LocalStore):
-            _end_last_line(store.root / LOG_KEY)
             return cls(FileLines(store.root / LOG_KEY))
         return cls(ObjectLines(store, session_log_key(time.time(), session)))
 
@@ -96,18 +103,15 @@ class EventLog:
         self.lines.flush(now=True)
 
 
-def _open_no_link(path: str, flags: int) -> int:
-    """A link in the place of the log would lead out of the output folder."""
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+def _open_to_append(path: str, flags: int) -> int:
+    """Open the log, or make it. A link in its place would lead out of the output folder."""
+    return os.open(path, flags | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
 
 
-def _end_last_line(path: Path) -> None:
-    """A driver that was killed while it wrote left half a line, which must not swallow the next one."""
-    with suppress(FileNotFoundError), open(path, "rb+", opener=_open_no_link) as file:
-        num_bytes = file.seek(0, os.SEEK_END)
-        file.seek(max(0, num_bytes - 1))
-        if file.read(1) not in (b"", b"\n"):
-            file.write(b"\n")
+def _ends_line(file: RawIOBase) -> bool:
+    num_bytes = file.seek(0, os.SEEK_END)
+    file.seek(max(0, num_bytes - 1))
+    return file.read(1) in (b"", b"\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,28 +125,50 @@ class LogEntry:
     """All other keys of the line."""
 
 
-def read_log(store: Store, *, events: Collection[str] | None = None) -> Iterator[LogEntry]:
-    """The lines of all sessions, in order. A damaged line is left out: it says nothing, and nothing depends on it.
+@dataclass(slots=True)
+class LogReader:
+    """The lines of all sessions, in order. A damaged line is left out: nothing depends on it."""
+
+    store: Store
+    events: Collection[str] | None = None
+    """The kinds of lines to read; None reads all. Lines of other kinds cost next to nothing."""
+    num_damaged: int = 0
+    """The number of damaged lines that were left out so far."""
+
+    def __iter__(self) -> Iterator[LogEntry]:
+        self.num_damaged = 0
+        marks = None if self.events is None else re.compile(f'"event": "({"|".join(map(re.escape, self.events))})"')
+        for key in self._list_keys():
+            for line in self.store.get(key).splitlines():
+                text = line.decode(errors="replace")
+                is_wanted = marks is None or marks.search(text) is not None
+                entry = _parse_entry(text) if is_wanted else None
+                if entry is not None:
+                    yield entry
+                elif is_wanted or not (text.startswith("{") and text.endswith("}")):
+                    self.num_damaged += text != ""
+
+    def _list_keys(self) -> list[str]:
+        keys = sorted(key for key, _ in self.store.names(LOG_FOLDER))
+        has_file = isinstance(self.store, LocalStore) and (self.store.root / LOG_KEY).exists()
+        return [*keys, LOG_KEY] if has_file else keys
+
+
+def read_log(store: Store, *, events: Collection[str] | None = None) -> LogReader:
+    """Read the lines of all sessions, in order.
 
     Args:
         store: The output folder.
-        events: The kinds of lines to read; None reads all. Lines of other kinds cost next to nothing.
+        events: The kinds of lines to read; None reads all.
     """
-    marks = None if events is None else re.compile(f'"event": "({"|".join(map(re.escape, events))})"')
-    keys = sorted(key for key, _ in store.names(LOG_FOLDER))
-    if isinstance(store, LocalStore) and (store.root / LOG_KEY).exists():
-        keys.append(LOG_KEY)
-    for key in keys:
-        for line in store.get(key).decode(errors="replace").splitlines():
-            entry = _parse_entry(line) if marks is None or marks.search(line) else None
-            if entry is not None:
-                yield entry
+    return LogReader(store, events)
 
 
 def _parse_entry(line: str) -> LogEntry | None:
     try:
         content = json.loads(line)
         facts = {str(name): fact for name, fact in content.items()}
-        return LogEntry(unix_s=float(facts.pop("unix_s")), event=str(facts.pop("event")), facts=facts)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        unix_s, event = float(facts.pop("unix_s")), str(facts.pop("event"))
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
+    return LogEntry(unix_s=unix_s, event=event, facts=facts) if 0 <= unix_s < YEAR_9999_UNIX_S else None

@@ -81,6 +81,8 @@ class RunStatus:
     """Measures of the committed chunks, with the ground per class; None where they are too many to add up."""
     speed: Speed
     workers: WorkersStatus
+    num_damaged_lines: int
+    """Lines of the log that nobody can read, so that the workers were counted without them."""
     given_up: dict[TaskKey, Story]
     """Tasks in quarantine, each with what happened to it, in order."""
     lost_scenes: dict[str, Story]
@@ -125,6 +127,8 @@ def status(output: str | Path) -> RunStatus:
     measures = (
         fold_measures(plan, tuple(plan.scenes), committed.records, sheets, stories) if committed.is_whole else None
     )
+    log = read_log(store, events=WORKER_EVENTS)
+    workers = fold_workers(log, is_running=is_running)
     num_left = sum(len(plan.grid(name)) - chunks[name] for name in plan.scenes if name not in lost_scenes)
     num_left -= sum(isinstance(task, ChunkKey) and task.scene not in lost_scenes for task in given_up)
     return RunStatus(
@@ -139,7 +143,8 @@ def status(output: str | Path) -> RunStatus:
         speed=measure_running_speed(committed.records, holder, now_unix_s, num_left=num_left)
         if is_running
         else _measure_whole_speed(store, measures),
-        workers=fold_workers(read_log(store, events=WORKER_EVENTS), is_running=is_running),
+        workers=workers,
+        num_damaged_lines=log.num_damaged,
         given_up=given_up,
         lost_scenes=lost_scenes,
         cost_usd=sum_spent_usd(store, head_usd_per_hour=plan.head_usd_per_hour),

@@ -7,6 +7,7 @@ fields of two messages, so TensorBoard is no dependency. Show the curves with `t
 from __future__ import annotations
 
 import csv
+import re
 import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,19 +17,23 @@ from typing import BinaryIO
 
 from google_crc32c import value as crc32c
 
+from batchseg.atomic import replace_file
+
 
 class Curve:
     """Figures by step, written to a CSV file and to an event file.
 
-    Lines of steps after `step` are dropped, since an interrupted training does these steps again.
+    Lines of steps after `step` are dropped, since an interrupted training does these steps again. So are lines that are
+    not whole, which a process that was killed leaves.
     """
 
     def __init__(
         self, csv_path: Path, events: EventFile, columns: tuple[str, ...], step: int, open_: ExitStack
     ) -> None:
-        lines = csv_path.read_text("utf-8").splitlines(keepends=True)[1:] if csv_path.exists() else []
-        kept_lines = [line for line in lines if int(line.split(",")[0]) <= step]
-        csv_path.write_text("".join([",".join(("step", *columns)) + "\n", *kept_lines]), "utf-8")
+        kept_lines = _read_lines(csv_path, len(columns), step)
+        with replace_file(csv_path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerow(("step", *columns))
+            file.writelines(kept_lines)
         self._file = open_.enter_context(csv_path.open("a", newline="", encoding="utf-8"))
         self._csv = csv.writer(self._file, lineterminator="\n")
         self._events = events
@@ -39,6 +44,16 @@ class Curve:
         self._events.add(step, values)
 
 
+def _read_lines(csv_path: Path, num_columns: int, step: int) -> list[str]:
+    """Read the whole lines of steps up to this one."""
+    if not csv_path.exists():
+        return []
+    whole_line = re.compile(rf"([0-9]{{1,18}})(?:,(?:-?[0-9]+\.[0-9]{{5}}|nan|-?inf)){{{num_columns}}}\n")
+    lines = csv_path.read_bytes().decode(errors="replace").splitlines(keepends=True)
+    matches = (whole_line.fullmatch(line) for line in lines)
+    return [match[0] for match in matches if match is not None and int(match[1]) <= step]
+
+
 @contextmanager
 def open_curves(
     folder: Path, step: int, figures: Sequence[str], class_names: Sequence[str]
@@ -46,10 +61,17 @@ def open_curves(
     """Open two curves: the figures of every step, and the IoU per class of every measurement for early stopping."""
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as open_:
-        path = folder / f"events.out.tfevents.{time.time_ns() // 1_000_000:013}.batchseg"
+        path = folder / f"events.out.tfevents.{_choose_number(folder):013}.batchseg"
         events = EventFile(open_.enter_context(path.open("wb")), step)
         steps = Curve(folder / "curve.csv", events, tuple(figures), step, open_)
         yield steps, Curve(folder / "watched.csv", events, ("miou", *class_names), step, open_)
+
+
+def _choose_number(folder: Path) -> int:
+    """Milliseconds since 1970, and more than in any earlier file: TensorBoard reads the files in this order."""
+    names = (path.name.split(".")[3] for path in folder.glob("events.out.tfevents.*.batchseg"))
+    earlier = (int(name) for name in names if name.isdecimal())
+    return max(time.time_ns() // 1_000_000, *(number + 1 for number in earlier), 0)
 
 
 class EventFile:

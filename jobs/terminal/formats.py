@@ -23,6 +23,11 @@ def format_count(num: int, word: str) -> str:
     return f"{num} {word}{'' if num == 1 else 's'}"
 
 
+def format_damaged_lines(num: int) -> str:
+    """Say that lines of the log were left out."""
+    return f"log: {format_count(num, 'damaged line')} left out of run/log.jsonl"
+
+
 def format_usd(usd: float) -> str:
     """Dollars and cents; below a dollar, two digits."""
     return f"${usd:.2f}" if usd >= 1 or usd <= 0 else f"${usd:.{1 - math.floor(math.log10(usd))}f}"

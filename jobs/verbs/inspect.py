@@ -34,7 +34,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def format_chunk(chunk: ChunkReport) -> Iterator[str]:
-    from jobs.terminal.formats import format_line
+    from jobs.terminal.formats import format_damaged_lines, format_line
 
     rows, cols = chunk.window.rows, chunk.window.cols
     yield format_line("chunk", f"{chunk.key}: rows {rows.start} to {rows.stop}, columns {cols.start} to {cols.stop}")
@@ -46,6 +46,8 @@ def format_chunk(chunk: ChunkReport) -> Iterator[str]:
         yield format_line("given up", text)
     for entry in chunk.log:
         yield _format_entry(entry)
+    if chunk.num_damaged_lines:
+        yield format_damaged_lines(chunk.num_damaged_lines)
 
 
 def _format_record(record: Record, class_names: tuple[str, ...]) -> Iterator[str]:

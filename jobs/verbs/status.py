@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _lines(run: RunStatus) -> Iterator[str]:
-    from jobs.terminal.formats import format_count, format_usd
+    from jobs.terminal.formats import format_count, format_damaged_lines, format_usd
 
     for scene in run.scenes:
         sheets = f", {format_count(scene.num_sheets, 'sheet')} of GeoTIFFs made" if scene.num_sheets else ""
@@ -42,6 +42,8 @@ def _lines(run: RunStatus) -> Iterator[str]:
     yield f"workers: {_format_workers(run.workers)}"
     if run.workers.message is not None:
         yield f"  {run.workers.message}"
+    if run.num_damaged_lines:
+        yield format_damaged_lines(run.num_damaged_lines)
     given_up = run.lost_scenes | {str(task): story for task, story in run.given_up.items()}
     yield f"given up: {len(given_up)}"
     for name, story in given_up.items():
