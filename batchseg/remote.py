@@ -14,6 +14,7 @@ Nothing here is ever written down: workers find the same environment, not a copy
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import time
@@ -21,10 +22,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any, TypeVar
+from urllib.parse import urljoin
 
 import fsspec
 
 from batchseg.errors import BatchsegError, InputError, RefusedError, StorageError
+from batchseg.link_local import is_link_local, split_host
 
 T = TypeVar("T")
 
@@ -111,7 +114,8 @@ def open_filesystem(url: str) -> tuple[Any, str]:
 
 def _options(scheme: str) -> dict[str, Any]:
     if scheme in ("http", "https"):
-        return {"encoded": True}  # no character of a signed URL may change
+        # No character of a signed URL may change.
+        return {"encoded": True, "client_kwargs": {"trace_configs": [_watch_redirects()]}}
     if scheme != "s3":
         return {"use_listings_cache": False}
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
@@ -128,6 +132,21 @@ def _options(scheme: str) -> dict[str, Any]:
             "max_pool_connections": 32,
         },
     }
+
+
+@functools.cache
+def _watch_redirects() -> Any:
+    """Watch the requests of an HTTP client: a server must not send it to a link-local address."""
+    import aiohttp
+
+    async def check(_session: Any, _context: Any, redirect: Any) -> None:
+        target = urljoin(str(redirect.url), redirect.response.headers.get("Location", ""))
+        if is_link_local(split_host(target)[1], ask_dns=True):
+            raise RefusedError("the server leads to a link-local address, which is never read", got=target)
+
+    watch = aiohttp.TraceConfig()
+    watch.on_request_redirect.append(check)
+    return watch
 
 
 def _says_yes(variable: str) -> bool:
@@ -173,6 +192,9 @@ def translate_errors(what: str, where: str) -> Iterator[None]:
     except BatchsegError:
         raise
     except Exception as error:
+        refusal = error.__cause__ or error.__context__
+        if isinstance(refusal, RefusedError):
+            raise refusal from None  # fsspec takes any failure for a missing object
         code = find_error_code(error)
         if isinstance(error, FileNotFoundError) and code not in ("NoSuchBucket", "NoSuchUpload"):
             raise

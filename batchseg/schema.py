@@ -28,9 +28,16 @@ else:  # what `build` understands: it passes such a value on as it is
     JsonObject = Mapping[str, Any]
 
 
-def setting(default: Any = MISSING, *, doc: str, key: str | None = None) -> Any:
-    """A documented field of a recipe or fleet. `key` is its name in YAML, where that is a reserved word of Python."""
-    metadata = {"doc": doc, "key": key}
+def setting(default: Any = MISSING, *, doc: str, key: str | None = None, is_optional: bool = False) -> Any:
+    """A documented field of a recipe or fleet.
+
+    Args:
+        default: The value where the key is absent.
+        doc: Text of the page of recipes.
+        key: Name in YAML, where the field's name would be a reserved word of Python.
+        is_optional: Whether `plain` leaves the key out where the value is None.
+    """
+    metadata = {"doc": doc, "key": key, "optional": is_optional}
     if default is MISSING:
         return field(metadata=metadata)
     if callable(default):

@@ -129,6 +129,42 @@ def functions(path: Path) -> Iterator[tuple[str, int]]:
             )
 
 
+_OPENERS = {
+    "DatasetReader",
+    "WarpedVRT",
+    "read_info",
+    "read_dataframe",
+    "read_arrow",
+    "open_arrow",
+    "list_layers",
+    "read_file",
+}
+_DOORS = {
+    "batchseg/scene/raster_door.py": {"DatasetReader"},
+    "batchseg/scene/raster_visitor.py": {"DatasetReader"},
+    "batchseg/scene/dataset.py": {"DatasetReader"},
+    "batchseg/scene/vectors.py": {"read_info", "list_layers", "raw.read"},
+}
+"""Modules that open rasters and vector files. Workers open in `dataset.py` what came through the door."""
+
+
+def openers(path: Path) -> Iterator[str]:
+    """Calls that let GDAL open a file to read it."""
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call):
+            name, arguments = ast.unparse(node.func), [ast.unparse(each) for each in node.args]
+            opens = name == "rasterio.open" and "'w'" not in arguments[1:2]
+            if opens or name.split(".")[-1] in _OPENERS:
+                yield name.split(".")[-1]
+            elif "raw." in name and name.split(".")[-1].startswith(("read", "open")):
+                yield f"raw.{name.split('.')[-1]}"
+
+
+def test_rasters_and_vectors_are_opened_behind_their_doors() -> None:
+    opening = {str(path.relative_to(ROOT)): set(openers(path)) for path in SOURCES}
+    assert {path: calls for path, calls in opening.items() if calls} == _DOORS
+
+
 def test_functions_are_short(record_property: Callable[[str, object], None]) -> None:
     lines = dict(found for path in SOURCES for found in functions(path))
     median = statistics.median(lines.values())

@@ -104,14 +104,14 @@ class Sampling:
 
     @staticmethod
     def of(bundle: Bundle, recipe: Recipe) -> Sampling:
-        header = read_header(recipe.scenes[0])
+        header = read_header(recipe.scenes[0], recipe.trust)
         raster = header.raster
         bands = choose_bands(raster, bundle.contract.bands, recipe.bands)
         check_policy(raster, recipe.nodata, bands)
         check_fit(recipe, header, bundle)
         labels = None
         if recipe.labels and recipe.labels[0] is not None:
-            reference = open_reference(recipe.labels[0], header.grid, raster.url, bundle.contract.classes)
+            reference = open_reference(recipe.labels[0], header.grid, raster.url, bundle.contract.classes, recipe.trust)
             labels = open_reference_labels(reference)
         return Sampling(
             bundle=bundle,

@@ -4,8 +4,10 @@ from batchseg.recipe.fleet import Fleet, Patience, PoolSpec, Retries
 from batchseg.recipe.heavy_tiles import Budget, ByUncertainty, Priority, Route, Uncertain
 from batchseg.recipe.load import load_fleet, load_recipe
 from batchseg.recipe.recipe import LabelPolygons, Models, NodataPolicy, Recipe, Tiling
+from batchseg.recipe.trust import NO_TRUST, Trust
 
 __all__ = [
+    "NO_TRUST",
     "Budget",
     "ByUncertainty",
     "Fleet",
@@ -19,6 +21,7 @@ __all__ = [
     "Retries",
     "Route",
     "Tiling",
+    "Trust",
     "Uncertain",
     "load_fleet",
     "load_recipe",

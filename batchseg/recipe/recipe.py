@@ -10,6 +10,7 @@ from typing import Literal
 from batchseg.errors import RecipeError
 from batchseg.layers import LAYERS, list_default_layers
 from batchseg.recipe.heavy_tiles import Budget, Route
+from batchseg.recipe.trust import Trust
 from batchseg.schema import setting
 
 Leave = Literal["gsd", "dtype"]
@@ -119,7 +120,7 @@ class LabelPolygons:
 class Recipe:
     """Every setting that decides output bytes."""
 
-    scenes: tuple[str, ...] = setting(doc="rasters: files, URLs or glob patterns; every format that rasterio opens")
+    scenes: tuple[str, ...] = setting(doc="rasters: files, URLs or glob patterns; `trust: drivers` allows more formats")
     output: str = setting(doc="folder or URL for everything that the run writes; the same command resumes a run there")
     models: Models = setting(doc="bundles that fill the two slots")
     tiling: Tiling = setting(Tiling, doc="sizes of cores, chunks, sheets and halos")
@@ -143,6 +144,10 @@ class Recipe:
     nodata: NodataPolicy = setting(NodataPolicy, doc="how invalid pixels are found")
     accept: tuple[Leave, ...] = setting((), doc="parts of the bundle's contract that this run ignores on purpose")
     outputs: tuple[str, ...] = setting(list_default_layers, doc="layers to write; `labels` must be one of them")
+    trust: Trust = setting(
+        Trust,
+        doc="what scenes and vector files may refer to beyond their own folder; link-local addresses are never read",
+    )
 
     def __post_init__(self) -> None:
         if not self.scenes:

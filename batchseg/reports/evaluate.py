@@ -18,7 +18,7 @@ from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record
 from batchseg.output.stored import read_chunk
 from batchseg.paths import EVALUATION_KEY
-from batchseg.recipe import LabelPolygons
+from batchseg.recipe import NO_TRUST, LabelPolygons
 from batchseg.reports.fold import fold_scores
 from batchseg.resolve.output_folder import open_output
 from batchseg.resolve.plan_file import PlanFile, read_plan
@@ -105,7 +105,9 @@ def open_labels(plan: PlanFile, labels: Mapping[str, GivenLabels]) -> dict[str, 
     references = {}
     for name, given in labels.items():
         scene = plan.scenes[name]
-        references[name] = open_reference_labels(open_reference(given, scene.georef, scene.url, plan.classes))
+        references[name] = open_reference_labels(
+            open_reference(given, scene.georef, scene.url, plan.classes, scene.trust or NO_TRUST)
+        )
     return references
 
 

@@ -23,6 +23,7 @@ from batchseg.remote import find_endpoint_url, is_remote
 from batchseg.resolve.job import Job
 from batchseg.scene.names import url_of_gdal_path
 from batchseg.scene.polygon_labels import HULL
+from batchseg.scene.raster_file import RasterFile
 from batchseg.scene.raster_labels import LabelsHeader
 from batchseg.store import Store
 
@@ -53,9 +54,9 @@ def check_inputs(store: Store, keys: OutputKeys, names: Iterable[str]) -> None:
 def list_inputs(recipe: Recipe, job: Job) -> Iterator[str]:
     """List every file that a run reads: scenes with their sidecars, labels, polygons and bundles."""
     for scene in job.scenes.values():
-        yield from (scene.raster.url, *scene.raster.files)
+        yield from _list_raster_files(scene.raster)
         if isinstance(scene.labels, LabelsHeader):
-            yield from (scene.labels.raster.url, *scene.labels.raster.files)
+            yield from _list_raster_files(scene.labels.raster)
     for labels in recipe.labels:
         if labels is not None:
             yield labels.polygons if isinstance(labels, LabelPolygons) else labels
@@ -67,6 +68,10 @@ def list_inputs(recipe: Recipe, job: Job) -> Iterator[str]:
     for model in (recipe.models.bulk, recipe.models.heavy):
         if model is not None and not model.startswith("zoo:"):
             yield from list_bundle_files(model)
+
+
+def _list_raster_files(raster: RasterFile) -> Iterator[str]:
+    yield from (raster.url, *raster.files, *(part.url for part in raster.parts))
 
 
 def list_bundle_files(ref: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.records import Record
 from batchseg.output.sheet import SheetWork
 from batchseg.output.stored import ZarrLayout
-from batchseg.recipe import NodataPolicy
+from batchseg.recipe import NO_TRUST, NodataPolicy, Trust
 from batchseg.scene.georef import Georef
 from batchseg.scene.pixels import Source
 from batchseg.scene.polygons import Polygons
@@ -90,6 +90,8 @@ class Job:
     """Share of tiles that both models run on."""
     fade_px: int = 0
     """Width of the edges over which heavy tiles turn into bulk tiles."""
+    trust: Trust = NO_TRUST
+    """What the author of the recipe allows scenes to refer to, for the pictures of the report."""
 
     def chunk_grid(self, scene: SceneJob) -> Grid:
         return Grid(scene.shape_px, self.chunk_px)

@@ -12,11 +12,13 @@ from batchseg.layers import make_layers
 from batchseg.ledger.keys import ChunkKey
 from batchseg.output.stored import ZarrLayout
 from batchseg.paths import PLAN_KEY
+from batchseg.recipe import Trust
 from batchseg.redact import make_public_url
 from batchseg.resolve.file_layout import find_layout_warnings
 from batchseg.resolve.job import Job
 from batchseg.scene.georef import Georef
 from batchseg.scene.place import explain_missing_area
+from batchseg.schema import optional
 from batchseg.score.reference import describe_reference
 from batchseg.store import Store, put_value, read_value
 from tiling.grid import Grid
@@ -52,6 +54,8 @@ class ScenePlan:
     layers: tuple[str, ...] = ("labels", "confidence", "tier")
     bands: tuple[int, ...] = ()
     """Numbers of the bands that the models got, in their order."""
+    trust: Trust | None = optional()
+    """What the author of the recipe allows files to refer to; None: nothing beyond the defaults."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +123,7 @@ def make_plan_file(job: Job, nodata_notes: Mapping[str, str], *, head_usd_per_ho
                 sheet_px=scene.zarr.sheet_px,
                 layers=tuple(layer.name for layer in scene.zarr.layers),
                 bands=scene.bands,
+                trust=None if job.trust.is_default else job.trust,
             )
             for name, scene in job.scenes.items()
         },

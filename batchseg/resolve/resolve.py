@@ -57,7 +57,7 @@ def resolve(recipe: Recipe) -> Resolved:
     """
     bundles = _open_bundles(recipe)
     classes = next(iter(bundles.values())).contract.classes
-    headers = read_headers(recipe.scenes)
+    headers = read_headers(recipe.scenes, recipe.trust)
     references = open_references(recipe, headers, classes)
     halos_px = find_halos(recipe, bundles)
     inputs = [
@@ -77,6 +77,7 @@ def resolve(recipe: Recipe) -> Resolved:
         doubt=doubt,
         audit_share=recipe.route.audit,
         fade_px=recipe.route.fade,
+        trust=recipe.trust,
     )
     return Resolved(job, bundles, content, recipe.budget)
 

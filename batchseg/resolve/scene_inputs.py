@@ -49,9 +49,10 @@ def read_scene_inputs(
         header=header,
         bands=bands,
         priority=tuple(
-            read_polygons(reason.polygons, where=reason.where, georef=header.grid) for reason in recipe.route.polygons
+            read_polygons(reason.polygons, where=reason.where, georef=header.grid, trust=recipe.trust)
+            for reason in recipe.route.polygons
         ),
-        aoi=None if recipe.aoi is None else read_polygons(recipe.aoi, georef=header.grid),
+        aoi=None if recipe.aoi is None else read_polygons(recipe.aoi, georef=header.grid, trust=recipe.trust),
         reference=reference,
     )
 
@@ -71,7 +72,7 @@ def open_references(
             todo="write null for a scene without reference labels",
         )
     return [
-        None if labels is None else open_reference(labels, header.grid, header.raster.url, classes)
+        None if labels is None else open_reference(labels, header.grid, header.raster.url, classes, recipe.trust)
         for labels, header in zip(recipe.labels, headers, strict=True)
     ]
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from batchseg.errors import SceneError
 from batchseg.paths import RESERVED_NAMES
+from batchseg.recipe import NO_TRUST, Trust
 from batchseg.remote import is_remote, list_matching
 from batchseg.scene.header import SceneHeader, read_header
 
 
-def read_headers(patterns: Sequence[str]) -> list[SceneHeader]:
+def read_headers(patterns: Sequence[str], trust: Trust = NO_TRUST) -> list[SceneHeader]:
     """Read the header of each scene of a recipe; raise SceneError when two scenes would share an output folder."""
-    headers = [read_header(url) for url in expand_scenes(patterns)]
+    headers = [read_header(url, trust) for url in expand_scenes(patterns)]
     _check_names(headers)
     return headers
 

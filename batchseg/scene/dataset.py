@@ -31,12 +31,14 @@ import rasterio
 from rasterio._err import CPLE_BaseError
 from rasterio.env import set_gdal_config
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
 
-from batchseg.errors import AbsentSceneError, ReadError, SceneError, StorageError
-from batchseg.regular_files import find_irregularity
+from batchseg.errors import AbsentSceneError, ReadError, StorageError
 from batchseg.remote import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, T, is_remote, make_gdal_options, read_facts, retry
 from batchseg.scene.identity import FileIdentity, check_unchanged
 from batchseg.scene.names import gdal_path
+from batchseg.scene.pixel_files import list_pixel_files
+from batchseg.scene.raster_file import RasterFile
 
 GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 """All errors that rasterio raises for GDAL's errors."""
@@ -74,6 +76,10 @@ SETTINGS: dict[str, str] = {
     "GDAL_HTTP_TIMEOUT": str(REQUEST_S),
     "GDAL_HTTP_MAX_RETRY": str(GDAL_RETRIES),
     "GDAL_HTTP_RETRY_DELAY": "0.3",
+    # GDAL would write the size of the content beside a compressed file.
+    "CPL_VSIL_GZIP_WRITE_PROPERTIES": "NO",
+    # A VRT may hold functions in Python, which its maker wrote.
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
     # An address is often signed for one HTTP method only.
     "CPL_VSIL_CURL_USE_HEAD": "NO",
     "CPL_VSIL_CURL_NON_CACHED": "/vsis3/:/vsigs/:/vsiaz/:/vsicurl/",
@@ -141,37 +147,23 @@ def ignore_missing_georeference() -> Iterator[None]:
         yield
 
 
-def open_raster(url: str) -> Any:
-    """Open a dataset inside `gdal()`; the caller closes it.
-
-    Raises:
-        SceneError: The name leads to a pipe or a device.
-    """
-    kind = None if is_remote(url) else find_irregularity(gdal_path(url))
-    if kind is not None:
-        raise SceneError("a raster must be a regular file", where=url, got=kind, todo="copy its content to a file")
-    with ignore_missing_georeference():
-        return rasterio.open(gdal_path(url))
-
-
 @contextmanager
-def use_handle(url: str, identity: FileIdentity, where: str) -> Iterator[Any]:
+def use_handle(raster: RasterFile, where: str) -> Iterator[Any]:
     """Use this thread's handle of a file.
 
     Args:
-        url: The file.
-        identity: Version of the file that the run was planned with.
+        raster: The file, in the version that the run was planned with.
         where: Place of the read, for messages.
 
     Raises:
         ReadError: GDAL failed inside the block, or decoded a damaged block.
         AbsentSceneError: The file is gone or of another version, or it cannot be opened any more.
     """
-    key = (url, identity)
+    key = (raster.url, raster.identity)
     with gdal():
         _get_damage_log().take()
         try:
-            yield _find_handle(key)
+            yield _find_handle(raster, key)
         except GDAL_ERRORS as error:
             _close(key)
             check_unchanged(*key)
@@ -183,7 +175,7 @@ def use_handle(url: str, identity: FileIdentity, where: str) -> Iterator[Any]:
             raise ReadError("the raster is damaged", where=where, got=damage)
 
 
-def _find_handle(key: tuple[str, FileIdentity]) -> Any:
+def _find_handle(raster: RasterFile, key: tuple[str, FileIdentity]) -> Any:
     handles = _handles.by_key
     if key in handles:
         handles.move_to_end(key)
@@ -193,18 +185,42 @@ def _find_handle(key: tuple[str, FileIdentity]) -> Any:
         handles.popitem(last=False)[1].close()
     # GDAL would look for some twenty sidecars, one after another; the header has shown that there are none with pixels.
     is_alone = is_remote(key[0]) and key[1].remote_parts is None
-    with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR") if is_alone else nullcontext():
-        handles[key] = _open_again(key)
-    return handles[key]
+    alone = rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR") if is_alone else nullcontext()
+    with alone, ignore_missing_georeference():
+        dataset = _open_again(raster)
+    try:
+        if not is_alone:
+            _check_files(raster, dataset)
+    except BaseException:
+        dataset.close()
+        raise
+    handles[key] = dataset
+    return dataset
 
 
-def _open_again(key: tuple[str, FileIdentity]) -> Any:
+def _check_files(raster: RasterFile, dataset: Any) -> None:
+    """Raise AbsentSceneError for a mask, or another file with pixels, that has come since the run was planned."""
+    known = {part.url for part in raster.parts} | {raster.url}
+    new = [name for name in list_pixel_files(raster.url, dataset.files, {}) if name not in known]
+    if new:
+        raise AbsentSceneError(
+            "a file with pixels of the scene has been added since the run was planned",
+            where=raster.url,
+            got=new[0],
+            todo="remove it, or run the recipe again into another output folder",
+        )
+
+
+def _open_again(raster: RasterFile) -> Any:
     """Open a file whose header was read before. What fails now says nothing of single windows."""
     try:
-        return open_raster(key[0])
+        # The driver that the plan found: another one that also takes the file may read it otherwise.
+        return DatasetReader(gdal_path(raster.url), driver=raster.driver)
     except GDAL_ERRORS as error:
-        check_unchanged(*key)
-        raise AbsentSceneError("the file cannot be opened any more", where=key[0], got=find_reason(error)) from error
+        check_unchanged(raster.url, raster.identity)
+        raise AbsentSceneError(
+            "the file cannot be opened any more", where=raster.url, got=find_reason(error)
+        ) from error
 
 
 def _close(key: tuple[str, FileIdentity]) -> None:

@@ -56,7 +56,7 @@ class EmptyIndex:
         """Whether all blocks of a window are absent, so that no pixel of it is valid."""
         if not self._absent_is_invalid():
             return False
-        with use_handle(self.raster.url, self.raster.identity, describe_window(self.raster.url, window)) as dataset:
+        with use_handle(self.raster, describe_window(self.raster.url, window)) as dataset:
             return self.holds_nothing(dataset, window)
 
     def holds_nothing(self, dataset: Any, window: Window) -> bool:

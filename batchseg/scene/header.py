@@ -17,18 +17,20 @@ from rasterio.errors import CRSError
 from rasterio.windows import Window as GdalWindow
 
 from batchseg.errors import ReadError, RefusedError, SceneError, StorageError
+from batchseg.recipe.trust import NO_TRUST, Trust
 from batchseg.remote import is_remote
 from batchseg.scene.dataset import (
     GDAL_ERRORS,
     check_rights,
     find_reason,
     gdal,
-    open_raster,
     retry_if_remote,
 )
 from batchseg.scene.georef import IDENTITY, Georef
-from batchseg.scene.identity import read_identity
+from batchseg.scene.identity import check_identity, read_identity, read_parts
 from batchseg.scene.names import gdal_path, make_absolute
+from batchseg.scene.pixel_files import list_pixel_files
+from batchseg.scene.raster_door import OpenRaster, open_raster
 from batchseg.scene.raster_file import Band, MaskFacts, RasterFile
 
 _COMMON_NAMES = (
@@ -42,8 +44,6 @@ _COMMON_NAMES = (
     ("pan", r"pan|panchromatic"),
     ("yellow", r"yellow"),
 )
-SIDECARS_WITHOUT_PIXELS = (".ovr", ".aux.xml", ".aux", ".rrd")
-"""Endings of overviews and statistics of a raster; the last two are those of Erdas."""
 _COLOURS = ("red", "green", "blue")
 _NOT_NAMES = frozenset({"undefined", "gray", "grey"})
 
@@ -58,19 +58,21 @@ class SceneHeader:
     raster: RasterFile
 
 
-def read_header(url: str) -> SceneHeader:
+def read_header(url: str, trust: Trust = NO_TRUST) -> SceneHeader:
     """Read the header of a scene.
 
     Args:
         url: A local file, a URL, or GDAL's own name of a raster.
+        trust: What the author of the recipe allows the file to refer to.
 
     Raises:
-        SceneError: GDAL cannot read it, or it is no single raster with bands of plain numbers.
+        SceneError: GDAL cannot read it, it is no single raster with bands of plain numbers, its driver is not allowed,
+            it refers to files that are not allowed, or its version cannot be known.
     """
     whole = make_absolute(url)
     _check_scheme(url)
     try:
-        return retry_if_remote(whole, lambda: _read_header(url, whole))
+        return retry_if_remote(whole, lambda: _read_header(url, whole, trust))
     except ReadError as error:
         raise _make_refusal(url, error.__cause__ or error) from error
     except FileNotFoundError:
@@ -79,11 +81,11 @@ def read_header(url: str) -> SceneHeader:
         raise SceneError(error.what, where=url, got=error.got, todo="check address and credentials") from None
 
 
-def _read_header(url: str, whole: str) -> SceneHeader:
+def _read_header(url: str, whole: str, trust: Trust) -> SceneHeader:
     with gdal():
         try:
-            with open_raster(whole) as dataset:
-                return _make_header(whole, dataset)
+            with open_raster(whole, trust) as raster:
+                return _make_header(whole, raster)
         except GDAL_ERRORS as error:
             if not is_remote(whole) or "not recognized as" in str(error):
                 raise _make_refusal(url, error) from error
@@ -114,11 +116,15 @@ def _make_refusal(url: str, error: BaseException) -> SceneError:
     return SceneError("GDAL cannot open it as a raster", where=url, got=find_reason(error))
 
 
-def _make_header(url: str, dataset: Any) -> SceneHeader:
+def _make_header(url: str, opened: OpenRaster) -> SceneHeader:
+    dataset = opened.dataset
     if dataset.count == 0:
         raise _make_bands_refusal(url, dataset)
     dtype = _find_common_dtype(url, dataset.dtypes)
     bands = _read_bands(dataset)
+    files = list_pixel_files(url, dataset.files, opened.visited)
+    identity = read_identity(url, tuple(files))
+    check_identity(url, identity)
     raster = RasterFile(
         url=url,
         shape_px=(dataset.height, dataset.width),
@@ -131,8 +137,9 @@ def _make_header(url: str, dataset: Any) -> SceneHeader:
         interleave="pixel" if dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL" else "band",
         compression=dataset.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION"),
         palette=any(band.common == "palette" for band in bands),
-        identity=read_identity(url, _list_pixel_files(dataset)),
+        identity=identity,
         files=tuple(dataset.files),
+        parts=read_parts(files),
     )
     return SceneHeader(name=make_scene_name(url), grid=_read_grid(url, dataset), raster=raster)
 
@@ -254,14 +261,6 @@ def _read_grid(url: str, dataset: Any) -> Georef:
         gcps_crs_wkt=None if has_transform else gcps_crs_wkt,
         rpcs=dict(dataset.tags(ns="RPC")) or None,
     )
-
-
-def _list_pixel_files(dataset: Any) -> tuple[str, ...]:
-    """List the files whose pixels belong to the scene: its own, masks, and the parts of a VRT.
-
-    Overviews and statistics do not: programs that only look at a raster put them beside it.
-    """
-    return tuple(name for name in dataset.files if not name.lower().endswith(SIDECARS_WITHOUT_PIXELS))
 
 
 def make_scene_name(url: str) -> str:

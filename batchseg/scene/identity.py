@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from batchseg.errors import AbsentSceneError, StorageError
+from batchseg.errors import AbsentSceneError, SceneError, StorageError
 from batchseg.redact import make_public_url
 from batchseg.remote import is_remote, read_facts
-from batchseg.scene.names import gdal_path, url_of_gdal_path
+from batchseg.scene.gdal_name import parse_gdal_name
+from batchseg.scene.names import url_of_gdal_path
+from tiling.span import Window
 
 REQUESTS_AT_ONCE = 16
 _VERSION_FIELDS = ("size_bytes", "mtime_ns", "etag", "modified")
@@ -44,18 +47,76 @@ class FileIdentity:
         return ", ".join(f"{name} {facts[name]}" for name in _VERSION_FIELDS if name in facts) or "no file"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilePart:
+    """Another file that holds pixels of a raster, in the version that the run was planned with."""
+
+    url: str
+    identity: FileIdentity
+    windows: tuple[Window, ...] = ()
+    """Parts of the raster that show the file; none: not known, so that any part may."""
+
+    def is_seen_in(self, window: Window) -> bool:
+        return not self.windows or any(part.meets(window) for part in self.windows)
+
+
 def read_identity(url: str, parts: tuple[str, ...] = ()) -> FileIdentity:
-    """Read the version of a file, and of other files that hold its pixels (`parts`: a mask, the parts of a VRT)."""
-    path, remote_facts = Path(gdal_path(url)), read_facts(url) if is_remote(url) else {}
-    stat = path.stat() if path.is_file() else None
+    """Read the version of a file, and of other files that hold its pixels (`parts`: a mask, the parts of a VRT).
+
+    A name of GDAL's has the version of the file behind it: a member of an archive has the version of the archive.
+    """
+    file = find_file(url)
+    path, remote_facts = Path(file), read_facts(file) if is_remote(file) else {}
+    stat = path.stat() if file and path.is_file() else None
     return FileIdentity(
         url=make_public_url(url),
         size_bytes=remote_facts.get("size_bytes") if stat is None else stat.st_size,
         etag=remote_facts.get("etag"),
         modified=remote_facts.get("modified"),
-        remote_parts=_digest_remote({url_of_gdal_path(part) for part in parts} - {url}),
+        remote_parts=_digest_remote(set(map(_locate, parts)) - {url, file}),
         mtime_ns=None if stat is None else stat.st_mtime_ns,
-        parts=_digest_local([Path(part) for part in sorted(parts) if Path(part) != path]),
+        parts=_digest_local([Path(part) for part in sorted(map(_locate, parts)) if Path(part) != path]),
+    )
+
+
+def _locate(part: str) -> str:
+    """Find the file or the URL behind a part: GDAL lists members of archives, and objects by names of its own."""
+    part = url_of_gdal_path(part)
+    return part if is_remote(part) or not part.startswith("/vsi") else find_file(part)
+
+
+def find_file(url: str) -> str:
+    """Find the file on disk, or the URL of the object, behind a name; the empty text where none can be told."""
+    name = parse_gdal_name(url)
+    return "" if name is None else name.file
+
+
+def read_parts(files: Mapping[str, tuple[Window, ...]]) -> tuple[FilePart, ...]:
+    """Read the versions of the other files of a raster; those on servers side by side."""
+    with ThreadPoolExecutor(REQUESTS_AT_ONCE) as threads:
+        identities = list(threads.map(read_identity, files))
+    return tuple(
+        FilePart(url=file, identity=identity, windows=windows)
+        for (file, windows), identity in zip(files.items(), identities, strict=True)
+    )
+
+
+def check_identity(url: str, identity: FileIdentity) -> None:
+    """Raise SceneError where a file has no version that could be compared later: no identity, no run."""
+    own = (identity.mtime_ns, identity.etag, identity.modified)
+    is_folder = Path(find_file(url) or "-").is_dir() and identity.parts is not None
+    if not is_folder and all(fact is None for fact in own):
+        raise refuse_unknown_version(url, identity.describe_version())
+
+
+def refuse_unknown_version(url: str, got: str) -> SceneError:
+    """Make the error for a file whose replacement would go unnoticed."""
+    return SceneError(
+        "the version of the file cannot be known, so a replaced file would go unnoticed",
+        where=url,
+        expected="a file, an archive, or an object whose server tells its ETag or the time of its last change",
+        got=got,
+        todo="copy it to a file or a bucket, and name it by its path or URL",
     )
 
 
@@ -91,3 +152,15 @@ def check_unchanged(url: str, identity: FileIdentity) -> None:
             got=current.describe_version(),
             todo="put the first version back, or run the recipe again into another output folder",
         )
+
+
+def check_parts_unchanged(parts: Iterable[FilePart], window: Window) -> None:
+    """Raise SceneError when a file that shows in a window is no longer of the version of the plan."""
+    seen = [part for part in parts if part.is_seen_in(window)]
+    local = [part for part in seen if not is_remote(part.url)]
+    for part in local:
+        check_unchanged(part.url, part.identity)
+    if len(local) < len(seen):
+        remote = [part for part in seen if is_remote(part.url)]
+        with ThreadPoolExecutor(min(REQUESTS_AT_ONCE, len(remote))) as threads:
+            list(threads.map(lambda part: check_unchanged(part.url, part.identity), remote))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from batchseg.errors import SceneError
+
 _SCHEMES = {"s3": "/vsis3/", "gs": "/vsigs/", "az": "/vsiaz/", "http": "/vsicurl/http://", "https": "/vsicurl/https://"}
 
 
@@ -29,4 +31,7 @@ def url_of_gdal_path(path: str) -> str:
 def make_absolute(url: str) -> str:
     """Return a local file's whole path, because a worker may run in another folder; any other URL stays as it is."""
     path = Path(gdal_path(url))
-    return str(path.absolute()) if path.exists() else url
+    try:
+        return str(path.absolute()) if path.exists() else url
+    except (OSError, ValueError) as error:
+        raise SceneError("no file can have this name", where=url, got=str(error), todo="check the path") from None

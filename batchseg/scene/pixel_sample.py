@@ -55,7 +55,7 @@ def read_pixel_sample(source: RasterSource, aoi: Polygons | None) -> PixelSample
     limit_px = min(SAMPLE_PX, SAMPLE_BYTES // (len(source.bands) * np.dtype(raster.dtype).itemsize))
     if math.prod(raster.shape_px) <= limit_px:
         return PixelSample(parts=(_read_window(source, _make_whole(raster), aoi),), scale=1)
-    with use_handle(raster.url, raster.identity, raster.url) as dataset:
+    with use_handle(raster, raster.url) as dataset:
         scale = _choose_overview(dataset, raster, limit_px)
     if scale is not None:
         return PixelSample(parts=(_read_overview(source, scale, aoi),), scale=scale)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchseg.errors import RecipeError
-from batchseg.recipe import LabelPolygons
+from batchseg.recipe import NO_TRUST, LabelPolygons, Trust
 from batchseg.scene.georef import Georef
 from batchseg.scene.polygons import Polygons, make_hull, read_layer_marks, read_layer_polygons, read_polygons
 from tiling.span import Window
@@ -80,13 +80,16 @@ def is_vector(url: str) -> bool:
     return "|layername=" in path or path.lower().endswith(VECTOR_SUFFIXES)
 
 
-def read_polygon_labels(given: LabelPolygons, *, georef: Georef, classes: Mapping[int, str]) -> PolygonLabels:
+def read_polygon_labels(
+    given: LabelPolygons, *, georef: Georef, classes: Mapping[int, str], trust: Trust = NO_TRUST
+) -> PolygonLabels:
     """Read polygons, points or both as labels on a scene's grid.
 
     Args:
         given: The vector file, and how its features name their classes.
         georef: Grid of the scene.
         classes: Names of the classes of the models, by id.
+        trust: What the author of the recipe allows the file to refer to.
 
     Raises:
         RecipeError: The file cannot be read, holds a class that the models do not have, or lies off the scene.
@@ -96,7 +99,7 @@ def read_polygon_labels(given: LabelPolygons, *, georef: Georef, classes: Mappin
     outside_id = None if given.outside is None else find_class(given.outside, classes, f"{given.polygons}: outside")
     # With a class for the outside, points would label all but a few pixels with it, so they are refused.
     read = read_layer_marks if given.outside is None else read_layer_polygons
-    with open_layer(given.polygons) as layer:
+    with open_layer(given.polygons, trust) as layer:
         if given.all_ is not None:
             filters = {find_class(given.all_, classes, f"{given.polygons}: all"): given.where}
         else:
@@ -107,14 +110,14 @@ def read_polygon_labels(given: LabelPolygons, *, georef: Georef, classes: Mappin
         ]
     polygons = [polygons for _, polygons in drawn]
     _require_on_scene(given.polygons, polygons, "reference")
-    within = None if given.within is None else _read_within(given.within, polygons, georef)
+    within = None if given.within is None else _read_within(given.within, polygons, georef, trust)
     return PolygonLabels.of(drawn, outside_id, within, _describe_ground(given, polygons, within))
 
 
-def _read_within(within: str, drawn: Sequence[Polygons], georef: Georef) -> Polygons:
+def _read_within(within: str, drawn: Sequence[Polygons], georef: Georef, trust: Trust) -> Polygons:
     if within == HULL:
         return make_hull(drawn)
-    polygons = read_polygons(within, georef=georef)
+    polygons = read_polygons(within, georef=georef, trust=trust)
     _require_on_scene(within, [polygons], "ground of the reference")
     return polygons
 

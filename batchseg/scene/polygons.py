@@ -20,6 +20,7 @@ import shapely
 from numpy.typing import NDArray
 from rasterio.features import rasterize
 
+from batchseg.recipe.trust import NO_TRUST, Trust
 from batchseg.scene.dataset import gdal, ignore_missing_georeference
 from batchseg.scene.geometries import Geometries, extract_polygons
 from batchseg.scene.georef import Georef
@@ -103,13 +104,14 @@ class Polygons:
             return np.asarray(rasterize(local, out_shape=cell.shape, fill=0, default_value=1, dtype="uint8") == 1)
 
 
-def read_polygons(url: str, *, where: str | None = None, georef: Georef) -> Polygons:
+def read_polygons(url: str, *, where: str | None = None, georef: Georef, trust: Trust = NO_TRUST) -> Polygons:
     """Read the polygons of a vector file, on the grid of one scene.
 
     Args:
         url: Any file that GDAL reads as vectors.
         where: Attribute filter, as in SQL.
         georef: Grid of the scene.
+        trust: What the author of the recipe allows the file to refer to.
 
     Raises:
         RecipeError: The file cannot be read, has no polygon that passes the filter, or cannot be projected.
@@ -117,7 +119,7 @@ def read_polygons(url: str, *, where: str | None = None, georef: Georef) -> Poly
     # This import brings pandas, which takes a second; a worker that only draws never pays for it.
     from batchseg.scene.vectors import open_layer
 
-    with open_layer(url) as layer:
+    with open_layer(url, trust) as layer:
         return read_layer_polygons(layer, where=where, georef=georef)
 
 

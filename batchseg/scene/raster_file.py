@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from batchseg.scene.identity import FileIdentity
+from batchseg.scene.identity import FileIdentity, FilePart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,8 @@ class RasterFile:
     identity: FileIdentity
     files: tuple[str, ...]
     """All files that GDAL reads for it: the file itself, sidecars, parts of a VRT."""
+    parts: tuple[FilePart, ...] = ()
+    """Other files that hold pixels of the raster, such as a mask, or the sources of a VRT and theirs."""
 
     @property
     def nodata(self) -> float | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyproj.exceptions import CRSError
 
 from batchseg.errors import SceneError
-from batchseg.recipe import NodataPolicy
+from batchseg.recipe import NO_TRUST, NodataPolicy, Trust
 from batchseg.scene.georef import Georef
 from batchseg.scene.header import read_header
 from batchseg.scene.pixels import describe_window
@@ -69,15 +69,16 @@ class LabelSource:
         return labels_HW, labelled_HW & (labels_HW != 65535)
 
 
-def read_labels_header(url: str, grid: Georef, scene_url: str) -> LabelsHeader:
+def read_labels_header(url: str, grid: Georef, scene_url: str, trust: Trust = NO_TRUST) -> LabelsHeader:
     """Read the header of a reference raster; raise SceneError unless it lies on the scene's grid.
 
     Args:
         url: Address of the reference raster.
         grid: Grid of the scene.
         scene_url: Address of the scene, for messages.
+        trust: What the author of the recipe allows the file to refer to.
     """
-    header = read_header(url)
+    header = read_header(url, trust)
     raster = header.raster
     bands = [band for band in raster.bands if band.common != "alpha"]
     if len(bands) != 1 or np.dtype(raster.dtype).kind not in "iu":

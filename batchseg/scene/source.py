@@ -12,7 +12,7 @@ from rasterio.windows import Window as GdalWindow
 from batchseg.recipe import NodataPolicy
 from batchseg.scene.dataset import retry_if_remote, use_handle
 from batchseg.scene.empty import EmptyIndex
-from batchseg.scene.identity import check_unchanged
+from batchseg.scene.identity import check_parts_unchanged, check_unchanged
 from batchseg.scene.nodata import ValidityRule, find_valid, resolve_policy
 from batchseg.scene.pixels import Pixels, Source, describe_window
 from batchseg.scene.raster_file import RasterFile
@@ -38,10 +38,13 @@ class RasterSource:
     def read_once(self, window: Window) -> Pixels:
         """Read a window, without a second try where a server fails."""
         validity = resolve_policy(self.raster, self.policy, self.bands)
-        with use_handle(self.raster.url, self.raster.identity, describe_window(self.raster.url, window)) as dataset:
+        # Before GDAL opens another file of a VRT, which could lead anywhere.
+        check_parts_unchanged(self.raster.parts, window)
+        with use_handle(self.raster, describe_window(self.raster.url, window)) as dataset:
             pixels = self._pixels(dataset, window, validity)
         # A handle lives long. The pixels are of the version that it was opened for only if the file has not changed.
         check_unchanged(self.raster.url, self.raster.identity)
+        check_parts_unchanged(self.raster.parts, window)
         return pixels
 
     def read_small(self, shape_px: tuple[int, int]) -> Pixels:
@@ -51,7 +54,7 @@ class RasterSource:
             Window.of(0, shape_px[0], 0, shape_px[1]),
         )
         bands = [*self.bands, *(() if validity.alpha is None else (validity.alpha,))]
-        with use_handle(self.raster.url, self.raster.identity, self.raster.url) as dataset:
+        with use_handle(self.raster, self.raster.url) as dataset:
             read_DHW = np.stack([dataset.read(band, out_shape=shape_px) for band in bands]).astype(self.raster.dtype)
             masks_MHW = read_DHW[len(self.bands) :] if validity.alpha is not None else None
             if validity.kind in ("mask", "band_masks"):

@@ -18,9 +18,12 @@ from pyogrio.errors import DataLayerError, DataSourceError, FieldError, Geometry
 from pyproj.exceptions import CRSError
 
 from batchseg.errors import RecipeError, RefusedError, StorageError
+from batchseg.link_local import is_link_local, split_host
+from batchseg.recipe.trust import NO_TRUST, Trust
 from batchseg.remote import is_remote, list_siblings, read_object
 from batchseg.scene.geometries import Geometries, extract_polygons
-from batchseg.scene.names import gdal_path
+from batchseg.scene.names import gdal_path, url_of_gdal_path
+from batchseg.scene.vector_door import check_vector, check_vector_driver, names_driver
 
 _VECTOR_ERRORS = (DataSourceError, DataLayerError, FieldError, GeometryError, ValueError)
 """All errors that pyogrio raises for a file or a filter that it cannot use."""
@@ -101,20 +104,33 @@ class VectorLayer:
 
 
 @contextmanager
-def open_layer(url: str) -> Iterator[VectorLayer]:
+def open_layer(url: str, trust: Trust = NO_TRUST) -> Iterator[VectorLayer]:
     """Open a layer of a vector file. A remote file is fetched once, however often the layer is read.
 
     Args:
         url: The file, or a layer of it as `file|layername=name`.
+        trust: What the author of the recipe allows the file to refer to.
 
     Raises:
-        RecipeError: The file is missing or no vector file, or it has several layers and none is named.
+        RecipeError: The file is missing or no vector file, it has several layers and none is named, or it could lead to
+            files or servers that are not allowed.
     """
     path, _, name = url.partition(_LAYER)
+    path = url_of_gdal_path(path)
     with ExitStack() as stack:
         if is_remote(path):
+            _check_host(path)
             path = _fetch(path, Path(stack.enter_context(TemporaryDirectory())))
-        yield VectorLayer(url, path, *_find_layer(url, path, name))
+        check_vector(url, path, trust)
+        yield VectorLayer(url, path, *_find_layer(url, path, name, trust))
+
+
+def _check_host(url: str) -> None:
+    scheme, host, _ = split_host(url)
+    if scheme in ("http", "https") and is_link_local(host, ask_dns=True):
+        raise RecipeError(
+            "link-local addresses are never read", where=url, todo="copy the file to a folder or a bucket"
+        )
 
 
 def _fetch(url: str, folder: Path) -> str:
@@ -133,16 +149,18 @@ def _fetch(url: str, folder: Path) -> str:
     return str(folder / PurePosixPath(url.partition("?")[0]).name)
 
 
-def _find_layer(url: str, path: str, layer: str) -> tuple[str, tuple[str, ...]]:
-    if "://" not in path and not path.startswith("/vsi") and not Path(path).exists():
+def _find_layer(url: str, path: str, layer: str, trust: Trust) -> tuple[str, tuple[str, ...]]:
+    if "://" not in path and not path.startswith("/vsi") and not Path(path).exists() and not names_driver(path):
         raise RecipeError("no such file", where=path, todo="check the path and the current folder")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         try:
             layer = layer or _find_only_layer(path)
-            return layer, tuple(map(str, pyogrio.read_info(gdal_path(path), layer=layer)["fields"]))
+            info = pyogrio.read_info(gdal_path(path), layer=layer)
         except _VECTOR_ERRORS as error:
             raise _make_file_error(url, error) from error
+    check_vector_driver(url, str(info["driver"]), trust)
+    return layer, tuple(map(str, info["fields"]))
 
 
 def _find_only_layer(path: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from batchseg.classes import ClassInfo
-from batchseg.recipe import LabelPolygons
+from batchseg.recipe import NO_TRUST, LabelPolygons, Trust
 from batchseg.scene.georef import Georef
 from batchseg.scene.polygon_labels import PolygonLabels, is_vector, read_polygon_labels
 from batchseg.scene.raster_labels import LabelsHeader, LabelSource, read_labels_header
@@ -15,7 +15,11 @@ Reference = LabelsHeader | PolygonLabels
 
 
 def open_reference(
-    given: str | LabelPolygons, georef: Georef, scene_url: str, classes: Sequence[ClassInfo]
+    given: str | LabelPolygons,
+    georef: Georef,
+    scene_url: str,
+    classes: Sequence[ClassInfo],
+    trust: Trust = NO_TRUST,
 ) -> Reference:
     """Read the header of a reference raster, or the polygons of a vector file.
 
@@ -23,9 +27,9 @@ def open_reference(
     """
     if isinstance(given, str):
         if not is_vector(given):
-            return read_labels_header(given, georef, scene_url)
+            return read_labels_header(given, georef, scene_url, trust)
         given = LabelPolygons(polygons=given)
-    return read_polygon_labels(given, georef=georef, classes={known.id: known.name for known in classes})
+    return read_polygon_labels(given, georef=georef, classes={known.id: known.name for known in classes}, trust=trust)
 
 
 def describe_reference(reference: object) -> str | None:

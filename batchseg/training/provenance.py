@@ -27,7 +27,8 @@ def make_public_recipe(recipe: TrainRecipe) -> JsonObject:
     bundles = {"start": recipe.start, "teacher": recipe.teacher}
     public: JsonObject = plain(recipe)
     return {
-        **public,
+        # What rasters may refer to changes no weight, and names folders.
+        **{key: value for key, value in public.items() if key != "trust"},
         "range": list(recipe.input_range),
         **{name: plain(spec and make_public_ground(spec)) for name, spec in grounds.items()},
         **{name: ref and make_public_name(ref) for name, ref in bundles.items()},

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from batchseg.engine.inputs import make_input_rule
 from batchseg.errors import RecipeError
-from batchseg.recipe import NodataPolicy
+from batchseg.recipe import NO_TRUST, NodataPolicy
 from batchseg.scene.area import measure_gsd_m
 from batchseg.scene.bands import BandWanted, choose_bands
 from batchseg.scene.header import SceneHeader, read_header
@@ -79,7 +79,7 @@ class _WindowReader:
     """Reads windows of one raster together with its labels."""
 
     def __init__(self, raster: LabelledRaster, recipe: TrainRecipe) -> None:
-        self.header = read_header(raster.image)
+        self.header = read_header(raster.image, recipe.trust or NO_TRUST)
         self.grid = self.header.grid
         _check_dtype(self.header, recipe)
         _check_gsd(self.header, recipe)
@@ -87,7 +87,7 @@ class _WindowReader:
         bands = choose_bands(self.header.raster, wanted, recipe.take)
         self._source = open_source(self.header.raster, bands, _AUTO)
         self._labels = raster.labels and LabelSource(
-            read_labels_header(raster.labels, self.header.grid, self.header.raster.url)
+            read_labels_header(raster.labels, self.header.grid, self.header.raster.url, recipe.trust or NO_TRUST)
         )
         self._rule = make_input_rule(
             self.header.raster.dtype,

@@ -10,6 +10,7 @@ from batchseg.classes import ClassInfo
 from batchseg.errors import RecipeError
 from batchseg.model.architecture import BuiltArchitecture
 from batchseg.model.contract import InputType
+from batchseg.recipe import Trust
 from batchseg.schema import setting
 from batchseg.synth import CLASSES
 
@@ -101,6 +102,9 @@ class TrainRecipe:
     )
     gsd_m: tuple[float, float] = setting(
         (0.3, 0.8), doc="smallest and largest size of a pixel on the ground, in these rasters and in later scenes"
+    )
+    trust: Trust | None = setting(
+        None, doc="what rasters may refer to beyond their own folder, as in a recipe for a run", is_optional=True
     )
     licence: str | None = setting(None, doc="licence of the weights, for the card")
     data: str | None = setting(None, doc="purpose of the model and licence of its training data, for the card")

@@ -54,6 +54,12 @@ def test_every_node_has_the_token_and_demands_it(cluster):
     assert "RAY_AUTH_MODE=token" in cluster["docker"]["run_options"][-1]
 
 
+def test_machines_give_credentials_only_against_a_token(cluster):
+    for kind in cluster["available_node_types"].values():
+        assert kind["node_config"]["MetadataOptions"]["HttpTokens"] == "required"
+        assert kind["node_config"]["MetadataOptions"]["HttpPutResponseHopLimit"] == 1
+
+
 def test_a_job_that_is_stopped_may_end_its_chunks_in_hand(cluster):
     start = next(line for line in cluster["head_start_ray_commands"] if "ray start" in line)
     assert "RAY_JOB_STOP_WAIT_TIME_S=900" in start

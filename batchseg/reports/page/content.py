@@ -18,6 +18,7 @@ from batchseg.layers.tier import TIER_CLASSES
 from batchseg.ledger.records import Record
 from batchseg.ledger.stages import STAGES, Stage, sum_paid_s
 from batchseg.output.stored import ZarrLayout
+from batchseg.recipe import NO_TRUST
 from batchseg.reports.metrics import Metrics
 from batchseg.reports.page.pictures import (
     draw_classes,
@@ -179,13 +180,13 @@ def _draw_map(plan: PlanFile, store: Store, name: str, longest_px: int) -> Map:
     scene, layout = plan.scenes[name], plan.zarr_layout(name)
     level = find_level(layout, longest_px)
     codes = {layer.name: read_level(store, layout, layer, level) for layer in layout.layers}
-    picture = draw_scene(scene.url, scene.bands, codes["labels"].shape)
+    picture = draw_scene(scene.url, scene.bands, codes["labels"].shape, trust=scene.trust or NO_TRUST)
     return Map(
         width=scene.georef.width_px,
         height=scene.georef.height_px,
         layers={layer.name: _draw_layer(layer, codes[layer.name]) for layer in layout.layers},
         scene=picture,
-        scene_note=explain_missing_picture(scene.url) if picture is None else None,
+        scene_note=explain_missing_picture(scene.url, scene.trust or NO_TRUST) if picture is None else None,
         crops=tuple(_draw_crops(plan, store, name, level, codes.get("confidence"))),
     )
 
@@ -227,5 +228,5 @@ def _draw_crop(plan: PlanFile, store: Store, layout: ZarrLayout, confidence: flo
         row=top,
         col=left,
         pictures={layer.name: _draw_layer(layer, read_level(store, layout, layer, 0, window)) for layer in layers},
-        scene=draw_scene(scene.url, scene.bands, window.shape, window),
+        scene=draw_scene(scene.url, scene.bands, window.shape, window, trust=scene.trust or NO_TRUST),
     )

@@ -14,14 +14,16 @@ from rasterio.io import MemoryFile
 from rasterio.windows import Window as GdalWindow
 
 from batchseg.classes import RGB
-from batchseg.errors import DamagedError, SceneError
+from batchseg.errors import BatchsegError, DamagedError
 from batchseg.layers.layer import RAMP, Layer
 from batchseg.output.deflate import inflate
 from batchseg.output.stored import ZarrLayout
+from batchseg.recipe import NO_TRUST, Trust
 from batchseg.redact import redact
 from batchseg.remote import is_remote
-from batchseg.scene.dataset import GDAL_ERRORS, find_reason, gdal, open_raster
+from batchseg.scene.dataset import GDAL_ERRORS, find_reason, gdal
 from batchseg.scene.names import gdal_path
+from batchseg.scene.raster_door import open_raster
 from batchseg.store import Store
 from tiling.grid import Grid
 from tiling.span import Window
@@ -98,10 +100,28 @@ def _draw_codes(codes_HW: NDArray[Any], table: NDArray[np.uint8]) -> str:
     return _encode(codes_HW[np.newaxis], "PNG", {code: tuple(map(int, rgba)) for code, rgba in enumerate(table)})
 
 
-def draw_scene(url: str, bands: Sequence[int], shape_px: tuple[int, int], window: Window | None = None) -> str | None:
-    """Draw the scene in natural brightness; None where it cannot be read any more, or not quickly."""
+def draw_scene(
+    url: str,
+    bands: Sequence[int],
+    shape_px: tuple[int, int],
+    window: Window | None = None,
+    trust: Trust = NO_TRUST,
+) -> str | None:
+    """Draw the scene in natural brightness.
+
+    Args:
+        url: The scene.
+        bands: Numbers of its bands, up to three of which are drawn.
+        shape_px: Rows and columns of the picture.
+        window: Part of the scene; None: all of it.
+        trust: What the author of the recipe allows the scene to refer to.
+
+    Returns:
+        The picture as a data URL; None where the scene cannot be read any more, or may not, or not quickly.
+    """
     try:
-        with gdal(), open_raster(url) as dataset:
+        with gdal(), open_raster(url, trust) as raster:
+            dataset = raster.dataset
             indexes = list(bands[:3]) or [1]
             if window is None and not dataset.overviews(1) and dataset.width * dataset.height > _SLOW_PX:
                 return None
@@ -112,17 +132,18 @@ def draw_scene(url: str, bands: Sequence[int], shape_px: tuple[int, int], window
                 shape = values_BHW[:, rows].shape
                 masked = dataset.read(indexes, out_shape=shape, window=_gdal_window(part), masked=True)
                 values_BHW[:, rows] = np.ma.filled(masked.astype(dtype), np.nan)
-    except (*GDAL_ERRORS, SceneError):
+    except (*GDAL_ERRORS, BatchsegError, FileNotFoundError):
         return None
     return _encode(_stretch(values_BHW), "JPEG")
 
 
-def explain_missing_picture(url: str) -> str:
+def explain_missing_picture(url: str, trust: Trust = NO_TRUST) -> str:
     """Say why `draw_scene` has no picture of a whole scene, and what gives it one."""
     try:
-        with gdal(), open_raster(url) as dataset:
+        with gdal(), open_raster(url, trust) as raster:
+            dataset = raster.dataset
             mpx, has_overviews = dataset.width * dataset.height / 1e6, bool(dataset.overviews(1))
-    except (*GDAL_ERRORS, SceneError) as error:
+    except (*GDAL_ERRORS, BatchsegError, FileNotFoundError) as error:
         return f"its file cannot be opened ({redact(find_reason(error))})"
     if has_overviews or mpx * 1e6 <= _SLOW_PX:
         return "a part of its file cannot be read"
