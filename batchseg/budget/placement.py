@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from batchseg.budget.rehearsal import Pace, rehearse
 from batchseg.budget.sample import Pilot, take_sample
+from batchseg.clock import Moment
 from batchseg.ledger.records import Stint
 from batchseg.model.cache import time_filling
 from batchseg.recipe import PoolSpec
@@ -66,28 +67,29 @@ class Placement:
 
 def measure_pilot(work: PilotWork, models: OpenModels) -> PilotMeasurement:
     """Do the work of a pilot in this process."""
-    begun_unix_s, begun_s = time.time(), time.perf_counter()
+    begun, begun_s = Moment.now(), time.perf_counter()
     with time_filling() as filling:
         opened, _ = models(work.job, work.spec)
     start_s = time.perf_counter() - begun_s - (filling.seconds if work.starts_warm else 0.0)
     pilot = take_sample(work.job, opened, num_tiles=work.num_tiles, runs_both=work.runs_both)
     pace = rehearse(work.job, opened, work.spec, start_s=start_s, depth=DEPTH) if work.is_timed else None
-    return PilotMeasurement(pilot=pilot, pace=pace, stint=_make_stint(work.spec, begun_unix_s))
+    return PilotMeasurement(pilot=pilot, pace=pace, stint=_make_stint(work.spec, begun))
 
 
-def _make_stint(spec: WorkerSpec, begun_unix_s: float) -> Stint:
+def _make_stint(spec: WorkerSpec, begun: Moment) -> Stint:
     """A pilot is paid for like a worker that spends its whole life starting."""
-    now_unix_s = time.time()
+    lived_s = begun.elapsed_s()
     return Stint(
         worker=spec.name,
         pool=spec.pool,
         host=platform.node(),
         device=spec.device,
         usd_per_hour=spec.usd_per_hour,
-        begun_unix_s=begun_unix_s,
-        beat_unix_s=now_unix_s,
+        begun_unix_s=begun.unix_s,
+        beat_unix_s=begun.unix_s + lived_s,
+        lived_s=lived_s,
         ended=True,
-        start_s=now_unix_s - begun_unix_s,
+        start_s=lived_s,
         idle_s=0.0,
         waste_s=0.0,
         in_hand_s={},

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 
 import psutil
 
+from batchseg.clock import Moment
 from batchseg.errors import BusyError, DamagedError
 from batchseg.ledger.sessions import Session, read_holder, read_sessions
 from batchseg.paths import EXIT_KEY, LEASE_KEY, claim_key, session_key
@@ -48,7 +49,9 @@ class Lease:
     head_usd_per_hour: float | None = None
     """The price of this machine, which the session keeps."""
     name: str = field(default_factory=lambda: secrets.token_hex(8))
-    begun_unix_s: float = field(default_factory=time.time)
+    begun: Moment = field(default_factory=Moment.now)
+    lost_workers_s: dict[str, float] = field(default_factory=dict)
+    """Seconds of each lost worker's life, as this driver saw it; the session keeps them for the bill."""
     took_over: str | None = None
     """The dead process that this one replaced, in words."""
     damage: DamagedError | None = None
@@ -134,10 +137,12 @@ class Lease:
             host=platform.node(),
             pid=os.getpid(),
             process_begun_unix_s=psutil.Process().create_time(),
-            begun_unix_s=self.begun_unix_s,
+            begun_unix_s=self.begun.unix_s,
             beat_unix_s=time.time(),
+            lived_s=self.begun.elapsed_s(),
             ended=ended,
             head_usd_per_hour=self.head_usd_per_hour,
+            lost_workers_s=dict(self.lost_workers_s),
         )
         put_value(self.store, LEASE_KEY, session)
         if not self._is_time_counted:

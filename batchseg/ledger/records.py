@@ -184,3 +184,5 @@ class Stint:
     """Seconds by task, spent so far on attempts that had not ended at the last heartbeat."""
     peak_rss_bytes: int = 0
     failures: tuple[str, ...] = field(default=())
+    lived_s: float | None = None
+    """Seconds from begin to last heartbeat, by a clock that nobody sets. None: written before stints had it."""

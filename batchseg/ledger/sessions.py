@@ -7,7 +7,8 @@ another price changes nothing of what was paid before. `run/driver.json` is a co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from batchseg.paths import LEASE_KEY, SESSIONS_FOLDER
 from batchseg.store import Store, read_value
@@ -30,11 +31,15 @@ class Session:
     ended: bool
     head_usd_per_hour: float | None = None
     """The price of the machine that the driver runs on. None: written before sessions had prices, see run/plan.json."""
+    lived_s: float | None = None
+    """Seconds up to the last heartbeat, by a clock that nobody sets. None: written before sessions had it."""
+    lost_workers_s: dict[str, float] = field(default_factory=dict)
+    """Seconds from the placement to the loss of each worker that this driver lost."""
 
     @property
     def seconds(self) -> float:
         """The wall time up to the last heartbeat."""
-        return self.beat_unix_s - self.begun_unix_s
+        return max(0.0, self.beat_unix_s - self.begun_unix_s) if self.lived_s is None else self.lived_s
 
     @property
     def process(self) -> str:
@@ -73,3 +78,8 @@ def read_holder(store: Store) -> Session | None:
 def count_wall_s(store: Store) -> float:
     """The seconds that drivers have spent on this run, up to their last heartbeats."""
     return sum(session.seconds for session in read_sessions(store))
+
+
+def join_losses(sessions: Iterable[Session]) -> dict[str, float]:
+    """The seconds of each lost worker's life over all sessions."""
+    return {worker: seconds for session in sessions for worker, seconds in session.lost_workers_s.items()}

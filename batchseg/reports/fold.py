@@ -13,7 +13,7 @@ from batchseg.engine.route import TileAudit
 from batchseg.layers.confidence import CERTAIN
 from batchseg.ledger.keys import ChunkKey, Story, TaskKey
 from batchseg.ledger.records import Record, SheetRecord, Stint, TileCounts
-from batchseg.ledger.sessions import Session
+from batchseg.ledger.sessions import Session, join_losses
 from batchseg.output.sheet_seams import MapCut, SeamCounts, count_seams_between
 from batchseg.reports.audit import measure_tier_agreement
 from batchseg.reports.metrics import ChunkCounts, Measures, Metrics, SceneMetrics, SeamScores, WorkerCounts
@@ -91,7 +91,8 @@ def fold_metrics(
     whole = fold_measures(plan, tuple(plan.scenes), records, sheets, quarantined)
     wall_s = sum((session.seconds for session in sessions), 0.0)
     head_usd = price_head(sessions, default_usd_per_hour=plan.head_usd_per_hour)
-    cost = split_cost([*records, *sheets], stints, head_usd=head_usd)
+    lost_s = join_losses(sessions)
+    cost = split_cost([*records, *sheets], stints, head_usd=head_usd, lost_s=lost_s)
     return Metrics(
         **_list_fields(whole),
         wall_s=round(wall_s, 3),
@@ -99,7 +100,7 @@ def fold_metrics(
         cost_usd=_round_usd(cost.total_usd),
         cost_usd_per_km2=_usd_per_km2(cost, whole.area_km2),
         cost=_round_cost(cost),
-        paid_usd=_round_usd(sum_paid_usd([*records, *sheets], stints, head_usd=head_usd)),
+        paid_usd=_round_usd(sum_paid_usd([*records, *sheets], stints, head_usd=head_usd, lost_s=lost_s)),
         workers=_count_workers(stints),
         fingerprint=plan.fingerprint,
         environments=tuple(list_environments(records)),

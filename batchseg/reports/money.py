@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 
 from batchseg.ledger.records import Attempt, Record, SheetRecord, Stint
 from batchseg.ledger.sessions import Session
@@ -46,13 +47,21 @@ class Cost:
         return sum(self.parts.values())
 
 
-def split_cost(tasks: Sequence[Record | SheetRecord], stints: Sequence[Stint], *, head_usd: float) -> Cost:
+def split_cost(
+    tasks: Sequence[Record | SheetRecord],
+    stints: Sequence[Stint],
+    *,
+    head_usd: float,
+    lost_s: Mapping[str, float] = MappingProxyType({}),
+) -> Cost:
     """Split the cost of tasks and workers by what it was paid for.
 
     Args:
         tasks: Committed chunks and sheets.
         stints: The lives of the workers; without them, the cost of the tasks alone.
         head_usd: What the driver's machine cost.
+        lost_s: Seconds of each lost worker's life, as its driver saw it. A worker that stood still sent no heartbeat,
+            and was paid for until it was ended; that time is waste.
     """
     usd: defaultdict[str, float] = defaultdict(float, head=head_usd)
     worked_s: defaultdict[str, float] = defaultdict(float)
@@ -63,9 +72,11 @@ def split_cost(tasks: Sequence[Record | SheetRecord], stints: Sequence[Stint], *
     ended_unix_s = _find_ends(tasks)
     for stint in stints:
         ended = ended_unix_s[stint.worker]
-        lost_s = sum(s for task, s in stint.in_hand_s.items() if ended.get(task, 0.0) < stint.beat_unix_s)
-        waste_s = stint.waste_s + lost_s
-        idle_s = max(0.0, _life_s(stint, ended) - stint.start_s - waste_s - worked_s[stint.worker])
+        in_hand_s = sum(s for task, s in stint.in_hand_s.items() if ended.get(task, 0.0) < _find_last_beat(stint))
+        life_s = _measure_life_s(stint, ended)
+        still_s = max(0.0, lost_s.get(stint.worker, 0.0) - life_s)
+        waste_s = stint.waste_s + in_hand_s + still_s
+        idle_s = max(0.0, life_s + still_s - stint.start_s - waste_s - worked_s[stint.worker])
         for part, seconds in (("start", stint.start_s), ("waste", waste_s), ("idle", idle_s)):
             usd[part] += seconds * stint.usd_per_hour / 3600
     return Cost(**usd)
@@ -85,10 +96,19 @@ def price_head(sessions: Iterable[Session], *, default_usd_per_hour: float) -> f
     return usd
 
 
-def sum_paid_usd(tasks: Sequence[Record | SheetRecord], stints: Sequence[Stint], *, head_usd: float) -> float:
+def sum_paid_usd(
+    tasks: Sequence[Record | SheetRecord],
+    stints: Sequence[Stint],
+    *,
+    head_usd: float,
+    lost_s: Mapping[str, float] = MappingProxyType({}),
+) -> float:
     """The lives of all workers at their prices, and the head, whatever the time was spent on."""
     ended_unix_s = _find_ends(tasks)
-    workers_usd = sum(_life_s(stint, ended_unix_s[stint.worker]) * stint.usd_per_hour for stint in stints) / 3600
+    workers_usd = 0.0
+    for stint in stints:
+        life_s = max(_measure_life_s(stint, ended_unix_s[stint.worker]), lost_s.get(stint.worker, 0.0))
+        workers_usd += life_s * stint.usd_per_hour / 3600
     return workers_usd + head_usd
 
 
@@ -105,6 +125,11 @@ def _find_ends(tasks: Sequence[Record | SheetRecord]) -> defaultdict[str, dict[s
     return ended
 
 
-def _life_s(stint: Stint, ended_unix_s: Mapping[str, float]) -> float:
+def _find_last_beat(stint: Stint) -> float:
+    """The time of a worker's last heartbeat, by the steady clock that its tasks end by."""
+    return stint.beat_unix_s if stint.lived_s is None else stint.begun_unix_s + stint.lived_s
+
+
+def _measure_life_s(stint: Stint, ended_unix_s: Mapping[str, float]) -> float:
     """The length of a worker's life. It may die between a record and its next heartbeat; then the record counts."""
-    return max([stint.beat_unix_s, *ended_unix_s.values()]) - stint.begun_unix_s
+    return max(0.0, max([_find_last_beat(stint), *ended_unix_s.values()]) - stint.begun_unix_s)

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from batchseg.ledger.ledger import Ledger
-from batchseg.ledger.sessions import read_sessions
+from batchseg.ledger.sessions import join_losses, read_sessions
 from batchseg.paths import METRICS_KEY, PAGE_KEY, TABLE_KEY, item_key
 from batchseg.reports.fold import fold_metrics
 from batchseg.reports.metrics import Metrics
@@ -79,8 +79,9 @@ def sum_spent_usd(store: Store, *, head_usd_per_hour: float) -> float:
         store: The output folder.
         head_usd_per_hour: The head price of sessions that did not write down theirs.
     """
-    head_usd = price_head(read_sessions(store), default_usd_per_hour=head_usd_per_hour)
-    return sum_paid_usd([], list(Ledger(store).read_stints()), head_usd=head_usd)
+    sessions = read_sessions(store)
+    head_usd = price_head(sessions, default_usd_per_hour=head_usd_per_hour)
+    return sum_paid_usd([], list(Ledger(store).read_stints()), head_usd=head_usd, lost_s=join_losses(sessions))
 
 
 def _put_if_changed(store: Store, key: str, content: bytes) -> None:

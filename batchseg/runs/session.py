@@ -40,6 +40,7 @@ from batchseg.runs.drive import Drive, Stop, Watcher
 from batchseg.runs.exit_status import ExitStatus, choose_exit_status, delete_exit_status, write_exit_status
 from batchseg.runs.local_pool import OpenPool, check_fleet, open_local_pool
 from batchseg.runs.log import EventLog
+from batchseg.runs.losses import LossTimes
 from batchseg.runs.mosaics import publish_mosaics
 from batchseg.runs.output_check import check_run_output
 from batchseg.runs.patience import Waits
@@ -269,8 +270,8 @@ class _HeldRun:
             find_need=find_need,
         )
         waits = Waits(fleet.patience, lambda worker, task: (read_pool_name(worker), task.kind, find_need(task)))
-        compaction = Compaction(Ledger(store))
-        watchers: tuple[Watcher, ...] = (log, self._make_progress(backlog), compaction, *self.options.watchers)
+        bookkeeping = (Compaction(Ledger(store)), LossTimes(self.lease.lost_workers_s))
+        watchers: tuple[Watcher, ...] = (log, self._make_progress(backlog), *bookkeeping, *self.options.watchers)
         notice_scene_warnings(plan, watchers)
         pool = self.open_pool(job, store, fleet)
         try:

@@ -6,10 +6,10 @@ without a pixel to label gets a record too (invariant I6).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 
+from batchseg.clock import Moment
 from batchseg.engine.chunk import ChunkWork, Prediction
 from batchseg.engine.route import is_audited
 from batchseg.layers import take_layers
@@ -44,7 +44,7 @@ def perform_chunk(bench: Workbench, key: ChunkKey, number: int) -> Record:
         committed = ledger.read_single_record(key)
         if committed is not None:
             return committed
-    begun_unix_s, name = time.time(), str(key)
+    begun, name = Moment.now(), str(key)
     scene, window = bench.job.scenes[key.scene], bench.job.window(key)
     prediction = _predict(bench, scene, window, name)
     with bench.clock.stage("write", name):
@@ -57,7 +57,7 @@ def perform_chunk(bench: Workbench, key: ChunkKey, number: int) -> Record:
         kind="done" if measured.valid_px else "empty",
         objects=objects,
         measured=measured,
-        attempt=bench.describe_attempt(number, begun_unix_s, name),
+        attempt=bench.describe_attempt(number, begun, name),
     )
     ledger.commit(record)
     return record

@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from batchseg.clock import Moment
 from batchseg.engine.chunk import ChunkWork, Prediction
 from batchseg.errors import ForeignRunError
 from batchseg.ledger.keys import ChunkKey, TaskKey
@@ -52,7 +53,7 @@ class Workbench(Protocol):
         """The prediction of a window without a pixel to label."""
         ...
 
-    def describe_attempt(self, number: int, begun_unix_s: float, task: str) -> Attempt:
+    def describe_attempt(self, number: int, begun: Moment, task: str) -> Attempt:
         """The attempt, for the record; takes the task's seconds off the clock."""
         ...
 

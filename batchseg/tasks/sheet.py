@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 
+from batchseg.clock import Moment
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Brief, SheetRecord
@@ -33,7 +33,7 @@ def _is_current(sheet: SheetRecord | None, committed: Mapping[ChunkKey, Brief], 
 
 
 def perform_sheet(bench: Workbench, key: SheetKey, number: int) -> SheetRecord:
-    begun_unix_s, name, ledger = time.time(), str(key), Ledger(bench.store)
+    begun, name, ledger = Moment.now(), str(key), Ledger(bench.store)
     with bench.clock.stage("write", name):
         chunks = bench.job.list_sheet_chunks(key)
         committed = ledger.find_records(chunks)
@@ -47,7 +47,7 @@ def perform_sheet(bench: Workbench, key: SheetKey, number: int) -> SheetRecord:
         objects=sheet.objects,
         seams=sheet.seams,
         edges=sheet.edges,
-        attempt=bench.describe_attempt(number, begun_unix_s, name),
+        attempt=bench.describe_attempt(number, begun, name),
     )
     ledger.commit(record)
     return record

@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from batchseg.clock import Moment
 from batchseg.engine.chunk import ChunkWork, Prediction
 from batchseg.engine.segment import Model, Timer, make_blank, segment_chunk
 from batchseg.errors import RefusedError, StorageError
@@ -70,7 +71,7 @@ class Worker:
     open_source: Callable[[SceneJob], Source] = SceneJob.open_source
     clock: StageClock = field(default_factory=StageClock)
     beat_s: float = BEAT_S
-    _begun_unix_s: float = field(default_factory=time.time)
+    _begun: Moment = field(default_factory=Moment.now)
     _start_s: float = 0.0
     _waste_s: float = 0.0
     _failures: list[str] = field(default_factory=list)
@@ -145,7 +146,7 @@ class Worker:
         self.check(wait=True)
         return make_blank(window, tiles, self._models, self.job.nodata)
 
-    def describe_attempt(self, number: int, begun_unix_s: float, task: str) -> Attempt:
+    def describe_attempt(self, number: int, begun: Moment, task: str) -> Attempt:
         return Attempt(
             number=number,
             worker=self.spec.name,
@@ -153,8 +154,9 @@ class Worker:
             device=self.spec.device,
             environment=self._environment,
             usd_per_hour=self.spec.usd_per_hour,
-            started_unix_s=begun_unix_s,
-            ended_unix_s=time.time(),
+            # By the worker's own steady clock, as the length of its life is, so that the two can be compared.
+            started_unix_s=self._begun.unix_s + begun.steady_s - self._begun.steady_s,
+            ended_unix_s=self._begun.unix_s + self._begun.elapsed_s(),
             seconds={stage: round(s, 6) for stage, s in sorted(self.clock.take(task).items())},
         )
 
@@ -201,8 +203,9 @@ class Worker:
             host=platform.node(),
             device=self.spec.device,
             usd_per_hour=self.spec.usd_per_hour,
-            begun_unix_s=self._begun_unix_s,
+            begun_unix_s=self._begun.unix_s,
             beat_unix_s=time.time(),
+            lived_s=self._begun.elapsed_s(),
             ended=ended,
             start_s=self._start_s,
             idle_s=self.clock.idle_s,

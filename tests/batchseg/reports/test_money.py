@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchseg.ledger.keys import ChunkKey
+from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record, Stint
 from batchseg.ledger.sessions import count_wall_s, read_sessions
 from batchseg.ledger.stages import STAGES, Stage, StageClock
@@ -166,7 +169,7 @@ def test_a_resume_at_another_head_price_does_not_price_the_past_again(tmp_path: 
     store = LocalStore(place.output)
     (first,) = read_sessions(store)
     # Time that no other session comes near, so that its price decides.
-    put_value(store, session_key(first.name), replace(first, beat_unix_s=first.begun_unix_s + 1000.0))
+    put_value(store, session_key(first.name), replace(first, lived_s=1000.0))
     assert report(place.output).cost.head == pytest.approx(1000.0)
     assert place.run(fleet=Fleet(head_usd_per_hour=36.0)).exit_status == 0
     cheaper = place.run()  # without a fleet
@@ -183,8 +186,43 @@ def test_sessions_without_a_price_have_that_of_the_plan(tmp_path: Path) -> None:
     place.run(fleet=Fleet(head_usd_per_hour=7.2))
     path = place.output / session_key(read_sessions(LocalStore(place.output))[0].name)
     content = json.loads(path.read_text())
-    del content["head_usd_per_hour"]
+    del content["head_usd_per_hour"], content["lived_s"]
     content["beat_unix_s"] = content["begun_unix_s"] + 50.0
     path.write_text(json.dumps(content))
     assert report(str(place.output)).cost.head == pytest.approx(0.1)
     assert price_head([session_of("old", 0.0, 50.0, None)], default_usd_per_hour=7.2) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("jump_s", [-1e6, -3600.0, 3600.0, 1e6])
+def test_a_clock_that_is_set_changes_no_duration(
+    jump_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is set in the middle of the run, and stays there."""
+    place, real = Workplace.of(tmp_path, noise(70, 45)), time.time
+    begun_unix_s, begun_s = real(), time.monotonic()
+    readings = itertools.count()
+    monkeypatch.setattr(time, "time", lambda: real() + (jump_s if next(readings) > 12 else 0.0))
+    outcome = place.run(fleet=Fleet(head_usd_per_hour=3600.0))
+    spent_s = time.monotonic() - begun_s
+    assert next(readings) > 20, "otherwise the clock was not set while the run worked"
+    assert outcome.exit_status == 0
+    metrics = outcome.metrics
+    assert 0 < metrics.wall_s <= spent_s
+    assert metrics.cost.head == pytest.approx(metrics.wall_s, rel=1e-3)
+    assert 0 < metrics.paid_usd <= 2 * spent_s
+    assert metrics.paid_usd == pytest.approx(metrics.cost_usd, rel=0.01)
+    for record in Ledger(LocalStore(place.output)).read_records():
+        assert 0 <= record.attempt.ended_unix_s - record.attempt.started_unix_s <= spent_s
+    assert real() - begun_unix_s < 1e5
+
+
+def test_a_worker_that_stood_still_is_paid_for_until_it_was_ended() -> None:
+    """It sent its last heartbeat after 20 s and was ended after 600 s: both figures have all of it, as waste."""
+    stint = stint_of("frozen", 20.0, usd_per_hour=3600.0)
+    orderly = stint_of("orderly", 20.0, usd_per_hour=3600.0)
+    lost_s = {"frozen": 600.0, "killed before its first heartbeat": 5.0}
+    cost = split_cost([], [stint, orderly], head_usd=0.0, lost_s=lost_s)
+    assert cost.total_usd == pytest.approx(620.0)
+    assert cost.waste >= 580.0
+    assert sum_paid_usd([], [stint, orderly], head_usd=0.0, lost_s=lost_s) == pytest.approx(620.0)
+    assert split_cost([], [stint], head_usd=0.0, lost_s={"frozen": 3.0}).total_usd == pytest.approx(20.0)

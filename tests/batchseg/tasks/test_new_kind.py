@@ -6,7 +6,6 @@ A *footprint* waits for all chunks of a scene, and puts one small object beside 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from typing import ClassVar
 
 import pytest
 
+from batchseg.clock import Moment
 from batchseg.errors import TaskError
 from batchseg.ledger.keys import ChunkKey, TaskKey
 from batchseg.ledger.ledger import Ledger
@@ -55,7 +55,7 @@ def find_pending_footprints(survey: Survey) -> Iterator[tuple[FootprintKey, Abst
 
 
 def perform_footprint(bench: Workbench, key: FootprintKey, number: int) -> FootprintRecord:
-    begun_unix_s, ledger = time.time(), Ledger(bench.store)
+    begun, ledger = Moment.now(), Ledger(bench.store)
     with bench.clock.stage("write", str(key)):
         chunks = bench.job.list_chunks(bench.job.scenes[key.scene])
         content = json.dumps(sorted(map(str, ledger.find_records(chunks)))).encode()
@@ -67,7 +67,7 @@ def perform_footprint(bench: Workbench, key: FootprintKey, number: int) -> Footp
         key=key,
         fingerprint=bench.job.fingerprint,
         objects=(stored,),
-        attempt=bench.describe_attempt(number, begun_unix_s, str(key)),
+        attempt=bench.describe_attempt(number, begun, str(key)),
     )
     ledger.commit(record)
     return record
