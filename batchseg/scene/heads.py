@@ -51,7 +51,7 @@ def check_regular(url: str, file: str) -> None:
     """Raise SceneError for a pipe or a device, which would keep its reader waiting for ever."""
     kind = find_irregularity(file)
     if kind is not None:
-        raise SceneError("a raster must be a regular file", where=url, got=kind, todo="copy its content to a file")
+        raise SceneError("this must be a regular file", where=url, got=kind, todo="copy its content to a file")
 
 
 def find_existing(beside: GdalName, paths: Sequence[str]) -> list[str]:

@@ -129,6 +129,9 @@ class RasterVisitor:
         name = parse_gdal_name(path)
         if name is None or path.startswith("/vsicurl?") or (has_prefix(path) and name.prefix is None):
             raise self._refuse_reference(reference.name, "a file, or an address of http, https, s3, gs or az")
+        if not name.file:
+            self.check_prefix(reference.name, name)
+            raise self._refuse_reference(reference.name, "a file")
         self.reach.check(reference.name, name.file)
         if is_noted:
             self._note(name, window)
