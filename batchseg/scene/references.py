@@ -143,8 +143,8 @@ def _read_window(source: _Node | None) -> Window | None:
 
 
 def _copies_pixels(source: _Node | None) -> bool:
-    """Whether a source is a plain one that fills as many pixels as it reads."""
-    if source is None or source.tag != "simplesource":
+    """Whether a source fills as many pixels as it reads."""
+    if source is None or source.tag not in ("simplesource", "complexsource"):
         return False
     sizes = [
         {name: child.attributes.get(name) for name in ("xsize", "ysize")}

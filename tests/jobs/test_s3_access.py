@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import fsspec
@@ -143,6 +144,27 @@ def test_public_objects_are_read_without_credentials(s3, base, tmp_path, monkeyp
     proxy.strike()
     read_all(f"{base}/scene.tif")
     assert [one for one in proxy.seen() if "authorization" in one.headers] == []
+
+
+@pytest.mark.parametrize("server", [moto], indirect=True)
+def test_a_replaced_object_is_noticed_under_every_name(s3, base, tmp_path):
+    path = Path(write_scene(tmp_path / "scene.tif", noise(64, 64)))
+    with zipfile.ZipFile(tmp_path / "scene.zip", "w") as archive:
+        archive.write(path, "scene.tif")
+    (tmp_path / "scene.vrt").write_text(
+        '<VRTDataset rasterXSize="64" rasterYSize="64"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
+        '<SourceFilename relativeToVRT="1">scene.tif</SourceFilename></SimpleSource></VRTRasterBand></VRTDataset>'
+    )
+    key = base.removeprefix("s3://")
+    names = [f"{base}/scene.tif", f"/vsis3/{key}/scene.tif", f"/vsizip//vsis3/{key}/scene.zip/scene.tif"]
+    names += [f"{base}/scene.vrt", f"/vsis3/{key}/scene.vrt", f"GTIFF_DIR:1:/vsis3/{key}/scene.tif"]
+    store, versions = ObjectStore(base), []
+    for content in (b"", b"more"):
+        for file in tmp_path.glob("scene.*"):
+            more = content if file.suffix != ".vrt" else b""
+            store.put(file.name, file.read_bytes() + more)
+        versions.append([read_header(name).raster.identity for name in names])
+    assert [before != after for before, after in zip(*versions, strict=True)] == [True] * len(names)
 
 
 @pytest.mark.parametrize("server", [radosgw], indirect=True)
