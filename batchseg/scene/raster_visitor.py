@@ -171,7 +171,9 @@ class RasterVisitor:
             self.visit_references(path, name, depth=depth, is_copied=reference.is_copied)
         self.visit_sidecars(path, name, depth=depth, is_copied=reference.is_copied)
         try:
-            with DatasetReader(path, driver="VRT" if driver == "VRT" else leave_vrt_out(allowed)) as dataset:
+            # One driver where the sign is plain: a mosaic has thousands of files.
+            drivers = driver if driver in ("VRT", "GTiff") else leave_vrt_out(allowed)
+            with DatasetReader(path, driver=drivers) as dataset:
                 if driver is None and may_be_taken_for_another(dataset.driver, head):
                     raise self._refuse_reference(reference.name, f"a file that begins as {dataset.driver} does")
                 self.visit_dataset(dataset, path, depth=depth, is_copied=reference.is_copied)

@@ -243,6 +243,38 @@ OUTSIDE: dict[str, Callable[[Place], str]] = {
 }
 
 
+def spilled(place: Place) -> str:
+    """Make an Erdas image whose pixels lie in a file that it names."""
+    path = write(place.folder / "abcdefghij.img", noise(1, 40, 40), driver="HFA", USE_SPILL="YES", **UTM)
+    (place.folder / "abcdefghij.ige").rename(place.root / "secretpixel")
+    path.write_bytes(path.read_bytes().replace(b"abcdefghij.ige", b"../secretpixel"))
+    return str(path)
+
+
+ON_A_SERVER: dict[str, Callable[[Place], object]] = {
+    "a mask that is a tile service": lambda p: shutil.copy(wms(p, f"{p.server}/evil"), p.served / "x.tif.msk"),
+    "overviews that are a VRT": lambda p: shutil.copy(p.source(p.secret), p.served / "x.tif.ovr"),
+    "a VRT in capitals": lambda p: shutil.copy(p.source(p.secret), p.served / "x.MSK"),
+    "an overview in metadata beside": lambda p: (p.served / "x.tif.aux.xml").write_text(
+        f'<PAMDataset><Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">{p.secret}</MDI></Metadata></PAMDataset>'
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ON_A_SERVER)
+def test_what_lies_beside_a_scene_on_a_server_leads_nowhere(place: Place, case: str) -> None:
+    shutil.copy(place.part, place.served / "x.tif")
+    ON_A_SERVER[case](place)
+    with pytest.raises(SceneError, match=r"WMS is not allowed|outside of its own folder"):
+        read_header(f"{place.server}/x.tif")
+    assert not any("evil" in path for path in place.asked)
+
+
+def test_pixels_in_a_file_outside_are_refused(place: Place) -> None:
+    with pytest.raises(SceneError, match="outside of its own folder"):
+        read_header(spilled(place))
+
+
 @pytest.mark.parametrize("case", OUTSIDE)
 def test_what_leads_out_of_the_folder_is_refused(place: Place, case: str) -> None:
     url = OUTSIDE[case](place)
