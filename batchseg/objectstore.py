@@ -40,7 +40,7 @@ from batchseg.remote import (
     open_filesystem,
     translate_errors,
 )
-from batchseg.scratch import open_scratch, sweep_scratch
+from batchseg.scratch import check_shared_folder, open_scratch, sweep_scratch
 from batchseg.store import LocalStore, Store
 
 _EXISTS = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
@@ -172,6 +172,7 @@ class ObjectStore:
         """A folder of this machine for files on their way to the server."""
         base = _find_scratch_base()
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_shared_folder(base)
         with open_scratch(base, self._scratch_prefix) as folder:
             yield folder
 

@@ -30,11 +30,7 @@ def open_scratch(base: Path, prefix: str) -> Iterator[Path]:
     Args:
         base: An existing folder.
         prefix: The beginning of the folder's name; `sweep_scratch` finds the folder by it.
-
-    Raises:
-        RefusedError: Other users can replace files in `base`.
     """
-    _check_base(base)
     folder = base / f"{prefix}{secrets.token_hex(_TOKEN_BYTES)}"
     unlocked = folder.with_name(f".{folder.name}")  # a sweep that comes before the lock does not know this name
     unlocked.mkdir(mode=0o700)
@@ -49,8 +45,8 @@ def open_scratch(base: Path, prefix: str) -> Iterator[Path]:
         os.close(lock)
 
 
-def _check_base(base: Path) -> None:
-    """Whoever may write to a folder may also replace the folders in it, unless it has the sticky bit, like /tmp."""
+def check_shared_folder(base: Path) -> None:
+    """Raise RefusedError when other users can replace files in a folder. The sticky bit, as on /tmp, forbids it."""
     mode = base.stat().st_mode
     if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
         raise RefusedError(
@@ -80,10 +76,8 @@ def _remove_dead(folder: Path) -> bool:
         if facts.st_uid != os.getuid() or facts.st_mode & 0o077:
             return False
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False  # its process is alive
     except OSError:
-        pass  # no locks on this disk
+        return False  # its process is alive, or this disk has no locks to tell that it is not
     finally:
         os.close(lock)
     shutil.rmtree(folder, ignore_errors=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from batchseg.errors import BundleError
+from batchseg.scratch import open_scratch, sweep_scratch
 
 
 @contextmanager
@@ -17,24 +18,31 @@ def publish_folder(folder: Path) -> Iterator[Path]:
 
     It is made at once, so that a place where nothing can be written is refused before minutes of work.
     """
-    try:
-        if folder.exists():
-            raise BundleError("there is something already", where=str(folder), todo="give a new folder")
-        unfinished = folder.with_name(f"{folder.name}.unfinished")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-    except OSError as error:
-        todo = "give another folder"
-        raise BundleError("no bundle can be written there", where=str(folder), got=str(error), todo=todo) from error
-    try:
-        yield unfinished
-        unfinished.rename(folder)
-    except BrokenPipeError:
-        raise  # the screen has gone, not the disk
-    except OSError as error:
-        raise BundleError("the bundle could not be made", where=str(folder), got=str(error)) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with ExitStack() as stack:
+        try:
+            unfinished = _make_unfinished(folder.absolute(), stack)
+        except OSError as error:
+            todo = "give another folder"
+            raise BundleError("no bundle can be written there", where=str(folder), got=str(error), todo=todo) from error
+        try:
+            yield unfinished
+            unfinished.rename(folder.absolute())
+        except BrokenPipeError:
+            raise  # the screen has gone, not the disk
+        except OSError as error:
+            raise BundleError("the bundle could not be made", where=str(folder), got=str(error)) from error
+
+
+def _make_unfinished(folder: Path, stack: ExitStack) -> Path:
+    """A folder beside the finished one, with a name that nobody has; the stack removes it."""
+    if os.path.lexists(folder):
+        raise BundleError("there is something already", where=str(folder), todo="give a new folder")
+    prefix = f"{folder.name}.unfinished-"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    sweep_scratch(folder.parent, prefix)
+    unfinished = stack.enter_context(open_scratch(folder.parent, prefix)) / folder.name
+    unfinished.mkdir()  # with the rights that the user's folders have
+    return unfinished
 
 
 def read_clock() -> str:

@@ -14,7 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.errors import InputError
+from batchseg.atomic import replace_file
+from batchseg.collisions import check_inputs, make_foreign_error
+from batchseg.errors import DamagedError, InputError
+from batchseg.paths import OutputKeys
 from batchseg.reports.comparison import (
     Block,
     BlockDifference,
@@ -26,13 +29,13 @@ from batchseg.reports.comparison import (
     measure_iou,
 )
 from batchseg.reports.difference_picture import write_difference_picture
-from batchseg.reports.evaluate import GivenLabels, assign_labels, open_labels
+from batchseg.reports.evaluate import GivenLabels, assign_labels, name_labels, open_labels
 from batchseg.reports.metrics import read_metrics
 from batchseg.reports.stored_labels import StoredLabels
 from batchseg.resolve.output_folder import open_output
 from batchseg.resolve.plan_file import PlanFile, read_plan
 from batchseg.score.agreement import ReferenceLabels, index_classes
-from batchseg.store import Store
+from batchseg.store import LocalStore, Store, get_json
 from tiling.grid import Grid
 
 BLOCK_PX = 1024
@@ -88,8 +91,9 @@ def compare(
             reference does not fit its scene, or the folder cannot be made.
         DamagedError: A stored object does not match the digest in its record.
     """
-    if folder is not None:
-        _make_folder(Path(folder))
+    target = None if folder is None else LocalStore(Path(folder))
+    if target is not None:
+        _check_folder(target, labels)
     run_a, run_b = (_Run(store, read_plan(store)) for store in (open_output(first), open_output(second)))
     scenes, classes = find_common_scenes(run_a.plan, run_b.plan), run_a.plan.class_names
     sources = {} if labels is None else open_labels(run_a.plan, assign_labels(run_a.plan, labels))
@@ -104,20 +108,44 @@ def compare(
         agreement=measure_agreement(blocks),
         iou=by_class,
         miou=mean,
-        differences=tuple(_show_differences(blocks, run_a, run_b, None if folder is None else Path(folder))),
+        differences=tuple(_list_differences(blocks, None if folder is None else Path(folder))),
     )
-    if folder is not None:
-        (Path(folder) / COMPARISON_FILE).write_text(json.dumps(describe_comparison(comparison), indent=1))
+    if target is not None:
+        # First the file that says whose the pictures are.
+        target.put(COMPARISON_FILE, json.dumps(describe_comparison(comparison), indent=1).encode())
+        _write_pictures(comparison.differences, run_a, run_b)
     return comparison
 
 
-def _make_folder(folder: Path) -> None:
+def _check_folder(target: LocalStore, labels: GivenLabels | Mapping[str, GivenLabels] | None) -> None:
+    """Make the folder, and raise InputError when files of others lie where the comparison is written."""
+    pictures = (_name_picture(number) for number in range(1, MAX_DIFFERENCES + 1))
+    keys = OutputKeys(frozenset({COMPARISON_FILE, *pictures}), frozenset())
+    given = labels.values() if isinstance(labels, Mapping) else [labels] if labels is not None else []
+    check_inputs(target, keys, map(name_labels, given))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        target.root.mkdir(parents=True, exist_ok=True)
+        taken = list(target.find_taken(keys))
     except OSError as error:
+        where = str(target.root)
+        todo = "give another folder"
         raise InputError(
-            "the folder of the comparison cannot be made", where=str(folder), got=str(error), todo="give another folder"
+            "the folder of the comparison cannot be made", where=where, got=str(error), todo=todo
         ) from error
+    if taken and not _has_comparison(target):
+        raise make_foreign_error(target.address, taken, writer="comparison")
+
+
+def _has_comparison(target: LocalStore) -> bool:
+    try:
+        content = get_json(target, COMPARISON_FILE)
+    except (OSError, DamagedError):
+        return False
+    return isinstance(content, dict) and content.keys() >= {"blocks", "agreement", "verdict"}
+
+
+def _name_picture(number: int) -> str:
+    return f"crop_{number}.png"
 
 
 def find_common_scenes(first: PlanFile, second: PlanFile) -> tuple[str, ...]:
@@ -178,20 +206,22 @@ def _count(reference: NDArray[Any], predicted: NDArray[Any], num_classes: int) -
     return np.stack([np.bincount(index, minlength=num_classes) for index in kinds])
 
 
-def _show_differences(
-    blocks: Sequence[Block], run_a: _Run, run_b: _Run, folder: Path | None
-) -> Iterator[BlockDifference]:
-    """The blocks with the most differing pixels, with a picture of each if there is a folder for them."""
+def _list_differences(blocks: Sequence[Block], folder: Path | None) -> Iterator[BlockDifference]:
+    """The blocks with the most differing pixels; each has a picture if there is a folder for them."""
     ordered = sorted(blocks, key=lambda block: block.agreeing_px - block.both_px)
     differing = [block for block in ordered[:MAX_DIFFERENCES] if block.agreeing_px < block.both_px]
     for number, block in enumerate(differing, start=1):
-        picture = None if folder is None else folder / f"crop_{number}.png"
-        if picture is not None:
-            sides = run_a.open_labels(block.scene), run_b.open_labels(block.scene)
-            write_difference_picture(picture, *sides, block.window)
         yield BlockDifference(
             scene=block.scene,
             window=block.window,
             differing_share=1 - block.agreeing_px / block.both_px,
-            picture=picture,
+            picture=None if folder is None else folder / _name_picture(number),
         )
+
+
+def _write_pictures(differences: Sequence[BlockDifference], run_a: _Run, run_b: _Run) -> None:
+    for block in differences:
+        if block.picture is not None:
+            sides = run_a.open_labels(block.scene), run_b.open_labels(block.scene)
+            with replace_file(block.picture) as unfinished:
+                write_difference_picture(unfinished, *sides, block.window)

@@ -13,11 +13,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from batchseg.collisions import check_inputs, make_foreign_error
 from batchseg.errors import DamagedError, RecipeError
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record
 from batchseg.output.stored import read_chunk
-from batchseg.paths import EVALUATION_KEY
+from batchseg.paths import EVALUATION_KEY, OutputKeys
 from batchseg.recipe import NO_TRUST, LabelPolygons
 from batchseg.reports.fold import fold_scores
 from batchseg.resolve.output_folder import open_output
@@ -27,7 +28,7 @@ from batchseg.schema import inlined
 from batchseg.score.agreement import ReferenceLabels, count_agreement, expand_tile_codes, index_classes
 from batchseg.score.reference import describe_reference, open_reference, open_reference_labels
 from batchseg.score.scores import NoScores, ReferenceScores, find_recall_note
-from batchseg.store import Store, put_value
+from batchseg.store import Store, get_json, put_value
 
 GivenLabels = str | LabelPolygons
 """A reference: the path or URL of a raster or of a vector file, or polygons with a description of their classes."""
@@ -69,9 +70,29 @@ def evaluate(output: str | Path, labels: GivenLabels | Mapping[str, GivenLabels]
     """
     store = open_output(output)
     plan = read_plan(store)
-    evaluation = _evaluate(store, plan, assign_labels(plan, labels))
+    given = assign_labels(plan, labels)
+    _check_place(store, given)
+    evaluation = _evaluate(store, plan, given)
     put_value(store, EVALUATION_KEY, evaluation)
     return evaluation
+
+
+def _check_place(store: Store, labels: Mapping[str, GivenLabels]) -> None:
+    """Raise RecipeError when evaluation.json is one of the references, or a file that no evaluation made."""
+    check_inputs(store, OutputKeys(frozenset({EVALUATION_KEY}), frozenset()), map(name_labels, labels.values()))
+    try:
+        content = get_json(store, EVALUATION_KEY)
+    except FileNotFoundError:
+        return
+    except (DamagedError, OSError):
+        content = None
+    if not isinstance(content, dict) or not content.keys() >= {"fingerprint", "labels", "scenes"}:
+        raise make_foreign_error(store.address, [EVALUATION_KEY], writer="evaluation")
+
+
+def name_labels(given: GivenLabels) -> str:
+    """The path or URL of a reference."""
+    return given if isinstance(given, str) else given.polygons
 
 
 def assign_labels(plan: PlanFile, labels: GivenLabels | Mapping[str, GivenLabels]) -> dict[str, GivenLabels]:
@@ -95,7 +116,7 @@ def assign_labels(plan: PlanFile, labels: GivenLabels | Mapping[str, GivenLabels
             "the reference must name its scene, since the run has several",
             where="--labels",
             expected=f"SCENE=FILE, where SCENE is one of {scenes}",
-            got=labels if isinstance(labels, str) else labels.polygons,
+            got=name_labels(labels),
         )
     return dict.fromkeys(plan.scenes, labels)
 

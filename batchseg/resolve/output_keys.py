@@ -6,12 +6,16 @@ from collections.abc import Iterable, Iterator
 
 from batchseg.output.stored import ZarrLayout
 from batchseg.paths import (
+    BATCH_KEY,
     CLAIMS_FOLDER,
     EXIT_KEY,
+    INDEX_KEY,
+    LATEST_KEY,
     LEASE_KEY,
     LOG_FOLDER,
     LOG_KEY,
     METRICS_KEY,
+    NIGHTS_FOLDER,
     PAGE_KEY,
     PILOT_KEY,
     PLAN_KEY,
@@ -31,6 +35,8 @@ from batchseg.paths import (
 
 LEASE_KEYS = OutputKeys(frozenset({LEASE_KEY, EXIT_KEY}), frozenset({SESSIONS_FOLDER, CLAIMS_FOLDER}))
 """The keys that a driver writes to before anything else."""
+NIGHT_KEYS = OutputKeys(LEASE_KEYS.files | {INDEX_KEY, BATCH_KEY, LATEST_KEY}, LEASE_KEYS.folders | {NIGHTS_FOLDER})
+"""The keys of a folder of nights; the runs of the nights have folders of their own in it."""
 _RUN_FILES = (RECIPE_KEY, PLAN_KEY, PILOT_KEY, LOG_KEY, METRICS_KEY, TABLE_KEY, PAGE_KEY)
 _RUN_FOLDERS = (SEGMENTS_FOLDER, STINTS_FOLDER, LOG_FOLDER, PRIORITY_FOLDER)
 _TASK_FOLDERS = (RECORDS_FOLDER, SHEET_RECORDS_FOLDER, QUARANTINE_FOLDER)

@@ -20,17 +20,16 @@ date. A batch whose scenes have changed meanwhile is left as it is, and its scen
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from batchseg.errors import DamagedError
 from batchseg.ledger.lease import BEAT_S, Lease
 from batchseg.paths import BATCH_KEY, INDEX_KEY, LATEST_KEY, night_key
 from batchseg.recipe import Recipe, load_recipe
-from batchseg.resolve.destination import check_folder
+from batchseg.resolve.input_files import list_named_files
 from batchseg.resolve.resolve import Resolved, resolve
 from batchseg.runs.exit_status import EXIT_OK, EXIT_QUARANTINED
 from batchseg.runs.night_batch import NightScene, choose_batch, find_scenes
@@ -45,6 +44,7 @@ from batchseg.runs.night_files import (
     read_latest,
 )
 from batchseg.runs.night_settings import Night, Thresholds
+from batchseg.runs.output_check import open_night_output
 from batchseg.runs.session import Outcome
 from batchseg.store import LocalStore, put_value
 from batchseg.workers.heartbeat import Heartbeat
@@ -69,14 +69,19 @@ class NightOutcome:
     """Damaged files that the night made again."""
 
 
-def run_night(night: Night, run: RunRecipe) -> NightOutcome:
+def run_night(night: Night, run: RunRecipe, *, read_files: Iterable[str] = ()) -> NightOutcome:
     """Run one night: find new scenes, run the recipe over them, write down the results, and move latest.json.
 
     A night that was interrupted is taken up by the next one. A second night beside a living one raises BusyError.
+
+    Args:
+        night: What to do.
+        run: Runs the recipe of the night.
+        read_files: Files that the caller has read, like that of the night; the night refuses to replace them.
     """
     recipe = load_recipe(night.recipe)
-    check_folder(Path(night.output))
-    store, began = LocalStore(Path(night.output)), datetime.now(UTC)
+    named = (night.recipe, *filter(None, [night.listing]), *read_files, *list_named_files(recipe))
+    store, began = open_night_output(night.output, read_files=named), datetime.now(UTC)
     with ExitStack() as stack:
         lease = Lease(store)
         lease.acquire()
@@ -90,7 +95,7 @@ def _run_locked(night: Night, recipe: Recipe, run: RunRecipe, store: LocalStore,
     notes: list[str] = []
     scenes = find_scenes(night, recipe)
     batch = choose_batch(store, scenes, began.strftime("%Y-%m-%d"), notes)
-    outcome = None if batch is None else run_batch(night, recipe, batch, run)
+    outcome = None if batch is None else run_batch(store, recipe, batch, run)
     results = record_results(store, scenes, batch, outcome)
     notes += [] if outcome is None else [str(file) for file in outcome.remade]
     is_good, why = check_thresholds(results, night.latest)
@@ -121,8 +126,8 @@ def _choose_exit_status(outcome: Outcome | None, *, is_good: bool) -> int:
     return EXIT_OK if is_good else EXIT_MISSED
 
 
-def run_batch(night: Night, recipe: Recipe, batch: Batch, run: RunRecipe) -> Outcome:
-    output = str(Path(night.output) / batch.folder)
+def run_batch(store: LocalStore, recipe: Recipe, batch: Batch, run: RunRecipe) -> Outcome:
+    output = str(store.root / batch.folder)
     tonight = replace(recipe, scenes=tuple(batch.keys), labels=(), output=output)
     return run(tonight, resolve(tonight))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,4 +93,4 @@ def _read_interrupted(store: LocalStore, notes: list[str]) -> Batch | None:
 
 def _choose_folder(root: Path, date: str) -> str:
     names = (date if number == 1 else f"{date}-{number}" for number in range(1, 1_000_000))
-    return next(name for name in names if not (root / name).exists())
+    return next(name for name in names if not os.path.lexists(root / name))

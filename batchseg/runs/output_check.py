@@ -7,25 +7,40 @@ what a driver writes before the recipe: it may have been killed in between. Othe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from batchseg.collisions import check_inputs, make_foreign_error
 from batchseg.errors import DamagedError, RecipeError
 from batchseg.ledger.lease import Claim
 from batchseg.ledger.ledger import Ledger
-from batchseg.ledger.sessions import Session
-from batchseg.paths import CLAIMS_FOLDER, EXIT_KEY, LOG_KEY, SCRATCH_FOLDER, OutputKeys
+from batchseg.ledger.sessions import Session, read_holder
+from batchseg.objectstore import open_store
+from batchseg.paths import (
+    BATCH_KEY,
+    CLAIMS_FOLDER,
+    EXIT_KEY,
+    INDEX_KEY,
+    LATEST_KEY,
+    LEASE_KEY,
+    LOG_KEY,
+    NIGHTS_FOLDER,
+    SCRATCH_FOLDER,
+    SESSIONS_FOLDER,
+    OutputKeys,
+)
 from batchseg.recipe import Recipe
 from batchseg.remote import is_remote
-from batchseg.resolve.destination import check_output
-from batchseg.resolve.input_places import check_inputs, list_inputs
+from batchseg.resolve.destination import check_folder, check_output
+from batchseg.resolve.input_files import list_inputs
 from batchseg.resolve.job import Job
-from batchseg.resolve.output_keys import LEASE_KEYS, list_output_keys
+from batchseg.resolve.output_keys import NIGHT_KEYS, list_output_keys
 from batchseg.runs.exit_status import ExitStatus
-from batchseg.store import Store, read_value
+from batchseg.runs.night_files import Batch, Latest, NightSummary, read_index
+from batchseg.store import LocalStore, Store, read_value
 
-NUM_NAMED = 5
-"""The number of files that a message names."""
+_LEASE_FILES = {LEASE_KEY: Session, EXIT_KEY: ExitStatus, SESSIONS_FOLDER: Session, CLAIMS_FOLDER: Claim}
+_NIGHT_FILES = {BATCH_KEY: Batch, LATEST_KEY: Latest, NIGHTS_FOLDER: NightSummary}
 
 
 def check_run_output(recipe: Recipe, job: Job, store: Store, *, read_files: Iterable[str] = ()) -> None:
@@ -47,7 +62,39 @@ def check_run_output(recipe: Recipe, job: Job, store: Store, *, read_files: Iter
     foreign = find_foreign(store, keys)
     # A driver that has begun meanwhile writes the recipe before all other files but those of the lease.
     if foreign and ledger.read_recipe() is None:
-        raise make_foreign_error(store, foreign)
+        raise make_foreign_error(store.address, foreign, writer="run")
+
+
+def open_night_output(output: str, *, read_files: Iterable[str]) -> LocalStore:
+    """Open the folder of all nights, and check that a night replaces nothing in it that no night made.
+
+    Args:
+        output: A local folder.
+        read_files: The files that the night reads.
+
+    Raises:
+        RecipeError: It is no local folder, or files of others lie where a night writes.
+    """
+    store = open_store(output)
+    if not isinstance(store, LocalStore):
+        raise RecipeError(
+            "the output of nights must be a local folder", where=f"output: {output}", todo="give a folder"
+        )
+    check_folder(store.root)
+    check_inputs(store, NIGHT_KEYS, read_files)
+    check_links(store, NIGHT_KEYS)
+    foreign = [key for key in find_foreign(store, NIGHT_KEYS) if not _is_night_file(store, key)]
+    if foreign and not _has_night_begun(store):
+        raise make_foreign_error(store.address, foreign, writer="night")
+    return store
+
+
+def _has_night_begun(store: Store) -> bool:
+    """Whether a driver has held the folder that was none of a run; a file that cannot be read is damaged then."""
+    try:
+        return read_holder(store) is not None and Ledger(store).read_recipe() is None
+    except DamagedError:
+        return False
 
 
 def check_links(store: Store, keys: OutputKeys) -> None:
@@ -69,23 +116,22 @@ def check_links(store: Store, keys: OutputKeys) -> None:
 def find_foreign(store: Store, keys: OutputKeys) -> list[str]:
     """Find what lies where these keys would be written, and is not the lease of a driver."""
     taken = sorted(store.find_taken(keys), key=lambda key: (key.count("/"), key))
-    return [key for key in taken if not (LEASE_KEYS.owns(key) and _is_lease_file(store, key))]
+    return [key for key in taken if not _holds(store, key, _LEASE_FILES)]
 
 
-def _is_lease_file(store: Store, key: str) -> bool:
-    kind = Claim if key.startswith(f"{CLAIMS_FOLDER}/") else ExitStatus if key == EXIT_KEY else Session
+def _is_night_file(store: Store, key: str) -> bool:
+    if key != INDEX_KEY:
+        return _holds(store, key, _NIGHT_FILES)
     try:
-        read_value(store, key, kind)
+        return bool(read_index(store))
     except (DamagedError, OSError):
         return False
-    return True
 
 
-def make_foreign_error(store: Store, foreign: list[str]) -> RecipeError:
-    more = f" and {len(foreign) - NUM_NAMED} more" if len(foreign) > NUM_NAMED else ""
-    return RecipeError(
-        "there are files where the run would write, and no run of this output made them",
-        where=f"output: {store.address}",
-        got=f"{', '.join(foreign[:NUM_NAMED])}{more}",
-        todo="give another output folder, or move these files away",
-    )
+def _holds(store: Store, key: str, kinds: Mapping[str, type[object]]) -> bool:
+    """Whether a file holds what its key says."""
+    kind = kinds.get(key) or kinds.get(key.rpartition("/")[0])
+    try:
+        return kind is not None and read_value(store, key, kind) is not None
+    except (DamagedError, OSError):
+        return False

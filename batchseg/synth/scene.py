@@ -6,6 +6,7 @@ Files are written under temporary names and renamed at the end, `scene.tif` last
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 
 import rasterio
 from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioIOError
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
+from batchseg.atomic import replace_file
 from batchseg.errors import InputError
 from batchseg.synth.materials import CLASSES, UNLABELLED
 from batchseg.synth.priority import find_priority_areas
@@ -23,6 +26,8 @@ from batchseg.synth.render import Labels, Pixels, check_scene, render
 
 CRS = "EPSG:32633"
 PIXEL_M = 0.5
+NAMES = ("labels.tif", "priority.geojson", "scene.tif")
+"""The files of a scene, in the order in which they appear."""
 BLOCK_PX = 512
 _BAND_NAMES = ("red", "green", "blue", "nir")
 _INTERPRETATION = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.nir)
@@ -58,17 +63,14 @@ def write_scene(
     if stripe_px < 1:
         raise InputError("a stripe must have at least one row", expected="1 or more", got=str(stripe_px))
     _make_folder(folder)
-    names = ("labels.tif", "priority.geojson", "scene.tif")
-    part = {name: folder / f".{name}.part" for name in names}
-    try:
-        _write_rasters(part["scene.tif"], part["labels.tif"], (seed, size_px, bands, dtype), stripe_px, progress)
+    with ExitStack() as stack:
+        # The stack gives the files their names in reverse order, so the scene comes last.
+        scene, priority, labels = (
+            stack.enter_context(replace_file(folder / name, durable=False)) for name in reversed(NAMES)
+        )
+        _write_rasters(scene, labels, (seed, size_px, bands, dtype), stripe_px, progress)
         areas = find_priority_areas(seed, size_px, CRS, make_transform(seed))
-        part["priority.geojson"].write_text(json.dumps(areas, indent=1) + "\n", encoding="utf-8")
-        for name in names:
-            part[name].replace(folder / name)
-    finally:
-        for path in part.values():
-            path.unlink(missing_ok=True)
+        priority.write_text(json.dumps(areas, indent=1) + "\n", encoding="utf-8")
 
 
 def make_transform(seed: int) -> Affine:
@@ -83,6 +85,26 @@ def _make_folder(folder: Path) -> None:
             "a synthetic scene must be written into a folder", where=str(folder), got="a file", todo="give another path"
         )
     folder.mkdir(parents=True, exist_ok=True)
+    taken = [name for name in NAMES if os.path.lexists(folder / name)]
+    if taken and not _has_synthetic_labels(folder):
+        raise InputError(
+            "a synthetic scene must not replace files of others",
+            where=str(folder),
+            got=", ".join(taken),
+            todo="give another folder, or move these files away",
+        )
+
+
+def _has_synthetic_labels(folder: Path) -> bool:
+    """Whether the labels in a folder were made here. They come first, so no synthetic scene is without them."""
+    try:
+        with rasterio.open(folder / "labels.tif") as labels:
+            tags = labels.tags(1)
+            return labels.descriptions == ("class",) and all(
+                tags.get(f"class_{entry.id}") == entry.name for entry in CLASSES
+            )
+    except (RasterioIOError, UnicodeDecodeError):
+        return False
 
 
 def _make_profile(seed: int, size_px: int, count: int, dtype: str, nodata: int) -> dict[str, Any]:

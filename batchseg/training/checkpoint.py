@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from batchseg.training.provenance import make_public_recipe, select_deciding
 from batchseg.training.state import TrainingState
 
 _STATE, _BEST = "state.safetensors", "best.safetensors"
+CHECKPOINT_FILES = (_STATE, _BEST)
 
 
 def save_checkpoint(state: TrainingState, folder: Path) -> None:
@@ -40,6 +41,15 @@ def save_best(state: TrainingState, folder: Path) -> None:
 def load_best(state: TrainingState, folder: Path) -> None:
     """Load the weights of the best step into the network."""
     state.graph.load_state_dict(load_file(folder / _BEST))
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a training wrote this file."""
+    try:
+        with safe_open(path, "pt") as file:
+            return "step" in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
 
 
 def restore_checkpoint(state: TrainingState, folder: Path) -> None:

@@ -19,6 +19,8 @@ from google_crc32c import value as crc32c
 
 from batchseg.atomic import replace_file
 
+CURVE_FILES = _STEPS, _WATCHED = "curve.csv", "watched.csv"
+
 
 class Curve:
     """Figures by step, written to a CSV file and to an event file.
@@ -63,8 +65,8 @@ def open_curves(
     with ExitStack() as open_:
         path = folder / f"events.out.tfevents.{_choose_number(folder):013}.batchseg"
         events = EventFile(open_.enter_context(path.open("wb")), step)
-        steps = Curve(folder / "curve.csv", events, tuple(figures), step, open_)
-        yield steps, Curve(folder / "watched.csv", events, ("miou", *class_names), step, open_)
+        steps = Curve(folder / _STEPS, events, tuple(figures), step, open_)
+        yield steps, Curve(folder / _WATCHED, events, ("miou", *class_names), step, open_)
 
 
 def _choose_number(folder: Path) -> int:

@@ -18,7 +18,7 @@ from batchseg.model.publish import read_clock
 from batchseg.model.quality import TrainedQuality
 from batchseg.tiers import DeviceKind
 from batchseg.training.bundle_contract import make_contract
-from batchseg.training.bundle_folder import check_bundle_folder, report_full_disk
+from batchseg.training.bundle_folder import TRAINING, check_bundle_files, check_bundle_folder, report_full_disk
 from batchseg.training.checkpoint import load_best, restore_checkpoint
 from batchseg.training.checks import check_train_recipe, load_train_recipe
 from batchseg.training.crops import CropSampler, SoftLabels
@@ -31,9 +31,6 @@ from batchseg.training.state import TrainingState, start_training
 from batchseg.training.teacher import make_soft_labels
 from batchseg.training.train_recipe import TrainRecipe
 from batchseg.training.validation import judge, measure_confusion
-
-TRAINING = "training"
-"""Folder beside the bundle with checkpoint, curves and a teacher's logits. It may be deleted after the training."""
 
 
 def train(
@@ -78,6 +75,7 @@ def train(
     folder = Path(folder)
     check_train_recipe(recipe)
     check_bundle_folder(folder)
+    check_bundle_files(folder, recipe)
     device_kind = choose_device(device)
     check_device(device_kind)
     with report_full_disk(folder):

@@ -40,18 +40,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     from batchseg.runs.night import run_night
     from batchseg.runs.night_settings import load_night
+    from batchseg.runs.session import Options
     from jobs.cluster.job_folder import check_night_paths
     from jobs.runner import choose_runner
     from jobs.verbs.run import run_visibly
 
+    read_files = tuple(filter(None, (args.night, args.fleet)))
     night, fleet = load_night(args.night), load_limited_fleet(args.fleet, args.workers)
     check_night_paths(night)
 
     def run(recipe: Recipe, resolved: Resolved) -> Outcome:
         runner = choose_runner(fleet, has_fleet_file=args.fleet is not None, join_cluster=True)
-        return run_visibly(runner, recipe, fleet, resolved=resolved, quiet=args.quiet)
+        options = Options(read_files=(*read_files, night.recipe))
+        return run_visibly(runner, recipe, fleet, resolved=resolved, options=options, quiet=args.quiet)
 
-    outcome = run_night(night, run)
+    outcome = run_night(night, run, read_files=read_files)
     print_night(outcome)
     return outcome.exit_status
 

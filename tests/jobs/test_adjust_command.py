@@ -135,8 +135,11 @@ def test_a_place_where_nothing_can_be_written_is_refused_before_anything_is_read
 
 
 def test_what_an_earlier_try_left_is_not_taken_over(tmp_path: Path, wrong: Path, scene: Path) -> None:
-    (tmp_path / "mended.unfinished").mkdir()
-    (tmp_path / "mended.unfinished/weights.onnx").touch()
+    """What a killed process left goes; what only looks like it is the user's."""
+    left, own = tmp_path / f"mended.unfinished-{'0' * 24}", tmp_path / "mended.unfinished"
+    for folder in (left, own):
+        folder.mkdir(mode=0o700)
+        (folder / "weights.onnx").touch()
     points = clicked(scene, tmp_path / "points.gpkg", 300)
     assert (
         main(["adjust", str(wrong), str(tmp_path / "mended"), "--on", str(scene / "scene.tif"), "--labels", points])
@@ -144,7 +147,8 @@ def test_what_an_earlier_try_left_is_not_taken_over(tmp_path: Path, wrong: Path,
     )
     found = sorted(path.name for path in (tmp_path / "mended").iterdir())
     assert found == ["README.md", "item.json", "weights.safetensors"]
-    assert not (tmp_path / "mended.unfinished").exists()
+    assert not left.exists()
+    assert (own / "weights.onnx").exists()
 
 
 def test_the_name_of_a_scene_holds_no_signature() -> None:

@@ -228,3 +228,53 @@ def test_a_damaged_index_of_nights_is_refused(place: Path, damage: str, capsys: 
     assert run_night(place) == 2
     told = capsys.readouterr().err
     assert re.fullmatch(r"batchseg: index\.json: .*\. Restore it, or remove it; without it every scene is new\n", told)
+
+
+@pytest.mark.parametrize(
+    "name", ["index.json", "batch.json", "latest.json", "nights/notes.txt", "run/driver.json", "run/sessions/x.json"]
+)
+def test_a_night_replaces_no_file_of_others(place: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "out" / name).parent.mkdir(parents=True)
+    (place / "out" / name).write_text('{"mine": 1}')
+    assert run_night(place) == 2
+    assert f"no night into this folder made them; got {name}" in capsys.readouterr().err
+    assert [path for path in (place / "out").rglob("*") if path.is_file()] == [place / "out" / name]
+    assert (place / "out" / name).read_text() == '{"mine": 1}'
+
+
+@pytest.mark.parametrize("link", ["run", "nights", "run/sessions"])
+def test_a_night_follows_no_link(place: Path, link: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "elsewhere").mkdir()
+    (place / "out" / link).parent.mkdir(parents=True)
+    (place / "out" / link).symlink_to(place / "elsewhere")
+    assert run_night(place) == 2
+    assert "a symbolic link to" in capsys.readouterr().err
+    assert not list((place / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("name", ["latest.json", "nights/list.txt"])
+def test_a_listing_in_the_place_of_a_night_is_refused(
+    place: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "out" / name).parent.mkdir(parents=True)
+    (place / "out" / name).write_text(str(place / "incoming" / "s1.tif"))
+    write_night(place, scenes=[], listing=str(place / "out" / name))
+    assert run_night(place) == 2
+    assert "the output must not replace an input" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("output", ["s3://bucket/nights", "gs://bucket/nights"])
+def test_nights_on_a_server_are_refused(place: Path, output: str, capsys: pytest.CaptureFixture[str]) -> None:
+    write_night(place, output=output)
+    assert run_night(place) == 2
+    assert "the output of nights must be a local folder" in capsys.readouterr().err
+
+
+def test_the_folder_of_a_night_is_never_that_of_others(place: Path) -> None:
+    """Also where the name of the day is taken by a link to nowhere."""
+    day = nights.datetime.now(nights.UTC).strftime("%Y-%m-%d")
+    (place / "out").mkdir()
+    (place / "out" / day).symlink_to(place / "elsewhere")
+    assert run_night(place) == 0
+    assert not (place / "elsewhere").exists()
+    assert (place / "out" / f"{day}-2").is_dir()

@@ -12,6 +12,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 from sklearn.metrics import jaccard_score
 
+from batchseg.errors import RecipeError
 from batchseg.recipe import Models
 from batchseg.reports.bootstrap import Interval
 from batchseg.reports.compare import BLOCK_PX, compare
@@ -121,3 +122,40 @@ def test_the_command(place: Workplace, capsys: pytest.CaptureFixture[str]) -> No
     assert "this is not the output of a run" in capsys.readouterr().err
     assert batchseg(["compare", str(a), str(b), "--to", str(place.scenes[0])]) == 2
     assert "the folder of the comparison cannot be made" in capsys.readouterr().err
+
+
+FOREIGN_COMPARISONS = ["compare.json", "crop_1.png", "crop_6.png"]
+
+
+@pytest.mark.parametrize("name", FOREIGN_COMPARISONS)
+def test_files_of_others_in_the_folder_of_a_comparison_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "compare").mkdir()
+    (tmp_path / "compare" / name).write_text('{"mine": 1}')
+    with pytest.raises(RecipeError, match=f"no comparison into this folder made them; got {name}"):
+        compare("nowhere", "nowhere", folder=tmp_path / "compare")
+    assert (tmp_path / "compare" / name).read_text() == '{"mine": 1}'
+
+
+@pytest.mark.parametrize("name", FOREIGN_COMPARISONS)
+def test_labels_in_the_place_of_a_comparison_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "compare").mkdir()
+    (tmp_path / "compare" / name).write_text("mine")
+    (tmp_path / "labels.tif").symlink_to(tmp_path / "compare" / name)
+    with pytest.raises(RecipeError, match="the output must not replace an input"):
+        compare("nowhere", "nowhere", {"scene0": str(tmp_path / "labels.tif")}, folder=tmp_path / "compare")
+
+
+def test_a_comparison_is_written_again_beside_files_of_others(place: Workplace) -> None:  # noqa: F811
+    a, b = two_runs(place)
+    folder = place.folder / "both"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    (place.folder / "elsewhere").write_text("mine")
+    compare(a, b, folder=folder)
+    first = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert set(first) == {"notes.txt", "compare.json", "crop_1.png"}
+    (folder / "crop_1.png").unlink()
+    (folder / "crop_1.png").symlink_to(place.folder / "elsewhere")
+    compare(a, b, folder=folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
+    assert (place.folder / "elsewhere").read_text() == "mine"

@@ -12,7 +12,7 @@ import rasterio
 from sklearn.metrics import confusion_matrix
 
 from batchseg.errors import DamagedError, RecipeError
-from batchseg.recipe import Models, Route
+from batchseg.recipe import LabelPolygons, Models, Route
 from batchseg.reports.evaluate import evaluate
 from batchseg.schema import plain
 from batchseg.store import LocalStore
@@ -153,3 +153,17 @@ def test_evaluating_against_nothing_is_refused(place: Workplace) -> None:
     with pytest.raises(RecipeError, match="no reference is given"):
         evaluate(place.output, {})
     assert not (place.output / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize("content", ["mine", '{"type": "FeatureCollection"}', "[]", '{"fingerprint": 1}'])
+def test_an_evaluation_replaces_no_file_of_others(place: Workplace, content: str) -> None:
+    place.run()
+    labels = reference(place)
+    evaluate(place.output, labels)
+    evaluate(str(place.output), labels)  # its own may be replaced
+    (place.output / "evaluation.json").write_text(content)
+    with pytest.raises(RecipeError, match=r"no evaluation into this folder made them; got evaluation\.json"):
+        evaluate(place.output, labels)
+    with pytest.raises(RecipeError, match="the output must not replace an input"):
+        evaluate(place.output, LabelPolygons(polygons=f"file://{place.output}/evaluation.json", all_=1))
+    assert (place.output / "evaluation.json").read_text() == content

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 
+from batchseg.collisions import check_inputs, list_local_paths, normalise_url
 from batchseg.errors import RecipeError
 from batchseg.ledger.lease import Lease
 from batchseg.ledger.ledger import Ledger
@@ -20,7 +21,6 @@ from batchseg.objectstore import ObjectStore, open_store
 from batchseg.paths import OutputKeys
 from batchseg.recipe import LabelPolygons, Models, Recipe
 from batchseg.recipe.heavy_tiles import Priority, Route
-from batchseg.resolve.input_places import check_inputs, list_local_paths, normalise_url
 from batchseg.resolve.output_keys import list_output_keys
 from batchseg.resolve.resolve import resolve
 from batchseg.runs.output_check import check_run_output
@@ -330,7 +330,7 @@ def test_files_where_the_run_would_write_are_refused_by_name(place: Workplace, n
     (place.output / name).parent.mkdir(parents=True)
     (place.output / name).write_text("mine")
     before = snapshot(place.folder)
-    with pytest.raises(RecipeError, match=r"no run of this output made them.*move these files away") as caught:
+    with pytest.raises(RecipeError, match=r"no run into this folder made them.*move these files away") as caught:
         check(recipe)
     assert any(name.startswith(key) for key in (caught.value.got or "").split(", "))
     assert snapshot(place.folder) == before

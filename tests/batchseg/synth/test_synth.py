@@ -224,3 +224,20 @@ def test_a_file_in_place_of_the_folder_is_an_input_error(tmp_path: Path) -> None
     (tmp_path / "out").write_text("")
     with pytest.raises(InputError, match="folder"):
         write_scene(tmp_path / "out", size_px=64, seed=1)
+
+
+@pytest.mark.parametrize("name", ["scene.tif", "labels.tif", "priority.geojson"])
+def test_a_synthetic_scene_replaces_no_file_of_others(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=f"must not replace files of others; got {name}"):
+        write_scene(tmp_path, size_px=64, seed=1)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_synthetic_scene_may_be_made_again(tmp_path: Path) -> None:
+    (tmp_path / ".scene.tif.part").write_text("mine")
+    for seed in (1, 2):
+        write_scene(tmp_path, size_px=64, seed=seed)
+    names = [".scene.tif.part", "labels.tif", "priority.geojson", "scene.tif"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names

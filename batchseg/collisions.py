@@ -1,4 +1,4 @@
-"""Whether an input lies where a run would write, under whatever name.
+"""Collisions: inputs, and files of others, that lie where something would be written.
 
 On a disk, files and folders are compared by identity (device and inode), not by name. So links of both kinds, letter
 case, relative paths and mounts make no difference. On a server, addresses are compared in one spelling.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +17,13 @@ from urllib.parse import unquote, urlsplit
 
 from batchseg.errors import RecipeError
 from batchseg.paths import OutputKeys, list_parents
-from batchseg.recipe import LabelPolygons, Recipe
 from batchseg.redact import make_public_url
 from batchseg.remote import find_endpoint_url, is_remote
-from batchseg.resolve.job import Job
 from batchseg.scene.names import url_of_gdal_path
-from batchseg.scene.polygon_labels import HULL
-from batchseg.scene.raster_file import RasterFile
-from batchseg.scene.raster_labels import LabelsHeader
 from batchseg.store import Store
 
+NUM_NAMED = 5
+"""The number of files that a message names."""
 _Identity = tuple[int, int]
 """Device and inode."""
 _ALIASES = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "abfs": "az", "abfss": "az"}
@@ -51,27 +48,21 @@ def check_inputs(store: Store, keys: OutputKeys, names: Iterable[str]) -> None:
             )
 
 
-def list_inputs(recipe: Recipe, job: Job) -> Iterator[str]:
-    """List every file that a run reads: scenes with their sidecars, labels, polygons and bundles."""
-    for scene in job.scenes.values():
-        yield from _list_raster_files(scene.raster)
-        if isinstance(scene.labels, LabelsHeader):
-            yield from _list_raster_files(scene.labels.raster)
-    for labels in recipe.labels:
-        if labels is not None:
-            yield labels.polygons if isinstance(labels, LabelPolygons) else labels
-        if isinstance(labels, LabelPolygons) and labels.within is not None and labels.within != HULL:
-            yield labels.within
-    yield from (reason.polygons for reason in recipe.route.polygons)
-    if recipe.aoi is not None:
-        yield recipe.aoi
-    for model in (recipe.models.bulk, recipe.models.heavy):
-        if model is not None and not model.startswith("zoo:"):
-            yield from list_bundle_files(model)
+def make_foreign_error(address: str, foreign: Sequence[str], *, writer: str) -> RecipeError:
+    """The error about files of others.
 
-
-def _list_raster_files(raster: RasterFile) -> Iterator[str]:
-    yield from (raster.url, *raster.files, *(part.url for part in raster.parts))
+    Args:
+        address: The folder or URL that the writer writes to.
+        foreign: The keys where it would write and something lies that it did not make.
+        writer: What writes, like `run`.
+    """
+    more = f" and {len(foreign) - NUM_NAMED} more" if len(foreign) > NUM_NAMED else ""
+    return RecipeError(
+        f"there are files where the {writer} would write, and no {writer} into this folder made them",
+        where=f"output: {address}",
+        got=f"{', '.join(foreign[:NUM_NAMED])}{more}",
+        todo="give another folder, or move these files away",
+    )
 
 
 def list_bundle_files(ref: str) -> Iterator[str]:
