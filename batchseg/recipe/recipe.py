@@ -121,7 +121,10 @@ class Recipe:
     """Every setting that decides output bytes."""
 
     scenes: tuple[str, ...] = setting(doc="rasters: files, URLs or glob patterns; `trust: drivers` allows more formats")
-    output: str = setting(doc="folder or URL for everything that the run writes; the same command resumes a run there")
+    output: str = setting(
+        doc="folder or URL for everything that the run writes; the same command resumes a run there, and a new run is "
+        "refused where it would replace an input or a file that no run made"
+    )
     models: Models = setting(doc="bundles that fill the two slots")
     tiling: Tiling = setting(Tiling, doc="sizes of cores, chunks, sheets and halos")
     route: Route = setting(Route, doc="which tiles the heavy model labels; default: the bulk model labels all")
