@@ -96,9 +96,10 @@ def _make_folder(folder: Path) -> None:
 
 
 def _has_synthetic_labels(folder: Path) -> bool:
-    """Whether the labels in a folder were made here. They come first, so no synthetic scene is without them."""
+    """Test if the labels in a folder were made here. They come first, so no synthetic scene is without them."""
     try:
-        with rasterio.open(folder / "labels.tif") as labels:
+        # As a GeoTIFF and nothing else: other formats may lead to other files.
+        with rasterio.open(folder / "labels.tif", driver="GTiff") as labels:
             tags = labels.tags(1)
             return labels.descriptions == ("class",) and all(
                 tags.get(f"class_{entry.id}") == entry.name for entry in CLASSES
