@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 from batchseg.errors import IrregularFileError
@@ -17,6 +19,9 @@ _KINDS = (
     (stat.S_ISDIR, "a folder"),
 )
 
+MAX_LISTED = 50_000
+"""The number of files of a folder that are looked at, which takes some hundredths of a second."""
+
 
 def find_irregularity(path: str | Path) -> str | None:
     """Say what a name leads to, like `a pipe`; None for a regular file, a folder, or nothing."""
@@ -27,7 +32,41 @@ def find_irregularity(path: str | Path) -> str | None:
     return None if stat.S_ISDIR(mode) else _describe(mode)
 
 
-def read_file(path: str | Path) -> bytes:
+def check_file(path: str | Path) -> None:
+    """Raise IrregularFileError for a pipe, a socket or a device, before a library opens it."""
+    kind = find_irregularity(path)
+    if kind is not None:
+        raise _refuse(str(path), kind)
+
+
+def find_irregular_sidecar(path: str | Path) -> tuple[str, str] | None:
+    """Find a pipe, a socket or a device among the files that belong to a file by their names, and say what it is.
+
+    GDAL opens many of these without being asked: of `scene.tif` for example `scene.tif.msk` and `scene_RPC.TXT`.
+    """
+    path = Path(path)
+    try:
+        irregular = _list_irregular(path.parent, path.parent.stat().st_mtime_ns)
+    except OSError:
+        return None
+    stem = path.stem.casefold()
+    for name, kind in irregular:
+        rest = name.casefold().removeprefix(stem)
+        if len(rest) < len(name) and not rest[:1].isalnum():
+            return str(path.parent / name), kind
+    return None
+
+
+@lru_cache(maxsize=256)
+def _list_irregular(folder: Path, _: int) -> tuple[tuple[str, str], ...]:
+    """List what is no regular file in a folder, in the version of this time; the longest are not listed to the end."""
+    with os.scandir(folder) as entries:
+        others = [entry for entry in islice(entries, MAX_LISTED) if not entry.is_file(follow_symlinks=False)]
+    kinds = [(entry.name, find_irregularity(entry.path)) for entry in others]
+    return tuple((name, kind) for name, kind in kinds if kind is not None)
+
+
+def read_regular(path: str | Path) -> bytes:
     """Read a whole regular file.
 
     Raises:
@@ -47,6 +86,8 @@ def open_regular(path: str, flags: int) -> int:
     try:
         descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
     except OSError as error:
+        if error.errno == errno.EISDIR:
+            raise _refuse(path, "a folder") from error
         if error.errno == errno.ENXIO:  # a socket, or a pipe without a reader
             raise _refuse(path, find_irregularity(path) or "a pipe") from error
         raise
@@ -59,7 +100,7 @@ def open_regular(path: str, flags: int) -> int:
 
 def _refuse(path: str, kind: str) -> IrregularFileError:
     return IrregularFileError(
-        "this must be a regular file", where=path, got=kind, todo="copy its content to a file, and name that"
+        "this must be a regular file", where=path, got=kind, todo="put a regular file in its place"
     )
 
 

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from batchseg.atomic import UNFINISHED, create_file, is_unfinished, move_file, replace_file
-from batchseg.errors import DamagedError, RecipeError, RefusedError
+from batchseg.errors import DamagedError, IrregularFileError, RecipeError, RefusedError
 from batchseg.paths import SCRATCH_FOLDER, OutputKeys, list_parents
+from batchseg.regular_files import read_regular
 from batchseg.schema import build, plain
 from batchseg.scratch import open_scratch, sweep_scratch
 
@@ -149,9 +150,11 @@ class LocalStore:
 
     def get(self, key: str) -> bytes:
         try:
-            return (self.root / key).read_bytes()
+            return read_regular(self.root / key)
         except NotADirectoryError as error:
             raise FileNotFoundError(*error.args) from None
+        except IrregularFileError as error:
+            raise DamagedError(NOT_OURS, where=key, got=error.got, todo=LOOK_AT_IT) from error
 
     def put(self, key: str, content: bytes) -> None:
         with replace_file(self._make_place(key), durable=self.durable) as unfinished:
@@ -214,7 +217,7 @@ class LocalStore:
         """The file of a key.
 
         Raises:
-            RefusedError: The key leads out of the output folder.
+            RefusedError: The key leads out of the output folder, or a folder lies there.
         """
         link = self._find_link(key)
         if link is not None or ".." in key.split("/") or key.startswith("/"):
@@ -224,6 +227,8 @@ class LocalStore:
                 got=f"{key}, which leads out of it" if link is None else f"{link}, a symbolic link",
                 todo="put a folder there, or give another output folder" if link is not None else LOOK_AT_IT,
             )
+        if not key.endswith("/") and is_real_folder(self.root / key):
+            raise RefusedError("a file of the run must lie here", where=key, got="a folder", todo=LOOK_AT_IT)
         return self.root / key
 
     def _find_link(self, key: str) -> str | None:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchseg.atomic import replace_file
-from batchseg.errors import BundleError, InputError
+from batchseg.errors import BundleError, InputError, IrregularFileError
 from batchseg.model.contract import Contract
 from batchseg.model.fetch import fetch_bundle
 from batchseg.model.item import WEIGHTS, make_item, read_item, weights_name
 from batchseg.model.weights_check import check_onnx, check_safetensors
+from batchseg.regular_files import read_regular
 from batchseg.remote import is_remote
 from batchseg.schema import JsonObject, plain
 
@@ -97,13 +98,13 @@ def open_bundle(ref: str, *, check_weights: bool = True) -> Bundle:
     """
     folder = find_bundle_folder(ref)
     try:
-        content = json.loads((folder / ITEM).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(read_regular(folder / ITEM).decode("utf-8"))
+    except (OSError, ValueError, RecursionError, IrregularFileError) as error:
         raise BundleError(
             "this is not a bundle",
             where=ref,
             expected=f"a folder with {ITEM} and {WEIGHTS}",
-            got=str(error),
+            got=f"{ITEM}, {error.got}" if isinstance(error, IrregularFileError) else str(error),
             todo="check the path, or take one that is shipped: " + ", ".join(f"zoo:{name}" for name in zoo_names()),
         ) from error
     try:
@@ -145,7 +146,10 @@ def _check_weights_name(href: str, bundle: Bundle) -> None:
 
 def read_weights(bundle: Bundle) -> bytes:
     """Read the weights, compare them with the digest in the item, and check that nothing in them can harm."""
-    content = bundle.weights.read_bytes()
+    try:
+        content = read_regular(bundle.weights)
+    except IrregularFileError as error:
+        raise BundleError("the weights must be a regular file", where=str(bundle.weights), got=error.got) from error
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != bundle.weights_sha256:
         raise BundleError(

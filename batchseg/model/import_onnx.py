@@ -12,6 +12,7 @@ from batchseg.model.lineage import ImportedModel
 from batchseg.model.model_facts import DEFAULT_HALO_PX, ModelFacts, ModelParts, check_count
 from batchseg.model.packages import import_onnx
 from batchseg.model.weights_check import check_onnx, read_onnx_facts
+from batchseg.regular_files import read_regular
 
 CELL_PX = 4
 """Halos are a multiple of this: then the logits of a halo are cut off before they are upsampled (model/graph.py)."""
@@ -69,7 +70,7 @@ def _read_in_one_piece(path: Path) -> bytes:
     from google.protobuf.message import DecodeError  # noqa: PLC0415 - comes with onnx
 
     try:
-        _check_files_beside(path, read_onnx_facts(path.read_bytes(), str(path)).external_files)
+        _check_files_beside(path, read_onnx_facts(read_regular(path), str(path)).external_files)
         content: bytes = onnx.load(str(path)).SerializeToString()
     except (OSError, ValueError, DecodeError, onnx.checker.ValidationError) as error:
         got = " ".join(str(error).split())[:200]

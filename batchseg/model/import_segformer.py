@@ -11,6 +11,7 @@ from batchseg.errors import BundleError
 from batchseg.model.architecture import ImportedSegformerSpec, SegformerShape
 from batchseg.model.lineage import ImportedModel
 from batchseg.model.model_facts import DEFAULT_HALO_PX, ModelFacts, ModelParts, check_count, choose_colour
+from batchseg.regular_files import check_file, read_regular
 from batchseg.schema import build
 
 
@@ -19,6 +20,8 @@ def read_segformer(folder: Path, facts: ModelFacts) -> ModelParts:
     from safetensors.torch import save
     from transformers import SegformerForSemanticSegmentation
 
+    for file in sorted(folder.iterdir()):
+        check_file(file)
     path = folder / "config.json"
     config = _read_json(path)
     kind = config.get("model_type")
@@ -96,7 +99,7 @@ def _read_scaling(path: Path, facts: ModelFacts) -> tuple[tuple[float, ...], tup
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        content: dict[str, Any] = json.loads(read_regular(path).decode("utf-8"))
     except (OSError, ValueError) as error:
         raise BundleError("this file cannot be read", where=str(path), got=str(error)) from error
     return content

@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 import yaml
 
-from batchseg.errors import RecipeError
+from batchseg.errors import IrregularFileError, RecipeError
 from batchseg.recipe.fleet import Fleet
 from batchseg.recipe.recipe import Recipe
+from batchseg.regular_files import read_regular
 from batchseg.schema import build
 
 T = TypeVar("T")
@@ -109,7 +110,11 @@ def _load(
     check_keys: Callable[[Mapping[str, object]], None] | None = None,
 ) -> T:
     try:
-        text = Path(path).read_text("utf-8")
+        text = read_regular(path).decode("utf-8")
+    except IrregularFileError as error:
+        raise RecipeError(
+            f"this {what} cannot be read", where=str(path), expected="a regular file", got=error.got, todo=error.todo
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(
             f"this {what} cannot be read", where=str(path), got=str(error), todo="check the path"

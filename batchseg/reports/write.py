@@ -6,6 +6,7 @@ import json
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from batchseg.errors import DamagedError
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.sessions import join_losses, read_sessions
 from batchseg.paths import METRICS_KEY, PAGE_KEY, TABLE_KEY, item_key
@@ -88,7 +89,7 @@ def _put_if_changed(store: Store, key: str, content: bytes) -> None:
     """Catalogs look at the dates of files, so a file that would not change is not written."""
     try:
         same = store.get(key) == content
-    except FileNotFoundError:
+    except (FileNotFoundError, DamagedError):
         same = False
     if not same:
         store.put(key, content)

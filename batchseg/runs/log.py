@@ -16,11 +16,12 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Protocol
 
-from batchseg.errors import StorageError
+from batchseg.errors import IrregularFileError, RefusedError, StorageError
 from batchseg.paths import LOG_FOLDER, LOG_KEY, session_log_key
 from batchseg.redact import redact
+from batchseg.regular_files import open_regular
 from batchseg.schema import JsonObject
-from batchseg.store import LocalStore, Store
+from batchseg.store import LOOK_AT_IT, LocalStore, Store
 from batchseg.workers.happenings import Happening, make_log_entry
 
 PUT_EVERY_S = 5.0
@@ -105,7 +106,10 @@ class EventLog:
 
 def _open_to_append(path: str, flags: int) -> int:
     """Open the log, or make it. A link in its place would lead out of the output folder."""
-    return os.open(path, flags | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    try:
+        return open_regular(path, flags | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW)
+    except IrregularFileError as error:
+        raise RefusedError("a file of the run must lie here", where=LOG_KEY, got=error.got, todo=LOOK_AT_IT) from error
 
 
 def _ends_line(file: RawIOBase) -> bool:

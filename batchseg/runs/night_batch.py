@@ -10,6 +10,7 @@ from pathlib import Path
 from batchseg.errors import BatchsegError, DamagedError, InputError, RecipeError
 from batchseg.paths import BATCH_KEY
 from batchseg.recipe import Recipe
+from batchseg.regular_files import read_regular
 from batchseg.resolve.resolve import resolve
 from batchseg.resolve.scenes import expand_scenes
 from batchseg.runs.night_files import Batch, read_batch, read_index
@@ -52,7 +53,7 @@ def _list_urls(night: Night) -> list[str]:
             continue  # no file matches tonight; the thresholds say whether that is too few
     if night.listing is not None:
         try:
-            lines = Path(night.listing).read_text("utf-8").splitlines()
+            lines = read_regular(night.listing).decode("utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError("the listing cannot be read", where=night.listing, got=str(error)) from error
         urls += [text for line in lines if (text := line.partition("#")[0].strip())]

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
+from batchseg.errors import DamagedError
 from batchseg.paths import BATCH_KEY, INDEX_KEY, LATEST_KEY
 from batchseg.store import Store, parse_value, read_value
 
@@ -93,6 +94,8 @@ def read_index(store: Store) -> dict[str, FinishedScene]:
         content = store.get(INDEX_KEY)
     except FileNotFoundError:
         return {}
+    except DamagedError as error:
+        raise DamagedError(error.what, where=INDEX_KEY, got=error.got, todo=RESTORE_INDEX) from error
     # The index is a mapping of scenes, without a key of its own around it.
     return parse_value(b'{"scenes": ' + content + b"}", _Index, where=INDEX_KEY, todo=RESTORE_INDEX).scenes
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from batchseg.errors import RefusedError, SceneError
-from batchseg.regular_files import find_irregularity, open_regular
+from batchseg.regular_files import find_irregular_sidecar, find_irregularity, open_regular
 from batchseg.remote import ask_patiently, open_filesystem
 from batchseg.scene.gdal_name import GdalName, parse_gdal_name
 
@@ -48,10 +48,17 @@ def read_head(name: GdalName, num_bytes: int) -> bytes | None:
 
 
 def check_regular(url: str, file: str) -> None:
-    """Raise SceneError for a pipe or a device, which would keep its reader waiting for ever."""
-    kind = find_irregularity(file)
+    """Raise SceneError for a pipe, a socket or a device, which would keep its reader waiting for ever.
+
+    The files that belong to a file by their names must be regular too, since GDAL opens them without being asked.
+    """
+    kind, sidecar = find_irregularity(file), find_irregular_sidecar(file)
     if kind is not None:
         raise SceneError("this must be a regular file", where=url, got=kind, todo="copy its content to a file")
+    if sidecar is not None:
+        name, kind = sidecar
+        got, todo = f"{name}, {kind}", "remove it, or put a regular file in its place"
+        raise SceneError("the files that belong to this one must be regular files", where=url, got=got, todo=todo)
 
 
 def find_existing(beside: GdalName, paths: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from batchseg.atomic import replace_file
 from batchseg.errors import RecipeError
+from batchseg.regular_files import check_file
 from batchseg.schema import JsonObject
 from batchseg.training.provenance import make_public_recipe, select_deciding
 from batchseg.training.state import TrainingState
@@ -57,6 +58,7 @@ def restore_checkpoint(state: TrainingState, folder: Path) -> None:
     path = folder / _STATE
     if not path.exists():
         return
+    check_file(path)
     with safe_open(path, "pt") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     _check_same_training(state, folder, metadata)
@@ -83,6 +85,7 @@ def _restore_best(state: TrainingState, path: Path) -> None:
     The file may be later than the checkpoint. The same step is then measured again, and is no improvement.
     """
     if state.recipe.watch is not None and path.exists():
+        check_file(path)
         with safe_open(path, "pt") as file:
             metadata = file.metadata()
         state.best_step, state.best_miou = int(metadata["step"]), float(metadata["miou"])

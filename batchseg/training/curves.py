@@ -18,6 +18,7 @@ from typing import BinaryIO
 from google_crc32c import value as crc32c
 
 from batchseg.atomic import replace_file
+from batchseg.regular_files import read_regular
 
 CURVE_FILES = _STEPS, _WATCHED = "curve.csv", "watched.csv"
 
@@ -51,7 +52,7 @@ def _read_lines(csv_path: Path, num_columns: int, step: int) -> list[str]:
     if not csv_path.exists():
         return []
     whole_line = re.compile(rf"([0-9]{{1,18}})(?:,(?:-?[0-9]+\.[0-9]{{5}}|nan|-?inf)){{{num_columns}}}\n")
-    lines = csv_path.read_bytes().decode(errors="replace").splitlines(keepends=True)
+    lines = read_regular(csv_path).decode(errors="replace").splitlines(keepends=True)
     matches = (whole_line.fullmatch(line) for line in lines)
     return [match[0] for match in matches if match is not None and int(match[1]) <= step]
 

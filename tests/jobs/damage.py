@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,28 @@ def _drop_first(content: Any) -> Any:
     return dict(list(content.items())[1:]) if isinstance(content, dict) else content
 
 
+def replace_by_pipe(path: Path) -> None:
+    """Whoever opens it without care waits for ever."""
+    path.unlink()
+    os.mkfifo(path)
+
+
+def replace_by_socket(path: Path) -> None:
+    path.unlink()
+    os.mknod(path, stat.S_IFSOCK | 0o600)
+
+
+def replace_by_device(path: Path) -> None:
+    """Whoever reads to its end never comes back."""
+    path.unlink()
+    path.symlink_to("/dev/zero")
+
+
+def replace_by_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 DAMAGES: dict[str, Damage] = {
     "empty": empty,
     "cut": cut,
@@ -55,3 +79,10 @@ DAMAGES: dict[str, Damage] = {
     "type": change_type,
     "field": drop_field,
 }
+IRREGULAR: dict[str, Damage] = {
+    "pipe": replace_by_pipe,
+    "socket": replace_by_socket,
+    "device": replace_by_device,
+    "folder": replace_by_folder,
+}
+DAMAGES |= IRREGULAR
