@@ -3,6 +3,7 @@
     metrics.json, ledger.parquet, report.html, evaluation.json      reports
     SCENE/item.json                                                 the scene's output as a STAC item
     SCENE/mask.zarr, SCENE/sheets/                                  stored layers, and the GeoTIFFs of many sheets
+    SCENE/mask_LAYER.vrt, SCENE/mask_LAYER.qml                      what shows a stored layer in QGIS
     run/recipe.json, run/plan.json, run/pilot.json                  what the run is
     run/records/SCENE/R_C.json, run/segments/NUMBER.jsonl           committed chunks, alone and by the thousand
     run/sheets/SCENE/R_C.json                                       published sets of GeoTIFFs
@@ -127,6 +128,11 @@ def item_key(scene: str) -> str:
 
 def zarr_key(scene: str) -> str:
     return f"{scene}/mask.zarr"
+
+
+def zarr_view_key(scene: str, layer: str, suffix: str) -> str:
+    """A file beside the Zarr that shows one of its layers."""
+    return f"{scene}/mask_{layer}{suffix}"
 
 
 def sheets_folder(scene: str) -> str:

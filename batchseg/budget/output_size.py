@@ -81,8 +81,9 @@ def _count_scene_objects(scene: SceneJob) -> int:
     # A GeoTIFF, its style and, for classes, their names; a record per sheet.
     sheets = num_sheets * (1 + sum(3 if layer.kind == "classes" else 2 for layer in layout.layers))
     mosaic = 0 if layout.is_one_sheet else 3 * num_layers
+    views = 2 * num_layers
     others = 1 + (scene.priority is not None)  # item.json, run/priority/SCENE.wkb
-    return _count_stored(layout) + metadata + sheets + mosaic + others
+    return _count_stored(layout) + metadata + views + sheets + mosaic + others
 
 
 def _count_stored(layout: ZarrLayout) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from batchseg.classes import ClassInfo
 from batchseg.layers.layer import Layer, LayerDefinition
 
 CERTAIN = 254
@@ -9,18 +10,23 @@ CERTAIN = 254
 NO_CONFIDENCE = 255
 """Code of pixels without a label."""
 
-_LAYER = Layer(
-    name="confidence",
-    title="confidence",
-    dtype="uint8",
-    nodata=NO_CONFIDENCE,
-    kind="measure",
-    tags={"scale": f"{CERTAIN} = certain"},
-)
+
+def make_confidence(classes: tuple[ClassInfo, ...]) -> Layer:
+    """The label is the most probable class, so its probability is never below one over the number of classes."""
+    return Layer(
+        name="confidence",
+        title="confidence",
+        dtype="uint8",
+        nodata=NO_CONFIDENCE,
+        kind="measure",
+        least=1 / len(classes) if len(classes) > 1 else 0.0,
+        tags={"scale": f"{CERTAIN} = certain"},
+    )
+
 
 CONFIDENCE = LayerDefinition(
     name="confidence",
-    make=lambda _: _LAYER,
+    make=make_confidence,
     take=lambda prediction: prediction.confidence_HW,
     is_default=True,
 )

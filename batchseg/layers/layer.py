@@ -25,7 +25,7 @@ from batchseg.classes import RGB, ClassInfo
 from batchseg.errors import InputError
 
 RAMP: tuple[RGB, ...] = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
-"""Colours of every measure, evenly spaced from 0 to 1."""
+"""Colours of every measure, evenly spaced from its least share to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,8 @@ class Layer:
     kind: Literal["classes", "measure"]
     classes: tuple[ClassInfo, ...] = ()
     """Legend of a layer of classes; empty for a measure."""
+    least: float = 0.0
+    """Share that the legend of a measure begins with; no pixel has less."""
     tags: dict[str, str] = field(default_factory=dict)
     """Metadata of the GeoTIFF."""
 
@@ -55,6 +57,8 @@ class Layer:
         if self.kind == "measure" and self.nodata not in (0, self.highest):
             # In between, an average of valid pixels could come out as nodata.
             raise self._refusal("nodata must not be inside the measure", f"0 or {self.highest}", str(self.nodata))
+        if not 0 <= self.least < 1 or (self.least and self.kind != "measure"):
+            raise self._refusal("a measure must have a range", "a least share from 0 to less than 1", str(self.least))
         if self.kind == "measure" and self.classes:
             raise self._refusal("a measure must not have classes", "none", f"{len(self.classes)} classes")
         ids = [info.id for info in self.classes]
@@ -77,6 +81,12 @@ class Layer:
     def top(self) -> int:
         """The code of a measure that means 1."""
         return self.highest - 1 if self.nodata == self.highest else self.highest
+
+    @property
+    def ramp(self) -> list[tuple[float, RGB]]:
+        """The shares and the colours of the legend of a measure, evenly spaced."""
+        steps = len(RAMP) - 1
+        return [(self.least + (1 - self.least) * index / steps, colour) for index, colour in enumerate(RAMP)]
 
     @property
     def colours(self) -> dict[int, RGB]:

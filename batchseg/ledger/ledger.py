@@ -239,8 +239,7 @@ def _make_foreign_error(differences: list[str]) -> ForeignRunError:
     fields = ", ".join(differences) or "the way it is computed"
     has_changed_files_only = bool(differences) and all(_FILE_VERSION.match(line) for line in differences)
     return ForeignRunError(
-        f"this folder holds the results of {'other files' if has_changed_files_only else 'another recipe'}; "
-        f"different: {fields}",
+        f"this folder holds the results of another recipe; different: {fields}",
         where="output",
         todo="give another output folder, or put the first files back; `gdaladdo -ro` makes overviews beside a file "
         "that do not change it"

@@ -7,7 +7,7 @@ cannot hold a grid that is rotated, south-up or without a place. Such scenes hav
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -15,11 +15,10 @@ from pathlib import Path
 import shapely
 
 from batchseg.layers.layer import Layer
-from batchseg.output.sidecars import list_attribute_table, list_category_names
+from batchseg.output.vrt import GDAL_TYPES, list_band_lines, list_place_lines, make_vrt_head
 from batchseg.scene.georef import Georef
 from tiling.span import Window
 
-_GDAL_TYPES = {"uint8": "Byte", "uint16": "UInt16"}
 _WRITTEN = "2026-01-01T00:00:00.000Z"
 
 
@@ -59,12 +58,12 @@ def make_vrt(mosaic: Mosaic) -> str:
     georef, layer = mosaic.georef, mosaic.layer
     factors = " ".join(str(2**level) for level in range(1, mosaic.num_levels + 1))
     lines = [
-        f'<VRTDataset rasterXSize="{georef.width_px}" rasterYSize="{georef.height_px}">',
-        *_list_place_lines(georef),
+        make_vrt_head(georef),
+        *list_place_lines(georef),
         # Without this list GDAL would compute overviews from full resolution; with it, it reads those of the sheets.
         *([f'  <OverviewList resampling="nearest">{factors}</OverviewList>'] if factors else []),
-        f'  <VRTRasterBand dataType="{_GDAL_TYPES[layer.dtype]}" band="1" blockXSize="512" blockYSize="512">',
-        *_list_band_lines(mosaic),
+        f'  <VRTRasterBand dataType="{GDAL_TYPES[layer.dtype]}" band="1" blockXSize="512" blockYSize="512">',
+        *list_band_lines(layer, mosaic.counts, mosaic.area_km2),
         *(line for sheet in mosaic.sheets for line in _list_source_lines(sheet, layer)),
         "  </VRTRasterBand>",
         "</VRTDataset>",
@@ -105,50 +104,10 @@ def write_index(mosaic: Mosaic, path: Path) -> None:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
 
 
-def _list_place_lines(georef: Georef) -> list[str]:
-    lines = []
-    if georef.crs_wkt is not None:
-        lines.append(f"  <SRS>{escape(georef.crs_wkt, quote=False)}</SRS>")
-    if georef.transform is not None:
-        a, b, c, d, e, f = georef.transform
-        lines.append(f"  <GeoTransform>{', '.join(repr(float(term)) for term in (c, a, b, f, d, e))}</GeoTransform>")
-    if georef.gcps:
-        wkt = escape(georef.gcps_crs_wkt or "")
-        lines.append(f'  <GCPList Projection="{wkt}">')
-        for number, (row, col, x, y, z) in enumerate(georef.gcps):
-            lines.append(f'    <GCP Id="{number}" Pixel="{col!r}" Line="{row!r}" X="{x!r}" Y="{y!r}" Z="{z!r}"/>')
-        lines.append("  </GCPList>")
-    if georef.rpcs is not None:
-        items = [f'    <MDI key="{escape(key)}">{escape(value)}</MDI>' for key, value in georef.rpcs.items()]
-        lines += ['  <Metadata domain="RPC">', *items, "  </Metadata>"]
-    return lines
-
-
-def _list_band_lines(mosaic: Mosaic) -> list[str]:
-    layer = mosaic.layer
-    lines = [f"    <Description>{escape(layer.name)}</Description>", f"    <NoDataValue>{layer.nodata}</NoDataValue>"]
-    if layer.palette:
-        lines += ["    <ColorInterp>Palette</ColorInterp>", *_list_colour_lines(layer)]
-    if layer.kind == "classes":
-        lines += list_category_names(layer)
-        if mosaic.counts is not None:
-            lines += list_attribute_table(layer, mosaic.counts, mosaic.area_km2)
-    return lines
-
-
-def _list_colour_lines(layer: Layer) -> Sequence[str]:
-    entries = []
-    for code in range(layer.highest + 1):
-        red, green, blue = layer.palette.get(code, (0, 0, 0))
-        alpha = 0 if code == layer.nodata else 255
-        entries.append(f'      <Entry c1="{red}" c2="{green}" c3="{blue}" c4="{alpha}"/>')
-    return ["    <ColorTable>", *entries, "    </ColorTable>"]
-
-
 def _list_source_lines(sheet: MosaicSheet, layer: Layer) -> list[str]:
     high, wide = sheet.window.shape
     size = f'xSize="{wide}" ySize="{high}"'
-    kind, blocks = _GDAL_TYPES[layer.dtype], 'BlockXSize="512" BlockYSize="512"'
+    kind, blocks = GDAL_TYPES[layer.dtype], 'BlockXSize="512" BlockYSize="512"'
     return [
         "    <SimpleSource>",
         f'      <SourceFilename relativeToVRT="1">{escape(sheet.file)}</SourceFilename>',

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from batchseg.classes import RGB, ClassInfo
-from batchseg.layers.layer import RAMP, Layer
+from batchseg.layers.layer import Layer
 from batchseg.output.cog import CogFile
 
 _INTEGER, _REAL, _STRING = 0, 1, 2
@@ -108,12 +108,12 @@ def _make_classes_qml(layer: Layer) -> str:
 
 def _make_measure_qml(layer: Layer) -> str:
     """Make the legend of a measure, in percent."""
-    items = []
-    for index, colour in enumerate(map(_hex, RAMP)):
-        share = index / (len(RAMP) - 1)
-        label = f"{100 * share:g} %"
-        items.append(f'          <item value="{layer.top * share:g}" color="{colour}" alpha="255" label="{label}"/>')
-    limits = f'minimumValue="0" maximumValue="{layer.top}"'
+    items = [
+        f'          <item value="{layer.top * share:g}" color="{_hex(rgb)}" alpha="255" label="{100 * share:.0f} %"/>'
+        for share, rgb in layer.ramp
+    ]
+    least = f"{layer.top * layer.least:g}"
+    limits = f'minimumValue="{least}" maximumValue="{layer.top}"'
     shader = [
         "      <rastershader>",
         f'        <colorrampshader colorRampType="INTERPOLATED" classificationMode="1" clip="0" {limits}>',
@@ -123,7 +123,7 @@ def _make_measure_qml(layer: Layer) -> str:
         "        </colorrampshader>",
         "      </rastershader>",
     ]
-    limits = f'classificationMin="0" classificationMax="{layer.top}"'
+    limits = f'classificationMin="{least}" classificationMax="{layer.top}"'
     return _make_qml_document(f'type="singlebandpseudocolor" {limits}', shader)
 
 

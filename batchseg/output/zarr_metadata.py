@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from batchseg.layers.layer import Layer
 from batchseg.output.stored import ZarrLayout
+from batchseg.output.zarr_view import make_zarr_views
 from batchseg.scene.georef import Georef
 from batchseg.schema import Json, JsonObject
 from batchseg.store import Store
@@ -29,9 +30,14 @@ _GEOGRAPHIC = ("GEOGCS", "GEOGCRS", "GEODCRS")
 
 
 def create_zarr(store: Store, layout: ZarrLayout) -> None:
-    """Put the metadata of all arrays, and the coordinates. A resume may repeat it, because the bytes are the same."""
+    """Put the metadata of all arrays, the coordinates, and what shows the arrays in QGIS.
+
+    A resume may repeat it, because the bytes are the same.
+    """
     for key, content in sorted(make_zarr_metadata(layout).items()):
         store.put(f"{layout.root}/{key}", content)
+    for key, content in make_zarr_views(layout).items():
+        store.put(key, content)
 
 
 def make_zarr_metadata(layout: ZarrLayout) -> dict[str, bytes]:

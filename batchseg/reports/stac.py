@@ -179,6 +179,14 @@ def _make_assets(plan: PlanFile, scene: str, sheets: Sequence[SheetRecord]) -> J
         "roles": ["data"],
         "bands": [_describe_band(layer) for layer in layers.values()],
     }
+    for name, layer in layers.items():
+        assets[f"mask_{name}"] = {
+            "href": f"./mask_{name}.vrt",
+            "type": "application/x-gdal-vrt",
+            "title": f"{name} of mask.zarr, with names and colours",
+            "roles": ["data"],
+            "bands": [_describe_band(layer)],
+        }
     return assets
 
 

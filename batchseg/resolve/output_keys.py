@@ -31,6 +31,7 @@ from batchseg.paths import (
     OutputKeys,
     item_key,
     sheets_folder,
+    zarr_view_key,
 )
 
 LEASE_KEYS = OutputKeys(frozenset({LEASE_KEY, EXIT_KEY}), frozenset({SESSIONS_FOLDER, CLAIMS_FOLDER}))
@@ -56,7 +57,10 @@ def list_output_keys(layouts: Iterable[ZarrLayout]) -> OutputKeys:
 def _list_files(layout: ZarrLayout) -> Iterator[str]:
     """The files for analysts in the scene's own folder."""
     suffixes = (".tif", ".tif.aux.xml", ".qml") if layout.is_one_sheet else (".vrt", ".gti.gpkg", ".qml")
-    return (f"{layout.scene}/{layer.name}{suffix}" for layer in layout.layers for suffix in suffixes)
+    yield from (f"{layout.scene}/{layer.name}{suffix}" for layer in layout.layers for suffix in suffixes)
+    yield from (
+        zarr_view_key(layout.scene, layer.name, suffix) for layer in layout.layers for suffix in (".vrt", ".qml")
+    )
 
 
 def _list_zarr_folders(layout: ZarrLayout) -> Iterator[str]:

@@ -29,6 +29,7 @@ from batchseg.reports.page.pictures import (
     read_level,
 )
 from batchseg.resolve.plan_file import PlanFile
+from batchseg.scene.map_area import explain_map_areas
 from batchseg.store import Store
 from tiling.span import Window
 
@@ -96,6 +97,8 @@ class Map:
     """A data URI; None where the scene cannot be read any more, or not quickly."""
     scene_note: str | None
     """The reason why `scene` is None."""
+    map_area_note: str | None
+    """How wrong areas that are counted from pixels are, and the command for right ones; None where they are right."""
     crops: tuple[Crop, ...]
     """The squares with the lowest confidence."""
 
@@ -107,6 +110,8 @@ class PageContent:
     metrics: Metrics
     classes: tuple[NamedColour, ...]
     layers: dict[str, Legend]
+    least: dict[str, float]
+    """The share that the colour ramp begins with, by layer."""
     tiers: tuple[NamedColour, ...]
     seconds: dict[Stage, float]
     """Seconds of committed chunks, by stage."""
@@ -126,10 +131,12 @@ def collect_content(plan: PlanFile, store: Store, records: Sequence[Record], met
     shown = list(plan.scenes)[:MAX_MAPS]
     # Smaller maps for many scenes keep the page as light as that of a few.
     longest_px = max(400, int(_PAGE_PX / max(1, len(shown)) ** 0.5))
+    shown_layers = {layer.name: layer for name in shown for layer in plan.zarr_layout(name).layers}
     return PageContent(
         metrics=metrics,
         classes=tuple(NamedColour(name=info.name, rgb=info.rgb) for info in plan.classes),
-        layers={layer.name: _make_legend(layer) for name in shown for layer in plan.zarr_layout(name).layers},
+        layers={name: _make_legend(layer) for name, layer in shown_layers.items()},
+        least={name: layer.least for name, layer in shown_layers.items()},
         tiers=tuple(NamedColour(name=info.name, rgb=info.rgb) for info in TIER_CLASSES),
         seconds=_sum_seconds(records),
         chunk_px=plan.chunk_px,
@@ -187,6 +194,7 @@ def _draw_map(plan: PlanFile, store: Store, name: str, longest_px: int) -> Map:
         layers={layer.name: _draw_layer(layer, codes[layer.name]) for layer in layout.layers},
         scene=picture,
         scene_note=explain_missing_picture(scene.url, scene.trust or NO_TRUST) if picture is None else None,
+        map_area_note=explain_map_areas(scene.georef, "labels.tif" if layout.is_one_sheet else "labels.vrt"),
         crops=tuple(_draw_crops(plan, store, name, level, codes.get("confidence"))),
     )
 

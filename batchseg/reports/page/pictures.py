@@ -85,7 +85,7 @@ def draw_classes(codes_HW: NDArray[Any], palette: Mapping[int, RGB]) -> str:
 
 def draw_measure(codes_HW: NDArray[Any], layer: Layer) -> str:
     """Draw codes on the colour ramp; nodata is transparent."""
-    codes, stops = np.arange(layer.highest + 1), np.linspace(0, layer.top, len(RAMP))
+    codes, stops = np.arange(layer.highest + 1), [layer.top * share for share, _ in layer.ramp]
     table = np.full((len(codes), 4), 255, np.uint8)
     for part in range(3):
         table[:, part] = np.interp(codes, stops, [rgb[part] for rgb in RAMP]).round()

@@ -61,8 +61,8 @@ function legend() {
   const layer = data.layers[state.layer];
   $("legendtitle").textContent = { labels: "Classes", tier: "Tiers", none: "Classes" }[state.layer] || layer.title[0].toUpperCase() + layer.title.slice(1);
   if (layer && layer.kind === "measure") {
-    table.append(row([make("div", null, { class: "ramp", style: "display:block;width:auto;height:16px;margin:0" })]), row(["0 % to 100 %"]));
-    if (state.layer === "confidence") table.append(row([`mean ${percent(figures.mean_confidence)}`]));
+    table.append(row([make("div", null, { class: "ramp", style: "display:block;width:auto;height:16px;margin:0" })]), row([`${Math.round(100 * data.least[state.layer])} % to 100 %`]));
+    if (state.layer === "confidence") table.append(row([`mean ${percent(figures.mean_confidence)}`]), row([`The ramp begins at 1 / ${data.classes.length}: a label is the most probable of ${data.classes.length} classes.`]));
     return;
   }
   if (state.layer === "tier") {
@@ -221,7 +221,7 @@ function show(scene) {
   }
   const size = `${map.width.toLocaleString("en")} × ${map.height.toLocaleString("en")} px`;
   $("mapnote").textContent = `${scene}, ${size}. Drag to move, wheel to zoom.` + (map.scene ? "" : ` The scene itself is not shown: ${map.scene_note}.`);
-  const figures = all.scenes[scene], warnings = [figures.area_note && `area unknown: ${figures.area_note}`, figures.layout_note, figures.nodata_note, figures.labels_note].filter(Boolean);
+  const figures = all.scenes[scene], warnings = [map.map_area_note, figures.area_note && `area unknown: ${figures.area_note}`, figures.layout_note, figures.nodata_note, figures.labels_note].filter(Boolean);
   $("warnings").textContent = warnings.join(" · ");
   $("warnings").hidden = !warnings.length;
   layers(); legend(); confusion(); seams(); crops(); chunkMap(); fit();

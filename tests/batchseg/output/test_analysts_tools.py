@@ -62,6 +62,7 @@ def list_files(outputs: dict[str, Path], name: str) -> dict[str, str]:
     one, many = outputs["one"] / name, outputs["many"] / name
     files = {f"{layer}.tif": str(one / f"{layer}.tif") for layer in LAYERS}
     files |= {f"{layer}.vrt": str(many / f"{layer}.vrt") for layer in LAYERS}
+    files |= {f"mask_{layer}.vrt": str(one / f"mask_{layer}.vrt") for layer in LAYERS}
     return files | {f"{layer}.zarr": f'ZARR:"{one / "mask.zarr"}":/{layer}' for layer in LAYERS}
 
 
@@ -109,13 +110,13 @@ def test_labels_come_up_paletted_with_class_names_and_rendered_in_their_colours(
     legend = [[one.id, one.name, to_hex(one.rgb)] for one in CLASSES]
     checked = 0
     for (scene, file, _crs), found in seen.items():
-        if scene == name and file in ("labels.tif", "labels.vrt"):
+        if scene == name and file in ("labels.tif", "labels.vrt", "mask_labels.vrt"):
             assert found["renderer"] == "paletted", file
             assert found["legend"] == legend, file
             for (colour, alpha), expected in zip(found["colours"], list_expected_colours(), strict=True):
                 assert (alpha == 0) if expected is None else (colour, alpha) == (expected, 255), (file, _crs)
             checked += 1
-    assert checked >= 2
+    assert checked >= 3
 
 
 @pytest.mark.parametrize("name", [name for name in PLACES if name != "rotated"])
@@ -133,12 +134,14 @@ def test_the_zarr_shows_each_class_where_it_is(seen, name):
 
 
 def test_confidence_and_tiers_have_legends_too(seen):
-    confidence = seen["utm", "confidence.tif", "EPSG:32633"]
-    assert confidence["renderer"] == "singlebandpseudocolor"
-    assert [label for label, _ in confidence["legend"]][-1] == "100 %"
-    tier = seen["utm", "tier.vrt", "EPSG:32633"]
-    assert tier["renderer"] == "paletted"
-    assert tier["legend"][0][1] == "bulk"
+    for file in ("confidence.tif", "confidence.vrt", "mask_confidence.vrt"):
+        confidence = seen["utm", file, "EPSG:32633"]
+        assert confidence["renderer"] == "singlebandpseudocolor"
+        assert [label for label, _ in confidence["legend"]] == ["20 %", "40 %", "60 %", "80 %", "100 %"]
+    for file in ("tier.tif", "tier.vrt", "mask_tier.vrt"):
+        tier = seen["utm", file, "EPSG:32633"]
+        assert tier["renderer"] == "paletted"
+        assert tier["legend"][0][1] == "bulk"
 
 
 @pytest.mark.parametrize("file", ["one/utm/labels.tif", "many/utm/labels.vrt"])

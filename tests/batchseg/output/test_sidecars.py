@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from batchseg.classes import ClassInfo
 from batchseg.errors import InputError
+from batchseg.layers import make_layers
 from batchseg.layers.layer import Layer
 from batchseg.output.cog import CogOptions, write_cog
 from batchseg.output.sidecars import make_pam, make_qml, make_sidecars
@@ -76,6 +77,32 @@ def test_qml_shows_classes_in_order_and_no_nodata():
     qml = ET.fromstring(make_qml(LABELS))
     assert qml.find("pipe/rasterrenderer").attrib["type"] == "paletted"
     assert [entry.attrib["value"] for entry in qml.iter("paletteEntry")] == ["0", "1", "4"]
+
+
+@pytest.mark.parametrize(
+    ("num_classes", "values", "labels"),
+    [
+        (1, ["0", "63.5", "127", "190.5", "254"], ["0 %", "25 %", "50 %", "75 %", "100 %"]),
+        (2, ["127", "158.75", "190.5", "222.25", "254"], ["50 %", "62 %", "75 %", "88 %", "100 %"]),
+        (5, ["50.8", "101.6", "152.4", "203.2", "254"], ["20 %", "40 %", "60 %", "80 %", "100 %"]),
+        (10, ["25.4", "82.55", "139.7", "196.85", "254"], ["10 %", "32 %", "55 %", "78 %", "100 %"]),
+    ],
+)
+def test_the_legend_of_confidence_begins_at_one_over_the_number_of_classes(num_classes, values, labels):
+    classes = tuple(ClassInfo(id=i, name=f"class {i}", rgb=(i, i, i)) for i in range(num_classes))
+    layer = make_layers(("labels", "confidence"), classes)[1]
+    qml = ET.fromstring(make_qml(layer))
+    items = qml.findall(".//item")
+    assert [item.get("value") for item in items] == values
+    assert [item.get("label") for item in items] == labels
+    assert qml.find("pipe/rasterrenderer").get("classificationMin") == values[0]
+    assert layer.least == pytest.approx(float(values[0]) / 254)
+
+
+@pytest.mark.parametrize(("kind", "least"), [("measure", 1.0), ("measure", -0.1), ("classes", 0.5)])
+def test_a_legend_without_a_range_is_refused(kind, least):
+    with pytest.raises(InputError, match="a measure must have a range"):
+        Layer(name="x", dtype="uint8", nodata=255, kind=kind, least=least)
 
 
 def test_qml_shows_confidence_in_percent():

@@ -82,12 +82,12 @@ def test_overviews_inside_the_file_change_it_and_the_refusal_names_what_does_not
     call("gdaladdo", place.scenes[0], "2")
     with pytest.raises(ForeignRunError) as refused:
         place.run()
-    assert "results of other files; different: scenes.scene0.identity.mtime_ns" in str(refused.value)
+    assert "different: scenes.scene0.identity.mtime_ns" in str(refused.value)
     assert "`gdaladdo -ro`" in str(refused.value)
     Path(place.scenes[0]).write_bytes(kept)
-    with pytest.raises(ForeignRunError, match="results of other files"):
+    with pytest.raises(ForeignRunError, match="gdaladdo -ro"):
         place.run()  # the time of the file is part of its version
-    with pytest.raises(ForeignRunError, match="results of another recipe") as refused:
+    with pytest.raises(ForeignRunError) as refused:
         place.run(bands=(2, 1, 3))
     assert "gdaladdo" not in str(refused.value)
 
