@@ -10,11 +10,16 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 UNFINISHED = ".unfinished-"
+FILE_MODE = 0o640
+"""The widest rights of a file: its user may write, its group may read. The umask narrows them further."""
+LEAST_UMASK = 0o777 & ~(FILE_MODE | 0o110)
+"""The umask that leaves files `FILE_MODE`, and folders 0750."""
 _TOKEN_BYTES = 6
 _UNFINISHED_NAME = re.compile(re.escape(UNFINISHED) + f"[0-9a-f]{{{2 * _TOKEN_BYTES}}}")
 
@@ -41,7 +46,8 @@ def replace_file(path: Path, *, durable: bool = True, tag: str | None = None) ->
 
 
 def move_file(source: Path, path: Path, *, durable: bool = True) -> None:
-    """Put a finished file of the same disk in the place of `path`."""
+    """Put a finished file of the same disk in the place of `path`, with no more rights than `FILE_MODE`."""
+    _limit_rights(source)
     if durable:
         with source.open("rb") as file:
             os.fsync(file.fileno())
@@ -53,12 +59,30 @@ def create_file(path: Path, content: bytes) -> bool:
     unfinished = _name_unfinished(path)
     try:
         unfinished.write_bytes(content)
+        _limit_rights(unfinished)
         os.link(unfinished, path)  # unlike a rename, a link fails where something is there
     except FileExistsError:
         return False
     finally:
         unfinished.unlink(missing_ok=True)
     return True
+
+
+@contextmanager
+def limit_new_files() -> Iterator[None]:
+    """Give new files and folders of this process no more rights than `FILE_MODE` and 0750."""
+    before = os.umask(0o077)
+    os.umask(before | LEAST_UMASK)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _limit_rights(path: Path) -> None:
+    mode = stat.S_IMODE(path.stat().st_mode)
+    if mode & ~FILE_MODE:
+        path.chmod(mode & FILE_MODE)
 
 
 @contextmanager

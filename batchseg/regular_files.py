@@ -84,7 +84,7 @@ def open_regular(path: str, flags: int) -> int:
         IrregularFileError: The name leads to something else.
     """
     try:
-        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, 0o666)
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY, 0o640)
     except OSError as error:
         if error.errno == errno.EISDIR:
             raise _refuse(path, "a folder") from error

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from batchseg.atomic import limit_new_files
 from batchseg.errors import BatchsegError
 
 VERBS = {
@@ -103,9 +104,10 @@ def process() -> NoReturn:
 
 
 def run_verb(args: argparse.Namespace) -> int:
-    """Run a verb. An error that batchseg raises on purpose becomes one line."""
+    """Run a verb. An error that batchseg raises on purpose becomes one line. New files are for user and group only."""
     try:
-        status: int = args.main(args)
+        with limit_new_files():
+            status: int = args.main(args)
     except BatchsegError as error:
         print(f"batchseg: {error}", file=sys.stderr)
         return error.exit_status

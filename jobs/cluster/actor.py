@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import ray
 
+from batchseg.atomic import LEAST_UMASK
 from batchseg.errors import FleetError
 from batchseg.ledger.keys import TaskKey
 from batchseg.ledger.ledger import Ledger
@@ -56,6 +58,7 @@ class WorkerActor:
     """A worker in a process of its own. It has two threads more than tasks, to answer `place` and `close` meanwhile."""
 
     def __init__(self, spec: WorkerSpec, inputs: WorkerInputs) -> None:
+        os.umask(os.umask(0o077) | LEAST_UMASK)
         self._spec, self._inputs = spec, inputs
         self._worker: Worker | None = None
 
