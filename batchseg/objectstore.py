@@ -30,6 +30,7 @@ from typing import Any
 
 from batchseg.errors import RecipeError, RefusedError, StorageError
 from batchseg.paths import OutputKeys
+from batchseg.redact import has_credentials
 from batchseg.remote import (
     T,
     ask_patiently,
@@ -65,7 +66,7 @@ class ObjectStore:
 
     def __post_init__(self) -> None:
         scheme, _, rest = self.url.partition("://")
-        if "?" in rest or "@" in rest.partition("/")[0]:
+        if "?" in rest or has_credentials(self.url):
             raise RecipeError(
                 "an address must not hold credentials",
                 where=f"output: {self.url}",

@@ -1,57 +1,54 @@
-"""Keeps credentials and the signatures of signed URLs out of logs, records, reports and errors.
+"""Keeps credentials and the signatures of signed URLs out of every text that leaves the process.
 
-Storage clients and GDAL put whole URLs and server answers into their messages. So every text that leaves the process
-goes through `redact`: each error when it is made, and the event log line by line. Files of a run name a scene by its
-address without the query (`make_public_url`).
+Storage clients and GDAL put whole addresses and answers of servers into their messages. So a text loses what stands in
+a form of a credential (`credentials.py`), and what the process knows to be one (`known_secrets.py`). The text then
+leaves through `egress.py`. Files of a run name a scene by its public address.
 """
 
 from __future__ import annotations
 
-import os
 import re
+
+from batchseg.credentials import find_inner_address, has_mark_in_json, hide_credentials, hide_in_address
+from batchseg.known_secrets import list_known_forms
 
 HIDDEN = "***"
 
-SECRET_VARIABLES = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_SECURITY_TOKEN",
-    "AZURE_STORAGE_ACCESS_KEY",
-    "AZURE_STORAGE_CONNECTION_STRING",
-    "AZURE_STORAGE_SAS_TOKEN",
-    "GS_SECRET_ACCESS_KEY",
-)
-_LEAST_LENGTH = 6
-"""The length below which a value counts as no secret: hiding it would hide innocent words too."""
-
-# In any URL, the user and the password, and everything after a question mark. The parameters that sign a URL differ by
-# server, and none of them helps the reader of a message.
-_USER = re.compile(r"(?<=://)[^/\s?#'\"]+@")
-_QUERY = re.compile(r"((?:\b[a-z][a-z0-9+.-]{0,31}://|/vsi[a-z0-9_]+/)[^\s?'\"<>|]*)\?[^\s'\"<>|]+", re.IGNORECASE)
-# The same parameters without their URL, as in the message of an HTTP client, in an XML answer, or in a header.
-_SIGNED = re.compile(
-    r"\b(X-Amz-(?:Signature|Credential|Security-Token)|X-Goog-(?:Signature|Credential)|AWSAccessKeyId|Signature|sig)="
-    r"[^&\s'\"<>,;]+",
-    re.IGNORECASE,
-)
-_TAGGED = re.compile(
-    r"<(AWSAccessKeyId|AccessKeyId|SignatureProvided|StringToSign|CanonicalRequest)>.*?</\1>", re.DOTALL
-)
-
 
 def redact(text: str) -> str:
-    """Return the text without credentials and signatures."""
-    for name in SECRET_VARIABLES:
-        secret = os.environ.get(name, "")
-        if len(secret) >= _LEAST_LENGTH:
-            text = text.replace(secret, HIDDEN)
-    text = _QUERY.sub(rf"\1?{HIDDEN}", _USER.sub(f"{HIDDEN}@", text))
-    return _TAGGED.sub(rf"<\1>{HIDDEN}</\1>", _SIGNED.sub(rf"\1={HIDDEN}", text))
+    """Return the text without credentials and signatures. Text without them comes back as it is."""
+    return hide_credentials(list_known_forms().hide(text, _hide), _hide)
+
+
+def may_need_redaction(json_text: str) -> bool:
+    """Whether a text in a JSON document may hold a credential; a quick look, which most documents pass."""
+    return has_mark_in_json(json_text) or list_known_forms().are_in(json_text)
+
+
+def _hide(*_: object, **__: object) -> str:
+    return HIDDEN
+
+
+def _drop(*_: object, **__: object) -> str:
+    return ""
+
+
+def has_credentials(url: str) -> bool:
+    """Whether an address names a user, or has a query that is one."""
+    return hide_in_address(url, _drop) != url
+
+
+_EMPTY_USER = re.compile(r"(?<=://)[^/\s?#'\"]*@")
 
 
 def make_public_url(url: str) -> str:
-    """Return an address for files that stay: without user, password and query, which holds the signature."""
-    if "://" not in url and not url.startswith("/vsi"):
-        return url
-    return _USER.sub("", url).partition("?")[0]
+    """Return an address for files that stay: without user, password and query, which holds the signature.
+
+    It does not depend on the environment, as fingerprints are made of it.
+    """
+    inner = find_inner_address(url)
+    if inner is not None:
+        return f"/vsicurl/{make_public_url(inner)}"
+    if "://" in url or url.startswith("/vsi"):
+        url = _EMPTY_USER.sub("", hide_in_address(url, _drop)).partition("?")[0]
+    return hide_credentials(url, _hide)

@@ -27,7 +27,9 @@ from urllib.parse import urljoin
 import fsspec
 
 from batchseg.errors import BatchsegError, InputError, RefusedError, StorageError
+from batchseg.known_secrets import learn_credentials
 from batchseg.link_local import is_link_local, split_host
+from batchseg.redact import has_credentials
 
 T = TypeVar("T")
 
@@ -44,6 +46,8 @@ says SlowDown gets about half a minute, and an answer that broke off is requeste
 MOST_READ_TIMEOUTS = 3
 """The longest operation that is tried again, in read timeouts: after that a silent server counts as down."""
 
+_BUCKETS = frozenset({"s3", "s3a", "gs", "gcs"})
+"""Schemes whose clients would take a user with a password for the name of a bucket."""
 PART_BYTES, PARTS_AT_ONCE = 16 * 2**20, 4
 
 _REFUSALS = frozenset(
@@ -100,7 +104,14 @@ def make_gdal_options() -> dict[str, str]:
 
 def open_filesystem(url: str) -> tuple[Any, str]:
     """A filesystem of fsspec and the path in it. A process shares the instances."""
+    learn_credentials(url)
     scheme = url.partition("://")[0]
+    if scheme in _BUCKETS and has_credentials(url):
+        raise InputError(
+            "the address of a bucket must not hold credentials",
+            where=url,
+            todo="set them in the environment (docs/object-storage.md)",
+        )
     try:
         files, path = fsspec.url_to_fs(url, **_options(scheme))
     except (ImportError, ValueError) as error:

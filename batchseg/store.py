@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from batchseg.atomic import UNFINISHED, create_file, is_unfinished, move_file, replace_file
+from batchseg.egress import encode_json
 from batchseg.errors import DamagedError, IrregularFileError, RecipeError, RefusedError
 from batchseg.paths import SCRATCH_FOLDER, OutputKeys, list_parents
 from batchseg.regular_files import read_regular
@@ -133,7 +134,7 @@ def put_value(store: Store, key: str, value: object) -> None:
 
 
 def to_json(value: object, *, sort_keys: bool = False) -> bytes:
-    return json.dumps(plain(value), indent=1, sort_keys=sort_keys).encode()
+    return encode_json(plain(value), indent=1, sort_keys=sort_keys)
 
 
 @dataclass(frozen=True, slots=True)

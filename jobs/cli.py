@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from batchseg.atomic import limit_new_files
+from batchseg.egress import redact_errors
 from batchseg.errors import BatchsegError
+from batchseg.known_secrets import learn_credentials
+from jobs.terminal.redacted_output import redact_output, redact_streams
 
 VERBS = {
     "synth": "jobs.verbs.synth",
@@ -75,9 +78,10 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@redact_output()
 def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
-    args = parser.parse_args(argv)
+    args = parse_arguments(parser, argv)
     if args.version:
         from importlib.metadata import version  # noqa: PLC0415 - only needed here
 
@@ -89,8 +93,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_verb(args)
 
 
+def parse_arguments(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line; the credentials in it are hidden from now on."""
+    learn_credentials(*(sys.argv[1:] if argv is None else argv))
+    return parser.parse_args(argv)
+
+
 def process() -> NoReturn:
     """Run `main` as a process of its own, which leaves its memory to the system."""
+    redact_streams()
     # Libraries make a million objects that live until the end. The garbage collector takes a third of a second to look
     # through them during the imports and once more at the exit.
     gc.set_threshold(50_000, 20, 20)
@@ -103,6 +114,7 @@ def process() -> NoReturn:
     sys.exit(status)
 
 
+@redact_errors
 def run_verb(args: argparse.Namespace) -> int:
     """Run a verb. An error that batchseg raises on purpose becomes one line. New files are for user and group only."""
     try:

@@ -13,6 +13,7 @@ from batchseg.reports.metrics import read_metrics
 from batchseg.store import LocalStore
 from jobs.cli import main as batchseg
 from jobs.terminal.formats import format_usd
+from jobs.terminal.redacted_output import redact_output
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = Path("out/demo")
@@ -22,6 +23,7 @@ SIZE_PX = 6144
 SEED = 7
 
 
+@redact_output()
 def main() -> int:
     print(f"a synthetic scene of {SIZE_PX} x {SIZE_PX} px, seed {SEED}:")
     status = batchseg(["synth", str(SCENE), "--size", str(SIZE_PX), "--seed", str(SEED)])

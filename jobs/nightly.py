@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from jobs.terminal.redacted_output import redact_streams
 from jobs.verbs.nightly import run_main
 
 if __name__ == "__main__":
+    redact_streams()
     sys.exit(run_main())

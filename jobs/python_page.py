@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from types import ModuleType
 
 import batchseg
 import jobs
+from batchseg.egress import format_json, write_text
 
 HEAD = """# Python
 
@@ -75,7 +75,7 @@ def _format_signature(name: str, signature: inspect.Signature) -> str:
 
 def _format_default(value: object) -> str:
     """As the formatter writes it, which formats the code of this page too."""
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+    return format_json(value) if isinstance(value, str) else repr(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,4 +148,4 @@ def _read_text(node: ast.stmt | None) -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(make_page(), "utf-8")
+    write_text(Path(sys.argv[1]), make_page())

@@ -99,3 +99,10 @@ def test_no_folder_bears_the_name_of_a_public_function() -> None:
     folders = {path.parent.name for ring in ("batchseg", "jobs") for path in (ROOT / ring).rglob("*.py")}
     assert functions & folders == set()
     assert functions & {path.stem for path in (ROOT / "batchseg").glob("*.py")} == set()
+
+
+@pytest.mark.parametrize(("package", "name"), FUNCTIONS)
+def test_no_error_of_a_public_function_shows_a_credential(package: ModuleType, name: str) -> None:
+    """`redact_errors` replaces causes that do."""
+    decorators = inspect.getsource(getattr(package, name)).partition("def ")[0]
+    assert "@redact_errors" in decorators

@@ -9,6 +9,7 @@ from pathlib import Path
 from batchseg.adapt.mixture import Gain, LabelledScores, check_gain, collect_scores, cross_validate, fit_mixture
 from batchseg.adapt.refusal import attach_measured
 from batchseg.adapt.samples import Sample, Sampling, check_num_tiles, make_raster_recipe, make_scene_name, select_evenly
+from batchseg.egress import redact_errors
 from batchseg.errors import RecipeError
 from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.card import write_card
@@ -53,6 +54,7 @@ class Adjustment:
     evidence: LabelEvidence
 
 
+@redact_errors
 def adjust(
     bundle: str,
     folder: str | Path,

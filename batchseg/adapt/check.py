@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from batchseg.adapt.candidates import is_installed
 from batchseg.adapt.trial import make_synthetic_tiles, run_trial
+from batchseg.egress import redact_errors
 from batchseg.model.bundle import Bundle, open_bundle
 from batchseg.model.contract import Backend, Numerics
 from batchseg.model.device import Device, choose_device
@@ -35,6 +36,7 @@ class BundleCheck:
     memory_bytes: int
 
 
+@redact_errors
 def check_bundle(ref: str, *, device: Device = "auto") -> BundleCheck:
     """Run a bundle on synthetic tiles, and measure its speed and its memory.
 

@@ -15,6 +15,7 @@ from batchseg.adapt.quantized_weights import QuantizedType, quantize_weights
 from batchseg.adapt.refusal import attach_measured
 from batchseg.adapt.samples import Samples, check_num_tiles, make_raster_recipe, make_scene_name, sample_tiles
 from batchseg.adapt.trial import Trial, run_trial
+from batchseg.egress import redact_errors
 from batchseg.errors import BundleError, InputError
 from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.card import write_card
@@ -56,6 +57,7 @@ class Quantization:
     result: QuantizationResult
 
 
+@redact_errors
 def quantize(
     bundle: str,
     folder: str | Path,

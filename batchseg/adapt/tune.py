@@ -17,6 +17,7 @@ from batchseg.adapt.candidates import Candidate, choose_fastest, measure_candida
 from batchseg.adapt.samples import check_num_tiles, make_raster_recipe, sample_tiles
 from batchseg.adapt.trial import make_synthetic_tiles
 from batchseg.atomic import replace_file
+from batchseg.egress import format_json, redact_errors, write_text
 from batchseg.errors import BundleError
 from batchseg.model.bundle import ITEM, Bundle, open_bundle
 from batchseg.model.contract import Numerics
@@ -38,6 +39,7 @@ class Tuning:
     best: Numerics
 
 
+@redact_errors
 def tune_bundle(
     ref: str,
     *,
@@ -120,7 +122,7 @@ def write_numerics(bundle: Bundle, device: DeviceKind, numerics: Numerics) -> No
         item["properties"]["mlm:accelerator"] = "cuda"
     try:
         with replace_file(path) as unfinished:
-            unfinished.write_text(json.dumps(item, indent=1) + "\n", "utf-8")
+            write_text(unfinished, format_json(item, indent=1) + "\n")
     except OSError as error:
         todo = "copy the bundle to a folder of your own and tune it there"
         raise BundleError("the bundle cannot be changed", where=str(path), got=str(error), todo=todo) from error

@@ -25,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from batchseg.egress import format_json
 from batchseg.errors import DamagedError, ForeignRunError, UnknownKeyError
 from batchseg.ledger.keys import ChunkKey, Story, TaskKey
 from batchseg.ledger.records import Brief, Record, SheetRecord, Stint, TaskRecord
@@ -277,5 +278,5 @@ def find_differences(old: object, new: object, path: str = "") -> list[str]:
 
 
 def _shorten(value: object, limit: int = 48) -> str:
-    text = json.dumps(value, sort_keys=True)
+    text = format_json(value, sort_keys=True)  # redacted before it is cut: half of a credential is not recognised
     return text if len(text) <= limit else text[: limit - 1] + "…"

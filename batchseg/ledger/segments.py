@@ -23,6 +23,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
+from batchseg.egress import encode_json, encode_text
 from batchseg.errors import DamagedError
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.records import Brief, Record
@@ -37,9 +38,9 @@ def write_segment(store: Store, number: int, records: Iterable[Record]) -> str:
     records = list(records)
     briefs = [[b.key.scene, b.key.row, b.key.col, b.fingerprint, b.objects_digest] for b in map(Brief.of, records)]
     lines = [briefs, *(plain(record) for record in records)]
-    content = "\n".join(json.dumps(line, separators=(",", ":"), sort_keys=True) for line in lines).encode()
+    content = b"\n".join(encode_json(line, compact=True, sort_keys=True) for line in lines)
     key = segment_key(number)
-    store.put(key, compute_digest(content).encode() + b"\n" + content)
+    store.put(key, encode_text(compute_digest(content)) + b"\n" + content)
     return key
 
 

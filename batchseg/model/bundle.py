@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchseg.atomic import replace_file
+from batchseg.egress import format_json, redact_errors, write_text
 from batchseg.errors import BundleError, InputError, IrregularFileError
 from batchseg.model.contract import Contract
 from batchseg.model.fetch import fetch_bundle
@@ -77,6 +78,7 @@ def find_bundle_folder(ref: str) -> Path:
     return ZOO / name
 
 
+@redact_errors
 def open_bundle(ref: str, *, check_weights: bool = True) -> Bundle:
     """Open a bundle, and check its contract and its weights.
 
@@ -176,4 +178,4 @@ def write_bundle(folder: Path, contract: Contract, weights: bytes, *, created_at
     sha256 = hashlib.sha256(weights).hexdigest()
     item = make_item(contract, weights_sha256=sha256, weights_bytes=len(weights), created_at=created_at)
     with replace_file(folder / ITEM) as unfinished:
-        unfinished.write_text(json.dumps(item, indent=1) + "\n", "utf-8")
+        write_text(unfinished, format_json(item, indent=1) + "\n")

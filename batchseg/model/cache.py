@@ -22,7 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from batchseg.atomic import UNFINISHED, create_folder
+from batchseg.egress import format_json, write_text
 from batchseg.errors import BundleError
+from batchseg.redact import redact
 from batchseg.schema import JsonObject
 
 _DIGESTS = "digests.json"
@@ -82,7 +84,7 @@ def open_entry(section: str, name: str, fill: Callable[[Path], None]) -> Path:
             with create_folder(folder) as unfinished:
                 with _clock_filling():
                     fill(unfinished)
-                (unfinished / _DIGESTS).write_text(json.dumps(_describe(unfinished, name)), "utf-8")
+                write_text(unfinished / _DIGESTS, format_json(_describe(unfinished, name)))
     except OSError as error:
         raise BundleError(
             "the cache of bundles and graphs cannot be used",
@@ -155,7 +157,7 @@ def _remove_damaged(folder: Path) -> None:
     with _lock(folder.parent):
         if not os.path.lexists(folder) or _is_whole(folder):
             return
-        _LOG.warning("%s: this entry of the cache is damaged, and is made again", folder)
+        _LOG.warning("%s: this entry of the cache is damaged, and is made again", redact(str(folder)))
         aside = folder.with_name(f"{UNFINISHED}{secrets.token_hex(6)}")
         folder.rename(aside)
     if aside.is_symlink() or not aside.is_dir():

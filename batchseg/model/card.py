@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from batchseg.egress import write_text
 from batchseg.errors import BundleError
 from batchseg.model.architecture import Architecture, OnnxSpec
 from batchseg.model.contract import Contract
 from batchseg.model.lineage import AdjustedLineage, QuantizedLineage, TrainedLineage, find_training
 from batchseg.model.quality import AdjustedQuality, GroundRecord, QuantizedQuality, RasterRecord, TrainedQuality
+from batchseg.redact import redact
 from batchseg.schema import build, plain
 
 CARD = "README.md"
@@ -61,7 +63,7 @@ it does on scenes that it never saw, and nothing about other ground."""
 
 
 def write_card(folder: Path, contract: Contract) -> None:
-    (folder / CARD).write_text(make_card(contract), "utf-8")
+    write_text(folder / CARD, make_card(contract))
 
 
 def make_card(contract: Contract) -> str:
@@ -206,7 +208,8 @@ elsewhere.
 
 
 def _wrap(text: str) -> str:
-    return "\n".join(textwrap.fill(line, 118) for line in text.splitlines())
+    # A credential that a new line cuts is not recognised any more.
+    return "\n".join(textwrap.fill(line, 118) for line in redact(text).splitlines())
 
 
 def _describe_network(architecture: Architecture) -> str:

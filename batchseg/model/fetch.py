@@ -8,6 +8,7 @@ from pathlib import Path
 
 from batchseg.errors import BundleError, RefusedError, StorageError
 from batchseg.model.cache import open_entry
+from batchseg.redact import make_public_url
 from batchseg.remote import read_facts, read_object
 
 _ITEM = "item.json"
@@ -23,13 +24,20 @@ def fetch_bundle(url: str) -> Path:
         raise _refuse(url, error) from None
 
 
+def join_url(url: str, name: str) -> str:
+    """The address of a file in a folder; a query, which may authorise the request, stays behind it."""
+    folder, mark, query = url.partition("?")
+    return f"{folder.rstrip('/')}/{name}{mark}{query}"
+
+
 def _fetch(url: str) -> Path:
-    item = read_object(f"{url}/{_ITEM}")
+    item = read_object(join_url(url, _ITEM))
     weights = str(json.loads(item)["assets"]["weights"]["href"]).removeprefix("./")
     if "/" in weights or "\\" in weights or weights in ("", ".", "..", _ITEM):
         raise ValueError(f"the weights must lie beside {_ITEM}, got {weights!r}")
-    version = json.dumps([url, item.decode(), read_facts(f"{url}/{weights}")], sort_keys=True)
-    name = Path(url).name
+    public_url = make_public_url(url)
+    version = json.dumps([public_url, item.decode(), read_facts(join_url(url, weights))], sort_keys=True)
+    name = Path(public_url).name
 
     def fill(folder: Path) -> None:
         bundle = folder / name
@@ -42,7 +50,7 @@ def _fetch(url: str) -> Path:
 
 def _read_weights(url: str, name: str) -> bytes:
     try:
-        return read_object(f"{url}/{name}")
+        return read_object(join_url(url, name))
     except FileNotFoundError as error:
         raise _refuse(url, error) from None  # it would count as an error of the cache
 

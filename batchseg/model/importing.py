@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from batchseg.egress import redact_errors
 from batchseg.errors import BundleError
 from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.contract import Contract, Numerics
@@ -21,6 +22,7 @@ from batchseg.model.publish import publish_folder, read_clock
 PICKLES = frozenset({".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"})
 
 
+@redact_errors
 def import_bundle(path: str | Path, folder: str | Path, facts: ModelFacts) -> Bundle:
     """Make a bundle of a model that was trained elsewhere.
 

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.egress import encode_text
 from batchseg.layers.layer import Layer
 from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.records import Brief, Edges, Record, Seams, StoredObject
@@ -168,7 +169,7 @@ def _put_files(
     """Put the sidecars first, so that a user who sees the raster sees its names and colours too."""
     objects = []
     for suffix, text in make_sidecars(layer, file, area_km2).items():
-        content = text.encode()
+        content = encode_text(text)
         key = f"{stem}{suffix}" if suffix == ".qml" else f"{stem}.tif{suffix}"
         store.put(key, content)
         objects.append(StoredObject(key=key, size_bytes=len(content), digest=compute_digest(content)))

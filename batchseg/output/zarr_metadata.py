@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.egress import encode_text
 from batchseg.layers.layer import Layer
 from batchseg.output.stored import ZarrLayout
 from batchseg.output.zarr_view import make_zarr_views
@@ -35,7 +36,8 @@ def create_zarr(store: Store, layout: ZarrLayout) -> None:
     A resume may repeat it, because the bytes are the same.
     """
     for key, content in sorted(make_zarr_metadata(layout).items()):
-        store.put(f"{layout.root}/{key}", content)
+        is_text = key.rpartition("/")[2].startswith(".z")
+        store.put(f"{layout.root}/{key}", encode_text(content.decode()) if is_text else content)
     for key, content in make_zarr_views(layout).items():
         store.put(key, content)
 

@@ -7,6 +7,7 @@ metadata of the Zarr, before any chunk is there.
 
 from __future__ import annotations
 
+from batchseg.egress import encode_text
 from batchseg.layers.layer import Layer
 from batchseg.output.sidecars import make_qml
 from batchseg.output.stored import ZarrLayout
@@ -18,8 +19,8 @@ def make_zarr_views(layout: ZarrLayout) -> dict[str, bytes]:
     """Make the VRT and QGIS's style of each layer, by key."""
     views = {}
     for layer in layout.layers:
-        views[zarr_view_key(layout.scene, layer.name, ".qml")] = make_qml(layer).encode()
-        views[zarr_view_key(layout.scene, layer.name, ".vrt")] = _make_vrt(layout, layer).encode()
+        views[zarr_view_key(layout.scene, layer.name, ".qml")] = encode_text(make_qml(layer))
+        views[zarr_view_key(layout.scene, layer.name, ".vrt")] = encode_text(_make_vrt(layout, layer))
     return views
 
 

@@ -12,6 +12,7 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from batchseg.egress import write_text
 from batchseg.recipe.fleet import Fleet
 from batchseg.recipe.recipe import Recipe
 from batchseg.schema import plain, yaml_name
@@ -82,4 +83,4 @@ def _cell(text: str) -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(document(), "utf-8")
+    write_text(Path(sys.argv[1]), document())

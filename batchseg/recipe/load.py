@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 
 import yaml
 
+from batchseg.egress import list_texts, redact_errors
 from batchseg.errors import IrregularFileError, RecipeError
+from batchseg.known_secrets import learn_credentials
 from batchseg.recipe.fleet import Fleet
 from batchseg.recipe.recipe import Recipe
 from batchseg.regular_files import read_regular
@@ -45,6 +47,7 @@ def _no_duplicates(loader: _StrictLoader, node: yaml.MappingNode) -> dict[object
 _StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _no_duplicates)
 
 
+@redact_errors
 def load_recipe(path: str | Path) -> Recipe:
     """Read a recipe file.
 
@@ -64,6 +67,7 @@ def load_recipe(path: str | Path) -> Recipe:
     return _load(Recipe, path, "recipe")
 
 
+@redact_errors
 def load_fleet(path: str | Path | None) -> Fleet:
     """Read a fleet file.
 
@@ -119,12 +123,14 @@ def _load(
         raise RecipeError(
             f"this {what} cannot be read", where=str(path), got=str(error), todo="check the path"
         ) from error
+    learn_credentials(text)
     try:
         data = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 - a SafeLoader that also refuses duplicate keys
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: of a date like 2024-99-99
-        raise RecipeError("this YAML cannot be read", where=str(path), got=" ".join(str(error).split())) from error
+        raise RecipeError("this YAML cannot be read", where=str(path), got=_describe(error)) from error
     except RecipeError as error:
         raise RecipeError(error.what, where=f"{path}: {error.where}", todo=error.todo) from error
+    learn_credentials(*list_texts(data))
     try:
         settings = build(kind, {} if data is None else data, where=str(path))
         if check_keys is not None:
@@ -143,3 +149,15 @@ def _load(
             todo=error.todo,
         ) from error
     return settings
+
+
+def _describe(error: Exception) -> str:
+    """Say what is wrong and where, without the line itself: a part of a credential is not recognised."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return " ".join(str(error).split())
+    parts = [(error.context, error.context_mark), (error.problem, error.problem_mark)]
+    return ", ".join(
+        text if mark is None else f"{text} in line {mark.line + 1}, column {mark.column + 1}"
+        for text, mark in parts
+        if text is not None
+    )

@@ -5,7 +5,6 @@ The ground is compared block by block, in squares of 1024 px; memory does not gr
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from batchseg.atomic import replace_file
 from batchseg.collisions import check_inputs, make_foreign_error
+from batchseg.egress import encode_json, redact_errors
 from batchseg.errors import DamagedError, InputError
 from batchseg.paths import OutputKeys
 from batchseg.reports.comparison import (
@@ -28,9 +28,8 @@ from batchseg.reports.comparison import (
     measure_agreement,
     measure_iou,
 )
-from batchseg.reports.difference_picture import RunMap, write_difference_picture
-from batchseg.reports.evaluate import assign_labels, name_labels, open_labels
-from batchseg.reports.evaluation import GivenLabels
+from batchseg.reports.difference_picture import write_difference_picture
+from batchseg.reports.evaluate import GivenLabels, assign_labels, name_labels, open_labels
 from batchseg.reports.metrics import read_metrics
 from batchseg.reports.stored_labels import StoredLabels
 from batchseg.resolve.output_folder import open_output
@@ -51,11 +50,6 @@ class _Run:
     store: Store
     plan: PlanFile
 
-    @property
-    def name(self) -> str:
-        """The last part of the address of its output."""
-        return self.store.address.rstrip("/").rpartition("/")[2]
-
     def open_labels(self, scene: str) -> StoredLabels:
         return StoredLabels.of(self.store, self.plan, scene)
 
@@ -69,6 +63,7 @@ class _Run:
         )
 
 
+@redact_errors
 def compare(
     first: str | Path,
     second: str | Path,
@@ -118,7 +113,7 @@ def compare(
     )
     if target is not None:
         # First the file that says whose the pictures are.
-        target.put(COMPARISON_FILE, json.dumps(describe_comparison(comparison), indent=1).encode())
+        target.put(COMPARISON_FILE, encode_json(describe_comparison(comparison), indent=1))
         _write_pictures(comparison.differences, run_a, run_b)
     return comparison
 
@@ -228,6 +223,6 @@ def _list_differences(blocks: Sequence[Block], folder: Path | None) -> Iterator[
 def _write_pictures(differences: Sequence[BlockDifference], run_a: _Run, run_b: _Run) -> None:
     for block in differences:
         if block.picture is not None:
-            map_a, map_b = (RunMap(name=run.name, labels=run.open_labels(block.scene)) for run in (run_a, run_b))
+            sides = run_a.open_labels(block.scene), run_b.open_labels(block.scene)
             with replace_file(block.picture) as unfinished:
-                write_difference_picture(unfinished, map_a, map_b, block.window)
+                write_difference_picture(unfinished, *sides, block.window)

@@ -7,7 +7,6 @@ check whether a list is one of its columns. This module therefore lays out the c
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -18,6 +17,7 @@ import pyproj
 import shapely
 from pyarrow import parquet
 
+from batchseg.egress import encode_text, format_json
 from batchseg.layers.confidence import CERTAIN
 from batchseg.ledger.keys import ChunkKey, Story, TaskKey
 from batchseg.ledger.records import Record
@@ -90,7 +90,7 @@ def write_table(
         for row, polygon in zip(rows, outlines, strict=True)
     ]
     schema = pa.schema(
-        [*_column_types().items(), (GEOMETRY, pa.binary())], metadata={"geo": json.dumps(_describe_geometry(outlines))}
+        [*_column_types().items(), (GEOMETRY, pa.binary())], metadata={"geo": format_json(_describe_geometry(outlines))}
     )
     with store.scratch() as folder:
         path = folder / "ledger.parquet"
@@ -112,7 +112,7 @@ def _column(values: Sequence[Any], kind: Any) -> Any:
     """An Arrow array: one validity bit per value, then the numbers, or the offsets of the values and their bytes."""
     is_there = np.packbits(np.array([value is not None for value in values], bool), bitorder="little")
     if kind in {pa.string(), pa.binary()}:
-        pieces = [value.encode() if isinstance(value, str) else value or b"" for value in values]
+        pieces = [encode_text(value) if isinstance(value, str) else value or b"" for value in values]
         ends = np.cumsum([0, *map(len, pieces)])
         buffers = [is_there, ends.astype(np.int32), b"".join(pieces)]
     else:

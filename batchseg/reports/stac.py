@@ -16,6 +16,7 @@ from shapely import affinity
 from batchseg.classes import ClassInfo
 from batchseg.layers.layer import Layer
 from batchseg.ledger.records import SheetRecord, StoredObject
+from batchseg.redact import make_public_url
 from batchseg.reports.metrics import Metrics
 from batchseg.resolve.plan_file import PlanFile
 from batchseg.scene.georef import Georef
@@ -139,9 +140,8 @@ def _describe_projection(georef: Georef) -> JsonObject:
 
 
 def _make_links(plan: PlanFile, scene: str) -> list[JsonObject]:
-    # The query of a URL may hold a signature.
-    scene_url = plan.scenes[scene].url.partition("?")[0]
-    links: list[JsonObject] = [{"rel": "derived_from", "href": scene_url, "title": "the scene"}]
+    href = make_public_url(plan.scenes[scene].url)
+    links: list[JsonObject] = [{"rel": "derived_from", "href": href, "title": "the scene"}]
     for tier, model in sorted(plan.models.items()):
         href, title = f"{model.ref}/item.json", f"{tier}: {model.name}"
         links += [

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from batchseg.egress import encode_json, redact_errors
 from batchseg.errors import DamagedError
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.sessions import join_losses, read_sessions
@@ -23,6 +23,7 @@ VERSIONED = ("batchseg", "numpy", "openvino", "rasterio", "ray", "torch", "trans
 """Packages whose versions a report names."""
 
 
+@redact_errors
 def report(output: str | Path) -> Metrics:
     """Make the reports of a run again, from its ledger alone. No model runs.
 
@@ -66,9 +67,9 @@ def write_reports(store: Store) -> Metrics:
         of_scene = [sheet for sheet in sheets if sheet.key.scene == scene]
         if of_scene:
             item = make_stac_item(plan, scene, metrics, of_scene)
-            _put_if_changed(store, item_key(scene), json.dumps(item, indent=1).encode())
-    store.put(METRICS_KEY, json.dumps(plain(metrics), indent=1).encode())
-    store.put(PAGE_KEY, make_report_html(plan, store, records, metrics).encode())
+            _put_if_changed(store, item_key(scene), encode_json(item, indent=1))
+    store.put(METRICS_KEY, encode_json(plain(metrics), indent=1))
+    store.put(PAGE_KEY, make_report_html(plan, store, records, metrics))
     write_table(plan, store, records, quarantined, TABLE_KEY)
     return metrics
 

@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from batchseg.egress import list_texts
 from batchseg.engine.route import NEVER, SCORE_TOP, Doubt
 from batchseg.errors import BundleError, RecipeError
+from batchseg.known_secrets import learn_credentials
 from batchseg.layers.confidence import CERTAIN
 from batchseg.layers.labels import make_labels
 from batchseg.model.bundle import Bundle, open_bundle
@@ -23,7 +25,7 @@ from batchseg.resolve.fingerprint import compute_fingerprint, make_content
 from batchseg.resolve.job import Job, ModelJob
 from batchseg.resolve.scene_inputs import make_scene_job, open_references, read_scene_inputs
 from batchseg.resolve.scenes import read_headers
-from batchseg.schema import JsonObject
+from batchseg.schema import JsonObject, plain
 from batchseg.tiers import Tier
 
 
@@ -55,6 +57,7 @@ def resolve(recipe: Recipe) -> Resolved:
     Raises:
         InputError: A bundle, a scene, polygons or reference labels are missing, damaged, or do not fit each other.
     """
+    learn_credentials(*list_texts(plain(recipe)))
     bundles = _open_bundles(recipe)
     classes = next(iter(bundles.values())).contract.classes
     headers = read_headers(recipe.scenes, recipe.trust)

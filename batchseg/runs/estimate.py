@@ -18,6 +18,7 @@ from batchseg.budget.preview import PilotPreview, preview_pilot
 from batchseg.budget.scene_estimate import SceneEstimate, estimate_scene
 from batchseg.budget.storage import count_requests
 from batchseg.budget.threshold import read_threshold, with_threshold
+from batchseg.egress import redact_errors
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.model.ranking import find_inversion
@@ -66,6 +67,7 @@ class Plan:
     """Cost and gain by the share of heavy tiles; None unless a pilot was asked for."""
 
 
+@redact_errors
 def plan(
     recipe: Recipe | str | Path,
     fleet: Fleet | None = None,

@@ -16,9 +16,9 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Protocol
 
+from batchseg.egress import encode_text, format_json
 from batchseg.errors import IrregularFileError, RefusedError, StorageError
 from batchseg.paths import LOG_FOLDER, LOG_KEY, session_log_key
-from batchseg.redact import redact
 from batchseg.regular_files import open_regular
 from batchseg.schema import JsonObject
 from batchseg.store import LOOK_AT_IT, LocalStore, Store
@@ -47,7 +47,7 @@ class FileLines:
         The last line may have no end: its writer was killed, the disk was full, or another driver is at work.
         """
         with open(self.path, "rb+", buffering=0, opener=_open_to_append) as file:
-            content = (line if _ends_line(file) else f"\n{line}").encode()
+            content = encode_text(line if _ends_line(file) else f"\n{line}")
             while content:
                 content = content[file.write(content) or 0 :]
 
@@ -72,7 +72,7 @@ class ObjectLines:
         num = len(self._lines)
         self._put_s = time.monotonic()
         try:
-            self.store.put(self.key, "".join(self._lines).encode())
+            self.store.put(self.key, encode_text("".join(self._lines)))
         except StorageError:
             if now:
                 raise
@@ -94,8 +94,7 @@ class EventLog:
         return cls(ObjectLines(store, session_log_key(time.time(), session)))
 
     def notice(self, happening: Happening) -> None:
-        line = json.dumps({"unix_s": round(time.time(), 3), **make_log_entry(happening)})
-        self.lines.add(redact(line) + "\n")
+        self.lines.add(format_json({"unix_s": round(time.time(), 3), **make_log_entry(happening)}) + "\n")
 
     def tick(self) -> None:
         self.lines.flush(now=False)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from batchseg.egress import encode_text
 from batchseg.layers.layer import Layer
 from batchseg.ledger.keys import SheetKey
 from batchseg.ledger.ledger import Ledger
@@ -50,13 +51,13 @@ def _publish(job: Job, store: Store, scene: SceneJob, records: Sequence[Record],
                 MosaicSheet(_find_geotiff(sheet, layer, name), job.sheet_window(sheet.key)) for sheet in sheets
             ),
         )
-        store.put(f"{name}/{layer.name}.qml", make_qml(layer).encode())
+        store.put(f"{name}/{layer.name}.qml", encode_text(make_qml(layer)))
         if mosaic.has_index:
             with store.scratch() as folder:
                 path = folder / "index.gpkg"
                 write_index(mosaic, path)
                 store.put_file(f"{name}/{layer.name}.gti.gpkg", path)
-        store.put(f"{name}/{layer.name}.vrt", make_vrt(mosaic).encode())
+        store.put(f"{name}/{layer.name}.vrt", encode_text(make_vrt(mosaic)))
     _sweep(store, layout, sheets)
 
 

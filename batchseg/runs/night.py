@@ -12,7 +12,7 @@ date. A batch whose scenes have changed meanwhile is left as it is, and its scen
 
     2026-01-31/           the run of that night, like any other run
     nights/TIME.json      what each start found and did
-    index.json            URL -> key and output of every finished scene
+    index.json            address -> key and output of every finished scene
     batch.json            the scenes that are being computed; gone when they are finished
     latest.json           the newest good output of each scene, moved when coverage and failures pass the thresholds
 """
@@ -43,7 +43,6 @@ from batchseg.runs.night_files import (
     read_index,
     read_latest,
 )
-from batchseg.runs.night_reasons import describe_change
 from batchseg.runs.night_settings import Night, Thresholds
 from batchseg.runs.output_check import open_night_output
 from batchseg.runs.session import Outcome
@@ -66,10 +65,6 @@ class NightOutcome:
     """Why latest.json moved, or why it did not."""
     moved_latest: bool
     scenes: tuple[SceneResult, ...]
-    has_latest: bool = True
-    """False if there is no latest.json, since no night has been good enough yet."""
-    cost_usd: float | None = None
-    """Dollars of tonight's run; None without a run."""
     notes: tuple[str, ...] = ()
     """Damaged files that the night made again."""
 
@@ -100,7 +95,7 @@ def _run_locked(night: Night, recipe: Recipe, run: RunRecipe, store: LocalStore,
     notes: list[str] = []
     scenes = find_scenes(night, recipe)
     batch = choose_batch(store, scenes, began.strftime("%Y-%m-%d"), notes)
-    outcome = None if batch is None else run_batch(store, recipe, batch, run)
+    outcome = None if batch is None else run_batch(store, recipe, batch, scenes, run)
     results = record_results(store, scenes, batch, outcome)
     notes += [] if outcome is None else [str(file) for file in outcome.remade]
     is_good, why = check_thresholds(results, night.latest)
@@ -111,8 +106,6 @@ def _run_locked(night: Night, recipe: Recipe, run: RunRecipe, store: LocalStore,
         why=why,
         moved_latest=is_good,
         scenes=tuple(results),
-        has_latest=is_good or _has_latest(store),
-        cost_usd=None if outcome is None else outcome.metrics.cost_usd,
         notes=tuple(notes),
     )
     summary = NightSummary(
@@ -122,19 +115,9 @@ def _run_locked(night: Night, recipe: Recipe, run: RunRecipe, store: LocalStore,
         why=why,
         counts=dict(Counter(result.state for result in results)),
         scenes=night_outcome.scenes,
-        run=None if outcome is None or batch is None else batch.folder,
-        cost_usd=night_outcome.cost_usd,
     )
     put_value(store, night_key(began.strftime("%Y-%m-%dT%H-%M-%SZ")), summary)
     return night_outcome
-
-
-def _has_latest(store: LocalStore) -> bool:
-    try:
-        store.get(LATEST_KEY)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def _choose_exit_status(outcome: Outcome | None, *, is_good: bool) -> int:
@@ -143,9 +126,11 @@ def _choose_exit_status(outcome: Outcome | None, *, is_good: bool) -> int:
     return EXIT_OK if is_good else EXIT_MISSED
 
 
-def run_batch(store: LocalStore, recipe: Recipe, batch: Batch, run: RunRecipe) -> Outcome:
+def run_batch(store: LocalStore, recipe: Recipe, batch: Batch, scenes: Sequence[NightScene], run: RunRecipe) -> Outcome:
+    # The batch has public addresses. The scenes of tonight have those that open them.
+    urls = {scene.public_url: scene.url for scene in scenes if scene.key is not None}
     output = str(store.root / batch.folder)
-    tonight = replace(recipe, scenes=tuple(batch.keys), labels=(), output=output)
+    tonight = replace(recipe, scenes=tuple(urls[url] for url in batch.keys), labels=(), output=output)
     return run(tonight, resolve(tonight))
 
 
@@ -156,7 +141,7 @@ def record_results(
     index = read_index(store)
     results = [_judge(scene, index, batch, outcome) for scene in scenes]
     finished = {
-        scene.url: FinishedScene(key=scene.key, name=scene.name, output=result.output, parts=scene.parts)
+        scene.public_url: FinishedScene(key=scene.key, name=scene.name, output=result.output)
         for scene, result in zip(scenes, results, strict=True)
         if result.state == "done" and scene.key is not None and result.output is not None
     }
@@ -170,7 +155,7 @@ def record_results(
 def _judge(
     scene: NightScene, index: Mapping[str, FinishedScene], batch: Batch | None, outcome: Outcome | None
 ) -> SceneResult:
-    url, name, finished = scene.url, scene.name, index.get(scene.url)
+    url, name, finished = scene.public_url, scene.name, index.get(scene.public_url)
     if scene.key is None:
         return SceneResult(url=url, name=name, state="unreadable", coverage=0.0, output=None, error=scene.error)
     if finished is not None and finished.key == scene.key:
@@ -178,9 +163,7 @@ def _judge(
     if batch is None or outcome is None or url not in batch.keys:
         error = "the scene has not been run yet"
         return SceneResult(url=url, name=name, state="incomplete", coverage=0.0, output=None, error=error)
-    reason = "new" if finished is None else describe_change(finished.parts, scene.parts)
-    result = _judge_run(url, name, f"{batch.folder}/{name}", outcome)
-    return replace(result, reason=reason, cost_usd=outcome.metrics.scenes[name].cost_usd)
+    return _judge_run(url, name, f"{batch.folder}/{name}", outcome)
 
 
 def _judge_run(url: str, name: str, output: str, outcome: Outcome) -> SceneResult:
@@ -191,15 +174,7 @@ def _judge_run(url: str, name: str, output: str, outcome: Outcome) -> SceneResul
     if num_good == num_chunks and has_sheets:
         return SceneResult(url=url, name=name, state="done", coverage=coverage, output=output)
     error = f"{num_chunks - num_good} of {num_chunks} chunks are missing" + ("" if has_sheets else ", no GeoTIFF")
-    error += f": {_find_cause(name, outcome)}"
     return SceneResult(url=url, name=name, state="incomplete", coverage=coverage, output=output, error=error)
-
-
-def _find_cause(name: str, outcome: Outcome) -> str:
-    """The cause of a scene's missing chunks: the story of the scene, or of the first task that was given up."""
-    stories = outcome.metrics.quarantined
-    of_scene = (story for task, story in stories.items() if task == name or task.startswith(f"{name}/"))
-    return next((story[-1] for story in of_scene if story), outcome.why)
 
 
 def check_thresholds(results: Sequence[SceneResult], thresholds: Thresholds) -> tuple[bool, str]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from batchseg.errors import BatchsegError, DamagedError, InputError, RecipeError
 from batchseg.paths import BATCH_KEY
 from batchseg.recipe import Recipe
+from batchseg.redact import make_public_url
 from batchseg.regular_files import read_regular
 from batchseg.resolve.resolve import resolve
 from batchseg.resolve.scenes import expand_scenes
 from batchseg.runs.night_files import Batch, read_batch, read_index
-from batchseg.runs.night_reasons import digest_parts
 from batchseg.runs.night_settings import Night
+from batchseg.scene.header import make_scene_name
 from batchseg.store import LocalStore, put_value
 
 
@@ -24,13 +25,17 @@ class NightScene:
     """One scene that a night looked at."""
 
     url: str
+    """The address that the night names. It may hold credentials, so no file has it."""
     name: str
     key: str | None
     """The fingerprint of a run over this scene alone; None for a scene that cannot be read."""
-    parts: dict[str, str] = field(default_factory=dict)
-    """Short hashes of what the key is made of."""
     error: str | None = None
     """Why the scene cannot be read."""
+
+    @property
+    def public_url(self) -> str:
+        """The address in files. A new signature does not make a new scene of it."""
+        return make_public_url(self.url)
 
 
 def find_scenes(night: Night, recipe: Recipe) -> list[NightScene]:
@@ -41,8 +46,9 @@ def find_scenes(night: Night, recipe: Recipe) -> list[NightScene]:
         scene = _identify(url, recipe)
         if scene.key is not None and scene.name in urls_by_name:
             twin = urls_by_name[scene.name]
-            scene = replace(scene, key=None, error=f"{url}: {twin} is called {scene.name} too. Rename one of them")
-        urls_by_name.setdefault(scene.name, url)
+            error = f"{scene.public_url}: {twin} is called {scene.name} too. Rename one of them"
+            scene = replace(scene, key=None, error=error)
+        urls_by_name.setdefault(scene.name, scene.public_url)
         scenes.append(scene)
     return scenes
 
@@ -67,14 +73,13 @@ def _identify(url: str, recipe: Recipe) -> NightScene:
     try:
         resolved = resolve(replace(recipe, scenes=(url,), labels=()))
     except BatchsegError as error:
-        return NightScene(url=url, name=Path(url).stem, key=None, error=str(error))
-    name, parts = next(iter(resolved.job.scenes)), digest_parts(resolved.content)
-    return NightScene(url=url, name=name, key=resolved.fingerprint, parts=parts)
+        return NightScene(url=url, name=make_scene_name(url), key=None, error=str(error))
+    return NightScene(url=url, name=next(iter(resolved.job.scenes)), key=resolved.fingerprint)
 
 
 def choose_batch(store: LocalStore, scenes: Sequence[NightScene], date: str, notes: list[str]) -> Batch | None:
     """The batch to run: an interrupted one, if its scenes are still the same, else all new scenes."""
-    keys = {scene.url: scene.key for scene in scenes if scene.key is not None}
+    keys = {scene.public_url: scene.key for scene in scenes if scene.key is not None}
     interrupted = _read_interrupted(store, notes)
     if interrupted is not None and all(keys.get(url) == key for url, key in interrupted.keys.items()):
         return interrupted

@@ -8,11 +8,12 @@ nights/TIME.json      what one start found and did
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from batchseg.errors import DamagedError
-from batchseg.paths import BATCH_KEY, INDEX_KEY, LATEST_KEY, NIGHTS_FOLDER
+from batchseg.paths import BATCH_KEY, INDEX_KEY, LATEST_KEY
+from batchseg.redact import make_public_url
 from batchseg.store import Store, parse_value, read_value
 
 T = TypeVar("T")
@@ -27,8 +28,6 @@ class FinishedScene:
     name: str
     output: str
     """The folder of the scene, relative to that of all nights."""
-    parts: dict[str, str] = field(default_factory=dict)
-    """Short hashes of what the key is made of, by name; empty in an index that was written before it had them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +42,7 @@ class Batch:
     folder: str
     """The output folder of the run, relative to that of all nights."""
     keys: dict[str, str]
-    """URL -> key of each scene."""
+    """Public address -> key of each scene."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,11 +75,6 @@ class SceneResult:
     """The share of its chunks that are committed."""
     output: str | None
     error: str | None = None
-    """The cause of a failure."""
-    reason: str | None = None
-    """Why the scene was computed tonight; None for a scene that was not."""
-    cost_usd: float | None = None
-    """Dollars of the scene's chunks and GeoTIFFs; None for a scene that was not computed tonight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,14 +87,13 @@ class NightSummary:
     why: str
     counts: dict[SceneState, int]
     scenes: tuple[SceneResult, ...]
-    run: str | None = None
-    """The folder of tonight's run, relative to that of all nights; None if there was nothing to compute."""
-    cost_usd: float | None = None
-    """Dollars of tonight's run, with the start of workers and idle time; None without a run."""
 
 
 def read_index(store: Store) -> dict[str, FinishedScene]:
-    """URL -> finished scene; empty before the first night. A damaged index raises DamagedError."""
+    """Public address -> finished scene; empty before the first night. A damaged index raises DamagedError.
+
+    Earlier versions wrote addresses with their signatures; the next night writes the index without them.
+    """
     try:
         content = store.get(INDEX_KEY)
     except FileNotFoundError:
@@ -108,11 +101,15 @@ def read_index(store: Store) -> dict[str, FinishedScene]:
     except DamagedError as error:
         raise DamagedError(error.what, where=INDEX_KEY, got=error.got, todo=RESTORE_INDEX) from error
     # The index is a mapping of scenes, without a key of its own around it.
-    return parse_value(b'{"scenes": ' + content + b"}", _Index, where=INDEX_KEY, todo=RESTORE_INDEX).scenes
+    index = parse_value(b'{"scenes": ' + content + b"}", _Index, where=INDEX_KEY, todo=RESTORE_INDEX)
+    return {make_public_url(url): scene for url, scene in index.scenes.items()}
 
 
 def read_batch(store: Store) -> Batch | None:
-    return _read(store, BATCH_KEY, Batch)
+    batch = _read(store, BATCH_KEY, Batch)
+    if batch is None:
+        return None
+    return replace(batch, keys={make_public_url(url): key for url, key in batch.keys.items()})
 
 
 def read_latest(store: Store) -> Latest | None:
@@ -124,9 +121,3 @@ def _read(store: Store, key: str, kind: type[T]) -> T | None:
         return read_value(store, key, kind)
     except FileNotFoundError:
         return None
-
-
-def read_newest_summary(store: Store) -> NightSummary | None:
-    """Read the summary of the last night; None where no night has ended yet."""
-    keys = sorted(key for key, _ in store.names(NIGHTS_FOLDER) if key.endswith(".json"))
-    return read_value(store, keys[-1], NightSummary) if keys else None

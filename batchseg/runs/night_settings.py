@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from batchseg.egress import redact_errors
 from batchseg.errors import RecipeError
 from batchseg.recipe.load import load_as
 from batchseg.schema import setting
@@ -43,6 +44,7 @@ class Night:
             raise RecipeError("a night needs a source of scenes", where="scenes", todo="give `scenes` or `listing`")
 
 
+@redact_errors
 def load_night(path: str | Path) -> Night:
     """Read the file that says what a night does.
 

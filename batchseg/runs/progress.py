@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.records import Record, SheetRecord, TaskRecord
+from batchseg.redact import redact
 from batchseg.runs.drive import Stop
 from batchseg.workers.happenings import (
     AttemptFailed,
@@ -132,7 +133,7 @@ class Progress:
         self._pay()
         trouble = _describe_trouble(happening)
         if trouble is not None:
-            self._happenings.append(f"{time.strftime('%H:%M:%S')} {trouble}")
+            self._happenings.append(f"{time.strftime('%H:%M:%S')} {redact(trouble)}")
         match happening:
             case TaskCommitted(record=record):
                 self._count_record(record)
@@ -141,7 +142,7 @@ class Progress:
             case TaskQuarantined():
                 self._num_failed += 1
             case WorkersUnplaced(why=why):
-                self._message = why
+                self._message = redact(why)
             case SceneAbsent(scene=scene):
                 self._message = f"scene {scene} cannot be read; its chunks wait"
             case SceneReturned():

@@ -18,6 +18,7 @@ from batchseg.budget.pilot import PilotResult
 from batchseg.budget.pilot_file import write_pilot
 from batchseg.budget.placement import PilotRunner, Placement
 from batchseg.budget.threshold import find_threshold
+from batchseg.egress import redact_errors
 from batchseg.errors import BatchsegError, BusyError, RefusedError, StorageError
 from batchseg.ledger.keys import ChunkKey, SheetKey
 from batchseg.ledger.lease import BEAT_S, Lease
@@ -98,6 +99,7 @@ class Options:
     """Runs a pilot where the workers are; None runs it in this process."""
 
 
+@redact_errors
 def run(
     recipe: Recipe | str | Path,
     fleet: Fleet | None = None,
@@ -132,8 +134,7 @@ def run(
     """
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     fleet, options = fleet or Fleet(), options or Options()
-    resolved = resolved or resolve(recipe)
-    store = store or open_store(recipe.output)
+    resolved, store = resolved or resolve(recipe), store or open_store(recipe.output)
     check_run_output(recipe, resolved.job, store, read_files=options.read_files)
     check_fleet(fleet, resolved.job, in_process=open_pool is None)
     placement = Placement(in_process=open_pool is None, one_machine=options.one_machine, send_pilot=options.send_pilot)
@@ -231,8 +232,7 @@ class _HeldRun:
 
     def _sweep(self, *, deep: bool) -> None:
         """Remove what killed workers left."""
-        keys = list_output_keys(scene.zarr for scene in self.resolved.job.scenes.values())
-        self.store.sweep(keys, deep=deep)
+        self.store.sweep(list_output_keys(scene.zarr for scene in self.resolved.job.scenes.values()), deep=deep)
 
     def _do_tasks(self, plan: PlanFile, log: EventLog) -> Stop | None:
         """Do what is left, and again what was lost; returns what stopped it before its end."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from batchseg.egress import redact_errors
 from batchseg.errors import InputError
 from batchseg.ledger.keys import ChunkKey, Story, TaskKey
 from batchseg.ledger.ledger import Ledger
@@ -94,6 +95,7 @@ class RunStatus:
     """How the run ended; None while its driver runs, and after a driver that ended without a word."""
 
 
+@redact_errors
 def status(output: str | Path) -> RunStatus:
     """Say how far a run is.
 

@@ -34,6 +34,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 
 from batchseg.errors import AbsentSceneError, ReadError, StorageError
+from batchseg.known_secrets import learn_credentials
 from batchseg.remote import CONNECT_TIMEOUT_S, READ_TIMEOUT_S, T, is_remote, make_gdal_options, read_facts, retry
 from batchseg.scene.identity import FileIdentity, check_unchanged
 from batchseg.scene.names import gdal_path
@@ -213,6 +214,7 @@ def _check_files(raster: RasterFile, dataset: Any) -> None:
 
 def _open_again(raster: RasterFile) -> Any:
     """Open a file whose header was read before. What fails now says nothing of single windows."""
+    learn_credentials(raster.url)
     try:
         # The driver that the plan found: another one that also takes the file may read it otherwise.
         return DatasetReader(gdal_path(raster.url), driver=raster.driver)

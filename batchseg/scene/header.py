@@ -18,6 +18,7 @@ from rasterio.windows import Window as GdalWindow
 
 from batchseg.errors import ReadError, RefusedError, SceneError, StorageError
 from batchseg.recipe.trust import NO_TRUST, Trust
+from batchseg.redact import make_public_url, redact
 from batchseg.remote import is_remote
 from batchseg.scene.dataset import (
     GDAL_ERRORS,
@@ -123,7 +124,7 @@ def _make_header(url: str, opened: OpenRaster) -> SceneHeader:
     dtype = _find_common_dtype(url, dataset.dtypes)
     bands = _read_bands(dataset)
     files = list_pixel_files(url, dataset.files, opened.visited)
-    identity = read_identity(url, tuple(files), by_text=True)
+    identity = read_identity(url, tuple(files))
     check_identity(url, identity)
     raster = RasterFile(
         url=url,
@@ -141,7 +142,7 @@ def _make_header(url: str, opened: OpenRaster) -> SceneHeader:
         files=tuple(dataset.files),
         parts=read_parts(files),
     )
-    return SceneHeader(name=make_scene_name(url), grid=_read_grid(url, dataset), raster=raster)
+    return SceneHeader(name=_find_scene_name(url), grid=_read_grid(url, dataset), raster=raster)
 
 
 def _make_bands_refusal(url: str, dataset: Any) -> SceneError:
@@ -263,8 +264,21 @@ def _read_grid(url: str, dataset: Any) -> Georef:
     )
 
 
+def _find_scene_name(url: str) -> str:
+    """The name of a scene; SceneError where it holds a credential, because folders and files are called by it."""
+    name = make_scene_name(url)
+    if redact(name) != name:
+        raise SceneError(
+            "the name of a scene must not hold a credential, because its files in the output are called by it",
+            where=url,
+            got=name,
+            todo="rename the file, or remove the environment variable that holds the same value",
+        )
+    return name
+
+
 def make_scene_name(url: str) -> str:
     """Make the name of a scene's folder from its file: without the ending, and valid on any system."""
-    base = PurePosixPath(url.partition("?")[0].rstrip("/")).name
+    base = PurePosixPath(make_public_url(url).partition("?")[0].rstrip("/")).name
     stem = base.rsplit(".", 1)[0] or base
     return re.sub(r"[^\w.-]+", "_", stem).strip("._") or "scene"

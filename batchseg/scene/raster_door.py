@@ -23,6 +23,7 @@ from typing import Any
 
 from rasterio.io import DatasetReader
 
+from batchseg.known_secrets import learn_credentials
 from batchseg.recipe.trust import Trust
 from batchseg.remote import read_facts
 from batchseg.scene.dataset import GDAL_ERRORS, gdal, ignore_missing_georeference
@@ -67,6 +68,7 @@ def open_raster(url: str, trust: Trust) -> Iterator[OpenRaster]:
         SceneError: The driver is not allowed, or a reference leads out of reach.
         RasterioError: GDAL cannot open it.
     """
+    learn_credentials(url)
     name = parse_gdal_name(url)
     if name is None or name.archive == "other":
         raise refuse_unknown_version(url, "a name that no file can be told from")

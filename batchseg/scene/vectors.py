@@ -18,6 +18,7 @@ from pyogrio.errors import DataLayerError, DataSourceError, FieldError, Geometry
 from pyproj.exceptions import CRSError
 
 from batchseg.errors import RecipeError, RefusedError, StorageError
+from batchseg.known_secrets import learn_credentials
 from batchseg.link_local import is_link_local, split_host
 from batchseg.recipe.trust import NO_TRUST, Trust
 from batchseg.remote import is_remote, list_siblings, read_object
@@ -115,6 +116,7 @@ def open_layer(url: str, trust: Trust = NO_TRUST) -> Iterator[VectorLayer]:
         RecipeError: The file is missing or no vector file, it has several layers and none is named, or it could lead to
             files or servers that are not allowed.
     """
+    learn_credentials(url)
     path, _, name = url.partition(_LAYER)
     path = url_of_gdal_path(path)
     with ExitStack() as stack:

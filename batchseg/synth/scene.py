@@ -5,7 +5,6 @@ Files are written under temporary names and renamed at the end, `scene.tif` last
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -19,6 +18,7 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from batchseg.atomic import replace_file
+from batchseg.egress import format_json, write_text
 from batchseg.errors import InputError
 from batchseg.synth.materials import CLASSES, UNLABELLED
 from batchseg.synth.priority import find_priority_areas
@@ -70,7 +70,7 @@ def write_scene(
         )
         _write_rasters(scene, labels, (seed, size_px, bands, dtype), stripe_px, progress)
         areas = find_priority_areas(seed, size_px, CRS, make_transform(seed))
-        priority.write_text(json.dumps(areas, indent=1) + "\n", encoding="utf-8")
+        write_text(priority, format_json(areas, indent=1) + "\n")
 
 
 def make_transform(seed: int) -> Affine:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from batchseg.atomic import replace_file
+from batchseg.egress import format_json
 from batchseg.errors import RecipeError
 from batchseg.regular_files import check_file
 from batchseg.schema import JsonObject
@@ -29,7 +30,7 @@ def save_checkpoint(state: TrainingState, folder: Path) -> None:
     device = state.graph.mean.device
     # For dropout; crops are drawn again from their seed.
     tensors["random"] = torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-    metadata = {"step": str(state.step), "made of": json.dumps(_describe_training(state))}
+    metadata = {"step": str(state.step), "made of": format_json(_describe_training(state))}
     _write(tensors, folder / _STATE, metadata)
 
 
@@ -107,7 +108,7 @@ def _describe_training(state: TrainingState) -> JsonObject:
 
 
 def _check_same_training(state: TrainingState, folder: Path, metadata: dict[str, str]) -> None:
-    own, other = json.loads(json.dumps(_describe_training(state))), json.loads(metadata.get("made of", "{}"))
+    own, other = json.loads(format_json(_describe_training(state))), json.loads(metadata.get("made of", "{}"))
     differing = sorted(key for key in own.keys() | other.keys() if own.get(key) != other.get(key))
     if differing:
         raise RecipeError(

@@ -7,6 +7,7 @@ fields of two messages, so TensorBoard is no dependency. Show the curves with `t
 from __future__ import annotations
 
 import csv
+import io
 import re
 import struct
 import time
@@ -18,6 +19,7 @@ from typing import BinaryIO
 from google_crc32c import value as crc32c
 
 from batchseg.atomic import replace_file
+from batchseg.egress import encode_text, write_text
 from batchseg.regular_files import read_regular
 
 CURVE_FILES = _STEPS, _WATCHED = "curve.csv", "watched.csv"
@@ -34,9 +36,10 @@ class Curve:
         self, csv_path: Path, events: EventFile, columns: tuple[str, ...], step: int, open_: ExitStack
     ) -> None:
         kept_lines = _read_lines(csv_path, len(columns), step)
-        with replace_file(csv_path) as unfinished, unfinished.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerow(("step", *columns))
-            file.writelines(kept_lines)
+        head = io.StringIO()
+        csv.writer(head, lineterminator="\n").writerow(("step", *columns))
+        with replace_file(csv_path) as unfinished:
+            write_text(unfinished, "".join([head.getvalue(), *kept_lines]))
         self._file = open_.enter_context(csv_path.open("a", newline="", encoding="utf-8"))
         self._csv = csv.writer(self._file, lineterminator="\n")
         self._events = events
@@ -89,7 +92,7 @@ class EventFile:
         )  # SessionLog.START
 
     def add(self, step: int, values: Mapping[str, float]) -> None:
-        scalars = (_encode_bytes(1, name.encode()) + _encode_float(2, value) for name, value in values.items())
+        scalars = (_encode_bytes(1, encode_text(name)) + _encode_float(2, value) for name, value in values.items())
         summary = b"".join(_encode_bytes(1, scalar) for scalar in scalars)
         self._put(_encode_double(1, time.time()) + b"\x10" + _encode_varint(step) + _encode_bytes(5, summary))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from batchseg.egress import write_text
 from batchseg.recipe.document import section
 from batchseg.training.train_recipe import TrainRecipe
 
@@ -67,4 +68,4 @@ def make_page() -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(make_page(), "utf-8")
+    write_text(Path(sys.argv[1]), make_page())

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from batchseg.egress import redact_errors
 from batchseg.errors import RecipeError, StoppedError
 from batchseg.model.bundle import Bundle, open_bundle, write_bundle
 from batchseg.model.card import write_card
@@ -33,6 +34,7 @@ from batchseg.training.train_recipe import TrainRecipe
 from batchseg.training.validation import judge, measure_confusion
 
 
+@redact_errors
 def train(
     recipe: TrainRecipe | str | Path,
     folder: str | Path,
@@ -83,6 +85,7 @@ def train(
         return open_bundle(str(folder))
 
 
+@redact_errors
 def distill(
     recipe: TrainRecipe | str | Path,
     folder: str | Path,

@@ -11,6 +11,7 @@ from typing import Any
 import ray
 
 from batchseg.atomic import LEAST_UMASK
+from batchseg.egress import redact_errors
 from batchseg.errors import FleetError
 from batchseg.ledger.keys import TaskKey
 from batchseg.ledger.ledger import Ledger
@@ -21,6 +22,7 @@ from batchseg.store import LocalStore, Store
 from batchseg.tiers import Tier
 from batchseg.workers.failure import Failure
 from batchseg.workers.worker import OpenModels, Worker, WorkerSpec
+from jobs.terminal.redacted_output import redact_streams
 
 BundleFiles = dict[str, bytes]
 """The files of a bundle, by their paths inside the bundle."""
@@ -59,13 +61,16 @@ class WorkerActor:
 
     def __init__(self, spec: WorkerSpec, inputs: WorkerInputs) -> None:
         os.umask(os.umask(0o077) | LEAST_UMASK)
+        redact_streams()  # they end in the log files of Ray
         self._spec, self._inputs = spec, inputs
         self._worker: Worker | None = None
 
+    @redact_errors
     def place(self) -> str:
         """The node of this actor. Any answer means that Ray has placed it."""
         return str(ray.get_runtime_context().get_node_id())
 
+    @redact_errors
     def open(self) -> str:
         """Open the models; returns the worker's name. Raises FleetError where this node does not see the output."""
         inputs = self._inputs
@@ -81,10 +86,12 @@ class WorkerActor:
         self._worker = Worker(self._spec, job, inputs.store, inputs.open_models).open()
         return self._spec.name
 
+    @redact_errors
     def attempt(self, task: TaskKey, number: int) -> TaskRecord | Failure:
         assert self._worker is not None, "a worker is ready before it is given a task"
         return self._worker.attempt(task, number)
 
+    @redact_errors
     def close(self) -> None:
         if self._worker is not None:
             self._worker.close()

@@ -16,7 +16,9 @@ import urllib.request
 from dataclasses import dataclass
 from datetime import datetime
 
+from batchseg.egress import redact_errors
 from jobs.cluster.connection import drain_this_node
+from jobs.terminal.redacted_output import redact_streams
 
 ASK_EVERY_S = 2.0
 TIMEOUT_S = 2.0
@@ -78,8 +80,10 @@ class NoticeWatcher:
     """The actor that watches for notices, one per node. `watch` ends with a line for the log."""
 
     def __init__(self, endpoint: str) -> None:
+        redact_streams()
         self._metadata, self._stop = Ec2Metadata(endpoint), threading.Event()
 
+    @redact_errors
     def watch(self) -> str:
         num_unanswered = 0
         while not self._stop.wait(ASK_EVERY_S):

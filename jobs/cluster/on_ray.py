@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from batchseg.egress import redact_errors
 from batchseg.recipe import Fleet, Recipe, load_recipe
 from batchseg.resolve.resolve import Resolved
 from batchseg.runs import session
@@ -20,6 +21,7 @@ from jobs.cluster.pool import open_ray_pool
 from jobs.cluster.ray_metrics import RayMetrics
 
 
+@redact_errors
 def run(
     recipe: Recipe | str | Path,
     fleet: Fleet | None = None,
@@ -57,6 +59,7 @@ def run(
     )
 
 
+@redact_errors
 def nightly(night: Night | str | Path, fleet: Fleet | None = None, *, options: Options | None = None) -> NightOutcome:
     """Run a recipe on Ray over every scene that is new or has changed since the last night.
 

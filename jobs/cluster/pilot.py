@@ -12,12 +12,14 @@ import ray
 from ray.exceptions import RayError
 
 from batchseg.budget.placement import PilotMeasurement, PilotWork, measure_pilot
+from batchseg.egress import redact_errors
 from batchseg.errors import BatchsegError, FleetError
 from batchseg.recipe import PoolSpec
 from batchseg.workers.worker import OpenModels
 from jobs.cluster.actor import BundleRefs, pack_bundles, unpack_bundles
 from jobs.cluster.actor_state import describe_loss
 from jobs.cluster.connection import describe_free_resources, describe_resources, enter_cluster, list_demand
+from jobs.terminal.redacted_output import redact_streams
 
 MAX_RETRIES = 3
 """The number of times that Ray runs a pilot again when its node is lost. A pilot leaves nothing behind."""
@@ -52,8 +54,10 @@ def send_pilot(work: PilotWork, pool: PoolSpec, models: OpenModels) -> PilotMeas
     return done
 
 
+@redact_errors
 def _pilot(work: PilotWork, bundles: BundleRefs, models: OpenModels) -> PilotMeasurement | BatchsegError:
     """Our own errors return as values, since Ray would wrap their messages in its own."""
+    redact_streams()
     try:
         return measure_pilot(replace(work, job=unpack_bundles(work.job, bundles)), models)
     except BatchsegError as error:

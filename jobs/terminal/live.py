@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from jobs.terminal.formats import format_count, format_duration, format_usd
+from jobs.terminal.redacted_output import redact_output
 
 if TYPE_CHECKING:
     from batchseg.runs.progress import Snapshot
@@ -33,7 +34,8 @@ def _show_live() -> Iterator[Callable[[Snapshot], None]]:
     from rich.console import Console
     from rich.live import Live
 
-    with Live(console=Console(stderr=True), refresh_per_second=4, transient=True) as live:
+    # What others print goes through the live screen, which would break a line inside of a credential.
+    with Live(console=Console(stderr=True), refresh_per_second=4, transient=True) as live, redact_output():
         yield lambda snapshot: live.update(render_screen(snapshot))
 
 

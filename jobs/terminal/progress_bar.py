@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from jobs.terminal.redacted_output import redact_output
+
 PLAIN_EVERY = 20
 """Steps per line where there is no terminal."""
 
@@ -35,7 +37,7 @@ def show_progress(word: str) -> Iterator[Callable[[int, int, dict[str, float]], 
     )
 
     columns = (MofNCompleteColumn(), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[facts]}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar, redact_output():
         task = bar.add_task(word, total=None, facts="")
 
         def show(num_done: int, num_all: int, facts: dict[str, float]) -> None:

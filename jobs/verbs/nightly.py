@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jobs.terminal.fleet_arguments import add_fleet_arguments, load_limited_fleet
+from jobs.terminal.redacted_output import redact_output
 
 if TYPE_CHECKING:
     from batchseg.recipe import Recipe
@@ -60,29 +61,24 @@ def main(args: argparse.Namespace) -> int:
 
 
 def print_night(outcome: NightOutcome) -> None:
-    from jobs.terminal.night_lines import format_cost, format_scene
-
     for note in outcome.notes:
         print(f"batchseg: {note}", file=sys.stderr)
     counts = Counter(result.state for result in outcome.scenes)
-    states = ", ".join(f"{num} {state}" for state, num in sorted(counts.items())) or "no scene"
-    print(f"night: {states}{format_cost(outcome.cost_usd)}")
+    print(f"night: {', '.join(f'{num} {state}' for state, num in sorted(counts.items())) or 'no scene'}")
     for result in outcome.scenes:
-        if result.error or result.reason:
-            print(f"  {format_scene(result)}")
-    if not outcome.has_latest:
-        print(f"there is no latest.json yet: {outcome.why}")
-    else:
-        print(f"latest.json {'is up to date' if outcome.moved_latest else 'stays as it is'}: {outcome.why}")
+        if result.error:
+            print(f"  {result.state}  {result.name}: {result.error}")
+    print(f"latest.json {'is up to date' if outcome.moved_latest else 'stays as it is'}: {outcome.why}")
 
 
+@redact_output()
 def run_main(argv: Sequence[str] | None = None) -> int:
     """`python -m jobs.nightly …`."""
-    from jobs.cli import run_verb
+    from jobs.cli import parse_arguments, run_verb
 
     parser = argparse.ArgumentParser(
         prog="python -m jobs.nightly", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
     parser.set_defaults(main=main)
-    return run_verb(parser.parse_args(argv))
+    return run_verb(parse_arguments(parser, argv))

@@ -8,7 +8,6 @@ same label as with the heavy model alone.
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING
 
 from jobs.terminal.fleet_arguments import add_fleet_arguments, load_limited_fleet
@@ -32,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    from batchseg.egress import format_json
     from batchseg.runs.estimate import plan
     from batchseg.schema import plain
     from jobs.runner import find_placement
@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> int:
     placement = find_placement(fleet, has_fleet_file=args.fleet is not None)
     run_plan = plan(args.recipe, fleet, pilot=args.pilot, placement=placement)
     if args.json:
-        print(json.dumps(plain(run_plan), indent=1))
+        print(format_json(plain(run_plan), indent=1))
     else:
         print("\n".join([*format_plan(run_plan), *([] if run_plan.pilot is None else format_pilot(run_plan.pilot))]))
     return 0

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from jobs.terminal.fleet_arguments import add_fleet_arguments, load_limited_fleet
+from jobs.terminal.redacted_output import redact_output
 
 if TYPE_CHECKING:
     from batchseg.recipe import Fleet, Recipe
@@ -105,13 +106,14 @@ def run_visibly(
         return runner(recipe, fleet, options=options, resolved=resolved)
 
 
+@redact_output()
 def run_main(argv: Sequence[str] | None = None) -> int:
     """`python -m jobs.run …`."""
-    from jobs.cli import run_verb
+    from jobs.cli import parse_arguments, run_verb
 
     parser = argparse.ArgumentParser(
         prog="python -m jobs.run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add_arguments(parser)
     parser.set_defaults(main=main, in_cluster=True)
-    return run_verb(parser.parse_args(argv))
+    return run_verb(parse_arguments(parser, argv))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Sequence
 from importlib.resources import files
 
 from rasterio.errors import NotGeoreferencedWarning
 
+from batchseg.egress import encode_json, encode_text
 from batchseg.ledger.records import Record
 from batchseg.reports.metrics import Metrics
 from batchseg.reports.page.content import collect_content
@@ -17,7 +17,7 @@ from batchseg.schema import plain
 from batchseg.store import Store
 
 
-def make_report_html(plan: PlanFile, store: Store, records: Sequence[Record], metrics: Metrics) -> str:
+def make_report_html(plan: PlanFile, store: Store, records: Sequence[Record], metrics: Metrics) -> bytes:
     """Make the page of a run, from its output folder and, where they are still there, from its scenes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -27,5 +27,5 @@ def make_report_html(plan: PlanFile, store: Store, records: Sequence[Record], me
     for mark, name in (("/*STYLE*/", "report.css"), ("/*SCRIPT*/", "report.js")):
         text = text.replace(mark, page.joinpath(name).read_text("utf-8"))
     # Names come from files and users, and must not be able to end the script element.
-    data = json.dumps(plain(content), ensure_ascii=False).replace("<", "\\u003c")
-    return text.replace("/*DATA*/", data)
+    data = encode_json(plain(content), ascii_only=False).replace(b"<", b"\\u003c")
+    return data.join(map(encode_text, text.split("/*DATA*/")))
