@@ -220,6 +220,8 @@ def _open_again(raster: RasterFile) -> Any:
         return DatasetReader(gdal_path(raster.url), driver=raster.driver)
     except GDAL_ERRORS as error:
         check_unchanged(raster.url, raster.identity)
+        if is_remote(raster.url):  # the object is there, so that another try may go through
+            raise ReadError("the file could not be opened", where=raster.url, got=find_reason(error)) from error
         raise AbsentSceneError(
             "the file cannot be opened any more", where=raster.url, got=find_reason(error)
         ) from error

@@ -123,7 +123,7 @@ def _make_header(url: str, opened: OpenRaster) -> SceneHeader:
         raise _make_bands_refusal(url, dataset)
     dtype = _find_common_dtype(url, dataset.dtypes)
     bands = _read_bands(dataset)
-    files = list_pixel_files(url, dataset.files, opened.visited)
+    files = list_pixel_files(url, opened.files, opened.visited)
     identity = read_identity(url, tuple(files))
     check_identity(url, identity)
     raster = RasterFile(
@@ -139,7 +139,7 @@ def _make_header(url: str, opened: OpenRaster) -> SceneHeader:
         compression=dataset.tags(ns="IMAGE_STRUCTURE").get("COMPRESSION"),
         palette=any(band.common == "palette" for band in bands),
         identity=identity,
-        files=tuple(dataset.files),
+        files=opened.files,
         parts=read_parts(files),
     )
     return SceneHeader(name=_find_scene_name(url), grid=_read_grid(url, dataset), raster=raster)

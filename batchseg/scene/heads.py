@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from batchseg.errors import RefusedError, SceneError
 from batchseg.regular_files import find_irregular_sidecar, find_irregularity, open_regular
-from batchseg.remote import ask_patiently, open_filesystem
+from batchseg.remote import ask_patiently, find_error_code, make_read_options, open_filesystem
 from batchseg.scene.gdal_name import GdalName, parse_gdal_name
 
 _ARCHIVE_ERRORS = (
@@ -101,11 +101,24 @@ def _read_remote(url: str, num_bytes: int) -> bytes:
     filesystem, path = open_filesystem(url)
 
     def read() -> bytes:
+        if url.startswith("s3://"):
+            return _read_range(filesystem, path, num_bytes)
         with filesystem.open(path, "rb", block_size=num_bytes, cache_type="none") as file:
             content: bytes = file.read(num_bytes)
             return content
 
     return ask_patiently("give the first bytes of an object", url, read)
+
+
+def _read_range(filesystem: Any, path: str, num_bytes: int) -> bytes:
+    """Read from S3 in one request; opening an object asks for its size first, and for a list where it is missing."""
+    try:
+        content: bytes = filesystem.cat_file(path, start=0, end=num_bytes, **make_read_options(filesystem))
+    except OSError as error:
+        if find_error_code(error) == "InvalidRange":
+            return b""  # an empty object
+        raise
+    return content
 
 
 def _read_member(name: GdalName, num_bytes: int) -> bytes | None:

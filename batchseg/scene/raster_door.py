@@ -52,6 +52,8 @@ class OpenRaster:
     """A raster that came through the door."""
 
     dataset: Any
+    files: tuple[str, ...]
+    """All files that GDAL reads for it: the file itself, sidecars, sources of a VRT."""
     visited: dict[str, tuple[Window, ...]]
     """Other files that hold pixels of it, with the parts of the raster that show them; no part: not known."""
 
@@ -74,7 +76,12 @@ def open_raster(url: str, trust: Trust) -> Iterator[OpenRaster]:
         raise refuse_unknown_version(url, "a name that no file can be told from")
     visitor = RasterVisitor(Reach.of(url, name.file, trust), trust)
     with gdal(), ignore_missing_georeference(), _open_root(visitor, url, name) as dataset:
-        yield OpenRaster(dataset=dataset, visited={file: tuple(parts) for file, parts in visitor.visited.items()})
+        if dataset.driver == "GPKG":
+            visitor.check_tables(url, name)
+        files = visitor.visit_dataset(dataset, gdal_path(url), depth=0)
+        yield OpenRaster(
+            dataset=dataset, files=files, visited={file: tuple(parts) for file, parts in visitor.visited.items()}
+        )
 
 
 def _open_root(visitor: RasterVisitor, url: str, name: GdalName) -> Any:
@@ -91,18 +98,11 @@ def _open_root(visitor: RasterVisitor, url: str, name: GdalName) -> Any:
     if visitor.trust.drivers:
         _check_text(visitor.reach, name)
     try:
-        dataset = _open_by_sign(visitor, path, name, drivers)
+        return _open_by_sign(visitor, path, name, drivers)
     except GDAL_ERRORS as error:
         if "not recognized as" not in str(error):
             raise
-        dataset = _open_other(visitor, path, name, error)
-    try:
-        visitor.check_tables(url, name)
-        visitor.visit_dataset(dataset, path, depth=0)
-    except BaseException:
-        dataset.close()
-        raise
-    return dataset
+        return _open_other(visitor, path, name, error)
 
 
 def _open_by_sign(visitor: RasterVisitor, path: str, name: GdalName, drivers: list[str]) -> Any:

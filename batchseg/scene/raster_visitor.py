@@ -80,13 +80,17 @@ class RasterVisitor:
         reference = Reference(name=written, is_relative=None, is_copied=is_copied)
         self._visit(reference, path, None, depth=depth + 1, is_noted=is_noted)
 
-    def visit_dataset(self, dataset: Any, path: str, *, depth: int, is_copied: bool = True) -> None:
-        """Check the files that an open dataset names. GDAL opens an overview when it lists the files, not before."""
+    def visit_dataset(self, dataset: Any, path: str, *, depth: int, is_copied: bool = True) -> tuple[str, ...]:
+        """Check and return the files that an open dataset names.
+
+        GDAL opens an overview when it lists the files, not before. On servers it asks for each of them again.
+        """
         overview = dataset.tags(ns="OVERVIEWS").get("OVERVIEW_FILE")
         if overview:
             target = overview.replace(":::BASE:::", f"{path.rpartition('/')[0]}/")
             self._visit_sidecar(overview, target, depth=depth, is_copied=is_copied)
-        for file in dataset.files:
+        files = tuple(dataset.files)
+        for file in files:
             key, name = make_key(file), parse_gdal_name(file)
             if name is None:
                 raise self._refuse_reference(file, "a file that can be found")
@@ -102,12 +106,11 @@ class RasterVisitor:
                 holds_pixels = not file.lower().endswith(SIDECARS_WITHOUT_PIXELS)
                 self._check_listed(file, name, is_noted=holds_pixels or (depth > 0 and not is_copied))
         self._check_links(path)
+        return files
 
     def check_tables(self, written: str, name: GdalName) -> None:
         """Raise SceneError for a database whose tables may read other files."""
-        if is_trusted("GPKG", self.trust) or not name.file or Path(name.file).is_dir():
-            return
-        if not (read_head(name, len(SQLITE_SIGN)) or b"").startswith(SQLITE_SIGN):
+        if is_trusted("GPKG", self.trust):
             return
         is_file = not name.is_remote and name.archive is None
         table = find_reaching_table(name.file) if is_file else "a database that is no file on this machine"
@@ -166,7 +169,8 @@ class RasterVisitor:
             driver = "GTI"
         if driver is not None and not any(driver.casefold() == known.casefold() for known in allowed):
             raise refuse_driver(self.reach.url, reference.name, driver)
-        self.check_tables(reference.name, name)
+        if head.startswith(SQLITE_SIGN):
+            self.check_tables(reference.name, name)
         if driver == "VRT":
             self.visit_references(path, name, depth=depth, is_copied=reference.is_copied)
         self.visit_sidecars(path, name, depth=depth, is_copied=reference.is_copied)
@@ -229,8 +233,7 @@ def leave_vrt_out(drivers: list[str]) -> list[str]:
 
 def _name_sidecars(path: str, name: GdalName) -> Iterator[str]:
     base = path if name.prefix is None else name.inner_path
-    for start in dict.fromkeys((base, re.sub(r"\.[^./]*$", "", base))):
-        yield from (start + ending for ending in _SIDECARS)
+    yield from (base + ending for ending in _SIDECARS)
 
 
 def _do_all(do: Callable[[Reference], None], references: list[Reference], *, at_once: int) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 import batchseg.remote
 import batchseg.scene.dataset
-from batchseg.errors import BatchsegError, ReadError, RefusedError, StorageError
+from batchseg.errors import AbsentSceneError, BatchsegError, ReadError, RefusedError, StorageError
 from batchseg.objectstore import ObjectStore
 from batchseg.paths import OutputKeys
 from batchseg.recipe import Fleet, NodataPolicy
@@ -224,7 +224,7 @@ def test_a_read_fails_clearly(proxy, raster, monkeypatch, kind, operations):
     """Whether the other client, which is asked why, still gets through or not."""
     monkeypatch.setattr(batchseg.remote, "READ_TIMEOUT_S", 0.7)
     proxy.strike(Strikes(kind, dict.fromkeys(operations), skip=1))
-    expected = RefusedError if kind == "expired_token" and "head" in operations else (ReadError, StorageError)
+    expected = RefusedError if kind == "expired_token" and "head" in operations else (ReadError, AbsentSceneError)
     with pytest.raises(expected, match=r"scene\.tif"):
         read_in_new_thread(raster[0], Window.of(10, 290, 5, 250))
 

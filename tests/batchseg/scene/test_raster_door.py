@@ -254,7 +254,7 @@ def spilled(place: Place) -> str:
 ON_A_SERVER: dict[str, Callable[[Place], object]] = {
     "a mask that is a tile service": lambda p: shutil.copy(wms(p, f"{p.server}/evil"), p.served / "x.tif.msk"),
     "overviews that are a VRT": lambda p: shutil.copy(p.source(p.secret), p.served / "x.tif.ovr"),
-    "a VRT in capitals": lambda p: shutil.copy(p.source(p.secret), p.served / "x.MSK"),
+    "a VRT in capitals": lambda p: shutil.copy(p.source(p.secret), p.served / "x.tif.MSK"),
     "an overview in metadata beside": lambda p: (p.served / "x.tif.aux.xml").write_text(
         f'<PAMDataset><Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">{p.secret}</MDI></Metadata></PAMDataset>'
     ),
