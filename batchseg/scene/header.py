@@ -124,7 +124,7 @@ def _make_header(url: str, opened: OpenRaster) -> SceneHeader:
     dtype = _find_common_dtype(url, dataset.dtypes)
     bands = _read_bands(dataset)
     files = list_pixel_files(url, opened.files, opened.visited)
-    identity = read_identity(url, tuple(files))
+    identity = read_identity(url, tuple(files), by_text=True)
     check_identity(url, identity)
     raster = RasterFile(
         url=url,

@@ -13,10 +13,11 @@ from batchseg.redact import make_public_url
 from batchseg.remote import is_remote, read_facts
 from batchseg.scene.gdal_name import parse_gdal_name
 from batchseg.scene.names import url_of_gdal_path
+from batchseg.scene.vrt_text import digest_vrt_text
 from tiling.span import Window
 
 REQUESTS_AT_ONCE = 16
-_VERSION_FIELDS = ("size_bytes", "mtime_ns", "etag", "modified")
+_VERSION_FIELDS = ("size_bytes", "mtime_ns", "etag", "modified", "text")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,9 @@ class FileIdentity:
     """Time of the last change of a local file."""
     parts: str | None = None
     """Digest over the sizes and times of other local files that hold pixels."""
+    text: str | None = None
+    """Digest of the text of a scene's own VRT, which then has no size and no time here: programs that only look at it
+    write statistics into it."""
 
     def plain(self) -> dict[str, str | int]:
         """Return the known facts as JSON; a part of the fingerprint, so its keys never change."""
@@ -60,22 +64,30 @@ class FilePart:
         return not self.windows or any(part.meets(window) for part in self.windows)
 
 
-def read_identity(url: str, parts: tuple[str, ...] = ()) -> FileIdentity:
-    """Read the version of a file, and of other files that hold its pixels (`parts`: a mask, the parts of a VRT).
+def read_identity(url: str, parts: tuple[str, ...] = (), *, by_text: bool = False) -> FileIdentity:
+    """Read the version of a file, and of other files that hold its pixels.
 
     A name of GDAL's has the version of the file behind it: a member of an archive has the version of the archive.
+
+    Args:
+        url: The file.
+        parts: The other files: a mask, the parts of a VRT.
+        by_text: Whether a local VRT is known by its text instead of its size and time.
     """
     file = find_file(url)
     path, remote_facts = Path(file), read_facts(file) if is_remote(file) else {}
     stat = path.stat() if file and path.is_file() else None
+    text = digest_vrt_text(path) if by_text and stat is not None else None
+    is_plain = stat is not None and text is None
     return FileIdentity(
         url=make_public_url(url),
-        size_bytes=remote_facts.get("size_bytes") if stat is None else stat.st_size,
+        size_bytes=remote_facts.get("size_bytes") if stat is None else stat.st_size if is_plain else None,
         etag=remote_facts.get("etag"),
         modified=remote_facts.get("modified"),
         remote_parts=_digest_remote(set(map(_locate, parts)) - {url, file}),
-        mtime_ns=None if stat is None else stat.st_mtime_ns,
+        mtime_ns=stat.st_mtime_ns if stat is not None and is_plain else None,
         parts=_digest_local([Path(part) for part in sorted(map(_locate, parts)) if Path(part) != path]),
+        text=text,
     )
 
 
@@ -103,7 +115,7 @@ def read_parts(files: Mapping[str, tuple[Window, ...]]) -> tuple[FilePart, ...]:
 
 def check_identity(url: str, identity: FileIdentity) -> None:
     """Raise SceneError where a file has no version that could be compared later: no identity, no run."""
-    own = (identity.mtime_ns, identity.etag, identity.modified)
+    own = (identity.mtime_ns, identity.etag, identity.modified, identity.text)
     is_folder = Path(find_file(url) or "-").is_dir() and identity.parts is not None
     if not is_folder and all(fact is None for fact in own):
         raise refuse_unknown_version(url, identity.describe_version())
@@ -138,11 +150,12 @@ def _digest_local(paths: list[Path]) -> str | None:
 def check_unchanged(url: str, identity: FileIdentity) -> None:
     """Raise AbsentSceneError when the file is no longer of the version that the run was planned with."""
     try:
-        current = read_identity(url)
+        current = read_identity(url, by_text=identity.text is not None)
     except (OSError, StorageError) as error:  # a mount is gone, or a server does not answer
         got = str(error) or type(error).__name__
         raise AbsentSceneError("the file cannot be read any more", where=url, got=got) from error
-    if current.size_bytes is None and identity.size_bytes is not None:
+    is_gone = current.size_bytes is None and current.text is None
+    if is_gone and (identity.size_bytes is not None or identity.text is not None):
         raise AbsentSceneError("there is no such file any more", where=url, todo="put it back")
     if any(getattr(current, name) != getattr(identity, name) for name in _VERSION_FIELDS):
         raise AbsentSceneError(

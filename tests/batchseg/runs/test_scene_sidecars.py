@@ -75,6 +75,22 @@ def test_a_run_goes_on_after_a_look_at_a_part_of_a_vrt(tmp_path: Path, name: str
     assert place.run().exit_status == 0
 
 
+def test_statistics_inside_a_vrt_are_no_change_of_it(tmp_path: Path) -> None:
+    write_scene(tmp_path / "part.tif", noise(300, 300))
+    scene = str(tmp_path / "scene.vrt")
+    call("gdalbuildvrt", scene, str(tmp_path / "part.tif"))
+    place = Workplace(tmp_path, (scene,), {"bands": (1, 2, 3)})
+    place.run()
+    text = Path(scene).read_text()
+    LOOKS["statistics"](scene)
+    LOOKS["histogram"](scene)
+    assert Path(scene).read_text() != text, "GDAL writes them into the VRT itself"
+    assert place.run().exit_status == 0
+    Path(scene).write_text(Path(scene).read_text().replace('<SrcRect xOff="0"', '<SrcRect xOff="1"'))
+    with pytest.raises(ForeignRunError, match=r"identity\.text"):
+        place.run()
+
+
 def test_overviews_inside_the_file_change_it_and_the_refusal_names_what_does_not(tmp_path: Path) -> None:
     place = Workplace.of(tmp_path, noise(300, 300))
     place.run()
