@@ -8,9 +8,11 @@ from functools import lru_cache
 from pathlib import Path
 
 _NO_PIXELS = re.compile(
-    rb'<MDI key="STATISTICS_[^"]*">[^<]*</MDI>|<Histograms>.*?</Histograms>|<SourceProperties [^>]*/>', re.DOTALL
+    rb'<MDI key="STATISTICS_[^"]*">[^<]*</MDI>|<SourceProperties [^>]*/>'
+    rb"|<Histograms>(?:\s|[0-9.|eE+-]|</?(?:Hist\w*|BucketCount|IncludeOutOfRange|Approximate)>)*</Histograms>"
 )
-"""Statistics, and the properties of sources, which GDAL adds or leaves out as it likes."""
+"""Statistics, and the properties of sources, which GDAL adds or leaves out as it likes. Between the ends of a histogram
+may lie nothing else, because the ends could stand in comments around a source."""
 _EMPTY = re.compile(rb"<Metadata>\s*</Metadata>")
 
 

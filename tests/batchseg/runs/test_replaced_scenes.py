@@ -105,6 +105,18 @@ def test_a_replaced_scene_is_noticed_at_the_next_start(tmp_path: Path, name: str
     assert caught.value.exit_status == 2
 
 
+def test_a_source_between_signs_of_a_histogram_is_noticed(tmp_path: Path) -> None:
+    write_scene(tmp_path / "scene.tif", noise(64, 64))
+    url = make_vrt(tmp_path, "scene.tif")
+    text = Path(url).read_text()
+    identities = []
+    for part in ("scene.tif", "other.tif"):
+        hidden = f'<!-- <Histograms> --><SourceFilename relativeToVRT="1">{part}</SourceFilename><!-- </Histograms> -->'
+        Path(url).write_text(text.replace("</VRTDataset>", f"<Overview>{hidden}</Overview></VRTDataset>"))
+        identities.append(read_header(url).raster.identity.text)
+    assert identities[0] != identities[1]
+
+
 @pytest.mark.parametrize("prefix", ["NETCDF:{}:Band1", 'NETCDF:"{}":Band1', "{}"])
 def test_the_version_of_a_netcdf_file_is_known(tmp_path: Path, prefix: str) -> None:
     file = make_netcdf(Path(write_scene(tmp_path / "scene.tif", noise(64, 64)[:1])))
