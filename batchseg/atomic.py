@@ -12,14 +12,16 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 UNFINISHED = ".unfinished-"
 FILE_MODE = 0o640
 """The widest rights of a file: its user may write, its group may read. The umask narrows them further."""
-LEAST_UMASK = 0o777 & ~(FILE_MODE | 0o110)
-"""The umask that leaves files `FILE_MODE`, and folders 0750."""
+FOLDER_MODE = 0o750
+LEAST_UMASK = 0o777 & ~FOLDER_MODE
+"""The umask that leaves files `FILE_MODE`, and folders `FOLDER_MODE`."""
+_GROUP_READS = 0o040
 _TOKEN_BYTES = 6
 _UNFINISHED_NAME = re.compile(re.escape(UNFINISHED) + f"[0-9a-f]{{{2 * _TOKEN_BYTES}}}")
 
@@ -38,6 +40,7 @@ def replace_file(path: Path, *, durable: bool = True, tag: str | None = None) ->
             left, so only one process may write at a time. None: a random tag, for several writers.
     """
     unfinished = _name_unfinished(path, tag)
+    unfinished.unlink(missing_ok=True)  # a writer would follow a link, and change all names of a file that has several
     try:
         yield unfinished
         move_file(unfinished, path, durable=durable)
@@ -46,8 +49,8 @@ def replace_file(path: Path, *, durable: bool = True, tag: str | None = None) ->
 
 
 def move_file(source: Path, path: Path, *, durable: bool = True) -> None:
-    """Put a finished file of the same disk in the place of `path`, with no more rights than `FILE_MODE`."""
-    _limit_rights(source)
+    """Put a finished file of the same disk in the place of `path`, with the rights of a new file there."""
+    _set_rights(source, path)
     if durable:
         with source.open("rb") as file:
             os.fsync(file.fileno())
@@ -59,7 +62,7 @@ def create_file(path: Path, content: bytes) -> bool:
     unfinished = _name_unfinished(path)
     try:
         unfinished.write_bytes(content)
-        _limit_rights(unfinished)
+        _set_rights(unfinished, path)
         os.link(unfinished, path)  # unlike a rename, a link fails where something is there
     except FileExistsError:
         return False
@@ -70,7 +73,7 @@ def create_file(path: Path, content: bytes) -> bool:
 
 @contextmanager
 def limit_new_files() -> Iterator[None]:
-    """Give new files and folders of this process no more rights than `FILE_MODE` and 0750."""
+    """Give new files and folders of this process no more rights than `FILE_MODE` and `FOLDER_MODE`."""
     before = os.umask(0o077)
     os.umask(before | LEAST_UMASK)
     try:
@@ -79,10 +82,36 @@ def limit_new_files() -> Iterator[None]:
         os.umask(before)
 
 
-def _limit_rights(path: Path) -> None:
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & ~FILE_MODE:
-        path.chmod(mode & FILE_MODE)
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, with no more rights than `FOLDER_MODE`. What exists stays as it is."""
+    try:
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    except FileNotFoundError:
+        make_folder(folder.parent)
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+
+
+def _set_rights(source: Path, path: Path) -> None:
+    """Give an unfinished file the rights that a new file beside `path` gets.
+
+    Some libraries write wider files, and those that work with private temporary files write narrower ones.
+    """
+    mode = stat.S_IMODE(source.stat().st_mode)
+    wanted = mode & FILE_MODE if mode & _GROUP_READS else _probe_rights(path)
+    if mode != wanted:
+        with suppress(OSError):  # a disk without rights, like exFAT, refuses
+            source.chmod(wanted)
+
+
+def _probe_rights(path: Path) -> int:
+    """The rights of a new file in this folder. To ask for the umask would mean to set it, for all threads."""
+    probe = _name_unfinished(path)
+    descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    try:
+        return stat.S_IMODE(os.fstat(descriptor).st_mode)
+    finally:
+        os.close(descriptor)
+        probe.unlink()
 
 
 @contextmanager
@@ -92,9 +121,9 @@ def create_folder(folder: Path) -> Iterator[Path]:
     For caches that several processes may fill at once with the same content: the first one succeeds, and what the
     others wrote is removed.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     unfinished = _name_unfinished(folder)
-    unfinished.mkdir()
+    unfinished.mkdir(mode=FOLDER_MODE)
     try:
         yield unfinished
         try:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from batchseg.atomic import UNFINISHED, create_file, is_unfinished, move_file, replace_file
+from batchseg.atomic import UNFINISHED, create_file, is_unfinished, make_folder, move_file, replace_file
 from batchseg.egress import encode_json
 from batchseg.errors import DamagedError, IrregularFileError, RecipeError, RefusedError
 from batchseg.paths import SCRATCH_FOLDER, OutputKeys, list_parents
@@ -204,14 +204,14 @@ class LocalStore:
     def scratch(self) -> Iterator[Path]:
         """A folder on the same disk, from which finished files can be renamed into place."""
         base = self._make_place(f"{SCRATCH_FOLDER}/")
-        base.mkdir(exist_ok=True)
+        make_folder(base)
         with open_scratch(base, _SCRATCH_PREFIX) as folder:
             yield folder
 
     def _make_place(self, key: str) -> Path:
         """The file of a key, in a folder that exists."""
         target = self._find_place(key)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         return target
 
     def _find_place(self, key: str) -> Path:

@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from batchseg.atomic import replace_file
+from batchseg.atomic import make_folder, replace_file
 from batchseg.egress import format_json, redact_errors, write_text
 from batchseg.errors import BundleError, InputError, IrregularFileError
 from batchseg.model.contract import Contract
@@ -172,9 +172,10 @@ def write_bundle(folder: Path, contract: Contract, weights: bytes, *, created_at
     The item is written last, in one step. If the process dies before that, there is no bundle, and never one with the
     weights of another.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     (folder / ITEM).unlink(missing_ok=True)
-    (folder / weights_name(contract)).write_bytes(weights)
+    with replace_file(folder / weights_name(contract)) as unfinished:
+        unfinished.write_bytes(weights)
     sha256 = hashlib.sha256(weights).hexdigest()
     item = make_item(contract, weights_sha256=sha256, weights_bytes=len(weights), created_at=created_at)
     with replace_file(folder / ITEM) as unfinished:

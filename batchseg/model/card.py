@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from batchseg.atomic import replace_file
 from batchseg.egress import write_text
 from batchseg.errors import BundleError
 from batchseg.model.architecture import Architecture, OnnxSpec
@@ -63,7 +64,8 @@ it does on scenes that it never saw, and nothing about other ground."""
 
 
 def write_card(folder: Path, contract: Contract) -> None:
-    write_text(folder / CARD, make_card(contract))
+    with replace_file(folder / CARD) as unfinished:
+        write_text(unfinished, make_card(contract))
 
 
 def make_card(contract: Contract) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from batchseg.atomic import make_folder
 from batchseg.errors import BundleError
 from batchseg.scratch import open_scratch, sweep_scratch
 
@@ -38,10 +39,10 @@ def _make_unfinished(folder: Path, stack: ExitStack) -> Path:
     if os.path.lexists(folder):
         raise BundleError("there is something already", where=str(folder), todo="give a new folder")
     prefix = f"{folder.name}.unfinished-"
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     sweep_scratch(folder.parent, prefix)
     unfinished = stack.enter_context(open_scratch(folder.parent, prefix)) / folder.name
-    unfinished.mkdir()  # with the rights that the user's folders have
+    make_folder(unfinished)  # the scratch folder around it is for the user alone
     return unfinished
 
 

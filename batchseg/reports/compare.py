@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchseg.atomic import replace_file
+from batchseg.atomic import make_folder, replace_file
 from batchseg.collisions import check_inputs, make_foreign_error
 from batchseg.egress import encode_json, redact_errors
 from batchseg.errors import DamagedError, InputError
@@ -125,7 +125,7 @@ def _check_folder(target: LocalStore, labels: GivenLabels | Mapping[str, GivenLa
     given = labels.values() if isinstance(labels, Mapping) else [labels] if labels is not None else []
     check_inputs(target, keys, map(name_labels, given))
     try:
-        target.root.mkdir(parents=True, exist_ok=True)
+        make_folder(target.root)
         taken = list(target.find_taken(keys))
     except OSError as error:
         where = str(target.root)

@@ -17,7 +17,7 @@ from rasterio.errors import RasterioIOError
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
-from batchseg.atomic import replace_file
+from batchseg.atomic import make_folder, replace_file
 from batchseg.egress import format_json, write_text
 from batchseg.errors import InputError
 from batchseg.synth.materials import CLASSES, UNLABELLED
@@ -84,7 +84,7 @@ def _make_folder(folder: Path) -> None:
         raise InputError(
             "a synthetic scene must be written into a folder", where=str(folder), got="a file", todo="give another path"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     taken = [name for name in NAMES if os.path.lexists(folder / name)]
     if taken and not _has_synthetic_labels(folder):
         raise InputError(

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from batchseg.atomic import replace_file
+from batchseg.atomic import make_folder, replace_file
 from batchseg.egress import format_json
 from batchseg.errors import RecipeError
 from batchseg.regular_files import check_file
@@ -93,7 +93,7 @@ def _restore_best(state: TrainingState, path: Path) -> None:
 
 
 def _write(tensors: Mapping[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with replace_file(path, tag="checkpoint") as unfinished:
         save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, unfinished, metadata)
 

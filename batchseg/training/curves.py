@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 import struct
 import time
@@ -18,7 +19,7 @@ from typing import BinaryIO
 
 from google_crc32c import value as crc32c
 
-from batchseg.atomic import replace_file
+from batchseg.atomic import FILE_MODE, make_folder, replace_file
 from batchseg.egress import encode_text, write_text
 from batchseg.regular_files import read_regular
 
@@ -65,12 +66,16 @@ def open_curves(
     folder: Path, step: int, figures: Sequence[str], class_names: Sequence[str]
 ) -> Iterator[tuple[Curve, Curve]]:
     """Open two curves: the figures of every step, and the IoU per class of every measurement for early stopping."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with ExitStack() as open_:
         path = folder / f"events.out.tfevents.{_choose_number(folder):013}.batchseg"
-        events = EventFile(open_.enter_context(path.open("wb")), step)
+        events = EventFile(open_.enter_context(open(path, "xb", opener=_open_new)), step)
         steps = Curve(folder / _STEPS, events, tuple(figures), step, open_)
         yield steps, Curve(folder / _WATCHED, events, ("miou", *class_names), step, open_)
+
+
+def _open_new(path: str, flags: int) -> int:
+    return os.open(path, flags, FILE_MODE)
 
 
 def _choose_number(folder: Path) -> int:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from batchseg.atomic import replace_file
+from batchseg.atomic import make_folder, replace_file
 from batchseg.model.bundle import Bundle
 from batchseg.model.graph import WholeGraph
 from batchseg.model.torch_graph import load_graph
@@ -46,7 +46,7 @@ def make_soft_labels(
         A function from the number of a window to its logits.
     """
     kept = folder / f"{bundle.graph_digest[:16]}-{ground.digest[:16]}"
-    kept.mkdir(parents=True, exist_ok=True)
+    make_folder(kept)
     num_windows = len(ground.pixels_WBHW)
     missing = [number for number in range(num_windows) if not _path(kept, number).exists()]
     if missing:

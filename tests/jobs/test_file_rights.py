@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import pytest
+import yaml
 
-from batchseg.atomic import create_file, limit_new_files, replace_file
+from batchseg import ModelFacts, compare, evaluate, import_bundle, report, train
+from batchseg.adapt.tune import write_numerics
+from batchseg.atomic import create_file, limit_new_files, move_file, replace_file
+from batchseg.classes import ClassInfo
+from batchseg.runs.night import run_night
+from batchseg.runs.night_settings import Night
+from batchseg.scene.bands import BandWanted
+from batchseg.schema import plain
+from batchseg.synth import write_scene
 from jobs.cli import main
+from tests.batchseg.model.model_bundles import write_onnx
+from tests.batchseg.training.small_trainings import GROUND, RECIPE
 from tests.jobs.command_line import alone, folder, quick
-from tests.jobs.test_train_command import write_recipe
 from tests.runs import Workplace, noise
 
 __all__ = ["alone", "folder", "quick"]
@@ -56,28 +68,69 @@ def test_a_run_an_evaluation_and_a_comparison(
     assert stat.S_IMODE(out.stat().st_mode) == folder_mode
 
 
-@pytest.mark.parametrize(("mask", "file_mode", "folder_mode"), UMASKS[1:])
-def test_trainings_and_scenes(mask: int, file_mode: int, folder_mode: int, tmp_path: Path) -> None:
-    recipe = write_recipe(tmp_path)
+def make_run_and_reports(folder: Path) -> Iterator[Path]:
+    place = Workplace.of(folder, noise(64, 64), noise(80, 40, seed=1))
+    place.run()
+    report(place.output)
+    (folder / "reference.tif").write_bytes((place.output / "scene0/labels.tif").read_bytes())
+    evaluate(place.output, {"scene0": str(folder / "reference.tif")})
+    compare(place.output, place.output, folder=folder / "new" / "compared")
+    yield from (place.output, folder / "new")
+
+
+def make_night(folder: Path) -> Iterator[Path]:
+    place = Workplace.of(folder, noise(40, 40))
+    values = plain(place.recipe())
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(values))
+    night = Night(recipe=str(folder / "recipe.yaml"), output=str(folder / "nights"), scenes=place.scenes)
+    run_night(night, lambda recipe, _: place.run(scenes=recipe.scenes, output=recipe.output))
+    yield folder / "nights"
+
+
+def make_training(folder: Path) -> Iterator[Path]:
+    train(
+        replace(RECIPE, watch=replace(GROUND, seeds=(3000, 3001)), watch_every=2), folder / "new" / "net", device="cpu"
+    )
+    yield folder / "new"
+
+
+def make_synthetic_scene(folder: Path) -> Iterator[Path]:
+    write_scene(folder / "new" / "scene", size_px=256, seed=1)
+    yield folder / "new"
+
+
+def make_imported_bundle(folder: Path) -> Iterator[Path]:
+    path = write_onnx(folder / "made").weights
+    facts = ModelFacts(
+        bands=tuple(BandWanted(name=name, common=name) for name in ("red", "green", "blue")),
+        gsd_m=(0.3, 0.8),
+        classes=tuple(ClassInfo(id=i, name=str(i), rgb=(i, i, i)) for i in range(4)),
+        mean=(90.0, 100.0, 80.0),
+        std=(40.0, 50.0, 30.0),
+    )
+    bundle = import_bundle(path, folder / "new" / "net", facts)
+    write_numerics(bundle, "cpu", bundle.contract.numerics["cpu"])
+    yield folder / "new"
+
+
+WRITERS = [make_run_and_reports, make_night, make_training, make_synthetic_scene, make_imported_bundle]
+
+
+@pytest.mark.parametrize(("mask", "file_mode", "folder_mode"), UMASKS)
+@pytest.mark.parametrize("write", WRITERS)
+def test_functions_of_python_keep_their_files_from_others_and_open_them_to_the_group(
+    write: Callable[[Path], Iterable[Path]], mask: int, file_mode: int, folder_mode: int, tmp_path: Path
+) -> None:
     with umask(mask):
-        assert main(["synth", str(tmp_path / "made"), "--size", "256", "--seed", "1"]) == 0
-        assert main(["train", str(recipe), str(tmp_path / "net"), "--device", "cpu"]) == 0
-    for made in ("made", "net"):
-        files, folders = collect_modes(tmp_path / made)
-        assert files <= {file_mode, 0o600}, "safetensors makes checkpoints for the user alone"
+        made = list(write(tmp_path))
+    for root in made:
+        files, folders = collect_modes(root)
+        assert files == {file_mode}
         assert folders <= {folder_mode}
-    named = ("made/scene.tif", "made/labels.tif", "net/item.json", "net/README.md", "net/weights.safetensors")
-    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in named} == {file_mode}
+        assert stat.S_IMODE(root.stat().st_mode) == folder_mode
 
 
-def test_a_run_from_python_keeps_its_files_from_others_too(tmp_path: Path) -> None:
-    with umask(0o000):
-        Workplace.of(tmp_path, noise(64, 64)).run()
-    files, _ = collect_modes(tmp_path / "out")
-    assert files == {0o640}
-
-
-def test_files_that_take_the_place_of_others_are_no_wider(tmp_path: Path) -> None:
+def test_files_that_take_the_place_of_others_have_the_rights_of_new_ones(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("before")
     (tmp_path / "a").chmod(0o666)
     with umask(0o000):
@@ -86,4 +139,25 @@ def test_files_that_take_the_place_of_others_are_no_wider(tmp_path: Path) -> Non
         assert create_file(tmp_path / "b", b"new")
         with limit_new_files():
             (tmp_path / "c").touch()
-    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "abc"} == {0o640}
+        with NamedTemporaryFile(dir=tmp_path, delete=False) as private:
+            move_file(Path(private.name), tmp_path / "d")
+    assert {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == dict.fromkeys("abcd", 0o640)
+
+
+def test_a_disk_without_rights_takes_files_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with umask(0o000), replace_file(tmp_path / "a") as unfinished:
+        unfinished.write_text("content")
+    assert (tmp_path / "a").read_text() == "content"
+
+
+def test_an_unfinished_file_of_the_same_name_is_never_written_through(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("mine")
+    for lead in (Path.symlink_to, Path.hardlink_to):
+        lead(tmp_path / ".unfinished-checkpoint", tmp_path / "precious")
+        with replace_file(tmp_path / "a", tag="checkpoint") as unfinished:
+            unfinished.write_text("whole")
+    assert (tmp_path / "precious").read_text() == "mine"
