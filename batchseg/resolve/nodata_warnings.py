@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -16,6 +17,8 @@ from batchseg.scene.source import RasterSource
 
 MAX_LOCAL_SCENES, MAX_REMOTE_SCENES = 64, 8
 """Number of scenes that are looked at, spread over all of them: a look takes up to a second, on a server several."""
+MAX_LOOK_S = 30.0
+"""Time after which no further scene is looked at."""
 SIDE_PX = 32
 """Side of the smallest patch that counts. Small scenes may have smaller ones."""
 MIN_SIDE_PX, MIN_SIDE_OVERVIEW_PX = 8, 4
@@ -27,8 +30,13 @@ def find_nodata_warnings(job: Job) -> dict[str, str]:
     Each warning ends with the same line, since a recipe has one policy for all of its scenes. A scene that cannot be
     read gets no warning: the chunk that needs the pixels reports it.
     """
-    patches = {scene.name: _find_patches(scene) for scene in _choose_scenes(list(job.scenes.values()))}
-    patches = {name: of_scene for name, of_scene in patches.items() if of_scene}
+    patches, begun_s = {}, time.monotonic()
+    for scene in _choose_scenes(list(job.scenes.values())):
+        of_scene = _find_patches(scene)
+        if of_scene:
+            patches[scene.name] = of_scene
+        if time.monotonic() - begun_s > MAX_LOOK_S:
+            break
     if not patches:
         return {}
     policy = propose_policy(job, [one.values for of_scene in patches.values() for one in of_scene])

@@ -10,6 +10,7 @@ a window costs requests on a server, so there the grid is coarser.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,8 @@ SAMPLE_PX = 4_194_304
 GRID_LOCAL, GRID_REMOTE = 12, 5
 """Windows along each side of a scene without overviews. Twelve do not miss a hole of a hundredth of the scene."""
 WINDOW_PX = 256
+MAX_READ_S = 10.0
+"""Time after which no further window of a scene is read: some formats decode the whole file for each."""
 STRIPED_PX = 67_108_864
 """Largest number of pixels that the windows of a striped file make a decoder read: each window needs whole rows."""
 
@@ -59,8 +62,16 @@ def read_pixel_sample(source: RasterSource, aoi: Polygons | None) -> PixelSample
         scale = _choose_overview(dataset, raster, limit_px)
     if scale is not None:
         return PixelSample(parts=(_read_overview(source, scale, aoi),), scale=scale)
-    windows = _choose_windows(raster, limit_px)
-    return PixelSample(parts=tuple(_read_window(source, window, aoi) for window in windows), scale=1)
+    return PixelSample(parts=tuple(_read_windows(source, limit_px, aoi)), scale=1)
+
+
+def _read_windows(source: RasterSource, limit_px: int, aoi: Polygons | None) -> Iterator[SamplePart]:
+    """Read windows until they took so long that the rest would cost more than they tell."""
+    begun_s = time.monotonic()
+    for window in _choose_windows(source.raster, limit_px):
+        yield _read_window(source, window, aoi)
+        if time.monotonic() - begun_s > MAX_READ_S:
+            return
 
 
 def _make_whole(raster: RasterFile) -> Window:

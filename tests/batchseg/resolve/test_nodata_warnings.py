@@ -11,14 +11,13 @@ import numpy as np
 import pytest
 import rasterio
 import yaml
-from rasterio.enums import ColorInterp, Resampling
+from rasterio.enums import ColorInterp
 
 from batchseg.errors import ReadError
 from batchseg.recipe import NodataPolicy, Recipe, load_recipe
 from batchseg.resolve.nodata_warnings import find_nodata_warnings, format_policy
 from batchseg.resolve.resolve import resolve
 from batchseg.runs.estimate import plan
-from batchseg.scene import pixel_sample
 from batchseg.scene.source import RasterSource
 from jobs.cli import main
 from tests.jobs.command_line import alone, quick
@@ -216,42 +215,6 @@ def test_ground_outside_of_the_area_of_interest_does_not_matter(tmp_path: Path) 
     aoi.write_text(json.dumps({"type": "FeatureCollection", "crs": crs, "features": features}))
     assert find_warnings(make_recipe(tmp_path, scene)) != {}
     assert find_warnings(make_recipe(tmp_path, scene, aoi=str(aoi))) == {}
-
-
-@pytest.fixture
-def small_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Samples so small that a scene of some megapixels counts as large."""
-    monkeypatch.setattr(pixel_sample, "SAMPLE_PX", 400_000)
-
-
-@pytest.mark.parametrize("options", [{"tiled": True, "blockxsize": 256, "blockysize": 256}, {"blockysize": 8}])
-@pytest.mark.usefixtures("small_samples")
-def test_a_large_scene_is_sampled(tmp_path: Path, options: dict[str, Any]) -> None:
-    side_px = 2048
-    hole = (900, 900 + side_px // 10, 300, 300 + side_px // 10)
-    scene = write_scene(tmp_path / "scene.tif", fill(ground(side_px=side_px), 255, hole), **options)
-    (raster,) = (job.raster for job in resolve(make_recipe(tmp_path, scene)).job.scenes.values())
-    sample = pixel_sample.read_pixel_sample(RasterSource(raster, (1, 2, 3), NodataPolicy()), None)
-    assert len(sample.parts) == pixel_sample.GRID_LOCAL**2
-    assert sum(part.valid_HW.size for part in sample.parts) <= 400_000
-    assert len(find_warnings(make_recipe(tmp_path, scene))) == 1
-    write_scene(tmp_path / "scene.tif", ground(side_px=side_px), **options)
-    assert find_warnings(make_recipe(tmp_path, scene)) == {}
-
-
-@pytest.mark.parametrize("resampling", [Resampling.nearest, Resampling.average, Resampling.cubic])
-@pytest.mark.usefixtures("small_samples")
-def test_an_overview_shows_holes_between_the_windows(tmp_path: Path, resampling: Resampling) -> None:
-    side_px = 2048
-    scene = write_scene(tmp_path / "scene.tif", fill(ground(side_px=side_px), 255, (900, 1000, 250, 350)))
-    with rasterio.open(scene, "r+") as file:
-        file.build_overviews([2, 4, 8], resampling)
-    recipe = make_recipe(tmp_path, scene)
-    (raster,) = (job.raster for job in resolve(recipe).job.scenes.values())
-    assert pixel_sample.read_pixel_sample(RasterSource(raster, (1, 2, 3), NodataPolicy()), None).scale == 4
-    (warning,) = find_warnings(recipe).values()
-    assert parse_line(warning) == NodataPolicy(from_="value", value=255.0)
-    assert find_warnings(replace(recipe, nodata=parse_line(warning))) == {}
 
 
 def test_a_scene_that_cannot_be_read_is_not_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
