@@ -62,7 +62,8 @@ def test_a_browser_shows_the_figures_of_the_run(output, tmp_path):
             assert float(area.replace(",", "")) == pytest.approx(of_scene["class_area_km2"][one.name], rel=1e-3)
             px = of_scene["class_px"][one.name] / of_scene["valid_px"]
             assert float(share.removesuffix(" %")) == pytest.approx(100 * px, abs=0.051)
-            assert iou == f"{of_scene['iou'][one.name]:.3f}"
+            known = of_scene["iou"][one.name]  # a class without reference has no score
+            assert iou == ("–" if known is None else f"{known:.3f}")
         swatches = page.run("[...document.querySelectorAll('#legend .swatch')].map(one => one.style.background)")
         assert swatches == ["rgb({}, {}, {})".format(*one.rgb) for one in CLASSES]
         counted = page.run("[...document.querySelectorAll('#confusion td')].map(one => Number(one.dataset.px))")
@@ -121,6 +122,8 @@ def shown_layers(page, folder, tiles) -> None:
                 for name, count in (("bulk", tiles["bulk"]), ("nothing to label", tiles["skipped"]))
                 if count
             }
+        if layer == "confidence":
+            assert ["20 % to 100 %"] in cells(page, "#legend tr"), "no label of five classes is less certain"
         seen.add((folder / f"{layer}.png").read_bytes())
     assert len(seen) == 3, "the layers look alike"
     page.click('[data-layer="none"]')
