@@ -174,7 +174,7 @@ def _make_quality_table(quality: TrainedQuality) -> str:
     if recall is None or precision is None:
         return _make_iou_table(quality.iou, quality.miou)
     rows = (
-        f"| {name} | {value:.3f} | {_format_score(recall[name])} | {_format_score(precision[name])} |"
+        f"| {_escape(name)} | {value:.3f} | {_format_score(recall[name])} | {_format_score(precision[name])} |"
         for name, value in quality.iou.items()
     )
     return f"""| class | IoU | recall | precision |
@@ -190,8 +190,13 @@ def _format_score(score: float | None) -> str:
 def _make_iou_table(iou: dict[str, float], miou: float) -> str:
     return f"""| class | IoU |
 |---|---|
-{chr(10).join(f"| {name} | {value:.3f} |" for name, value in iou.items())}
+{chr(10).join(f"| {_escape(name)} | {value:.3f} |" for name, value in iou.items())}
 | **mean** | **{miou:.3f}** |"""
+
+
+def _escape(name: str) -> str:
+    """A cell of a table. A bar would end it."""
+    return name.replace("\\", "\\\\").replace("|", "\\|")
 
 
 def _make_iou_section(quality: QuantizedQuality) -> str:

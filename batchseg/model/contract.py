@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from batchseg.classes import ClassInfo, problems_of_classes
+from batchseg.classes import PLAIN_NAME, ClassInfo, is_plain_name, problems_of_classes
 from batchseg.errors import BundleError
 from batchseg.model.architecture import Architecture, OnnxSpec
 from batchseg.model.lineage import Lineage, UnknownLineage
@@ -90,6 +90,9 @@ class Contract:
             raise BundleError("the contract contradicts itself", where=self.name, expected=expected, got=got)
 
     def _problems(self) -> Iterator[Problem]:
+        for name in (self.name, *(text for band in self.bands for text in (band.name, band.common or band.name))):
+            if not isinstance(name, str) or not is_plain_name(name):
+                yield f"names of bundles and bands of {PLAIN_NAME}", repr(name)
         num_bands = len(self.bands)
         if not num_bands or len(self.mean) != num_bands or len(self.std) != num_bands:
             got = f"{num_bands} bands, {len(self.mean)} means, {len(self.std)} deviations"

@@ -60,7 +60,16 @@ def read_segformer(folder: Path, facts: ModelFacts) -> ModelParts:
 
 def _read_classes(config: dict[str, Any], path: Path) -> tuple[ClassInfo, ...]:
     """The classes that `id2label` names; its default, LABEL_0 and so on, names none."""
-    names = {int(number): str(name) for number, name in config.get("id2label", {}).items()}
+    labels = config.get("id2label") or {}
+    if not isinstance(labels, dict) or not all(number.isdecimal() and len(number) < 6 for number in labels):
+        raise BundleError(
+            "the names of classes must stand by number",
+            where=f"{path}: id2label",
+            expected='a mapping like {"0": "water"}',
+            got=repr(labels),
+            todo="give them in the order of the outputs: --classes water,forest,…",
+        )
+    names = {int(number): str(name) for number, name in labels.items()}
     if not names or all(name == f"LABEL_{number}" for number, name in names.items()):
         raise BundleError(
             "the model does not name its classes",

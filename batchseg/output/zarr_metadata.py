@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batchseg.classes import make_distinct
 from batchseg.egress import encode_text
 from batchseg.layers.layer import Layer
 from batchseg.output.stored import ZarrLayout
@@ -77,7 +78,7 @@ def _add_arrays(group: Any, layout: ZarrLayout, shape_px: tuple[int, int], store
                 **_make_gdal_attributes(layout.georef),
                 "grid_mapping": "spatial_ref",
                 "coordinates": "spatial_ref",
-                **_make_layer_attributes(layer),
+                **make_layer_attributes(layer),
             }
         )
     for axis, values in _compute_coordinates(layout.georef, shape_px, scale).items():
@@ -137,10 +138,10 @@ def _make_multiscales(layout: ZarrLayout) -> JsonObject:
     return {"layout": entries, "resampling_method": "mode"}
 
 
-def _make_layer_attributes(layer: Layer) -> JsonObject:
+def make_layer_attributes(layer: Layer) -> JsonObject:
     """Name the codes of classes, or scale a measure, by CF's convention."""
     if layer.kind == "measure":
         return {"long_name": layer.title, "scale_factor": 1 / layer.top, "units": "1"}
-    meanings = " ".join("_".join(info.name.split()) for info in layer.classes)
     ids = [info.id for info in layer.classes]
-    return {"long_name": layer.title, "flag_values": ids, "flag_meanings": meanings}
+    meanings = make_distinct(["_".join(info.name.split()) for info in layer.classes], ids)
+    return {"long_name": layer.title, "flag_values": ids, "flag_meanings": " ".join(meanings)}

@@ -13,7 +13,7 @@ import shapely
 from pyproj.exceptions import CRSError
 from shapely import affinity
 
-from batchseg.classes import ClassInfo
+from batchseg.classes import ClassInfo, make_distinct
 from batchseg.layers.layer import Layer
 from batchseg.ledger.records import SheetRecord, StoredObject
 from batchseg.redact import make_public_url
@@ -170,14 +170,14 @@ def _make_assets(plan: PlanFile, scene: str, sheets: Sequence[SheetRecord]) -> J
                 "type": "application/x-gdal-vrt",
                 "title": f"{name}, all sheets",
                 "roles": ["data"],
-                "bands": [_describe_band(layer)],
+                "bands": [describe_band(layer)],
             }
     assets["mask"] = {
         "href": "./mask.zarr",
         "type": "application/vnd.zarr; version=2",
         "title": "all layers with their levels",
         "roles": ["data"],
-        "bands": [_describe_band(layer) for layer in layers.values()],
+        "bands": [describe_band(layer) for layer in layers.values()],
     }
     for name, layer in layers.items():
         assets[f"mask_{name}"] = {
@@ -185,7 +185,7 @@ def _make_assets(plan: PlanFile, scene: str, sheets: Sequence[SheetRecord]) -> J
             "type": "application/x-gdal-vrt",
             "title": f"{name} of mask.zarr, with names and colours",
             "roles": ["data"],
-            "bands": [_describe_band(layer)],
+            "bands": [describe_band(layer)],
         }
     return assets
 
@@ -207,11 +207,11 @@ def _describe_file(scene: str, layer: Layer, stored: StoredObject, suffix: str) 
         "roles": ["data"] if is_raster else ["style" if suffix == ".qml" else "metadata"],
         "file:size": stored.size_bytes,
         "file:checksum": f"{_BLAKE2B_128}{stored.digest}",
-        **({"title": layer.name, "bands": [_describe_band(layer)]} if is_raster else {}),
+        **({"title": layer.name, "bands": [describe_band(layer)]} if is_raster else {}),
     }
 
 
-def _describe_band(layer: Layer) -> JsonObject:
+def describe_band(layer: Layer) -> JsonObject:
     band: JsonObject = {
         "name": layer.name,
         "data_type": layer.dtype,
@@ -222,13 +222,16 @@ def _describe_band(layer: Layer) -> JsonObject:
         return {**band, "raster:scale": 1 / layer.top, "raster:offset": 0}
     if not layer.classes:
         return band
-    return {**band, "classification:classes": [_describe_class(info) for info in layer.classes]}
+    names = [make_machine_name(info.name, info.id) for info in layer.classes]
+    names = make_distinct(names, [info.id for info in layer.classes])
+    classes = [_describe_class(info, name) for info, name in zip(layer.classes, names, strict=True)]
+    return {**band, "classification:classes": classes}
 
 
-def _describe_class(info: ClassInfo) -> JsonObject:
+def _describe_class(info: ClassInfo, machine_name: str) -> JsonObject:
     return {
         "value": info.id,
-        "name": make_machine_name(info.name, info.id),
+        "name": machine_name,
         "title": info.name,
         "description": info.name,
         "color_hint": "{:02X}{:02X}{:02X}".format(*info.rgb),

@@ -8,6 +8,7 @@ classes overlap, the reference contradicts itself, and these pixels count as unl
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -165,7 +166,7 @@ def find_class(value: Any, classes: Mapping[int, str], where: str) -> int:
         text = value.strip()
         if text.casefold() in by_name:
             return by_name[text.casefold()]
-        value = int(text) if text.lstrip("-").isdigit() else value
+        value = int(text) if re.fullmatch(r"-?[0-9]{1,9}", text) else value
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, int) and value in classes:

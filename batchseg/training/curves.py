@@ -12,7 +12,7 @@ import os
 import re
 import struct
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -43,12 +43,14 @@ class Curve:
             write_text(unfinished, "".join([head.getvalue(), *kept_lines]))
         self._file = open_.enter_context(csv_path.open("a", newline="", encoding="utf-8"))
         self._csv = csv.writer(self._file, lineterminator="\n")
-        self._events = events
+        self._columns, self._events = columns, events
 
-    def add(self, step: int, values: Mapping[str, float]) -> None:
-        self._csv.writerow([step, *(f"{value:.5f}" for value in values.values())])
+    def add(self, step: int, values: Iterable[float]) -> None:
+        """Add the values of all columns."""
+        values = list(values)
+        self._csv.writerow([step, *(f"{value:.5f}" for value in values)])
         self._file.flush()
-        self._events.add(step, values)
+        self._events.add(step, dict(zip(self._columns, values, strict=True)))
 
 
 def _read_lines(csv_path: Path, num_columns: int, step: int) -> list[str]:
@@ -71,7 +73,10 @@ def open_curves(
         path = folder / f"events.out.tfevents.{_choose_number(folder):013}.batchseg"
         events = EventFile(open_.enter_context(open(path, "xb", opener=_open_new)), step)
         steps = Curve(folder / _STEPS, events, tuple(figures), step, open_)
-        yield steps, Curve(folder / _WATCHED, events, ("miou", *class_names), step, open_)
+        # TensorBoard has one curve per name, and a class may be called loss.
+        taken = {"step", "miou", *figures}
+        scores = (f"class {name}" if name in taken else name for name in class_names)
+        yield steps, Curve(folder / _WATCHED, events, ("miou", *scores), step, open_)
 
 
 def _open_new(path: str, flags: int) -> int:

@@ -40,6 +40,8 @@ gsd_m: [0.3, 0.8]
 - These rasters hold bytes in bands called red, green and blue. Other bands need `bands` or `take`. Wider data types
   need `dtype` and `range`, or `scale`, which maps their values into bytes.
 - Ctrl-C and SIGTERM write a checkpoint after the step in hand and end the training; a second one ends it at once.
+- A class has a name of up to 200 printable characters. Names must differ in more than case and spaces, and a number as
+  a name must be the id of its class.
 - After an interruption, the same command continues from the last checkpoint, with the same result as without one. A
   finished bundle is left unchanged. A folder with the bundle of another recipe is refused, and so is a checkpoint whose
   labels have changed.

@@ -44,7 +44,7 @@ def run_steps(
     recipe, (step_curve, watch_curve) = state.recipe, curves
     while state.step < recipe.steps and not (watch_ground and _has_stopped_improving(state)):
         figures = _run_step(state, crops.draw())
-        step_curve.add(state.step, figures)
+        step_curve.add(state.step, figures.values())
         show(state.step, recipe.steps, figures)
         if watch_ground is not None and (state.step % recipe.watch_every == 0 or state.step == recipe.steps):
             _measure_step(state, watch_ground, checkpoint, watch_curve)
@@ -74,7 +74,7 @@ def _measure_step(state: TrainingState, ground: TrainingGround, checkpoint: Path
     device = state.graph.mean.device.type
     iou = measure_iou(state.graph, ground, halo_px=state.recipe.halo_px, device=device)
     miou = compute_miou(iou)
-    curve.add(state.step, {"miou": miou} | {name: iou.get(name, math.nan) for name in ground.names})
+    curve.add(state.step, [miou, *(iou.get(name, math.nan) for name in ground.names)])
     if miou > state.best_miou:
         state.best_step, state.best_miou = state.step, miou
         save_best(state, checkpoint)

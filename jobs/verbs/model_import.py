@@ -100,7 +100,7 @@ def parse_bands(text: str) -> tuple[BandWanted, ...]:
     from batchseg.scene.bands import BandWanted
 
     pairs = (part.strip().partition("=") for part in text.split(","))
-    return tuple(BandWanted(name=name, common=common or name) for name, _, common in pairs)
+    return tuple(BandWanted(name=name.strip(), common=common.strip() or name.strip()) for name, _, common in pairs)
 
 
 def parse_classes(text: str) -> tuple[ClassInfo, ...]:

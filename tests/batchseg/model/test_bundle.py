@@ -204,7 +204,7 @@ def twins(*names: str) -> tuple[ClassInfo, ...]:
         {"stride_px": 0},
         {"tier": "middle"},
         {"classes": twins("water", "water")},
-        {"classes": twins("water", " ")},
+        {"classes": twins("water", "Water")},
         {"dtype": "int16"},
         {"numerics": {}},
         {"numerics": {"tpu": Numerics(backend="torch", precision="float32", batch=1, threads=1)}},

@@ -65,10 +65,10 @@ def test_counts_beyond_32_bits_are_real_numbers():
     assert (read_count_type([2**31 - 1]), read_count_type([2**31])) == ("0", "1")
 
 
-@given(st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20))
+@given(st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20))
 def test_any_name_survives_both_files(name):
     layer = make_layer(ClassInfo(id=3, name=name, rgb=(1, 2, 255)))
-    assert (parse_table(make_pam(layer, [0] * 256, None))[0]["Class"] or "") == name
+    assert parse_table(make_pam(layer, [0] * 256, None))[0]["Class"] == name
     entry = next(ET.fromstring(make_qml(layer)).iter("paletteEntry"))
     assert entry.attrib == {"value": "3", "color": "#0102ff", "alpha": "255", "label": name}
 

@@ -19,7 +19,7 @@ from batchseg.errors import RecipeError
 from batchseg.recipe import LabelPolygons
 from batchseg.reports.evaluate import evaluate
 from batchseg.scene.header import read_header
-from batchseg.scene.polygon_labels import read_polygon_labels
+from batchseg.scene.polygon_labels import find_class, read_polygon_labels
 from batchseg.scene.polygons import read_layer_marks, read_layer_polygons
 from batchseg.scene.vectors import open_layer
 from jobs.cli import main as batchseg
@@ -167,6 +167,12 @@ def test_invalid_options_are_refused(place: Workplace, changes: dict[str, Any], 
     with pytest.raises(RecipeError, match=message):
         place.run(labels=(given,))
     assert not place.output.exists()
+
+
+@pytest.mark.parametrize("text", ["²", "--1", "1" * 5000, "٣", "-", "1e2"])
+def test_texts_that_look_like_ids_are_names(text: str) -> None:
+    with pytest.raises(RecipeError, match="the class must be one of"):
+        find_class(text, {1: "land", 3: "water"}, "labels: class")
 
 
 def test_a_polygon_without_a_class_is_refused(place: Workplace) -> None:

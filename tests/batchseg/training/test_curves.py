@@ -13,7 +13,7 @@ WHOLE = [f"{step},{step / 100:.5f},0.00100" for step in range(1, 13)]
 
 def continue_from(folder: Path, step: int, figures: tuple[str, ...] = ("loss", "learning_rate")) -> list[str]:
     with open_curves(folder, step, figures, ("water",)) as (steps, _):
-        steps.add(step + 1, {"loss": 0.5, "learning_rate": 0.1})
+        steps.add(step + 1, [0.5, 0.1])
     return (folder / "curve.csv").read_text("utf-8").splitlines()
 
 
