@@ -4,7 +4,7 @@ Theory of operation
 -------------------
 A value is *extreme* when it is the lowest or the highest of the data type, zero, or a number that programs fill holes
 with. In files of real numbers it is the lowest or the highest value of the sample instead. A patch is even when all
-bands hold the value in a whole square of `side_px`. A patch at an edge of the scene may be narrower, like a collar.
+bands hold the value in a whole square. A patch at an edge of the scene may be narrower, like a collar.
 
 Ground can be even too, and three things tell it from holes. Bright roofs are small: patches must be large, or cover a
 good part of the sample. Snow, clouds and water are seldom even over a whole square. Where they are, because a program
@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MIN_SHARE = 0.005
-"""Least share of the sample that squares of `side_px` cover."""
-MIN_LARGE_SHARE = 0.001
-"""Least share of the sample that squares of twice the side cover. Roofs and clouds of real scenes cover less."""
+LEAST_SHARES = ((0.5, 0.009), (1.0, 0.005), (2.0, 0.001))
+"""Sizes of squares, in sides, each with the least share of the sample that such squares must cover. On real scenes,
+saturated roofs cover less than a quarter of these shares; the smaller a square, the more of the scene it must cover."""
 NEAR_SHARE = 0.04
 """Share of the range of values within which a pixel of the shore is close to the extreme. JPEG alone brings a third of
 the shore of a hole that close; the shore of a clipped lake is close by three quarters."""
@@ -57,17 +56,17 @@ def find_extreme_patches(parts: Sequence[SamplePart], dtypes: Sequence[str], sid
     Args:
         parts: The sample.
         dtypes: Data type of each band as the file stores it.
-        side_px: Side of the square that a patch must hold.
+        side_px: Side of the squares that patches are made of; `LEAST_SHARES` has smaller and larger ones too.
     """
     valid_px = sum(int(part.valid_HW.sum()) for part in parts)
     if not valid_px:
         return []
     patches = []
     for values in _list_extremes(parts, dtypes):
-        patch_px, large_px, has_shore = _measure(parts, values, side_px)
-        is_large = patch_px >= MIN_SHARE * valid_px or large_px >= MIN_LARGE_SHARE * valid_px
-        if patch_px and is_large and not has_shore:
-            patches.append(ExtremePatches(values=values, share=patch_px / valid_px))
+        squares_px, has_shore = _measure(parts, values, side_px)
+        is_large = any(num >= least * valid_px for num, (_, least) in zip(squares_px, LEAST_SHARES, strict=True))
+        if is_large and not has_shore:
+            patches.append(ExtremePatches(values=values, share=squares_px[0] / valid_px))
     return sorted(patches, key=lambda patch: -patch.share)
 
 
@@ -89,26 +88,25 @@ def _find_end(parts: Sequence[SamplePart], band: int, dtype: np.dtype[Any], end:
     return float(end([end(part.raw_BHW[band][part.valid_HW]) for part in parts if part.valid_HW.any()]))
 
 
-def _measure(parts: Sequence[SamplePart], values: tuple[float, ...], side_px: int) -> tuple[int, int, bool]:
-    """Count the pixels of patches and of large patches, and find whether most of their shore is close to the value."""
-    patch_px = large_px = shore_px = near_px = 0
-    near_B11 = None
+def _measure(parts: Sequence[SamplePart], values: tuple[float, ...], side_px: int) -> tuple[list[int], bool]:
+    """Count the pixels in squares of each size, and find whether most of their shore is close to the value."""
+    sizes_px = [max(2, int(side_px * size)) for size, _ in LEAST_SHARES]
+    squares_px, shore_px, near_px, near_B1 = [0] * len(sizes_px), 0, 0, None
     for part in parts:
         held_HW = part.valid_HW & _hold(part.raw_BHW, values)
-        if not held_HW.any():
-            continue
-        patch_HW = _open(held_HW, side_px, part.outer_edges)
+        patch_HW = _open(held_HW, sizes_px[0], part.outer_edges) if held_HW.any() else held_HW
         if not patch_HW.any():
             continue
-        patch_px += int(patch_HW.sum())
-        large_px += int(_open(held_HW, 2 * side_px, part.outer_edges).sum())
-        near_B11 = _choose_tolerance(parts, values) if near_B11 is None else near_B11
-        reach_px = side_px // 2
+        squares_px[0] += int(patch_HW.sum())
+        for number, size_px in enumerate(sizes_px[1:], start=1):
+            squares_px[number] += int(_open(held_HW, size_px, part.outer_edges).sum())
+        near_B1 = _choose_tolerance(parts, values) if near_B1 is None else near_B1
+        reach_px = sizes_px[0]
         shore_HW = _grow(patch_HW, 2 * reach_px)[reach_px:-reach_px, reach_px:-reach_px] & part.valid_HW & ~held_HW
         distance_BN = part.raw_BHW[:, shore_HW].astype(np.float64) - np.array(values)[:, np.newaxis]
         shore_px += distance_BN.shape[1]
-        near_px += int((np.abs(distance_BN) <= near_B11).all(axis=0).sum())
-    return patch_px, large_px, 2 * near_px > shore_px
+        near_px += int((np.abs(distance_BN) <= near_B1).all(axis=0).sum())
+    return squares_px, 2 * near_px > shore_px
 
 
 def _hold(raw_BHW: NDArray[Any], values: tuple[float, ...]) -> NDArray[np.bool_]:

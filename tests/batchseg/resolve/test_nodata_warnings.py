@@ -78,6 +78,7 @@ UNDECLARED = {
     "black collar": (fill(ground(), 0, *COLLAR), {}, "{from: value, value: 0}"),
     "one corner": (fill(ground(), 0, (400, None, 400, None)), {}, "{from: value, value: 0}"),
     "scattered holes": (fill(ground(), 255, *scatter(34, 3)), {}, "{from: value, value: 255}"),
+    "many small holes": (fill(ground(), 255, *scatter(20, 7)), {}, "{from: value, value: 255}"),
     "two values": (fill(fill(ground(), 255, HOLE), 0, *COLLAR), {}, "{from: auto, also: [0, 255]}"),
     "another declared value": (fill(fill(ground(), 255, HOLE), 0, *COLLAR), {"nodata": 0}, "{from: auto, also: [255]}"),
     "uint16": (fill(ground("uint16"), 65535, HOLE), {}, "{from: value, value: 65535}"),
@@ -114,7 +115,7 @@ def test_undeclared_nodata_is_warned_of_and_the_line_declares_it(tmp_path: Path,
 
 
 def make_roofs() -> np.ndarray:
-    return fill(ground(), 255, *scatter(22, 30))
+    return fill(fill(ground(), 255, *scatter(22, 4)), 255, *scatter(12, 30)[4:])
 
 
 def make_snow() -> np.ndarray:
@@ -131,7 +132,7 @@ def make_lake() -> np.ndarray:
 GROUND = {
     "noise": (ground(), {}),
     "saturated roofs": (make_roofs(), {}),
-    "a large roof": (fill(ground(), 255, (100, 130, 100, 200)), {}),
+    "a large roof": (fill(ground(), 255, (100, 130, 100, 160)), {}),
     "snow": (make_snow(), {}),
     "bright, even, not extreme": (fill(ground(), 254, HOLE), {}),
     "dark, even, not extreme": (fill(ground(), 1, HOLE), {}),
