@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from batchseg.recipe.load import load_fleet, load_recipe
     from batchseg.reports.compare import compare
     from batchseg.reports.comparison import Comparison
-    from batchseg.reports.evaluate import Evaluation, evaluate
+    from batchseg.reports.evaluate import evaluate
+    from batchseg.reports.evaluation import Evaluation
     from batchseg.reports.metrics import Metrics
     from batchseg.reports.write import report
     from batchseg.runs.estimate import Plan, plan
@@ -96,7 +97,7 @@ _HOMES = {
     "Bundle": "batchseg.model.bundle",
     "BundleCheck": "batchseg.adapt.check",
     "Comparison": "batchseg.reports.comparison",
-    "Evaluation": "batchseg.reports.evaluate",
+    "Evaluation": "batchseg.reports.evaluation",
     "Metrics": "batchseg.reports.metrics",
     "ModelFacts": "batchseg.model.model_facts",
     "Outcome": "batchseg.runs.session",

@@ -47,7 +47,10 @@ METRICS_KEY = "metrics.json"
 TABLE_KEY = "ledger.parquet"
 PAGE_KEY = "report.html"
 EVALUATION_KEY = "evaluation.json"
-RESERVED_NAMES = frozenset({RUN_FOLDER, METRICS_KEY, TABLE_KEY, PAGE_KEY, EVALUATION_KEY})
+EVALUATIONS_FOLDER, COMPARISONS_FOLDER = "evaluations", "compare"
+RESERVED_NAMES = frozenset(
+    {RUN_FOLDER, METRICS_KEY, TABLE_KEY, PAGE_KEY, EVALUATION_KEY, EVALUATIONS_FOLDER, COMPARISONS_FOLDER}
+)
 """Names that no scene may have, since a scene's folder lies beside them."""
 
 INDEX_KEY = "index.json"
@@ -111,6 +114,11 @@ def session_key(name: str) -> str:
 def claim_key(predecessor: str | None) -> str:
     """The claim to follow this holder; None for a folder that was never held."""
     return f"{CLAIMS_FOLDER}/{predecessor or 'nobody'}.json"
+
+
+def evaluation_key(name: str) -> str:
+    """The key of an evaluation that is kept by name."""
+    return f"{EVALUATIONS_FOLDER}/{name}.json"
 
 
 def session_log_key(begun_unix_s: float, session: str) -> str:

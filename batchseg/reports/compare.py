@@ -29,7 +29,8 @@ from batchseg.reports.comparison import (
     measure_iou,
 )
 from batchseg.reports.difference_picture import write_difference_picture
-from batchseg.reports.evaluate import GivenLabels, assign_labels, name_labels, open_labels
+from batchseg.reports.evaluate import assign_labels, name_labels, open_labels
+from batchseg.reports.evaluation import GivenLabels
 from batchseg.reports.metrics import read_metrics
 from batchseg.reports.stored_labels import StoredLabels
 from batchseg.resolve.output_folder import open_output

@@ -6,8 +6,9 @@ same. The chunks' records say which tier labelled a pixel; run/priority/ keeps t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,40 +20,23 @@ from batchseg.errors import DamagedError, RecipeError
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record
 from batchseg.output.stored import read_chunk
-from batchseg.paths import EVALUATION_KEY, OutputKeys
-from batchseg.recipe import NO_TRUST, LabelPolygons
+from batchseg.paths import EVALUATION_KEY, OutputKeys, evaluation_key
+from batchseg.recipe import NO_TRUST
+from batchseg.reports.evaluation import Evaluation, GivenLabels, check_name, choose_name, keep_evaluation
 from batchseg.reports.fold import fold_scores
 from batchseg.resolve.output_folder import open_output
 from batchseg.resolve.plan_file import PlanFile, read_plan
 from batchseg.resolve.priority_file import read_priority
-from batchseg.schema import inlined
 from batchseg.score.agreement import ReferenceLabels, count_agreement, expand_tile_codes, index_classes
 from batchseg.score.reference import describe_reference, open_reference, open_reference_labels
-from batchseg.score.scores import NoScores, ReferenceScores, find_recall_note
-from batchseg.store import Store, get_json, put_value
-
-GivenLabels = str | LabelPolygons
-"""A reference: the path or URL of a raster or of a vector file, or polygons with a description of their classes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
-    """The scores of a run against some references; `plain` of it is the content of evaluation.json."""
-
-    fingerprint: str
-    """Hash of the resolved recipe of the run."""
-    labels: dict[str, GivenLabels]
-    """The references, by scene."""
-    scores: NoScores | ReferenceScores = inlined()
-    """The scores over all these scenes together."""
-    scenes: dict[str, NoScores | ReferenceScores]
-    """The scores of each scene that has a reference, by scene."""
-    notes: tuple[str, ...]
-    """What limits the scores, for people: the ground that they are of, or an IoU that is a recall."""
+from batchseg.score.scores import ReferenceScores, find_recall_note
+from batchseg.store import Store, get_json
 
 
 @redact_errors
-def evaluate(output: str | Path, labels: GivenLabels | Mapping[str, GivenLabels]) -> Evaluation:
+def evaluate(
+    output: str | Path, labels: GivenLabels | Mapping[str, GivenLabels], *, name: str | None = None
+) -> Evaluation:
     """Score the output of a run against reference labels. No model runs; the scenes are not needed either.
 
         from batchseg import evaluate
@@ -62,9 +46,12 @@ def evaluate(output: str | Path, labels: GivenLabels | Mapping[str, GivenLabels]
     Args:
         output: The output folder of the run, or its URL.
         labels: A reference for the run's only scene, or references by scene.
+        name: The name to keep the scores by; by default that of the reference's file. Scores that are kept under this
+            name already are replaced; without a name, those against other references never are.
 
     Returns:
-        The scores, per scene and together. They are also written to evaluation.json in the output folder.
+        The scores, per scene and together. They are also written into the output folder, to evaluations/NAME.json and,
+        as the newest, to evaluation.json.
 
     Raises:
         InputError: The folder is not the output of a run, or a reference does not fit its scene.
@@ -73,23 +60,33 @@ def evaluate(output: str | Path, labels: GivenLabels | Mapping[str, GivenLabels]
     store = open_output(output)
     plan = read_plan(store)
     given = assign_labels(plan, labels)
-    _check_place(store, given)
-    evaluation = _evaluate(store, plan, given)
-    put_value(store, EVALUATION_KEY, evaluation)
+    if name is not None:
+        check_name(name)
+    name = name or choose_name(store, given)
+    _check_place(store, given, name)
+    evaluation = replace(_evaluate(store, plan, given), name=name, made_unix_s=time.time())
+    keep_evaluation(store, evaluation)
     return evaluation
 
 
-def _check_place(store: Store, labels: Mapping[str, GivenLabels]) -> None:
-    """Raise RecipeError when evaluation.json is one of the references, or a file that no evaluation made."""
-    check_inputs(store, OutputKeys(frozenset({EVALUATION_KEY}), frozenset()), map(name_labels, labels.values()))
+def _check_place(store: Store, labels: Mapping[str, GivenLabels], name: str) -> None:
+    """Raise RecipeError when a file to write is one of the references, or one that no evaluation made."""
+    keys = (EVALUATION_KEY, evaluation_key(name))
+    check_inputs(store, OutputKeys(frozenset(keys), frozenset()), map(name_labels, labels.values()))
+    foreign = [key for key in keys if not _may_write(store, key)]
+    if foreign:
+        raise make_foreign_error(store.address, foreign, writer="evaluation")
+
+
+def _may_write(store: Store, key: str) -> bool:
+    """Test that nothing lies under a key but what an evaluation made."""
     try:
-        content = get_json(store, EVALUATION_KEY)
+        content = get_json(store, key)
     except FileNotFoundError:
-        return
+        return True
     except (DamagedError, OSError):
-        content = None
-    if not isinstance(content, dict) or not content.keys() >= {"fingerprint", "labels", "scenes"}:
-        raise make_foreign_error(store.address, [EVALUATION_KEY], writer="evaluation")
+        return False
+    return isinstance(content, dict) and content.keys() >= {"fingerprint", "labels", "scenes"}
 
 
 def name_labels(given: GivenLabels) -> str:

@@ -23,7 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("second", metavar="OUT_B", help="output folder or URL of the other run")
     add_labels_arguments(parser, required=False)
     parser.add_argument(
-        "--to", metavar="FOLDER", type=Path, help="local folder for compare.json and pictures (default: OUT_B/compare)"
+        "--to",
+        metavar="FOLDER",
+        type=Path,
+        help="local folder for compare.json and pictures (default: OUT_B/compare/NAME, NAME being OUT_A's)",
     )
 
 
@@ -31,20 +34,23 @@ def main(args: argparse.Namespace) -> int:
     from batchseg.reports.compare import compare
 
     labels = parse_labels(args) if args.labels else None
-    comparison = compare(args.first, args.second, labels, folder=args.to or _default_folder(args.second))
+    comparison = compare(args.first, args.second, labels, folder=args.to or _default_folder(args.first, args.second))
     for line in format_comparison(comparison):
         print(line)
     print(f"verdict {comparison.verdict}")
     return 0
 
 
-def _default_folder(output: str) -> Path:
+def _default_folder(first: str, second: str) -> Path:
+    """A folder of its own for each run A, so that comparisons with several runs stay."""
     from batchseg.errors import InputError
+    from batchseg.paths import COMPARISONS_FOLDER
     from batchseg.remote import is_remote
 
-    if is_remote(output):
-        raise InputError("the pictures need a local folder", where=output, todo="name one with --to")
-    return Path(output) / "compare"
+    if is_remote(second):
+        raise InputError("the pictures need a local folder", where=second, todo="name one with --to")
+    name = Path(first.rstrip("/").rpartition("/")[2]).name if is_remote(first) else Path(first).resolve().name
+    return Path(second) / COMPARISONS_FOLDER / name
 
 
 def format_comparison(comparison: Comparison) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jobs.terminal.labels_arguments import add_labels_arguments, parse_labels
 
 if TYPE_CHECKING:
-    from batchseg.reports.evaluate import Evaluation
+    from batchseg.reports.evaluation import Evaluation
     from batchseg.score.scores import AccuracyScores, ReferenceScores
 
 HELP = "score a run's output against reference labels; no model runs"
@@ -18,15 +18,21 @@ HELP = "score a run's output against reference labels; no model runs"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUTPUT", help="output folder or URL of the run")
     add_labels_arguments(parser, required=True)
+    parser.add_argument(
+        "--to",
+        metavar="NAME",
+        help="name to keep the scores by, in evaluations/NAME.json (default: the reference's name)",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
-    from batchseg.paths import EVALUATION_KEY
+    from batchseg.paths import evaluation_key
     from batchseg.reports.evaluate import evaluate
 
-    for line in format_evaluation(evaluate(args.output, parse_labels(args))):
+    evaluation = evaluate(args.output, parse_labels(args), name=args.to)
+    for line in format_evaluation(evaluation):
         print(line)
-    print(f"{args.output}/{EVALUATION_KEY}")
+    print(f"{args.output}/{evaluation_key(evaluation.name)}")
     return 0
 
 

@@ -16,10 +16,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from batchseg.reports.ending import read_ending
+    from batchseg.reports.evaluation import describe_evaluation, find_newest, show_scores_of
     from batchseg.reports.write import report
+    from batchseg.resolve.output_folder import open_output
+    from jobs.terminal.formats import format_line
     from jobs.terminal.summary import format_summary
 
     metrics = report(args.output)
+    newest = find_newest(open_output(args.output))
+    if newest is not None:
+        metrics = show_scores_of(metrics, newest)
     for line in format_summary(metrics, args.output, read_ending(args.output)):
         print(line)
+    if newest is not None:
+        print(format_line("scores", describe_evaluation(newest)))
     return 0

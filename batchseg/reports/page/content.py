@@ -19,6 +19,7 @@ from batchseg.ledger.records import Record
 from batchseg.ledger.stages import STAGES, Stage, sum_paid_s
 from batchseg.output.stored import ZarrLayout
 from batchseg.recipe import NO_TRUST
+from batchseg.reports.evaluation import describe_evaluation, find_newest, show_scores_of
 from batchseg.reports.metrics import Metrics
 from batchseg.reports.page.pictures import (
     draw_classes,
@@ -108,6 +109,8 @@ class PageContent:
     """Everything that the script of the page reads."""
 
     metrics: Metrics
+    scores_note: str | None
+    """The evaluation that the scores are of; None where they are the run's own."""
     classes: tuple[NamedColour, ...]
     layers: dict[str, Legend]
     least: dict[str, float]
@@ -127,13 +130,15 @@ class PageContent:
 
 
 def collect_content(plan: PlanFile, store: Store, records: Sequence[Record], metrics: Metrics) -> PageContent:
-    """Collect the figures and the pictures of the page."""
+    """Collect the figures and the pictures of the page. Its scores are the newest, of the run or of an evaluation."""
+    newest = find_newest(store)
     shown = list(plan.scenes)[:MAX_MAPS]
     # Smaller maps for many scenes keep the page as light as that of a few.
     longest_px = max(400, int(_PAGE_PX / max(1, len(shown)) ** 0.5))
     shown_layers = {layer.name: layer for name in shown for layer in plan.zarr_layout(name).layers}
     return PageContent(
-        metrics=metrics,
+        metrics=metrics if newest is None else show_scores_of(metrics, newest),
+        scores_note=None if newest is None else describe_evaluation(newest),
         classes=tuple(NamedColour(name=info.name, rgb=info.rgb) for info in plan.classes),
         layers={name: _make_legend(layer) for name, layer in shown_layers.items()},
         least={name: layer.least for name, layer in shown_layers.items()},

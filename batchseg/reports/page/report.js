@@ -221,7 +221,7 @@ function show(scene) {
   }
   const size = `${map.width.toLocaleString("en")} × ${map.height.toLocaleString("en")} px`;
   $("mapnote").textContent = `${scene}, ${size}. Drag to move, wheel to zoom.` + (map.scene ? "" : ` The scene itself is not shown: ${map.scene_note}.`);
-  const figures = all.scenes[scene], warnings = [map.map_area_note, figures.area_note && `area unknown: ${figures.area_note}`, figures.layout_note, figures.nodata_note, figures.labels_note].filter(Boolean);
+  const figures = all.scenes[scene], warnings = [map.map_area_note, figures.area_note && `area unknown: ${figures.area_note}`, figures.layout_note, figures.nodata_note, figures.labels_note, data.scores_note].filter(Boolean);
   $("warnings").textContent = warnings.join(" · ");
   $("warnings").hidden = !warnings.length;
   layers(); legend(); confusion(); seams(); crops(); chunkMap(); fit();

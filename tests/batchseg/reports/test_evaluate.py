@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sklearn.metrics import confusion_matrix
 from batchseg.errors import DamagedError, RecipeError
 from batchseg.recipe import LabelPolygons, Models, Route
 from batchseg.reports.evaluate import evaluate
+from batchseg.reports.evaluation import list_evaluations
 from batchseg.schema import plain
 from batchseg.store import LocalStore
 from jobs.cli import main as batchseg
@@ -55,10 +57,11 @@ def test_the_numbers_after_the_fact_are_those_of_the_run(place: Workplace, chunk
     after = evaluate(place.output, labels)
     assert after.scores == after.scenes["scene0"] == during.scores
     assert after.scores.unknown_label_px > 0
-    assert after == evaluate(str(place.output), {"scene0": labels})
+    again = evaluate(str(place.output), {"scene0": labels})
+    assert replace(again, made_unix_s=after.made_unix_s) == after
     content = json.loads((place.output / "evaluation.json").read_text())
-    assert content == plain(after)
-    assert list(content) == ["fingerprint", "labels", *SCORES, "scenes", "notes"]
+    assert content == plain(again)
+    assert list(content) == ["fingerprint", "labels", *SCORES, "scenes", "notes", "name", "made_unix_s"]
 
 
 def test_the_parts_are_those_that_the_layers_show(place: Workplace) -> None:
@@ -167,3 +170,64 @@ def test_an_evaluation_replaces_no_file_of_others(place: Workplace, content: str
     with pytest.raises(RecipeError, match="the output must not replace an input"):
         evaluate(place.output, LabelPolygons(polygons=f"file://{place.output}/evaluation.json", all_=1))
     assert (place.output / "evaluation.json").read_text() == content
+
+
+def test_evaluations_are_kept_by_name_and_replace_only_those_against_the_same_references(place: Workplace) -> None:
+    place.run()
+    first = reference(place)
+    other = place.folder / "elsewhere" / Path(first).name
+    other.parent.mkdir()
+    other.write_bytes(Path(first).read_bytes())
+    stem = Path(first).stem
+    for given, name, kept in (
+        (first, None, {stem}),
+        (first, None, {stem}),
+        (str(other), None, {stem, f"{stem}-2"}),
+        (str(other), None, {stem, f"{stem}-2"}),
+        (str(other), "trial.1", {stem, f"{stem}-2", "trial.1"}),
+        (first, "trial.1", {stem, f"{stem}-2", "trial.1"}),
+    ):
+        made = evaluate(place.output, given, name=name)
+        assert {path.stem for path in (place.output / "evaluations").iterdir()} == kept
+        newest = json.loads((place.output / "evaluation.json").read_text())
+        assert newest == json.loads((place.output / "evaluations" / f"{made.name}.json").read_text()) == plain(made)
+    assert {made.name: made.labels["scene0"] for made in list_evaluations(LocalStore(place.output))} == {
+        stem: first,
+        f"{stem}-2": str(other),
+        "trial.1": first,
+    }
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "x" * 101, "a\nb", "a b"])
+def test_a_name_that_is_no_file_name_is_refused(place: Workplace, name: str) -> None:
+    place.run()
+    with pytest.raises(RecipeError, match="the name of an evaluation must be usable as that of a file"):
+        evaluate(place.output, reference(place), name=name)
+    assert not (place.output / "evaluation.json").exists()
+
+
+def test_the_report_shows_the_newest_scores_and_says_which(
+    place: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = reference(place)
+    place.run(labels=(labels,))
+    assert batchseg(["report", str(place.output)]) == 0
+    assert "scores are those of" not in capsys.readouterr().out
+    wrong = place.folder / "wrong.tif"
+    with rasterio.open(labels) as file:
+        profile, values = file.profile, file.read()
+    with rasterio.open(wrong, "w", **profile) as file:
+        file.write(np.where(values == 255, 255, 1).astype(values.dtype))
+    made = evaluate(place.output, str(wrong), name="all-ones")
+    assert batchseg(["report", str(place.output)]) == 0
+    text = capsys.readouterr().out
+    assert f"mIoU  {made.scores.miou:.3f}" in text
+    assert "scores are those of evaluation all-ones, " in text
+    assert f"against {wrong}" in text
+    page = (place.output / "report.html").read_text()
+    assert "scores are those of evaluation all-ones, " in page
+    own = json.loads((place.output / "metrics.json").read_text())
+    assert own["miou"] != made.scores.miou, "metrics.json keeps the scores of the run itself"
+    place.run(labels=(str(wrong),))  # the run scores its chunks again, after the evaluation
+    assert batchseg(["report", str(place.output)]) == 0
+    assert "scores are those of" not in capsys.readouterr().out
