@@ -28,7 +28,7 @@ from batchseg.reports.comparison import (
     measure_agreement,
     measure_iou,
 )
-from batchseg.reports.difference_picture import write_difference_picture
+from batchseg.reports.difference_picture import RunMap, write_difference_picture
 from batchseg.reports.evaluate import assign_labels, name_labels, open_labels
 from batchseg.reports.evaluation import GivenLabels
 from batchseg.reports.metrics import read_metrics
@@ -50,6 +50,11 @@ class _Run:
 
     store: Store
     plan: PlanFile
+
+    @property
+    def name(self) -> str:
+        """The last part of the address of its output."""
+        return self.store.address.rstrip("/").rpartition("/")[2]
 
     def open_labels(self, scene: str) -> StoredLabels:
         return StoredLabels.of(self.store, self.plan, scene)
@@ -224,6 +229,6 @@ def _list_differences(blocks: Sequence[Block], folder: Path | None) -> Iterator[
 def _write_pictures(differences: Sequence[BlockDifference], run_a: _Run, run_b: _Run) -> None:
     for block in differences:
         if block.picture is not None:
-            sides = run_a.open_labels(block.scene), run_b.open_labels(block.scene)
+            map_a, map_b = (RunMap(name=run.name, labels=run.open_labels(block.scene)) for run in (run_a, run_b))
             with replace_file(block.picture) as unfinished:
-                write_difference_picture(unfinished, *sides, block.window)
+                write_difference_picture(unfinished, map_a, map_b, block.window)

@@ -119,6 +119,14 @@ def draw_scene(
     Returns:
         The picture as a data URL; None where the scene cannot be read any more, or may not, or not quickly.
     """
+    picture_BHW = read_scene_picture(url, bands, shape_px, window, trust)
+    return None if picture_BHW is None else _encode(picture_BHW, "JPEG")
+
+
+def read_scene_picture(
+    url: str, bands: Sequence[int], shape_px: tuple[int, int], window: Window | None, trust: Trust
+) -> NDArray[np.uint8] | None:
+    """Read what `draw_scene` draws, as red, green and blue; None where it cannot be read."""
     try:
         with gdal(), open_raster(url, trust) as raster:
             dataset = raster.dataset
@@ -134,7 +142,7 @@ def draw_scene(
                 values_BHW[:, rows] = np.ma.filled(masked.astype(dtype), np.nan)
     except (*GDAL_ERRORS, BatchsegError, FileNotFoundError):
         return None
-    return _encode(_stretch(values_BHW), "JPEG")
+    return _stretch(values_BHW)
 
 
 def explain_missing_picture(url: str, trust: Trust = NO_TRUST) -> str:

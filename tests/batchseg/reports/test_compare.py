@@ -115,8 +115,10 @@ def test_the_command(place: Workplace, capsys: pytest.CaptureFixture[str]) -> No
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         file = rasterio.open(place.folder / "c/crop_1.png")
     with file:
-        assert (file.height, file.width) == (100, 3 * 130 + 16)
-        red_HW = (file.read()[:, :, -130:].transpose(1, 2, 0) == (203, 24, 29)).all(2)
+        # Panels of 130 px are enlarged three times, below a line of text that is 22 px high.
+        assert file.width == 4 * 3 * 130 + 3 * 8
+        panel_HWC = file.read()[:, 22 : 22 + 300 : 3, -390::3].transpose(1, 2, 0)
+        red_HW = (panel_HWC == (203, 24, 29)).all(2)
     assert np.array_equal(red_HW, layer(a, "labels") != layer(b, "labels"))
     assert batchseg(["compare", str(a), str(place.folder)]) == 2
     assert "this is not the output of a run" in capsys.readouterr().err
