@@ -43,6 +43,7 @@ from batchseg.runs.night_files import (
     read_index,
     read_latest,
 )
+from batchseg.runs.night_reasons import describe_change
 from batchseg.runs.night_settings import Night, Thresholds
 from batchseg.runs.output_check import open_night_output
 from batchseg.runs.session import Outcome
@@ -65,6 +66,10 @@ class NightOutcome:
     """Why latest.json moved, or why it did not."""
     moved_latest: bool
     scenes: tuple[SceneResult, ...]
+    has_latest: bool = True
+    """False if there is no latest.json, since no night has been good enough yet."""
+    cost_usd: float | None = None
+    """Dollars of tonight's run; None without a run."""
     notes: tuple[str, ...] = ()
     """Damaged files that the night made again."""
 
@@ -106,6 +111,8 @@ def _run_locked(night: Night, recipe: Recipe, run: RunRecipe, store: LocalStore,
         why=why,
         moved_latest=is_good,
         scenes=tuple(results),
+        has_latest=is_good or _has_latest(store),
+        cost_usd=None if outcome is None else outcome.metrics.cost_usd,
         notes=tuple(notes),
     )
     summary = NightSummary(
@@ -115,9 +122,19 @@ def _run_locked(night: Night, recipe: Recipe, run: RunRecipe, store: LocalStore,
         why=why,
         counts=dict(Counter(result.state for result in results)),
         scenes=night_outcome.scenes,
+        run=None if outcome is None or batch is None else batch.folder,
+        cost_usd=night_outcome.cost_usd,
     )
     put_value(store, night_key(began.strftime("%Y-%m-%dT%H-%M-%SZ")), summary)
     return night_outcome
+
+
+def _has_latest(store: LocalStore) -> bool:
+    try:
+        store.get(LATEST_KEY)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _choose_exit_status(outcome: Outcome | None, *, is_good: bool) -> int:
@@ -141,7 +158,7 @@ def record_results(
     index = read_index(store)
     results = [_judge(scene, index, batch, outcome) for scene in scenes]
     finished = {
-        scene.public_url: FinishedScene(key=scene.key, name=scene.name, output=result.output)
+        scene.public_url: FinishedScene(key=scene.key, name=scene.name, output=result.output, parts=scene.parts)
         for scene, result in zip(scenes, results, strict=True)
         if result.state == "done" and scene.key is not None and result.output is not None
     }
@@ -163,7 +180,9 @@ def _judge(
     if batch is None or outcome is None or url not in batch.keys:
         error = "the scene has not been run yet"
         return SceneResult(url=url, name=name, state="incomplete", coverage=0.0, output=None, error=error)
-    return _judge_run(url, name, f"{batch.folder}/{name}", outcome)
+    reason = "new" if finished is None else describe_change(finished.parts, scene.parts)
+    result = _judge_run(url, name, f"{batch.folder}/{name}", outcome)
+    return replace(result, reason=reason, cost_usd=outcome.metrics.scenes[name].cost_usd)
 
 
 def _judge_run(url: str, name: str, output: str, outcome: Outcome) -> SceneResult:
@@ -174,7 +193,15 @@ def _judge_run(url: str, name: str, output: str, outcome: Outcome) -> SceneResul
     if num_good == num_chunks and has_sheets:
         return SceneResult(url=url, name=name, state="done", coverage=coverage, output=output)
     error = f"{num_chunks - num_good} of {num_chunks} chunks are missing" + ("" if has_sheets else ", no GeoTIFF")
+    error += f": {_find_cause(name, outcome)}"
     return SceneResult(url=url, name=name, state="incomplete", coverage=coverage, output=output, error=error)
+
+
+def _find_cause(name: str, outcome: Outcome) -> str:
+    """The cause of a scene's missing chunks: the story of the scene, or of the first task that was given up."""
+    stories = outcome.metrics.quarantined
+    of_scene = (story for task, story in stories.items() if task == name or task.startswith(f"{name}/"))
+    return next((story[-1] for story in of_scene if story), outcome.why)
 
 
 def check_thresholds(results: Sequence[SceneResult], thresholds: Thresholds) -> tuple[bool, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from batchseg.errors import BatchsegError, DamagedError, InputError, RecipeError
@@ -15,6 +15,7 @@ from batchseg.regular_files import read_regular
 from batchseg.resolve.resolve import resolve
 from batchseg.resolve.scenes import expand_scenes
 from batchseg.runs.night_files import Batch, read_batch, read_index
+from batchseg.runs.night_reasons import digest_parts
 from batchseg.runs.night_settings import Night
 from batchseg.scene.header import make_scene_name
 from batchseg.store import LocalStore, put_value
@@ -29,6 +30,8 @@ class NightScene:
     name: str
     key: str | None
     """The fingerprint of a run over this scene alone; None for a scene that cannot be read."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """Short hashes of what the key is made of."""
     error: str | None = None
     """Why the scene cannot be read."""
 
@@ -74,7 +77,8 @@ def _identify(url: str, recipe: Recipe) -> NightScene:
         resolved = resolve(replace(recipe, scenes=(url,), labels=()))
     except BatchsegError as error:
         return NightScene(url=url, name=make_scene_name(url), key=None, error=str(error))
-    return NightScene(url=url, name=next(iter(resolved.job.scenes)), key=resolved.fingerprint)
+    name, parts = next(iter(resolved.job.scenes)), digest_parts(resolved.content)
+    return NightScene(url=url, name=name, key=resolved.fingerprint, parts=parts)
 
 
 def choose_batch(store: LocalStore, scenes: Sequence[NightScene], date: str, notes: list[str]) -> Batch | None:

@@ -8,11 +8,11 @@ nights/TIME.json      what one start found and did
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 from batchseg.errors import DamagedError
-from batchseg.paths import BATCH_KEY, INDEX_KEY, LATEST_KEY
+from batchseg.paths import BATCH_KEY, INDEX_KEY, LATEST_KEY, NIGHTS_FOLDER
 from batchseg.redact import make_public_url
 from batchseg.store import Store, parse_value, read_value
 
@@ -28,6 +28,8 @@ class FinishedScene:
     name: str
     output: str
     """The folder of the scene, relative to that of all nights."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """Short hashes of what the key is made of, by name; empty in an index that was written before it had them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +77,11 @@ class SceneResult:
     """The share of its chunks that are committed."""
     output: str | None
     error: str | None = None
+    """The cause of a failure."""
+    reason: str | None = None
+    """Why the scene was computed tonight; None for a scene that was not."""
+    cost_usd: float | None = None
+    """Dollars of the scene's chunks and GeoTIFFs; None for a scene that was not computed tonight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +94,10 @@ class NightSummary:
     why: str
     counts: dict[SceneState, int]
     scenes: tuple[SceneResult, ...]
+    run: str | None = None
+    """The folder of tonight's run, relative to that of all nights; None if there was nothing to compute."""
+    cost_usd: float | None = None
+    """Dollars of tonight's run, with the start of workers and idle time; None without a run."""
 
 
 def read_index(store: Store) -> dict[str, FinishedScene]:
@@ -121,3 +132,9 @@ def _read(store: Store, key: str, kind: type[T]) -> T | None:
         return read_value(store, key, kind)
     except FileNotFoundError:
         return None
+
+
+def read_newest_summary(store: Store) -> NightSummary | None:
+    """Read the summary of the last night; None where no night has ended yet."""
+    keys = sorted(key for key, _ in store.names(NIGHTS_FOLDER) if key.endswith(".json"))
+    return read_value(store, keys[-1], NightSummary) if keys else None

@@ -61,14 +61,20 @@ def main(args: argparse.Namespace) -> int:
 
 
 def print_night(outcome: NightOutcome) -> None:
+    from jobs.terminal.night_lines import format_cost, format_scene
+
     for note in outcome.notes:
         print(f"batchseg: {note}", file=sys.stderr)
     counts = Counter(result.state for result in outcome.scenes)
-    print(f"night: {', '.join(f'{num} {state}' for state, num in sorted(counts.items())) or 'no scene'}")
+    states = ", ".join(f"{num} {state}" for state, num in sorted(counts.items())) or "no scene"
+    print(f"night: {states}{format_cost(outcome.cost_usd)}")
     for result in outcome.scenes:
-        if result.error:
-            print(f"  {result.state}  {result.name}: {result.error}")
-    print(f"latest.json {'is up to date' if outcome.moved_latest else 'stays as it is'}: {outcome.why}")
+        if result.error or result.reason:
+            print(f"  {format_scene(result)}")
+    if not outcome.has_latest:
+        print(f"there is no latest.json yet: {outcome.why}")
+    else:
+        print(f"latest.json {'is up to date' if outcome.moved_latest else 'stays as it is'}: {outcome.why}")
 
 
 @redact_output()

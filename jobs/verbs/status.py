@@ -1,4 +1,4 @@
-"""Say how far a run is, from its output folder alone. Safe while the run works, and after.
+"""Say how far a run is, from its output folder alone, or what the last night did. Safe while the run works, and after.
 
 It prints the committed chunks and the published GeoTIFFs of each scene, the ground and its classes, the speed and the
 time left, workers and losses, the tasks that were given up, the cost so far, whether the driver is running, stopped or
@@ -14,20 +14,44 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from batchseg.runs.status import DriverStatus, RunStatus
     from batchseg.runs.workers_status import WorkersStatus
+    from batchseg.store import Store
 
 HELP = "say how far a run is, also while it works"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("output", metavar="OUTPUT", help="output folder or URL of the run")
+    parser.add_argument("output", metavar="OUTPUT", help="output folder or URL of a run, or of nights")
 
 
 def main(args: argparse.Namespace) -> int:
+    from batchseg.resolve.output_folder import open_nights
     from batchseg.runs.status import status
 
-    for text in _lines(status(args.output)):
+    nights = open_nights(args.output)
+    lines = _lines(status(args.output)) if nights is None else _night_lines(args.output, nights)
+    for text in lines:
         print(text)
     return 0
+
+
+def _night_lines(output: str, nights: Store) -> Iterator[str]:
+    """The last night, and the run of the night that works or was interrupted."""
+    from batchseg.errors import InputError
+    from batchseg.runs.night_files import read_batch, read_newest_summary
+    from batchseg.runs.status import status
+    from jobs.terminal.night_lines import format_nights
+
+    yield from format_nights(read_newest_summary(nights))
+    batch = read_batch(nights)
+    if batch is None:
+        return
+    yield f"not finished: the run in {batch.folder}"
+    try:
+        run = status(f"{output.rstrip('/')}/{batch.folder}")
+    except InputError:
+        yield "  it has not begun"
+        return
+    yield from (f"  {text}" for text in _lines(run))
 
 
 def _lines(run: RunStatus) -> Iterator[str]:
