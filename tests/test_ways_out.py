@@ -21,6 +21,7 @@ JSON_FOR_DIGESTS = {
     "batchseg/model/bundle.py": "digest of a bundle",
     "batchseg/model/fetch.py": "digest of the version of a bundle",
     "batchseg/resolve/fingerprint.py": "digest of a recipe",
+    "batchseg/runs/night_reasons.py": "digests of the parts of a key",
 }
 ENCODING = {
     EGRESS: "all files of text",

@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
+from batchseg.egress import encode_json
 from batchseg.errors import DamagedError, RecipeError
 from batchseg.ledger.sessions import read_sessions
 from batchseg.paths import EVALUATION_KEY, EVALUATIONS_FOLDER, evaluation_key
 from batchseg.recipe import LabelPolygons
 from batchseg.reports.metrics import Metrics, SceneMetrics
-from batchseg.schema import inlined
+from batchseg.schema import inlined, plain
 from batchseg.score.scores import NO_SCORES, NoScores, ReferenceScores
 from batchseg.store import Store, put_value, read_value
 
@@ -67,7 +68,9 @@ def choose_name(store: Store, labels: Mapping[str, GivenLabels]) -> str:
     stem = re.sub(r"[^\w.-]+", "-", path.stem).strip("-.")[:90] or "evaluation"
     kept = {evaluation.name: evaluation for evaluation in list_evaluations(store)}
     names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, len(kept) + 2))
-    return next(name for name in names if name not in kept or kept[name].labels == dict(labels))
+    # Files hold no credentials, so the two are compared as files would hold them.
+    asked = encode_json(plain(dict(labels)))
+    return next(name for name in names if name not in kept or encode_json(plain(kept[name].labels)) == asked)
 
 
 def list_evaluations(store: Store) -> list[Evaluation]:
