@@ -8,7 +8,8 @@ bands hold the value in a whole square. A patch at an edge of the scene may be n
 
 Ground can be even too, and three things tell it from holes. Bright roofs are small: patches must be large, or cover a
 good part of the sample. Snow, clouds and water are seldom even over a whole square. Where they are, because a program
-has clipped the values, their shores come close to the extreme; a hole ends between one pixel and the next.
+has clipped the values, their shores come close to the extreme; a hole ends between one pixel and the next. The shore of
+a collar, which reaches the edge of the scene, is not asked: a narrow one is all shore in a JPEG.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ NEAR_SHARE = 0.04
 the shore of a hole that close; the shore of a clipped lake is close by three quarters."""
 FILL_VALUES = (-9999.0, -32768.0)
 """Numbers that programs fill holes with, besides zero and the ends of the data type."""
+
+
+Counts = NDArray[np.int64]
+"""Pixels, by the sizes of squares in `LEAST_SHARES`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +68,10 @@ def find_extreme_patches(parts: Sequence[SamplePart], dtypes: Sequence[str], sid
         return []
     patches = []
     for values in _list_extremes(parts, dtypes):
-        squares_px, has_shore = _measure(parts, values, side_px)
-        is_large = any(num >= least * valid_px for num, (_, least) in zip(squares_px, LEAST_SHARES, strict=True))
-        if is_large and not has_shore:
-            patches.append(ExtremePatches(values=values, share=squares_px[0] / valid_px))
+        collar_px, inner_px, has_shore = _measure(parts, values, side_px)
+        counted_px = collar_px if has_shore else collar_px + inner_px
+        if any(num >= least * valid_px for num, (_, least) in zip(counted_px, LEAST_SHARES, strict=True)):
+            patches.append(ExtremePatches(values=values, share=float(counted_px[0] / valid_px)))
     return sorted(patches, key=lambda patch: -patch.share)
 
 
@@ -88,25 +93,42 @@ def _find_end(parts: Sequence[SamplePart], band: int, dtype: np.dtype[Any], end:
     return float(end([end(part.raw_BHW[band][part.valid_HW]) for part in parts if part.valid_HW.any()]))
 
 
-def _measure(parts: Sequence[SamplePart], values: tuple[float, ...], side_px: int) -> tuple[list[int], bool]:
-    """Count the pixels in squares of each size, and find whether most of their shore is close to the value."""
+def _measure(parts: Sequence[SamplePart], values: tuple[float, ...], side_px: int) -> tuple[Counts, Counts, bool]:
+    """Count the pixels in squares of each size: in collars, and elsewhere.
+
+    The third result is whether most of the shore of the patches that are no collars is close to the value.
+    """
     sizes_px = [max(2, int(side_px * size)) for size, _ in LEAST_SHARES]
-    squares_px, shore_px, near_px, near_B1 = [0] * len(sizes_px), 0, 0, None
+    collar_px, inner_px = np.zeros(len(sizes_px), np.int64), np.zeros(len(sizes_px), np.int64)
+    shore_px, near_px, near_B1 = 0, 0, None
     for part in parts:
         held_HW = part.valid_HW & _hold(part.raw_BHW, values)
-        patch_HW = _open(held_HW, sizes_px[0], part.outer_edges) if held_HW.any() else held_HW
+        if not held_HW.any():
+            continue
+        collar_HW = _find_collar(held_HW, part.outer_edges)
+        squares = [_open(held_HW, size_px, part.outer_edges) for size_px in sizes_px]
+        collar_px += [int((square_HW & collar_HW).sum()) for square_HW in squares]
+        inner_px += [int((square_HW & ~collar_HW).sum()) for square_HW in squares]
+        patch_HW, reach_px = squares[0] & ~collar_HW, sizes_px[0]
         if not patch_HW.any():
             continue
-        squares_px[0] += int(patch_HW.sum())
-        for number, size_px in enumerate(sizes_px[1:], start=1):
-            squares_px[number] += int(_open(held_HW, size_px, part.outer_edges).sum())
         near_B1 = _choose_tolerance(parts, values) if near_B1 is None else near_B1
-        reach_px = sizes_px[0]
         shore_HW = _grow(patch_HW, 2 * reach_px)[reach_px:-reach_px, reach_px:-reach_px] & part.valid_HW & ~held_HW
         distance_BN = part.raw_BHW[:, shore_HW].astype(np.float64) - np.array(values)[:, np.newaxis]
         shore_px += distance_BN.shape[1]
         near_px += int((np.abs(distance_BN) <= near_B1).all(axis=0).sum())
-    return squares_px, 2 * near_px > shore_px
+    return collar_px, inner_px, 2 * near_px > shore_px
+
+
+def _find_collar(held_HW: NDArray[np.bool_], outer_edges: tuple[bool, bool, bool, bool]) -> NDArray[np.bool_]:
+    """Find the held pixels with nothing but held pixels between them and an edge of the scene, up or down or across."""
+    collar_HW = np.zeros(held_HW.shape, bool)
+    flips = (slice(None), slice(None, None, -1))
+    for is_outer, (axis, flip) in zip(outer_edges, ((axis, flip) for axis in (0, 1) for flip in flips), strict=True):
+        if is_outer:
+            at = (flip, slice(None)) if axis == 0 else (slice(None), flip)
+            collar_HW[at] |= np.logical_and.accumulate(held_HW[at], axis=axis)
+    return collar_HW
 
 
 def _hold(raw_BHW: NDArray[Any], values: tuple[float, ...]) -> NDArray[np.bool_]:

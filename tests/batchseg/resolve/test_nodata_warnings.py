@@ -73,7 +73,26 @@ def paste(recipe: Recipe, warning: str, folder: Path) -> Recipe:
     return load_recipe(folder / "pasted.yaml")
 
 
+JPEG = {"compress": "JPEG", "tiled": True, "interleave": "pixel", "photometric": "YCBCR"}
+
+
+def make_lake(pixels_BHW: np.ndarray) -> np.ndarray:
+    """A lake that is clipped to zero, whose shore rises slowly."""
+    rows, cols = np.mgrid[:SIDE_PX, :SIDE_PX]
+    depth = np.hypot(rows - 250, cols - 250) - 90
+    return np.clip(np.where(depth < 40, depth / 4, pixels_BHW), 0, 255).astype(np.uint8)
+
+
+def make_fields() -> np.ndarray:
+    """Ground that JPEG can store: squares of one colour with a little noise."""
+    squares = noise(SIDE_PX // 16, SIDE_PX // 16).repeat(16, 1).repeat(16, 2).astype(int) // 2 + 60
+    return (squares + noise(SIDE_PX, SIDE_PX) % 5).astype(np.uint8)
+
+
 UNDECLARED = {
+    "collar in a JPEG": (fill(make_fields(), 0, (0, None, 0, 30)), JPEG, "{from: value, value: 0}"),
+    "hole in a JPEG": (fill(make_fields(), 255, HOLE), JPEG, "{from: value, value: 255}"),
+    "collar beside a clipped lake": (fill(make_lake(ground()), 0, *COLLAR), {}, "{from: value, value: 0}"),
     "white hole": (fill(ground(), 255, HOLE), {}, "{from: value, value: 255}"),
     "black collar": (fill(ground(), 0, *COLLAR), {}, "{from: value, value: 0}"),
     "one corner": (fill(ground(), 0, (400, None, 400, None)), {}, "{from: value, value: 0}"),
@@ -122,13 +141,6 @@ def make_snow() -> np.ndarray:
     return np.random.default_rng(0).integers(250, 256, (3, SIDE_PX, SIDE_PX)).astype(np.uint8)
 
 
-def make_lake() -> np.ndarray:
-    """A lake that is clipped to zero, whose shore rises slowly."""
-    rows, cols = np.mgrid[:SIDE_PX, :SIDE_PX]
-    depth = np.hypot(rows - 250, cols - 250) - 90
-    return np.clip(np.where(depth < 40, depth / 4, ground()), 0, 255).astype(np.uint8)
-
-
 GROUND = {
     "noise": (ground(), {}),
     "saturated roofs": (make_roofs(), {}),
@@ -137,7 +149,7 @@ GROUND = {
     "bright, even, not extreme": (fill(ground(), 254, HOLE), {}),
     "dark, even, not extreme": (fill(ground(), 1, HOLE), {}),
     "white in two bands": (np.stack([*fill(ground(), 255, HOLE)[:2], ground()[2]]), {}),
-    "clipped lake": (make_lake(), {}),
+    "clipped lake": (make_lake(ground()), {}),
     "declared": (fill(ground(), 255, HOLE), {"nodata": 255}),
     "NaN": (fill(ground("float32"), np.nan, HOLE), {}),
     "infinite": (fill(ground("float32"), np.inf, HOLE), {}),
