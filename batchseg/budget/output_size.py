@@ -1,4 +1,4 @@
-"""What a run writes: the bytes and the number of files of its output.
+"""The size of a run's output: its bytes and the number of its files.
 
 Theory of operation
 -------------------

@@ -1,4 +1,4 @@
-"""What the summary of a run says beside its metrics: the maps that exist, and how long each session took."""
+"""The facts of a summary beside the metrics of a run: the maps that exist, and the time of each session."""
 
 from __future__ import annotations
 

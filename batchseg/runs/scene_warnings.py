@@ -1,4 +1,4 @@
-"""What the user should know of the scenes of a run before it begins."""
+"""The warnings about the scenes of a run, before its first task."""
 
 from __future__ import annotations
 

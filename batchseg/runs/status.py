@@ -162,7 +162,7 @@ class _Committed:
     keys: Sequence[ChunkKey]
     records: Sequence[Record]
     is_whole: bool
-    """Whether `records` has all chunks; else it has those that are in no segment yet, which are the newest."""
+    """True if `records` has all chunks; else it has those that are in no segment yet, which are the newest."""
 
 
 def _read_committed(store: Store, ledger: Ledger) -> _Committed:

@@ -1,4 +1,4 @@
-"""What the log of a run says about its workers: how many there are, and how many were lost."""
+"""The workers of a run, counted from its log: those that work, and those that were lost."""
 
 from __future__ import annotations
 

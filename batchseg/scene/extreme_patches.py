@@ -42,7 +42,7 @@ class SamplePart:
     raw_BHW: NDArray[Any]
     valid_HW: NDArray[np.bool_]
     outer_edges: tuple[bool, bool, bool, bool]
-    """Whether the top, bottom, left and right edge of the window is an edge of the scene."""
+    """Flags of the top, bottom, left and right edge of the window: True where it is an edge of the scene."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Says where areas that are counted from pixels are wrong: in maps whose projection does not keep areas."""
+"""Finds maps whose projection does not keep areas, so that areas that are counted from pixels are wrong."""
 
 from __future__ import annotations
 

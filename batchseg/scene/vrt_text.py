@@ -1,4 +1,4 @@
-"""What a local VRT says of pixels: its text without the statistics that programs write into it when they look at it."""
+"""The text of a local VRT, without the statistics that programs write into it when they only look at it."""
 
 from __future__ import annotations
 
