@@ -139,7 +139,7 @@ def _make_public(error: BaseException) -> BaseException:
     text = "".join(traceback.format_exception(error) if is_group else traceback.format_exception_only(error))
     if isinstance(error, BatchsegError) or redact(text) == text:
         return error
-    public = BatchsegError(f"{type(error).__name__}: {error}").with_traceback(error.__traceback__)
+    public = RuntimeError(redact(f"{type(error).__name__}: {error}")).with_traceback(error.__traceback__)
     public.__cause__, public.__context__ = error.__cause__, error.__context__
     public.__suppress_context__ = error.__suppress_context__
     return public

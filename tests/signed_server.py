@@ -18,6 +18,8 @@ from urllib.parse import unquote, urlsplit
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     root, password = Path(), ""
+    refuse_from = sys.maxsize
+    """The byte from which on nothing is given: a header can be read, as when a signature expires during a run."""
 
     def log_message(self, *_: object) -> None: ...
 
@@ -51,6 +53,9 @@ class Handler(BaseHTTPRequestHandler):
     def give(self, content: bytes) -> None:
         first, _, last = self.headers.get("Range", "").removeprefix("bytes=").partition("-")
         start, end = int(first or 0), min(int(last or len(content)), len(content) - 1)
+        if first and end >= self.refuse_from:
+            self.refuse(403, "ExpiredToken")
+            return
         facts = {"ETag": f'"{len(content)}"', "Accept-Ranges": "bytes"}
         if first:
             facts["Content-Range"] = f"bytes {start}-{end}/{len(content)}"
@@ -71,9 +76,9 @@ class Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serve_signed(root: Path, password: str) -> Iterator[str]:
+def serve_signed(root: Path, password: str, *, refuse_from: int = sys.maxsize) -> Iterator[str]:
     """Serve a folder to requests that hold the password anywhere; yields host and port."""
-    command = [sys.executable, __file__, str(root), password]
+    command = [sys.executable, __file__, str(root), password, str(refuse_from)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
@@ -83,7 +88,7 @@ def serve_signed(root: Path, password: str) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    Handler.root, Handler.password = Path(sys.argv[1]), sys.argv[2]
+    Handler.root, Handler.password, Handler.refuse_from = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     with Server(("127.0.0.1", 0), Handler) as listening:
         print(listening.server_port, flush=True)
         listening.serve_forever()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchseg.egress import encode_json, encode_text, format_json, redact_errors, write_text
-from batchseg.errors import BatchsegError, InputError
+from batchseg.errors import InputError
 
 VALUES = st.recursive(
     st.none()
@@ -132,7 +132,7 @@ def break_down_with_a_note() -> None:
 )
 def test_a_traceback_shows_no_credential(function: object) -> None:
     """Neither of the error itself nor of what led to it; the names of classes and the places stay."""
-    with pytest.raises(BatchsegError) as caught:
+    with pytest.raises((InputError, RuntimeError)) as caught:
         redact_errors(function)()  # type: ignore[arg-type]
     error: BaseException | None = caught.value
     told = "".join(traceback.format_exception(error))
