@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pytest
+import rasterio
 
 from batchseg.errors import AbsentSceneError, SceneError
 from batchseg.recipe import Fleet
@@ -19,7 +21,7 @@ from batchseg.runs.status import status
 from batchseg.scene.pixels import Pixels
 from batchseg.scene.source import RasterSource
 from batchseg.workers.happenings import Happening, SceneAbsent, SceneGivenUp, SceneReturned, TaskCommitted
-from tests.runs import Workplace, fake_models, fake_pool, noise, product_bytes
+from tests.runs import Workplace, fake_models, fake_pool, noise, product_bytes, write_scene
 from tiling.span import Window
 
 QUICK = Fleet(patience=Patience(scene_s=0.05))
@@ -193,3 +195,39 @@ def test_one_chunk_that_cannot_be_read_takes_no_other_with_it(tmp_path: Path, mo
     monkeypatch.setattr(RasterSource, "read", read_whole)
     again = run(place.recipe(), QUICK, open_pool=fake_pool, options=Options(retry_quarantined=True))
     assert again.exit_status == 0
+
+
+def mosaic_in(folder: Path) -> Workplace:
+    """A mosaic of two halves, of which the second has a mask beside it."""
+    parts = [Path(write_scene(folder / f"part{number}.tif", noise(64, 64, seed=number))) for number in (0, 1)]
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(parts[1], "r+") as half:
+        valid_HW = np.full((64, 64), 255, np.uint8)
+        valid_HW[10:40, 10:40] = 0
+        half.write_mask(valid_HW)
+    sources = "".join(
+        f'<SimpleSource><SourceFilename relativeToVRT="1">part{number}.tif</SourceFilename>'
+        f'<SourceBand>BAND</SourceBand><DstRect xOff="0" yOff="{64 * number}" xSize="64" ySize="64"/></SimpleSource>'
+        for number in (0, 1)
+    )
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}">{sources.replace("BAND", str(band))}</VRTRasterBand>'
+        for band in (1, 2, 3)
+    )
+    place = "<GeoTransform>500000, 1, 0, 5000000, 0, -1</GeoTransform><SRS>EPSG:32633</SRS>"
+    mosaic = folder / "mosaic.vrt"
+    mosaic.write_text(f'<VRTDataset rasterXSize="64" rasterYSize="128">{place}{bands}</VRTDataset>')
+    return Workplace(folder, (str(mosaic), str(parts[1])), {"bands": (1, 2, 3)})
+
+
+@pytest.mark.parametrize("file", ["mosaic.vrt", "part0.tif", "part1.tif", "part1.tif.msk"])
+def test_files_that_belong_to_a_scene_come_back_too(file: str, tmp_path: Path) -> None:
+    (tmp_path / "clean").mkdir()
+    clean = mosaic_in(tmp_path / "clean")
+    assert clean.run().exit_status == 0
+    (tmp_path / "place").mkdir()
+    place = mosaic_in(tmp_path / "place")
+    thief = Thief((tmp_path / "place" / file,), leave_nothing, after=1)
+    outcome = steal_from(place, thief)
+    assert thief.count(SceneAbsent) >= 1
+    assert (outcome.exit_status, outcome.metrics.quarantined) == (0, {})
+    assert product_bytes(place.output) == product_bytes(clean.output)
