@@ -14,6 +14,7 @@ from batchseg.egress import redact_errors
 from batchseg.errors import BatchsegError
 from batchseg.known_secrets import learn_credentials
 from jobs.terminal.redacted_output import redact_output, redact_streams
+from jobs.terminal.signals import exit_process
 
 VERBS = {
     "synth": "jobs.verbs.synth",
@@ -111,7 +112,7 @@ def process() -> NoReturn:
     modules.setdefault("boto3", None)
     status = main()
     gc.freeze()
-    sys.exit(status)
+    exit_process(status)
 
 
 @redact_errors

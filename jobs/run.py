@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 from jobs.terminal.redacted_output import redact_streams
+from jobs.terminal.signals import exit_process
 from jobs.verbs.run import run_main
 
 if __name__ == "__main__":
     redact_streams()
-    sys.exit(run_main())
+    exit_process(run_main())

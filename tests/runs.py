@@ -89,7 +89,7 @@ def fake_models(job: Job, spec: WorkerSpec) -> tuple[dict[Tier, Model], dict[str
 
 def fake_pool(job: Job, store: Store, fleet: Fleet) -> Pool:
     first = fleet.pools[0]
-    spec = WorkerSpec.new(pool=first.name, device="cpu", usd_per_hour=first.usd_per_hour)
+    spec = WorkerSpec.new(pool=first.name, device="cpu", usd_per_hour=first.usd_per_hour, read_s=fleet.patience.read_s)
     return LocalPool(lambda: Worker(spec, job, store, fake_models).open(), depth=DEPTH)
 
 

@@ -72,15 +72,23 @@ class Retries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """When a worker that does not finish its task is ended, and the task is given to another worker."""
+    """How long a run waits for a worker, a task, a read and a scene before it goes on without."""
 
     times_median: float = setting(10.0, doc="limit for a task, in multiples of the median of its kind in the same pool")
     least_s: float = setting(120.0, doc="shortest time before a worker is ended, in seconds")
-    most_s: float | None = setting(None, doc="deadline for every task, in seconds, whatever the median")
+    most_s: float | None = setting(
+        7200.0,
+        doc="deadline for every task, in seconds, whatever the median; raise it for longer chunks; null: none",
+    )
+    read_s: float = setting(
+        300.0, doc="time limit for one read of a scene, in seconds; a scene whose reads hang counts as absent"
+    )
+    stop_s: float = setting(
+        30.0, doc="time that a run which is told to stop by a signal waits for the tasks in hand, in seconds"
+    )
     start_s: float = setting(
         900.0, doc="time that a run waits for its first worker, and for the models of a worker to open, in seconds"
     )
-
     scene_s: float = setting(
         60.0,
         doc="time over which a run looks three times for a scene that it cannot read any more, in seconds; the scene's "
@@ -92,7 +100,7 @@ class Patience:
             raise RecipeError(
                 "times_median must be more than 1, or half of all workers are ended", where="patience: times_median"
             )
-        for key in ("least_s", "most_s", "start_s", "scene_s"):
+        for key in ("least_s", "most_s", "read_s", "stop_s", "start_s", "scene_s"):
             amount = getattr(self, key)
             if amount is not None and not 0 < amount < math.inf:
                 raise RecipeError("a time to wait must be positive", where=f"patience: {key}", got=str(amount))
@@ -105,7 +113,7 @@ class Fleet:
     pools: tuple[PoolSpec, ...] = setting(lambda: (PoolSpec(),), doc="pools of workers")
     head_usd_per_hour: float = setting(0.0, doc="price of the machine that drives the run, in $ per hour")
     retries: Retries = setting(Retries, doc="when a chunk is given up")
-    patience: Patience = setting(Patience, doc="when a worker that does not finish its task is ended")
+    patience: Patience = setting(Patience, doc="how long a run waits before it goes on without")
     ec2_notice: str | None = setting(
         None, doc="address of EC2's spot notices, which every node then watches: http://169.254.169.254"
     )

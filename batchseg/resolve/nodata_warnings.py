@@ -11,6 +11,7 @@ from batchseg.recipe import NodataPolicy
 from batchseg.remote import is_remote
 from batchseg.resolve.job import Job, SceneJob
 from batchseg.scene.extreme_patches import ExtremePatches, find_extreme_patches
+from batchseg.scene.limited_source import READ_S, read_within
 from batchseg.scene.nodata import resolve_policy
 from batchseg.scene.pixel_sample import read_pixel_sample
 from batchseg.scene.source import RasterSource
@@ -65,7 +66,8 @@ def _choose_scenes(scenes: Sequence[SceneJob]) -> list[SceneJob]:
 def _find_patches(scene: SceneJob) -> list[ExtremePatches]:
     bands = tuple(dict.fromkeys(scene.bands))
     try:
-        sample = read_pixel_sample(RasterSource(scene.raster, bands, scene.nodata_policy), scene.aoi)
+        source = RasterSource(scene.raster, bands, scene.nodata_policy)
+        sample = read_within(lambda: read_pixel_sample(source, scene.aoi), READ_S, scene.raster.url)
     except BatchsegError:
         return []
     side_px = min(SIDE_PX, max(MIN_SIDE_PX, min(scene.shape_px) // 16))

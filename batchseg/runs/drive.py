@@ -21,6 +21,7 @@ from batchseg.workers.events import (
     ReopenScene,
     SceneDue,
     StopFeeding,
+    StopWaiting,
     TaskDone,
     TaskFailed,
     WorkerDraining,
@@ -68,6 +69,11 @@ class Stop:
     why: str | None = None
     exit_status: int = 0
 
+    @property
+    def is_signal(self) -> bool:
+        """Whether somebody waits for the process to end, which is not so where a budget stops the run."""
+        return self.why is not None and self.exit_status != 0
+
     def request(self, why: str, exit_status: int = 0) -> None:
         """Ask the run to stop. The first reason counts."""
         if self.why is None:
@@ -86,26 +92,42 @@ class Drive:
     stop: Stop = field(default_factory=Stop)
     check: Callable[[], None] = lambda: None
     """Raises when this driver may not go on; called once per turn."""
+    _stopping_s: float | None = None
+    """The time when the run was told to stop."""
 
     def run(self) -> Finish:
         finish: Finish | None = None
-        is_stopping = False
         while finish is None:
             self.check()
-            if self.stop.why is not None and not is_stopping:
-                is_stopping = True
-                self._notice(RunStopping(why=self.stop.why))
-                finish = self._act(self.state.handle(StopFeeding(self.stop.why)))
-                continue
-            self.pool.resize(self.state.num_open)
-            for report in self.pool.poll(self.waits.limit_wait_s(POLL_S)):
-                finish = self._take(report) or finish
-            for scene in self.waits.take_due_scenes():
-                finish = self._act(self.state.handle(SceneDue(scene))) or finish
-            for late in self.waits.find_late():
-                self._end_late(late)
-            for watcher in self.watchers:
-                watcher.tick()
+            finish = self._stop_if_told() or self._turn()
+        return finish
+
+    def _stop_if_told(self) -> Finish | None:
+        if self.stop.why is None:
+            return None
+        if self._stopping_s is None:
+            self._stopping_s = self.waits.now()
+            self._notice(RunStopping(why=self.stop.why))
+            return self._act(self.state.handle(StopFeeding(self.stop.why)))
+        stop_s = self.waits.patience.stop_s
+        if not self.stop.is_signal or self.waits.now() - self._stopping_s <= stop_s:
+            return None
+        num_held = sum(map(len, self.state.held.values()))
+        self._notice(RunStopping(why=f"{self.stop.why}; {num_held} tasks in hand did not end within {stop_s:g} s"))
+        return self._act(self.state.handle(StopWaiting()))
+
+    def _turn(self) -> Finish | None:
+        """Take what has happened in, and do what is due."""
+        finish: Finish | None = None
+        self.pool.resize(self.state.num_open)
+        for report in self.pool.poll(self.waits.limit_wait_s(POLL_S)):
+            finish = self._take(report) or finish
+        for scene in self.waits.take_due_scenes():
+            finish = self._act(self.state.handle(SceneDue(scene))) or finish
+        for late in self.waits.find_late():
+            self._end_late(late)
+        for watcher in self.watchers:
+            watcher.tick()
         return finish
 
     def _take(self, report: PoolEvent | Happening) -> Finish | None:

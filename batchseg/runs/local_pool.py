@@ -39,5 +39,5 @@ def open_local_pool(job: Job, store: Store, fleet: Fleet) -> Pool:
     """One worker in this process, at the price of the fleet's first pool."""
     first = fleet.pools[0]
     device = choose_pool_device(first, job, in_process=True)
-    spec = WorkerSpec.new(pool=first.name, device=device, usd_per_hour=first.usd_per_hour)
+    spec = WorkerSpec.new(pool=first.name, device=device, usd_per_hour=first.usd_per_hour, read_s=fleet.patience.read_s)
     return LocalPool(lambda: Worker(spec, job, store, open_models).begin(), depth=DEPTH)

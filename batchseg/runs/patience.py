@@ -87,7 +87,7 @@ class Waits:
         held_s = now_s - since_s
         most_s = self.patience.most_s
         if most_s is not None and held_s > most_s:
-            why = f"it had {task} for {held_s:.0f} s, and the deadline is {most_s:g} s"
+            why = f"it had {task} for {held_s:.0f} s, and the deadline is {most_s:g} s (`patience: most_s`)"
             return WorkerLate(worker=worker, task=task, why=why)
         took_s = self._took_s.get(self.find_group(worker, task), ())
         if held_s <= self.patience.least_s or len(took_s) < LEAST_KNOWN:

@@ -7,7 +7,7 @@ a time, and carries out the instructions that come back:
 
     WorkerReady, WorkerDraining, WorkerLost,   ->   Assign(worker, task, attempt), Dismiss(worker, why)
     WorkerRetired, TaskDone, TaskFailed,            Quarantine(task, story), Finish(quarantined)
-    SceneDue, StopFeeding                           AwaitScene, ReopenScene, GiveUpScene(scene, story)
+    SceneDue, StopFeeding, StopWaiting              AwaitScene, ReopenScene, GiveUpScene(scene, story)
 
 A task is in exactly one place at any time: *waiting* for other tasks, *pending*, kept for an *absent* scene, *held* by
 one worker, *done*, or given up: *quarantined*, or with its scene (`absent_scenes.py`). Each event moves tasks between
@@ -51,6 +51,7 @@ from batchseg.workers.events import (
     Quarantine,
     SceneDue,
     StopFeeding,
+    StopWaiting,
     TaskDone,
     TaskFailed,
     WorkerDraining,
@@ -127,7 +128,15 @@ class RunState:
                 self.absent.mark_due(scene)
             case StopFeeding(why):
                 self.stopped = self.stopped or why
+            case StopWaiting():
+                self._leave_tasks()
         return out + self._fill() + self._finish()
+
+    def _leave_tasks(self) -> None:
+        """Put the tasks in hand back into the queue, where a stopped run leaves them."""
+        for worker in list(self.held):
+            for task in self.roster.remove(worker):
+                self.pending.append(task)
 
     def _lose_worker(self, event: WorkerLost) -> list[Instruction]:
         out: list[Instruction] = []

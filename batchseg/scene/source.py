@@ -13,6 +13,7 @@ from batchseg.recipe import NodataPolicy
 from batchseg.scene.dataset import retry_if_remote, use_handle
 from batchseg.scene.empty import EmptyIndex
 from batchseg.scene.identity import check_parts_unchanged, check_unchanged
+from batchseg.scene.limited_source import LimitedSource
 from batchseg.scene.nodata import ValidityRule, find_valid, resolve_policy
 from batchseg.scene.pixels import Pixels, Source, describe_window
 from batchseg.scene.raster_file import RasterFile
@@ -124,7 +125,7 @@ class RasterSource:
 
 def open_source(raster: RasterFile, bands: tuple[int, ...], policy: NodataPolicy) -> Source:
     """Make the source of a scene's pixels. It opens nothing until the first read."""
-    return RasterSource(raster, bands, policy)
+    return LimitedSource(RasterSource(raster, bands, policy), raster.url)
 
 
 def _find_valid_in_stripes(

@@ -83,13 +83,28 @@ class StopFeeding:
 
 
 @dataclass(frozen=True, slots=True)
+class StopWaiting:
+    """Finish now, without the tasks in hand; it comes after `StopFeeding`."""
+
+
+@dataclass(frozen=True, slots=True)
 class SceneDue:
     """It is time to look for an absent scene again."""
 
     scene: str
 
 
-Event = WorkerReady | WorkerDraining | WorkerRetired | WorkerLost | TaskDone | TaskFailed | StopFeeding | SceneDue
+Event = (
+    WorkerReady
+    | WorkerDraining
+    | WorkerRetired
+    | WorkerLost
+    | TaskDone
+    | TaskFailed
+    | StopFeeding
+    | StopWaiting
+    | SceneDue
+)
 
 
 @dataclass(frozen=True, slots=True)

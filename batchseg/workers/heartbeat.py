@@ -35,6 +35,10 @@ class Heartbeat:
         if error is None:
             self.check()
 
+    def stop(self) -> None:
+        """End without waiting for a beat that hangs."""
+        self._stop.set()
+
     def check(self) -> None:
         """Raise the error that ended the heartbeat, if there was one."""
         if self._error is not None:

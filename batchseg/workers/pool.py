@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import Protocol
 
 from batchseg.ledger.records import TaskRecord
+from batchseg.patient_threads import PatientThreads
 from batchseg.workers.events import (
     Assign,
     Event,
@@ -19,7 +20,7 @@ from batchseg.workers.events import (
 )
 from batchseg.workers.failure import Failure
 from batchseg.workers.happenings import Happening
-from batchseg.workers.worker import Worker
+from batchseg.workers.worker import CLOSE_S, Worker
 
 DEPTH = 2
 """The number of tasks that a worker holds at once: it computes one while it reads the next or writes the last."""
@@ -66,26 +67,42 @@ def make_attempt_event(assign: Assign, outcome: TaskRecord | Failure) -> PoolEve
 
 
 class LocalPool:
-    """One worker in this process. `depth` of its tasks run at once, so that it reads ahead and writes behind."""
+    """One worker in this process. `depth` of its tasks run at once, so that it reads ahead and writes behind.
+
+    A thread cannot be ended. A worker that is dismissed is left to itself, commits nothing any more, and another worker
+    takes its place.
+    """
 
     def __init__(self, open_worker: Callable[[], Worker], *, depth: int) -> None:
-        self._threads = ThreadPoolExecutor(depth, thread_name_prefix="task")
-        self._opening: Future[Worker] | None = self._threads.submit(open_worker)
+        self._open_worker, self._depth = open_worker, depth
+        self._news: list[PoolEvent | Happening] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        self._threads = PatientThreads(self._depth, "task")
+        self._opening: Future[Worker] | None = self._threads.submit(self._open_worker)
         self._worker: Worker | None = None
         self._running: dict[Future[TaskRecord | Failure], Assign] = {}
 
     def send(self, assign: Assign) -> None:
-        if self._worker is None:
-            raise RuntimeError(f"a task must not be sent before its worker is ready, got {assign}")
-        self._running[self._threads.submit(self._worker.attempt, assign.task, assign.attempt)] = assign
+        worker = self._worker
+        if worker is None or worker.spec.name != assign.worker:
+            return  # the worker was dismissed in the turn that assigned this task; its loss gives the task back
+        self._running[self._threads.submit(lambda: worker.attempt(assign.task, assign.attempt))] = assign
 
     def resize(self, num_open: int) -> None:
         """There is always one worker."""
 
     def dismiss(self, loss: WorkerLost) -> None:
-        """Nothing happens: a thread cannot be ended, and there is no other worker to take over."""
+        if self._worker is not None and self._worker.spec.name == loss.worker:
+            self._leave(self._worker)
+            self._begin()
+            self._news.append(PoolEvent(loss))
 
     def poll(self, timeout_s: float) -> list[PoolEvent | Happening]:
+        if self._news:
+            news, self._news = self._news, []
+            return news
         if self._opening is not None:
             return self._poll_opening(self._opening, timeout_s)
         if not self._running:
@@ -104,8 +121,17 @@ class LocalPool:
         return [PoolEvent(WorkerReady(self._worker.spec.name, self._worker.spec.usd_per_hour))]
 
     def close(self) -> None:
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        wait(self._running, CLOSE_S)
         if self._opening is not None and self._opening.done() and self._opening.exception() is None:
             self._worker = self._opening.result()
-        if self._worker is not None:
+        if self._worker is None:
+            self._threads.close(CLOSE_S)
+        elif all(future.done() for future in self._running):
+            self._threads.close(CLOSE_S)
             self._worker.close()
+        else:
+            self._leave(self._worker)
+
+    def _leave(self, worker: Worker) -> None:
+        worker.leave()
+        self._threads.close(0.0)

@@ -16,7 +16,7 @@ import resource
 import secrets
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,12 +24,14 @@ from pathlib import Path
 from batchseg.clock import Moment
 from batchseg.engine.chunk import ChunkWork, Prediction
 from batchseg.engine.segment import Model, Timer, make_blank, segment_chunk
-from batchseg.errors import RefusedError, StorageError
+from batchseg.errors import RefusedError, StorageError, TaskError
 from batchseg.ledger.keys import TaskKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Attempt, Stint, TaskRecord
 from batchseg.ledger.stages import Stage, StageClock, sum_paid_s
+from batchseg.patient_threads import PatientThreads
 from batchseg.resolve.job import Job, SceneJob
+from batchseg.scene.limited_source import READ_S, LimitedSource
 from batchseg.scene.pixels import Source
 from batchseg.store import Store, find_refusal
 from batchseg.tasks.table import find_kind
@@ -40,6 +42,8 @@ from tiling.grid import Tile
 from tiling.span import Window
 
 BEAT_S = 30.0
+CLOSE_S = 5.0
+"""Time that a worker which is closed waits for its device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +54,14 @@ class WorkerSpec:
     pool: str
     device: DeviceKind
     usd_per_hour: float
+    read_s: float = READ_S
+    """Time limit of one read."""
 
     @classmethod
-    def new(cls, *, pool: str, device: DeviceKind, usd_per_hour: float) -> WorkerSpec:
+    def new(cls, *, pool: str, device: DeviceKind, usd_per_hour: float, read_s: float = READ_S) -> WorkerSpec:
         """A worker with a name that no other worker ever had; its stint has the same name."""
         name = f"{pool}-{secrets.token_hex(4)}"
-        return cls(name=name, pool=pool, device=device, usd_per_hour=usd_per_hour)
+        return cls(name=name, pool=pool, device=device, usd_per_hour=usd_per_hour, read_s=read_s)
 
 
 OpenModels = Callable[[Job, WorkerSpec], tuple[dict[Tier, Model], dict[str, str]]]
@@ -78,9 +84,11 @@ class Worker:
     _models: dict[Tier, Model] = field(default_factory=dict)
     _environment: dict[str, str] = field(default_factory=dict)
     _sources: dict[str, Source] = field(default_factory=dict)
-    _device: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="device"))
+    _device: PatientThreads = field(default_factory=lambda: PatientThreads(1, "device"))
     _opening: Future[None] | None = None
     _heartbeat: Heartbeat | None = None
+    _is_left: bool = False
+    """Whether the pool has given this worker up, while a task of it hangs."""
     _last_tier: Tier | None = None
     """The tier that the device computed last; only the device's thread sets it."""
 
@@ -99,8 +107,16 @@ class Worker:
         if self._opening is not None and (wait or self._opening.done()):
             self._opening.result()
 
+    def leave(self) -> None:
+        """Give the worker up without waiting for its tasks. What still runs of them commits nothing."""
+        self._is_left = True
+        self._device.close(0.0)
+        self._models = {}
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+
     def close(self) -> None:
-        self._device.shutdown()
+        self._device.close(CLOSE_S)
         if self._heartbeat is None:
             return  # it was never open
         self._heartbeat.__exit__(None, None, None)
@@ -135,11 +151,12 @@ class Worker:
     def get_source(self, scene: SceneJob) -> Source:
         source = self._sources.get(scene.name)
         if source is None:
-            source = self._sources.setdefault(scene.name, self.open_source(scene))
+            limited = LimitedSource.of(self.open_source(scene), scene.raster.url, self.spec.read_s)
+            source = self._sources.setdefault(scene.name, limited)
         return source
 
     def predict(self, work: ChunkWork, task: str) -> Prediction:
-        return self._device.submit(self._compute, work, task).result()
+        return self._device.submit(lambda: self._compute(work, task)).result()
 
     def predict_blank(self, window: Window, tiles: list[Tile]) -> Prediction:
         """Takes no turn on the device, but waits until the models are open: they give the layer its type."""
@@ -147,6 +164,8 @@ class Worker:
         return make_blank(window, tiles, self._models, self.job.nodata)
 
     def describe_attempt(self, number: int, begun: Moment, task: str) -> Attempt:
+        if self._is_left:
+            raise TaskError("the worker was ended before its task", where=task)
         return Attempt(
             number=number,
             worker=self.spec.name,
@@ -193,6 +212,8 @@ class Worker:
 
     def _beat(self, *, ended: bool) -> None:
         """No task fails for a heartbeat that cannot be written; the next one has the same facts."""
+        if self._is_left:
+            return
         with suppress(OSError, StorageError, RefusedError):
             Ledger(self.store).write_stint(self._describe_stint(ended=ended))
 

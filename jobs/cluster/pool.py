@@ -155,7 +155,12 @@ class RayPool:
     # The life of an actor.
 
     def _request_actor(self, pool: PoolSpec) -> None:
-        spec = WorkerSpec.new(pool=pool.name, device=self.devices[pool.name], usd_per_hour=pool.usd_per_hour)
+        spec = WorkerSpec.new(
+            pool=pool.name,
+            device=self.devices[pool.name],
+            usd_per_hour=pool.usd_per_hour,
+            read_s=self.fleet.patience.read_s,
+        )
         actor_class: Any = ray.remote(WorkerActor)  # Ray's types do not know that it makes an actor class
         handle = actor_class.options(
             num_cpus=pool.cpus,

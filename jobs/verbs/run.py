@@ -101,7 +101,7 @@ def run_visibly(
     from jobs.terminal.signals import stop_on_signals
 
     stop = Stop()
-    with stop_on_signals(stop), show_run(quiet=quiet) as show:
+    with stop_on_signals(stop, within_s=fleet.patience.stop_s), show_run(quiet=quiet) as show:
         options = dataclasses.replace(options or Options(), stop=stop, show=show)
         return runner(recipe, fleet, options=options, resolved=resolved)
 

@@ -113,6 +113,34 @@ def test_a_worker_that_hangs_is_ended_with_its_story_and_its_chunk_given_away(
     assert (loss["worker"], loss["what"], loss["blamed"]) == (late["worker"], "failure", late["task"])
 
 
+def test_a_worker_that_hangs_before_any_chunk_is_done_is_ended_too(
+    at: Nodes, clean: Workplace, tmp_path: Path, trial_of: Trials
+):
+    """No peer says how long a chunk takes, so the deadline counts."""
+    trial = trial_of(at.cluster.address, patience={"most_s": 20.0})
+    (tmp_path / "hang").touch()
+    trial.begin()
+    assert trial.end() == 0
+    trial.check(clean)
+    assert "the deadline is 20 s (`patience: most_s`)" in trial.events("worker_late")[0]["why"]
+
+
+def test_one_signal_ends_a_run_although_a_worker_hangs(at: Nodes, clean: Workplace, tmp_path: Path, trial_of: Trials):
+    trial = trial_of(at.cluster.address, patience={"stop_s": 2.0})
+    trial.begin()
+    trial.until_committed(6)
+    (tmp_path / "hang").touch()
+    trial.until(lambda: not (tmp_path / "hang").exists())
+    assert trial.driver is not None
+    trial.driver.send_signal(signal.SIGTERM)
+    assert trial.end() == 143
+    assert "did not end within 2 s" in trial.events("stopping")[1]["why"]
+    trial.until_nobody()
+    trial.begin()
+    assert trial.end() == 0
+    trial.check(clean)
+
+
 def test_kill_9_of_the_driver_and_the_same_command_again(at: Nodes, clean: Workplace, trial_of: Trials):
     trial = trial_of(at.cluster.address)
     trial.begin()

@@ -14,7 +14,7 @@ from rasterio.io import MemoryFile
 from rasterio.windows import Window as GdalWindow
 
 from batchseg.classes import RGB
-from batchseg.errors import BatchsegError, DamagedError
+from batchseg.errors import AbsentSceneError, BatchsegError, DamagedError
 from batchseg.layers.layer import RAMP, Layer
 from batchseg.output.deflate import inflate
 from batchseg.output.stored import ZarrLayout
@@ -22,6 +22,7 @@ from batchseg.recipe import NO_TRUST, Trust
 from batchseg.redact import redact
 from batchseg.remote import is_remote
 from batchseg.scene.dataset import GDAL_ERRORS, find_reason, gdal
+from batchseg.scene.limited_source import read_within
 from batchseg.scene.names import gdal_path
 from batchseg.scene.raster_door import open_raster
 from batchseg.store import Store
@@ -32,6 +33,10 @@ _SLOW_PX = 64_000_000
 """The largest scene without overviews that gets a picture: it must be read whole, which takes half a second."""
 _SAMPLED_PX = 250_000
 """The number of pixels from which a sixteenth of them is enough to find the brightness."""
+PICTURE_S = 60.0
+"""The time limit for the pixels of one picture."""
+_HUNG: set[str] = set()
+"""The scenes that a picture has waited for in vain; the report does not wait for them again."""
 _STRIPE_PX = 4_000_000
 """The number of pixels that are read at once, so that GDAL's cache keeps a block until all bands are read from it."""
 
@@ -127,26 +132,41 @@ def read_scene_picture(
     url: str, bands: Sequence[int], shape_px: tuple[int, int], window: Window | None, trust: Trust
 ) -> NDArray[np.uint8] | None:
     """Read what `draw_scene` draws, as red, green and blue; None where it cannot be read."""
+    if url in _HUNG:
+        return None
     try:
-        with gdal(), open_raster(url, trust) as raster:
-            dataset = raster.dataset
-            indexes = list(bands[:3]) or [1]
-            if window is None and not dataset.overviews(1) and dataset.width * dataset.height > _SLOW_PX:
-                return None
-            whole = Window.of(0, dataset.height, 0, dataset.width)
-            dtype = np.result_type(np.float32, *dataset.dtypes)  # twice as quick as float64, for eight and sixteen bits
-            values_BHW = np.full((len(indexes), *shape_px), np.nan, dtype)
-            for rows, part in _cut_stripes(window or whole, shape_px[0]):
-                shape = values_BHW[:, rows].shape
-                masked = dataset.read(indexes, out_shape=shape, window=_gdal_window(part), masked=True)
-                values_BHW[:, rows] = np.ma.filled(masked.astype(dtype), np.nan)
+        drawn = read_within(lambda: _read_scene(url, bands, shape_px, window, trust), PICTURE_S, url)
+    except AbsentSceneError:
+        _HUNG.add(url)
+        return None
     except (*GDAL_ERRORS, BatchsegError, FileNotFoundError):
         return None
-    return _stretch(values_BHW)
+    return None if drawn is None else _stretch(drawn)
+
+
+def _read_scene(
+    url: str, bands: Sequence[int], shape_px: tuple[int, int], window: Window | None, trust: Trust
+) -> NDArray[Any] | None:
+    """Read the pixels of a picture; None where that would take long."""
+    with gdal(), open_raster(url, trust) as raster:
+        dataset = raster.dataset
+        indexes = list(bands[:3]) or [1]
+        if window is None and not dataset.overviews(1) and dataset.width * dataset.height > _SLOW_PX:
+            return None
+        whole = Window.of(0, dataset.height, 0, dataset.width)
+        dtype = np.result_type(np.float32, *dataset.dtypes)  # twice as quick as float64, for eight and sixteen bits
+        values_BHW = np.full((len(indexes), *shape_px), np.nan, dtype)
+        for rows, part in _cut_stripes(window or whole, shape_px[0]):
+            shape = values_BHW[:, rows].shape
+            masked = dataset.read(indexes, out_shape=shape, window=_gdal_window(part), masked=True)
+            values_BHW[:, rows] = np.ma.filled(masked.astype(dtype), np.nan)
+    return values_BHW
 
 
 def explain_missing_picture(url: str, trust: Trust = NO_TRUST) -> str:
     """Say why `draw_scene` has no picture of a whole scene, and what gives it one."""
+    if url in _HUNG:
+        return f"its file could not be read within {PICTURE_S:g} s"
     try:
         with gdal(), open_raster(url, trust) as raster:
             dataset = raster.dataset
