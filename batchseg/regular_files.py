@@ -39,6 +39,16 @@ def check_file(path: str | Path) -> None:
         raise _refuse(str(path), kind)
 
 
+def find_size_bytes(path: Path) -> int | None:
+    """The size of a file in bytes; None for a link that leads nowhere, and for a file that has been deleted since."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        if os.path.lexists(path) and not path.is_symlink():
+            raise
+        return None
+
+
 def find_irregular_sidecar(path: str | Path) -> tuple[str, str] | None:
     """Find a pipe, a socket or a device among the files that belong to a file by their names, and say what it is.
 

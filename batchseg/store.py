@@ -21,7 +21,7 @@ from batchseg.atomic import UNFINISHED, create_file, is_unfinished, make_folder,
 from batchseg.egress import encode_json
 from batchseg.errors import DamagedError, IrregularFileError, RecipeError, RefusedError
 from batchseg.paths import SCRATCH_FOLDER, OutputKeys, list_parents
-from batchseg.regular_files import read_regular
+from batchseg.regular_files import find_size_bytes, read_regular
 from batchseg.schema import build, plain
 from batchseg.scratch import open_scratch, sweep_scratch
 
@@ -170,9 +170,10 @@ class LocalStore:
     def names(self, prefix: str) -> Iterator[tuple[str, int]]:
         for folder, _, files in os.walk(self.root / prefix, onerror=_raise):
             for file in files:
-                if not file.startswith(UNFINISHED):
-                    path = Path(folder) / file
-                    yield path.relative_to(self.root).as_posix(), path.stat().st_size
+                path = Path(folder) / file
+                size_bytes = None if file.startswith(UNFINISHED) else find_size_bytes(path)
+                if size_bytes is not None:
+                    yield path.relative_to(self.root).as_posix(), size_bytes
 
     def delete(self, key: str) -> None:
         self._find_place(key).unlink(missing_ok=True)

@@ -163,6 +163,13 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(store: Local
     assert store.get("metrics.json") == b"new"
 
 
+@pytest.mark.parametrize("target", ["nowhere", "loop.json", "../../gone/x.json"])
+def test_a_link_that_leads_nowhere_is_no_object(store: LocalStore, target: str) -> None:
+    store.put("run/records/a.json", b"{}")
+    (store.root / "run/records/loop.json").symlink_to(target)
+    assert list(store.names("run/records")) == [("run/records/a.json", 2)]
+
+
 def test_the_folder_itself_may_be_a_link(store: LocalStore) -> None:
     (store.root.parent / "disk").mkdir()
     store.root.symlink_to(store.root.parent / "disk")
