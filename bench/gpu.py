@@ -41,7 +41,7 @@ from batchseg.resolve.job import Job, SceneJob
 from batchseg.resolve.resolve import resolve
 from batchseg.store import LocalStore
 from batchseg.synth import write_scene
-from batchseg.synth.scene import PIXEL_M
+from batchseg.synth.scene_files import PIXEL_M
 from batchseg.tiers import DeviceKind
 from bench.device_engine import DeviceEngine, How, Slot
 from tiling.grid import tiles_of

@@ -144,10 +144,10 @@ _DOORS = {
     "batchseg/scene/raster_visitor.py": {"DatasetReader"},
     "batchseg/scene/dataset.py": {"DatasetReader"},
     "batchseg/scene/vectors.py": {"read_info", "list_layers", "raw.read"},
-    "batchseg/synth/scene.py": {"open"},
+    "batchseg/synth/scene_files.py": {"open"},
 }
 """Modules that open rasters and vector files. Workers open in `dataset.py` what came through the door. `synth` looks at
-its own labels, as a GeoTIFF and nothing else."""
+its own rasters, as GeoTIFFs and nothing else."""
 
 
 def openers(path: Path) -> Iterator[str]:

@@ -13,23 +13,17 @@ from typing import Any
 
 import rasterio
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioIOError
-from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from batchseg.atomic import make_folder, replace_file
-from batchseg.egress import format_json, write_text
+from batchseg.egress import write_text
 from batchseg.errors import InputError
 from batchseg.synth.materials import CLASSES, UNLABELLED
 from batchseg.synth.priority import find_priority_areas
 from batchseg.synth.render import Labels, Pixels, check_scene, render
+from batchseg.synth.scene_files import BAND_NAMES, CRS, NAMES, format_areas, is_synthetic, make_transform
 
-CRS = "EPSG:32633"
-PIXEL_M = 0.5
-NAMES = ("labels.tif", "priority.geojson", "scene.tif")
-"""The files of a scene, in the order in which they appear."""
 BLOCK_PX = 512
-_BAND_NAMES = ("red", "green", "blue", "nir")
 _INTERPRETATION = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.nir)
 _THREADS = 2  # compress while the next stripe is rendered; the number does not affect the bytes
 _CACHE_BYTES = 64 << 20  # without a limit, GDAL keeps written blocks up to a share of the machine's memory
@@ -70,13 +64,7 @@ def write_scene(
         )
         _write_rasters(scene, labels, (seed, size_px, bands, dtype), stripe_px, progress)
         areas = find_priority_areas(seed, size_px, CRS, make_transform(seed))
-        write_text(priority, format_json(areas, indent=1) + "\n")
-
-
-def make_transform(seed: int) -> Affine:
-    """The place of a scene on the Earth: scenes lie side by side, 20 km apart."""
-    east, north = 300_000 + 20_000 * (seed % 16), 5_700_000 - 20_000 * (seed // 16 % 16)
-    return Affine(PIXEL_M, 0.0, float(east), 0.0, -PIXEL_M, float(north))
+        write_text(priority, format_areas(areas))
 
 
 def _make_folder(folder: Path) -> None:
@@ -85,27 +73,14 @@ def _make_folder(folder: Path) -> None:
             "a synthetic scene must be written into a folder", where=str(folder), got="a file", todo="give another path"
         )
     make_folder(folder)
-    taken = [name for name in NAMES if os.path.lexists(folder / name)]
-    if taken and not _has_synthetic_labels(folder):
+    foreign = [name for name in NAMES if os.path.lexists(folder / name) and not is_synthetic(folder / name)]
+    if foreign:
         raise InputError(
             "a synthetic scene must not replace files of others",
             where=str(folder),
-            got=", ".join(taken),
+            got=", ".join(foreign),
             todo="give another folder, or move these files away",
         )
-
-
-def _has_synthetic_labels(folder: Path) -> bool:
-    """Test if the labels in a folder were made here. They come first, so no synthetic scene is without them."""
-    try:
-        # As a GeoTIFF and nothing else: other formats may lead to other files.
-        with rasterio.open(folder / "labels.tif", driver="GTiff") as labels:
-            tags = labels.tags(1)
-            return labels.descriptions == ("class",) and all(
-                tags.get(f"class_{entry.id}") == entry.name for entry in CLASSES
-            )
-    except (RasterioIOError, UnicodeDecodeError):
-        return False
 
 
 def _make_profile(seed: int, size_px: int, count: int, dtype: str, nodata: int) -> dict[str, Any]:
@@ -145,7 +120,7 @@ def _write_rasters(
         labels = stack.enter_context(
             rasterio.open(labels_path, "w", **_make_profile(seed, size_px, 1, "uint8", UNLABELLED))
         )
-        scene.descriptions = _BAND_NAMES[:bands]
+        scene.descriptions = BAND_NAMES[:bands]
         scene.colorinterp = _INTERPRETATION[:bands]
         labels.set_band_description(1, "class")
         labels.write_colormap(1, {entry.id: (*entry.rgb, 255) for entry in CLASSES})

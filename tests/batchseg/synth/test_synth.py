@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.features import rasterize
+from rasterio.transform import Affine
 from rasterio.warp import transform_bounds, transform_geom
 
 from batchseg.errors import InputError
 from batchseg.synth import CLASSES, UNLABELLED, render, write_scene
+from batchseg.synth.scene_files import NAMES
 from tiling.span import Span
 
 SIZE_PX = 1500
@@ -235,9 +238,56 @@ def test_a_synthetic_scene_replaces_no_file_of_others(tmp_path: Path, name: str)
     assert (tmp_path / name).read_text() == "mine"
 
 
+def point_elsewhere(path: Path) -> None:
+    path.rename(path.with_name(f"elsewhere_{path.name}"))
+    path.symlink_to(path.with_name(f"elsewhere_{path.name}"))
+
+
+def draw_an_area(path: Path) -> None:
+    areas = json.loads(path.read_text())
+    areas["features"].append({"type": "Feature", "properties": {"name": "my yard"}, "geometry": None})
+    path.write_text(json.dumps(areas, indent=1) + "\n")
+
+
+def rename_a_band(path: Path) -> None:
+    with rasterio.open(path, "r+") as file:
+        file.set_band_description(1, "mine")
+
+
+def move_away(path: Path) -> None:
+    with rasterio.open(path, "r+") as file:
+        file.transform = file.transform @ Affine.translation(1, 0)
+
+
+FOREIGN: list[tuple[str, Callable[[Path], object]]] = [
+    *((name, lambda path: path.write_text("mine")) for name in NAMES),
+    *((name, point_elsewhere) for name in NAMES),
+    ("priority.geojson", lambda path: path.write_text("{}")),
+    ("priority.geojson", lambda path: path.write_text('{"type": "FeatureCollection", "features": [1]}')),
+    ("priority.geojson", draw_an_area),
+    ("scene.tif", rename_a_band),
+    ("labels.tif", rename_a_band),
+    ("scene.tif", move_away),
+    ("labels.tif", move_away),
+    ("scene.tif", lambda path: path.write_bytes(path.with_name("labels.tif").read_bytes())),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), FOREIGN)
+def test_one_file_of_others_in_a_finished_scene_is_enough(
+    tmp_path: Path, name: str, change: Callable[[Path], object]
+) -> None:
+    write_scene(tmp_path, size_px=64, seed=1)
+    change(tmp_path / name)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InputError, match=f"must not replace files of others; got {name}"):
+        write_scene(tmp_path, size_px=64, seed=2)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_a_synthetic_scene_may_be_made_again(tmp_path: Path) -> None:
     (tmp_path / ".scene.tif.part").write_text("mine")
-    for seed in (1, 2):
-        write_scene(tmp_path, size_px=64, seed=seed)
+    for seed, size_px, bands in ((1, 64, 3), (300, 2048, 4), (2, 64, 3)):
+        write_scene(tmp_path, size_px=size_px, seed=seed, bands=bands)
     names = [".scene.tif.part", "labels.tif", "priority.geojson", "scene.tif"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
