@@ -7,25 +7,20 @@ else of storage. A local folder keeps this promise by renaming files, an object 
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 
 from batchseg.atomic import UNFINISHED, create_file, is_unfinished, make_folder, move_file, replace_file
-from batchseg.egress import encode_json
-from batchseg.errors import DamagedError, IrregularFileError, RecipeError, RefusedError
+from batchseg.errors import DamagedError, IrregularFileError, RefusedError
 from batchseg.paths import SCRATCH_FOLDER, OutputKeys, list_parents
 from batchseg.regular_files import find_size_bytes, read_regular
-from batchseg.schema import build, plain
 from batchseg.scratch import open_scratch, sweep_scratch
 
-T = TypeVar("T")
 NOT_OURS = "this file does not hold what batchseg writes there"
 LOOK_AT_IT = "look at it, and remove it if it can be spared"
 _SCRATCH_PREFIX = "unfinished-"
@@ -84,57 +79,6 @@ class Store(Protocol):
     def address(self) -> str:
         """The folder or URL, for messages."""
         ...
-
-
-def compute_digest(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def get_json(store: Store, key: str) -> Any:
-    """Read a small JSON file of a run; FileNotFoundError where there is none."""
-    content = store.get(key)
-    try:
-        return json.loads(content)
-    except ValueError as error:
-        raise DamagedError("this is not JSON", where=key, got=str(error), todo=LOOK_AT_IT) from error
-
-
-def parse_value(content: bytes, kind: type[T], *, where: str, what: str = NOT_OURS, todo: str = LOOK_AT_IT) -> T:
-    """Make a dataclass of a small JSON file, strictly.
-
-    Args:
-        content: The file.
-        kind: The dataclass that was stored.
-        where: The file's key, for messages.
-        what: What is wrong where the file holds something else.
-        todo: What the user can do about it then.
-
-    Raises:
-        DamagedError: The content is not JSON, or has other fields than `kind`.
-    """
-    try:
-        return build(kind, json.loads(content), where=where)
-    except RecipeError as error:
-        # Without `todo`, which is written for people who write YAML.
-        place = None if error.where == where else (error.where or "").removeprefix(f"{where}: ")
-        got = RecipeError(error.what, where=place, expected=error.expected, got=error.got)
-        raise DamagedError(what, where=where, got=str(got), todo=todo) from error
-    except ValueError as error:
-        raise DamagedError(what, where=where, got=f"no JSON: {error}", todo=todo) from error
-
-
-def read_value(store: Store, key: str, kind: type[T], *, todo: str = LOOK_AT_IT) -> T:
-    """The dataclass that `put_value` stored; FileNotFoundError where there is none."""
-    return parse_value(store.get(key), kind, where=key, todo=todo)
-
-
-def put_value(store: Store, key: str, value: object) -> None:
-    """Store a dataclass as a small JSON file, atomically."""
-    store.put(key, to_json(value))
-
-
-def to_json(value: object, *, sort_keys: bool = False) -> bytes:
-    return encode_json(plain(value), indent=1, sort_keys=sort_keys)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ from batchseg.resolve.job import Job
 from batchseg.resolve.resolve import resolve
 from batchseg.runs.backlog import make_backlog
 from batchseg.runs.runstate import RunState
-from batchseg.store import LocalStore, compute_digest
+from batchseg.seals import compute_digest
+from batchseg.store import LocalStore
 from batchseg.synth import write_scene
 from batchseg.workers.events import Assign, TaskDone, WorkerReady
 

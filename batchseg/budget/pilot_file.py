@@ -9,9 +9,10 @@ from batchseg.budget.pilot import PilotResult
 from batchseg.budget.rehearsal import Pace
 from batchseg.budget.sample import share_at_threshold
 from batchseg.engine.route import SCORE_TOP
+from batchseg.json_values import put_sealed, read_value
 from batchseg.ledger.ledger import Ledger
 from batchseg.paths import PILOT_KEY
-from batchseg.store import Store, put_value, read_value
+from batchseg.store import Store
 
 REMOVE_PILOT = "remove it: a run does not need it, and `plan` then does not know the pilot's share of heavy tiles"
 
@@ -55,7 +56,7 @@ def write_pilot(store: Store, result: PilotResult, threshold: int) -> None:
         pace=None if forecast is None else forecast.pace,
         scores=tuple(tile.score for tile in sample.tiles),
     )
-    put_value(store, PILOT_KEY, content)
+    put_sealed(store, PILOT_KEY, content)
     Ledger(store).write_stint(result.stint)
 
 

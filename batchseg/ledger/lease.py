@@ -23,9 +23,10 @@ import psutil
 
 from batchseg.clock import Moment
 from batchseg.errors import BusyError, DamagedError
+from batchseg.json_values import put_sealed, seal_value
 from batchseg.ledger.sessions import Session, read_holder, read_sessions
 from batchseg.paths import EXIT_KEY, LEASE_KEY, claim_key, session_key
-from batchseg.store import Store, put_value, to_json
+from batchseg.store import Store
 
 BEAT_S = 5.0
 PATIENCE_S = 12.0
@@ -73,7 +74,7 @@ class Lease:
         if holder is not None and not holder.ended and (_is_dead(holder) or self._is_still(holder, sleep, patience_s)):
             self.took_over = holder.process
         claim = claim_key(None if holder is None else holder.name)
-        if self.store.put_new(claim, to_json(Claim(name=self.name))) is False:
+        if self.store.put_new(claim, seal_value(claim, Claim(name=self.name))) is False:
             self._wait_for_rival(holder, sleep, patience_s)
         self._write(ended=False)
         sleep(SETTLE_S)
@@ -144,9 +145,9 @@ class Lease:
             head_usd_per_hour=self.head_usd_per_hour,
             lost_workers_s=dict(self.lost_workers_s),
         )
-        put_value(self.store, LEASE_KEY, session)
+        put_sealed(self.store, LEASE_KEY, session)
         if not self._is_time_counted:
-            put_value(self.store, session_key(self.name), session)
+            put_sealed(self.store, session_key(self.name), session)
 
 
 def _has_exit(store: Store) -> bool:

@@ -27,6 +27,7 @@ from typing import TypeVar
 
 from batchseg.egress import format_json
 from batchseg.errors import DamagedError, ForeignRunError, UnknownKeyError
+from batchseg.json_values import parse_value, put_sealed, read_value
 from batchseg.ledger.keys import ChunkKey, Story, TaskKey
 from batchseg.ledger.records import Brief, Record, SheetRecord, Stint, TaskRecord
 from batchseg.ledger.segments import (
@@ -48,7 +49,7 @@ from batchseg.paths import (
     stint_key,
 )
 from batchseg.schema import JsonObject
-from batchseg.store import Store, parse_value, put_value, read_value, to_json
+from batchseg.store import Store
 
 NUM_READERS = 8
 T = TypeVar("T")
@@ -84,7 +85,7 @@ class Ledger:
 
     def commit(self, record: TaskRecord) -> None:
         """Put a task's record, after everything else that the task puts."""
-        self.store.put(record.key.record_key, to_json(record, sort_keys=True))
+        put_sealed(self.store, record.key.record_key, record, sort_keys=True)
 
     def read_record(self, key: ChunkKey) -> Record | None:
         """The record of one chunk; None where it is not committed."""
@@ -172,11 +173,11 @@ class Ledger:
 
     def write_stint(self, stint: Stint) -> None:
         """Write a worker's life so far; later beats replace it."""
-        self.store.put(stint_key(stint.worker), to_json(stint, sort_keys=True))
+        put_sealed(self.store, stint_key(stint.worker), stint, sort_keys=True)
 
     def quarantine(self, task: TaskKey, story: Story) -> None:
         """Write down that a task was given up, and what happened to it."""
-        put_value(self.store, quarantine_key(str(task)), GivenUp(task=str(task), story=story))
+        put_sealed(self.store, quarantine_key(str(task)), GivenUp(task=str(task), story=story))
 
     def unquarantine(self, task: TaskKey) -> None:
         """A task is done after all."""
@@ -184,7 +185,7 @@ class Ledger:
 
     def give_up_scene(self, scene: str, story: Story) -> None:
         """Write down that a scene was given up. Its chunks are not in quarantine: the next start tries them again."""
-        put_value(self.store, quarantine_key(scene), GivenUp(task=scene, story=story))
+        put_sealed(self.store, quarantine_key(scene), GivenUp(task=scene, story=story))
 
     def read_given_up_scenes(self) -> dict[str, Story]:
         """The scenes that the last start gave up, each with what happened."""
@@ -233,7 +234,7 @@ class Ledger:
         self.check_recipe(fingerprint, resolved)
         if self.read_recipe() is None:
             recipe = StoredRecipe(fingerprint=fingerprint, resolved=resolved)
-            self.store.put(RECIPE_KEY, to_json(recipe, sort_keys=True))
+            put_sealed(self.store, RECIPE_KEY, recipe, sort_keys=True)
 
 
 def _make_foreign_error(differences: list[str]) -> ForeignRunError:

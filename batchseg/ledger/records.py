@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 
 from batchseg.engine.route import TileAudit
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey
-from batchseg.store import compute_digest
+from batchseg.seals import compute_digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

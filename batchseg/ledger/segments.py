@@ -29,7 +29,8 @@ from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.records import Brief, Record
 from batchseg.paths import SEGMENTS_FOLDER, is_segment_key, parse_segment_number, segment_key
 from batchseg.schema import build_unchecked, plain
-from batchseg.store import Store, compute_digest
+from batchseg.seals import compute_digest
+from batchseg.store import Store
 
 SEGMENT_RECORDS = 1000
 

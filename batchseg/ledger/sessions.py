@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from batchseg.json_values import read_value
 from batchseg.paths import LEASE_KEY, SESSIONS_FOLDER
-from batchseg.store import Store, read_value
+from batchseg.store import Store
 
 REMOVE_HOLDER = "make sure that no run uses this folder, then remove the file"
 REMOVE_SESSION = "remove it; the time and the price of this session are missing from the costs then"

@@ -38,7 +38,8 @@ from batchseg.output.sheet_seams import MapCut, SeamCounter
 from batchseg.output.sidecars import make_sidecars
 from batchseg.output.stored import ZarrLayout
 from batchseg.paths import sheets_folder
-from batchseg.store import Store, compute_digest
+from batchseg.seals import compute_digest
+from batchseg.store import Store
 from tiling.span import Window
 
 STORE_THREADS = 4

@@ -35,7 +35,8 @@ from batchseg.output.deflate import deflate, inflate
 from batchseg.output.levels import ZarrLevel, choose_zarr_levels
 from batchseg.paths import zarr_key
 from batchseg.scene.georef import Georef
-from batchseg.store import Store, compute_digest
+from batchseg.seals import compute_digest
+from batchseg.store import Store
 from tiling.grid import Grid, stored_chunk_px
 from tiling.span import Window
 

@@ -17,6 +17,7 @@ from batchseg.atomic import make_folder, replace_file
 from batchseg.collisions import check_inputs, make_foreign_error
 from batchseg.egress import encode_json, redact_errors
 from batchseg.errors import DamagedError, InputError
+from batchseg.json_values import get_json
 from batchseg.paths import OutputKeys
 from batchseg.reports.comparison import (
     Block,
@@ -36,7 +37,7 @@ from batchseg.reports.stored_labels import StoredLabels
 from batchseg.resolve.output_folder import open_output
 from batchseg.resolve.plan_file import PlanFile, read_plan
 from batchseg.score.agreement import ReferenceLabels, index_classes
-from batchseg.store import LocalStore, Store, get_json
+from batchseg.store import LocalStore, Store
 from tiling.grid import Grid
 
 BLOCK_PX = 1024

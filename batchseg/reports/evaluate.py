@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from batchseg.collisions import check_inputs, make_foreign_error
 from batchseg.egress import redact_errors
 from batchseg.errors import DamagedError, RecipeError
+from batchseg.json_values import get_json
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record
 from batchseg.output.stored import read_chunk
@@ -30,7 +31,7 @@ from batchseg.resolve.priority_file import read_priority
 from batchseg.score.agreement import ReferenceLabels, count_agreement, expand_tile_codes, index_classes
 from batchseg.score.reference import describe_reference, open_reference, open_reference_labels
 from batchseg.score.scores import ReferenceScores, find_recall_note
-from batchseg.store import Store, get_json
+from batchseg.store import Store
 
 
 @redact_errors

@@ -11,13 +11,14 @@ from urllib.parse import urlsplit
 
 from batchseg.egress import encode_json
 from batchseg.errors import DamagedError, RecipeError
+from batchseg.json_values import put_value, read_value
 from batchseg.ledger.sessions import read_sessions
 from batchseg.paths import EVALUATION_KEY, EVALUATIONS_FOLDER, evaluation_key
 from batchseg.recipe import LabelPolygons
 from batchseg.reports.metrics import Metrics, SceneMetrics
 from batchseg.schema import inlined, plain
 from batchseg.score.scores import NO_SCORES, NoScores, ReferenceScores
-from batchseg.store import Store, put_value, read_value
+from batchseg.store import Store
 
 GivenLabels = str | LabelPolygons
 """A reference: the path or URL of a raster or of a vector file, or polygons with a description of their classes."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batchseg.errors import InputError
+from batchseg.json_values import read_value
 from batchseg.ledger.records import TileCounts
 from batchseg.paths import METRICS_KEY
 from batchseg.reports.audit import TierAgreement
 from batchseg.reports.money import Cost
 from batchseg.schema import inlined
 from batchseg.score.scores import NoScores, ReferenceScores
-from batchseg.store import Store, read_value
+from batchseg.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from batchseg.errors import RecipeError, RefusedError, StorageError
+from batchseg.json_values import get_json
 from batchseg.paths import RECIPE_KEY
-from batchseg.store import LocalStore, Store, get_json
+from batchseg.store import LocalStore, Store
 
 
 def check_output(store: Store) -> None:

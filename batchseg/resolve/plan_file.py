@@ -8,6 +8,7 @@ from pathlib import Path
 
 from batchseg.classes import RGB, ClassInfo
 from batchseg.engine.route import Doubt
+from batchseg.json_values import put_sealed, read_value
 from batchseg.layers import make_layers
 from batchseg.ledger.keys import ChunkKey
 from batchseg.output.stored import ZarrLayout
@@ -20,7 +21,7 @@ from batchseg.scene.georef import Georef
 from batchseg.scene.place import explain_missing_area
 from batchseg.schema import optional
 from batchseg.score.reference import describe_reference
-from batchseg.store import Store, put_value, read_value
+from batchseg.store import Store
 from tiling.grid import Grid
 from tiling.span import Window
 
@@ -138,7 +139,7 @@ def make_plan_file(job: Job, nodata_notes: Mapping[str, str], *, head_usd_per_ho
 
 
 def write_plan(store: Store, plan: PlanFile) -> None:
-    put_value(store, PLAN_KEY, plan)
+    put_sealed(store, PLAN_KEY, plan)
 
 
 def read_plan(store: Store) -> PlanFile:

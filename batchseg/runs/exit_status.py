@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from batchseg.json_values import put_sealed, read_value
 from batchseg.paths import EXIT_KEY
 from batchseg.reports.metrics import Metrics
 from batchseg.runs.drive import Stop
-from batchseg.store import Store, put_value, read_value
+from batchseg.store import Store
 
 EXIT_OK, EXIT_QUARANTINED, EXIT_BUDGET = 0, 3, 4
 
@@ -69,7 +70,7 @@ def _find_problem(metrics: Metrics, unscored: list[str], *, wants_all_chunks: bo
 
 
 def write_exit_status(store: Store, status: ExitStatus) -> None:
-    put_value(store, EXIT_KEY, status)
+    put_sealed(store, EXIT_KEY, status)
 
 
 def read_exit_status(store: Store) -> ExitStatus | None:

@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from batchseg.errors import DamagedError
+from batchseg.json_values import put_value
 from batchseg.ledger.lease import BEAT_S, Lease
 from batchseg.paths import BATCH_KEY, INDEX_KEY, LATEST_KEY, night_key
 from batchseg.recipe import Recipe, load_recipe
@@ -47,7 +48,7 @@ from batchseg.runs.night_reasons import describe_change
 from batchseg.runs.night_settings import Night, Thresholds
 from batchseg.runs.output_check import open_night_output
 from batchseg.runs.session import Outcome
-from batchseg.store import LocalStore, put_value
+from batchseg.store import LocalStore
 from batchseg.workers.heartbeat import Heartbeat
 
 EXIT_MISSED = 3

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from batchseg.errors import BatchsegError, DamagedError, InputError, RecipeError
+from batchseg.json_values import put_value
 from batchseg.paths import BATCH_KEY
 from batchseg.recipe import Recipe
 from batchseg.redact import make_public_url
@@ -18,7 +19,7 @@ from batchseg.runs.night_files import Batch, read_batch, read_index
 from batchseg.runs.night_reasons import digest_parts
 from batchseg.runs.night_settings import Night
 from batchseg.scene.header import make_scene_name
-from batchseg.store import LocalStore, put_value
+from batchseg.store import LocalStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 from batchseg.errors import DamagedError
+from batchseg.json_values import parse_value, read_value
 from batchseg.paths import BATCH_KEY, INDEX_KEY, LATEST_KEY, NIGHTS_FOLDER
 from batchseg.redact import make_public_url
-from batchseg.store import Store, parse_value, read_value
+from batchseg.store import Store
 
 T = TypeVar("T")
 RESTORE_INDEX = "restore it, or remove it; without it every scene is new"

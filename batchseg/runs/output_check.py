@@ -12,6 +12,7 @@ from pathlib import Path
 
 from batchseg.collisions import check_inputs, make_foreign_error
 from batchseg.errors import DamagedError, RecipeError
+from batchseg.json_values import read_value
 from batchseg.ledger.lease import Claim
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.sessions import Session, read_holder
@@ -37,7 +38,7 @@ from batchseg.resolve.job import Job
 from batchseg.resolve.output_keys import NIGHT_KEYS, list_output_keys
 from batchseg.runs.exit_status import ExitStatus
 from batchseg.runs.night_files import Batch, Latest, NightSummary, read_index
-from batchseg.store import LocalStore, Store, read_value
+from batchseg.store import LocalStore, Store
 
 _LEASE_FILES = {LEASE_KEY: Session, EXIT_KEY: ExitStatus, SESSIONS_FOLDER: Session, CLAIMS_FOLDER: Claim}
 _NIGHT_FILES = {BATCH_KEY: Batch, LATEST_KEY: Latest, NIGHTS_FOLDER: NightSummary}

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from batchseg.errors import DamagedError, UnknownKeyError
+from batchseg.json_values import read_value
 from batchseg.paths import (
     EXIT_KEY,
     METRICS_KEY,
@@ -36,7 +37,7 @@ from batchseg.paths import (
 from batchseg.reports.metrics import Metrics
 from batchseg.resolve.plan_file import PlanFile
 from batchseg.runs.exit_status import ExitStatus
-from batchseg.store import Store, read_value
+from batchseg.store import Store
 from batchseg.workers.happenings import FileRemade
 
 T = TypeVar("T")

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchseg.errors import DamagedError, RefusedError
+from batchseg.json_values import get_json
 from batchseg.objectstore import ObjectStore
-from batchseg.store import LocalStore, Store, compute_digest, get_json
+from batchseg.seals import compute_digest
+from batchseg.store import LocalStore, Store
 from tests.fakes import CountingStore, Crash, CrashingStore
 from tests.store_contract import KEYS, StoreContract
 from tests.strategies import quick

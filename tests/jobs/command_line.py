@@ -12,7 +12,7 @@ import yaml
 
 from batchseg.ledger import lease as driver
 from batchseg.runs.session import run
-from batchseg.store import compute_digest
+from batchseg.seals import compute_digest
 from batchseg.workers.pool import Pool
 from jobs.cli import main
 from tests.runs import fake_pool, noise, product_bytes, write_fake_bundle, write_scene

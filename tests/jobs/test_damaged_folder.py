@@ -24,6 +24,7 @@ from batchseg.store import LocalStore
 from jobs.cli import main
 from tests.jobs.damage import DAMAGES, IRREGULAR
 from tests.runs import fake_models, fake_pool, noise, product_bytes, write_fake_bundle, write_scene
+from tests.sealed_files import read_sealed, write_sealed
 
 DOCUMENTED = {0, 2, 3, 4, 5, 130, 143}
 GIVEN_UP = ChunkKey("scene", 1, 1)
@@ -265,9 +266,9 @@ def test_a_damaged_pixel_file_is_made_again(place: Place, damage: str, capsys: p
 def test_a_record_of_another_version_is_not_dropped(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     place.restore()
     path = place.output / "run" / "records" / "scene" / "0_0.json"
-    record = json.loads(path.read_text())
+    record = read_sealed(place.output, "run/records/scene/0_0.json")
     record["measured"]["mood"] = "good"
-    path.write_text(json.dumps(record))
+    write_sealed(place.output, "run/records/scene/0_0.json", record)
     capsys.readouterr()
     assert main(place.commands()["run"]) == 2
     assert "another version of batchseg wrote this file; got measured: unknown key `mood`" in capsys.readouterr().err

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from batchseg.json_values import put_value
 from batchseg.runs.night_files import Batch
 from batchseg.runs.night_reasons import describe_change, digest_parts
-from batchseg.store import LocalStore, put_value
+from batchseg.store import LocalStore
 from jobs.cli import main
 from jobs.terminal.formats import format_usd
 from tests.jobs.test_nightly import forget_summaries, place, read, run_night, write_night

@@ -19,12 +19,14 @@ import psutil
 import pytest
 
 from batchseg.errors import BusyError, DamagedError
+from batchseg.json_values import put_value, to_json
 from batchseg.ledger.lease import PATIENCE_S, SETTLE_S, Lease
 from batchseg.ledger.sessions import count_wall_s, read_holder, read_sessions
 from batchseg.paths import LEASE_KEY
-from batchseg.store import LocalStore, put_value, to_json
+from batchseg.store import LocalStore
 from batchseg.workers.heartbeat import Heartbeat
 from tests.batchseg.ledger.ledger_records import session_of
+from tests.sealed_files import change_sealed, read_sealed
 
 
 @pytest.fixture
@@ -47,12 +49,11 @@ class Sleep:
 
 
 def holder(store: LocalStore) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(store.get(LEASE_KEY))
-    return found
+    return read_sealed(store.root, LEASE_KEY)
 
 
 def rewrite(store: LocalStore, **facts: object) -> None:
-    store.put(LEASE_KEY, json.dumps({**holder(store), **facts}).encode())
+    change_sealed(store.root, LEASE_KEY, **facts)
 
 
 def claimed(store: LocalStore, name: str, sleep: Sleep | None = None) -> Lease:

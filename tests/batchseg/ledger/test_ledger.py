@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchseg.errors import DamagedError, ForeignRunError, RecipeError
+from batchseg.json_values import parse_value, to_json
 from batchseg.ledger.keys import ChunkKey, SheetKey, TaskKey, parse_chunk_key
 from batchseg.ledger.ledger import Ledger, StoredRecipe, find_differences
 from batchseg.ledger.records import (
@@ -23,7 +24,7 @@ from batchseg.ledger.records import (
     TileCounts,
 )
 from batchseg.paths import quarantine_key
-from batchseg.store import LocalStore, parse_value, to_json
+from batchseg.store import LocalStore
 from batchseg.tasks.table import parse_task_key, read_quarantine
 from tests.fakes import Crash, CrashingStore
 from tests.strategies import quick

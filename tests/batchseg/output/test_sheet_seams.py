@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from batchseg.json_values import parse_value, to_json
 from batchseg.ledger.keys import SheetKey
 from batchseg.ledger.records import Attempt, SheetRecord
 from batchseg.output.sheet_seams import MapCut, SeamCounter, SeamCounts, count_seams_between
-from batchseg.store import parse_value, to_json
 from tiling.grid import Grid
 from tiling.seams import count_seams, count_tier_seams
 from tiling.span import Span, Window

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchseg.json_values import put_value
 from batchseg.ledger.keys import ChunkKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Record, Stint
@@ -22,9 +23,10 @@ from batchseg.paths import session_key
 from batchseg.recipe import Fleet
 from batchseg.reports.money import price_head, split_cost, sum_paid_usd
 from batchseg.reports.write import report, sum_spent_usd
-from batchseg.store import LocalStore, put_value
+from batchseg.store import LocalStore
 from tests.batchseg.ledger.ledger_records import BEGUN_UNIX_S, attempt_of, record_of, session_of, stint_of
 from tests.runs import Workplace, noise
+from tests.sealed_files import read_sealed
 from tests.strategies import quick
 
 
@@ -184,11 +186,11 @@ def test_sessions_without_a_price_have_that_of_the_plan(tmp_path: Path) -> None:
     """Folders of runs that were made before sessions kept their price."""
     place = Workplace.of(tmp_path, noise(40, 40))
     place.run(fleet=Fleet(head_usd_per_hour=7.2))
-    path = place.output / session_key(read_sessions(LocalStore(place.output))[0].name)
-    content = json.loads(path.read_text())
+    key = session_key(read_sessions(LocalStore(place.output))[0].name)
+    content = read_sealed(place.output, key)
     del content["head_usd_per_hour"], content["lived_s"]
     content["beat_unix_s"] = content["begun_unix_s"] + 50.0
-    path.write_text(json.dumps(content))
+    (place.output / key).write_text(json.dumps(content))
     assert report(str(place.output)).cost.head == pytest.approx(0.1)
     assert price_head([session_of("old", 0.0, 50.0, None)], default_usd_per_hour=7.2) == pytest.approx(0.1)
 

@@ -27,6 +27,7 @@ from tests.batchseg.runs.hard_scenes import VALUES, alone, check_rasters, expect
 from tests.batchseg.scene.scene_rasters import UTM, noise, write
 from tests.fakes import CountingStore
 from tests.runs import product_bytes
+from tests.sealed_files import change_sealed
 
 __all__ = ["alone"]
 pytestmark = pytest.mark.timeout(300)
@@ -177,9 +178,7 @@ def test_a_driver_that_was_replaced_stops_in_the_middle(tmp_path: Path, monkeypa
     key = place.output / "run" / "driver.json"
 
     def replace_driver(_: Any) -> None:
-        LocalStore(place.output).put(
-            "run/driver.json", json.dumps(json.loads(key.read_text()) | {"name": "x"}).encode()
-        )
+        change_sealed(place.output, "run/driver.json", name="x")
 
     with pytest.raises(BusyError, match="another driver has taken this run over"):
         run(place.recipe(), open_pool=VALUES, options=Options(watchers=(Watch(replace_driver),)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from batchseg.runs.workers_status import WorkersStatus, fold_workers
 from batchseg.store import LocalStore
 from tests.batchseg.ledger.ledger_records import attempt_of, record_of, session_of
 from tests.runs import Workplace, noise
+from tests.sealed_files import change_sealed
 
 
 @pytest.fixture
@@ -33,8 +33,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
 
 
 def change_driver(place: Workplace, **changes: Any) -> None:
-    path = place.output / "run" / "driver.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    change_sealed(place.output, "run/driver.json", **changes)
 
 
 def test_a_finished_run(place: Workplace) -> None:

@@ -20,7 +20,8 @@ from batchseg.ledger.keys import ChunkKey, TaskKey
 from batchseg.ledger.ledger import Ledger
 from batchseg.ledger.records import Attempt, StoredObject
 from batchseg.runs.session import Options, Outcome, run
-from batchseg.store import LocalStore, compute_digest
+from batchseg.seals import compute_digest
+from batchseg.store import LocalStore
 from batchseg.tasks import table
 from batchseg.tasks.kind import Survey, TaskKind, Workbench
 from tests.runs import Workplace, fake_models, fake_pool, noise, product_bytes
