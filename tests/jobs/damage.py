@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,13 @@ def replace_by_device(path: Path) -> None:
 def replace_by_folder(path: Path) -> None:
     path.unlink()
     path.mkdir()
+
+
+def edit_number(path: Path) -> None:
+    """As a person edits a figure by hand: the file is still what a program expects."""
+    text = path.read_text("utf-8")
+    path.write_text(re.sub(r"(?<=[ :])([0-8])(?=[,.\n}])", lambda digit: str(int(digit[1]) + 1), text, count=1))
+    assert path.read_text("utf-8") != text, f"{path} has no number to edit"
 
 
 DAMAGES: dict[str, Damage] = {

@@ -22,7 +22,7 @@ from batchseg.runs import session
 from batchseg.runs.session import Outcome
 from batchseg.store import LocalStore
 from jobs.cli import main
-from tests.jobs.damage import DAMAGES, IRREGULAR
+from tests.jobs.damage import DAMAGES, edit_number
 from tests.runs import fake_models, fake_pool, noise, product_bytes, write_fake_bundle, write_scene
 from tests.sealed_files import read_sealed, write_sealed
 
@@ -260,6 +260,46 @@ def test_a_damaged_pixel_file_is_made_again(place: Place, damage: str, capsys: p
     (place.output / "run" / "sheets" / "scene" / "0_0.json").unlink()
     assert main(place.commands()["report"]) in (0, 2)
     assert main(place.commands()["run"]) == 3
+    assert product_bytes(place.output) == product_bytes(place.copy)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["run/plan.json", "run/exit.json", "run/records/scene/*.json", "run/sheets/scene/*.json"]
+)
+def test_a_figure_that_was_edited_by_hand_is_noticed(
+    place: Place, pattern: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.restore()
+    path = min(place.output.glob(pattern))
+    edit_number(path)
+    capsys.readouterr()
+    assert main(place.commands()["run"]) == 3
+    key = path.relative_to(place.output).as_posix()
+    expected = f"batchseg: {key} was damaged (its digest is not that of its content); it"
+    assert expected in capsys.readouterr().err
+    assert product_bytes(place.output) == product_bytes(place.copy)
+
+
+@pytest.mark.parametrize("pattern", ["run/recipe.json", "run/sessions/*.json", "run/stints/local-*.json"])
+def test_a_price_or_a_recipe_that_was_edited_by_hand_is_refused(
+    place: Place, pattern: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.restore()
+    edit_number(min(place.output.glob(pattern)))
+    capsys.readouterr()
+    assert main(place.commands()["run"]) == 2
+    assert "its digest is not that of its content" in capsys.readouterr().err
+
+
+def test_two_files_that_were_swapped_are_noticed(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    place.restore()
+    first, second = sorted((place.output / "run" / "records" / "scene").glob("*.json"))
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(content)
+    capsys.readouterr()
+    assert main(place.commands()["run"]) == 3
+    assert capsys.readouterr().err.count("was damaged (its digest is not that of its content)") == 2
     assert product_bytes(place.output) == product_bytes(place.copy)
 
 
