@@ -22,7 +22,7 @@ from batchseg.runs import session
 from batchseg.runs.session import Outcome
 from batchseg.store import LocalStore
 from jobs.cli import main
-from tests.jobs.damage import DAMAGES, edit_number
+from tests.jobs.damage import DAMAGES, IRREGULAR, edit_number
 from tests.runs import fake_models, fake_pool, noise, product_bytes, write_fake_bundle, write_scene
 from tests.sealed_files import read_sealed, write_sealed
 
