@@ -104,4 +104,4 @@ def describe_evaluation(evaluation: Evaluation) -> str:
     day = datetime.fromtimestamp(evaluation.made_unix_s, UTC).strftime("%Y-%m-%d %H:%M UTC")
     files = dict.fromkeys(given if isinstance(given, str) else given.polygons for given in evaluation.labels.values())
     notes = "".join(f"; {note}" for note in evaluation.notes)
-    return f"scores are those of evaluation {evaluation.name}, {day}, against {', '.join(files)}{notes}"
+    return f"evaluation {evaluation.name}, {day}, against {', '.join(files)}{notes}"

@@ -138,7 +138,7 @@ def collect_content(plan: PlanFile, store: Store, records: Sequence[Record], met
     shown_layers = {layer.name: layer for name in shown for layer in plan.zarr_layout(name).layers}
     return PageContent(
         metrics=metrics if newest is None else show_scores_of(metrics, newest),
-        scores_note=None if newest is None else describe_evaluation(newest),
+        scores_note=None if newest is None else f"scores are those of {describe_evaluation(newest)}",
         classes=tuple(NamedColour(name=info.name, rgb=info.rgb) for info in plan.classes),
         layers={name: _make_legend(layer) for name, layer in shown_layers.items()},
         least={name: layer.least for name, layer in shown_layers.items()},

@@ -212,7 +212,7 @@ def test_the_report_shows_the_newest_scores_and_says_which(
     labels = reference(place)
     place.run(labels=(labels,))
     assert batchseg(["report", str(place.output)]) == 0
-    assert "scores are those of" not in capsys.readouterr().out
+    assert "scores  evaluation" not in capsys.readouterr().out
     wrong = place.folder / "wrong.tif"
     with rasterio.open(labels) as file:
         profile, values = file.profile, file.read()
@@ -222,7 +222,7 @@ def test_the_report_shows_the_newest_scores_and_says_which(
     assert batchseg(["report", str(place.output)]) == 0
     text = capsys.readouterr().out
     assert f"mIoU  {made.scores.miou:.3f}" in text
-    assert "scores are those of evaluation all-ones, " in text
+    assert "scores  evaluation all-ones, " in text
     assert f"against {wrong}" in text
     page = (place.output / "report.html").read_text()
     assert "scores are those of evaluation all-ones, " in page
@@ -230,4 +230,4 @@ def test_the_report_shows_the_newest_scores_and_says_which(
     assert own["miou"] != made.scores.miou, "metrics.json keeps the scores of the run itself"
     place.run(labels=(str(wrong),))  # the run scores its chunks again, after the evaluation
     assert batchseg(["report", str(place.output)]) == 0
-    assert "scores are those of" not in capsys.readouterr().out
+    assert "scores  evaluation" not in capsys.readouterr().out
