@@ -77,7 +77,7 @@ def list_bundle_files(ref: str) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class _LocalPlaces:
-    """What lies in a local output folder already; a place where nothing lies yet is not that of an input."""
+    """List what lies in a local output folder already; a place where nothing lies yet is not that of an input."""
 
     root: Path
     keys: OutputKeys

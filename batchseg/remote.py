@@ -73,7 +73,7 @@ only; Amazon answers an expired token with 400 there."""
 
 
 def is_remote(url: str) -> bool:
-    """Whether an address leads to a server; `file://` and GDAL's own names do not."""
+    """Test if an address leads to a server; `file://` and GDAL's own names do not."""
     scheme, separator, _ = url.partition("://")
     return bool(separator) and scheme.isalnum() and scheme != "file"
 

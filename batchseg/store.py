@@ -91,7 +91,7 @@ class LocalStore:
 
     root: Path
     durable: bool = True
-    """Whether to wait until objects are on the disk, so that they survive a crash of the machine too."""
+    """True to wait until objects are on the disk, so that they survive a crash of the machine too."""
 
     def get(self, key: str) -> bytes:
         try:
@@ -226,7 +226,7 @@ def _raise(error: OSError) -> None:
 
 
 def is_real_folder(path: Path) -> bool:
-    """Whether a folder is there, and not a link to one."""
+    """Test if a folder is there, and not a link to one."""
     try:
         return stat.S_ISDIR(path.lstat().st_mode)
     except (FileNotFoundError, NotADirectoryError):

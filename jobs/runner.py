@@ -1,4 +1,4 @@
-"""Where the workers of a run live: in this process, or on Ray."""
+"""Place of a run's workers: in this process, or on Ray."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def needs_ray(fleet: Fleet, *, has_fleet_file: bool) -> bool:
 
 
 def _join_running_ray() -> bool:
-    """Whether this process has joined the Ray of this machine. An address in the environment goes first."""
+    """Test if this process has joined the Ray of this machine. An address in the environment goes first."""
     if "RAY_ADDRESS" in os.environ:
         return False
     from jobs.cluster.connection import join_ray
@@ -52,7 +52,7 @@ def _join_running_ray() -> bool:
 
 
 def find_placement(fleet: Fleet, *, has_fleet_file: bool) -> Placement:
-    """Where the workers of a run with the same arguments would live."""
+    """Find the place of a run's workers with the same arguments."""
     from batchseg.budget.placement import Placement  # noqa: PLC0415 - --help must not wait for it
 
     if "RAY_ADDRESS" not in os.environ:

@@ -1,1 +1,1 @@
-"""What it may cost: pilots, prices and the threshold that an amount of money buys."""
+"""Cost before a run: pilots, prices and the threshold that an amount of money buys."""

@@ -1,4 +1,4 @@
-"""What each share of heavy tiles would cost and gain, from a pilot that ran both tiers on its sample. Pure."""
+"""Cost and gain of each share of heavy tiles, from a pilot that ran both tiers on its sample. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a run takes by what its bundles were measured to need per tile, without a pilot."""
+"""Duration of a run by the time per tile that its bundles state, without a pilot."""
 
 from __future__ import annotations
 

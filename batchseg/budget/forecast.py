@@ -1,4 +1,4 @@
-"""What a run will cost at a share of heavy tiles, and the share that an amount of money buys. Pure."""
+"""Cost of a run at a share of heavy tiles, and the share that an amount of money buys. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SOLVE_STEPS = 40
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What a run has to do, extrapolated from the sample of a pilot."""
+    """Work of a run, extrapolated from the sample of a pilot."""
 
     num_tiles: float
     """Number of valid tiles in all scenes."""
@@ -81,7 +81,7 @@ class ExpectedCost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What a run costs, as a function of its share of heavy tiles."""
+    """Cost of a run, as a function of its share of heavy tiles."""
 
     pace: Pace
     workload: Workload

@@ -19,7 +19,7 @@ REMOVE_PILOT = "remove it: a run does not need it, and `plan` then does not know
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PilotFile:
-    """How the threshold of a run was found, and what the run should cost."""
+    """Origin of a run's threshold, and the cost that the run should have."""
 
     threshold: int
     """Score from which on a tile is heavy, in ten-thousandths."""

@@ -40,7 +40,7 @@ class PilotWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PilotMeasurement:
-    """What a pilot measured."""
+    """Measurements of a pilot."""
 
     pilot: Pilot
     pace: Pace | None
@@ -55,12 +55,12 @@ PilotRunner = Callable[[PilotWork, PoolSpec, OpenModels], PilotMeasurement]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where the workers of a run live."""
+    """Place of a run's workers."""
 
     in_process: bool = True
-    """Whether the run has one worker, in this process."""
+    """True if the run has one worker, in this process."""
     one_machine: bool = True
-    """Whether all workers share the cores of this machine."""
+    """True if all workers share the cores of this machine."""
     send_pilot: PilotRunner | None = None
     """Runs a pilot where the workers live; None runs it in this process."""
 

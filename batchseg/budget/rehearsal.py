@@ -1,4 +1,4 @@
-"""How fast a worker is on this machine: some chunks done for real, into a folder that is thrown away.
+"""Speed of a worker on this machine: some chunks done for real, into a folder that is thrown away.
 
 Theory of operation
 -------------------
@@ -52,7 +52,7 @@ LEAST_SHEET_PX = 1 << 18
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How fast one worker is."""
+    """Speed of one worker."""
 
     start_s: float
     """Seconds until the models are open."""

@@ -47,9 +47,9 @@ class PilotTile:
     row: int
     col: int
     is_priority: bool
-    """Whether the tile is heavy by its place, whatever its score."""
+    """True if the tile is heavy by its place, whatever its score."""
     runs_bulk: bool
-    """Whether the bulk model labels it in a run."""
+    """True if the bulk model labels it in a run."""
     num_px: int
     """Number of pixels to label."""
     score: int

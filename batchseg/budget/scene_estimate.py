@@ -1,4 +1,4 @@
-"""What a run will meet in one scene, from headers, polygons and the file's index of blocks alone."""
+"""Work of a run in one scene, from headers, polygons and the file's index of blocks alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batchseg.scene.empty import EmptyIndex
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneEstimate:
-    """What a run will meet in one scene."""
+    """Work of a run in one scene."""
 
     name: str
     shape_px: tuple[int, int]

@@ -1,1 +1,1 @@
-"""What a run writes down about itself: keys, records, stints, sessions, the lease, and the time of its workers."""
+"""A run's notes about itself: keys, records, stints, sessions, the lease, and the time of its workers."""

@@ -9,7 +9,7 @@ from batchseg.errors import RecipeError
 from batchseg.paths import RECORDS_FOLDER, SHEET_RECORDS_FOLDER
 
 Story = tuple[str, ...]
-"""What happened to one task, in order."""
+"""Attempts at one task, in order."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -19,7 +19,7 @@ class TaskKey:
     kind: ClassVar[str] = "task"
     """The kind's name in the log, like `chunk_committed`."""
     prefix: ClassVar[str] = ""
-    """What stands before ROW_COLUMN in the task's name, and tells its kind."""
+    """Prefix of ROW_COLUMN in the task's name, which tells its kind."""
     records_folder: ClassVar[str] = ""
     reads_scene: ClassVar[bool] = False
     """Whether the task needs the pixels of its scene."""

@@ -56,7 +56,7 @@ class Lease:
     took_over: str | None = None
     """The dead process that this one replaced, in words."""
     damage: DamagedError | None = None
-    """What was wrong with the run/driver.json that this lease replaced."""
+    """The defect of the run/driver.json that this lease replaced."""
     _is_time_counted: bool = False
 
     def acquire(self, *, sleep: Callable[[float], None] = time.sleep, patience_s: float = PATIENCE_S) -> None:
@@ -151,7 +151,7 @@ class Lease:
 
 
 def _has_exit(store: Store) -> bool:
-    """Whether run/exit.json is there: a driver removes it when it begins, and writes it when it ends."""
+    """Test if run/exit.json is there: a driver removes it when it begins, and writes it when it ends."""
     try:
         store.get(EXIT_KEY)
     except FileNotFoundError:
@@ -168,7 +168,7 @@ def _busy_error(holder: Session) -> BusyError:
 
 
 def _is_dead(holder: Session) -> bool:
-    """Whether the holder's process is gone. Known only on this host; a reused process number is another process."""
+    """Test if the holder's process is gone. Known only on this host; a reused process number is another process."""
     if holder.host != platform.node():
         return False
     try:

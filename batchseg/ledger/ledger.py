@@ -120,7 +120,7 @@ class Ledger:
         return iter([records[key] for key in sorted(records)])
 
     def read_briefs(self) -> dict[ChunkKey, Brief]:
-        """What a resume needs of all records. Several threads read, since on an object store each read waits."""
+        """Read what a resume needs of all records. Several threads read, since on an object store each read waits."""
         single = {record.key: Brief.of(record) for record in self.read_all(Record, RECORDS_FOLDER)}
         briefs: dict[ChunkKey, Brief] = {}
         with no_garbage_collection(), ThreadPoolExecutor(NUM_READERS) as readers:

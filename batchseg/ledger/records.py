@@ -65,7 +65,7 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What one chunk contains; every number adds up over chunks."""
+    """Contents of one chunk; every number adds up over chunks."""
 
     tiles: TileCounts
     valid_px: int
@@ -97,7 +97,7 @@ class Record:
 
 
 class TaskRecord(Protocol):
-    """What the record of every kind of task has."""
+    """Fields that the record of every kind of task has."""
 
     @property
     def key(self) -> TaskKey: ...

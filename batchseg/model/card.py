@@ -114,7 +114,7 @@ Intersection over union on {describe_ground(quality.on)}, never trained on, in t
 
 
 def _make_quantized_card(contract: Contract, lineage: QuantizedLineage, quality: QuantizedQuality) -> str:
-    """What quantisation cost. The rest is as the card of the original says."""
+    """State the cost of quantisation. The rest is as the card of the original says."""
     original, judged, facts = lineage.quantized_from, quality.judged_on, _find_facts(contract)
     architecture = contract.architecture
     quantized = architecture.quantized if isinstance(architecture, OnnxSpec) else None
@@ -134,7 +134,7 @@ def _make_quantized_card(contract: Contract, lineage: QuantizedLineage, quality:
 
 
 def _make_adjusted_card(contract: Contract, lineage: AdjustedLineage, quality: AdjustedQuality) -> str:
-    """How labels adjusted the original to other ground. The rest is as the card of the original says."""
+    """State the adjustment of the original to other ground. The rest is as the card of the original says."""
     original, judged, facts = lineage.adjusted_from, quality.judged_on, _find_facts(contract)
     limits = (facts and facts.limits) or ""
     return f"""# {contract.name}

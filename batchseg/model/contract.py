@@ -1,4 +1,4 @@
-"""What a model promises and requires: everything that a run has to know about it, so that nothing is guessed."""
+"""Promises and requirements of a model: everything that a run has to know about it, so that nothing is guessed."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Backend = Literal["torch", "compiled", "openvino", "onnxruntime"]
 Precision = Literal["float32", "bfloat16", "float16"]
 """Precision of the computation, as far as the weights leave it open: a quantised graph keeps its own types."""
 Problem = tuple[str, str]
-"""What was expected of a contract, and what it holds instead."""
+"""A contract's expected content, and what it holds instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numerics:
-    """How a model is run on one kind of device. It is measured once and then obeyed: it decides the last bits."""
+    """Settings of a model on one kind of device. They are measured once and then obeyed: it decides the last bits."""
 
     backend: Backend
     precision: Precision

@@ -1,4 +1,4 @@
-"""Whether a bundle fits a scene and a recipe. Each refusal says what to write in the recipe."""
+"""Checks that a bundle fits a scene and a recipe. Each refusal says what to write in the recipe."""
 
 from __future__ import annotations
 

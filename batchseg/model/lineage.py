@@ -1,4 +1,4 @@
-"""What a bundle was made from. It decides no byte of any output."""
+"""The sources of a bundle. They decides no byte of any output."""
 
 from __future__ import annotations
 

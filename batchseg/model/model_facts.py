@@ -20,7 +20,7 @@ DEFAULT_HALO_PX = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """What the user says about a model. Where the files say something else, the user wins."""
+    """The user's word on a model. Where the files say something else, the user wins."""
 
     bands: tuple[BandWanted, ...]
     """Bands in the order of the model's input."""

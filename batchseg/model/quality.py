@@ -1,4 +1,4 @@
-"""How well a bundle does, as it was measured when the bundle was made. It decides no byte of any output."""
+"""Quality of a bundle, as it was measured when the bundle was made. It decides no byte of any output."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from batchseg.tiers import Tier
 from tiling.grid import stored_chunk_px
 
 NEAR_PX = 64
-"""How far a proposed core may be from the recipe's, if no network takes one size only."""
+"""The largest distance of a proposed core from the recipe's, if no network takes one size only."""
 GOOD_STORED_PX = 1024
 """A chunk is stored in squares that divide it. It should have a divisor of at least this and at most 2048."""
 
@@ -104,7 +104,7 @@ def _fit_halo(core_px: int, wanted_px: int, contract: Contract) -> int | None:
 
 
 def _is_default(tiling: Tiling, tier: Tier, contract: Contract, halo_px: int) -> bool:
-    """Whether the recipe can leave the halo to the bundle."""
+    """True if the recipe can leave the halo to the bundle."""
     given = tiling.halo.bulk if tier == "bulk" else tiling.halo.heavy
     return given is None and halo_px == contract.halo_px
 

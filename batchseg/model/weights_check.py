@@ -41,7 +41,7 @@ _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2,
 
 @dataclass(frozen=True, slots=True)
 class OnnxFacts:
-    """What an ONNX file holds, as far as it can harm."""
+    """Contents of an ONNX file that can harm."""
 
     external_files: tuple[str, ...] = ()
     """Names of other files with data; an empty name if the file gives none."""

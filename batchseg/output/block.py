@@ -20,7 +20,7 @@ FRAME_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class BlockChecksums:
-    """What the file must hold for a block."""
+    """Bytes that the file must hold for a block."""
 
     size_bytes: int
     stream_crc32: int
@@ -68,7 +68,7 @@ def frame_block(stream: bytes) -> bytes:
 
 
 def _is_constant(block_HW: NDArray[Any], block_px: int, nodata: int) -> bool:
-    """Whether the padded block has a single code. Such blocks are many, so this makes no temporary array."""
+    """Test if the padded block has a single code. Such blocks are many, so this makes no temporary array."""
     code = block_HW[0, 0]
     if code != block_HW[-1, -1] or (code != nodata and block_HW.shape != (block_px, block_px)):
         return False

@@ -63,14 +63,14 @@ _SHORT_BYTES = 4096
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CogOptions:
-    """How a GeoTIFF is written. `threads` and `overview_rows` do not change its bytes."""
+    """Settings of a GeoTIFF. `threads` and `overview_rows` do not change its bytes."""
 
     block_px: int = 512
     """Side of a block, and limit of the longer side of the last overview."""
     threads: int = 2
     """Number of threads that compress blocks."""
     force_big: bool = False
-    """Whether the file is a BigTIFF at any size. By default it is one only where a classic TIFF could overflow."""
+    """True if the file is a BigTIFF at any size. By default it is one only where a classic TIFF could overflow."""
     num_overviews: int = 0
     """Smallest number of overviews, however small the raster is."""
     overview_rows: OverviewRows | None = None

@@ -37,7 +37,7 @@ class LevelWriter:
     threads: Executor
     """Threads that compress and put stored chunks."""
     delete_empty: bool
-    """Whether to delete under the keys of empty stored chunks, because a sheet may have put pixels there before."""
+    """True to delete under the keys of empty stored chunks, because a sheet may have put pixels there before."""
     _rows: dict[int, _StoredRow] = field(default_factory=dict)
     """The row of stored chunks that each level is filling, by number of the level."""
     _puts: list[Future[StoredObject | None]] = field(default_factory=list)

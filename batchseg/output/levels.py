@@ -1,4 +1,4 @@
-"""Where a scene is cut for its outputs: into the sheets of its GeoTIFFs, and into the levels of its Zarr.
+"""Cuts of a scene for its outputs: into the sheets of its GeoTIFFs, and into the levels of its Zarr.
 
 Theory of operation
 -------------------

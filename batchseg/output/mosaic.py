@@ -46,7 +46,7 @@ class Mosaic:
 
     @property
     def has_index(self) -> bool:
-        """Whether an index can hold the grid: it must be north-up and have a coordinate system."""
+        """Test if an index can hold the grid: it must be north-up and have a coordinate system."""
         if self.georef.transform is None or self.georef.crs_wkt is None:
             return False
         a, b, _, d, e, _ = self.georef.transform

@@ -75,7 +75,7 @@ class SheetWork:
 
 
 def is_sheet_file(key: str, layout: ZarrLayout) -> bool:
-    """Whether this is the name of a file of one of several sheets, as `SheetWork.file_stem` makes it."""
+    """Test if this is the name of a file of one of several sheets, as `SheetWork.file_stem` makes it."""
     layers = "|".join(re.escape(layer.name) for layer in layout.layers)
     folder = re.escape(sheets_folder(layout.scene))
     name = rf"{folder}/({layers})_\d+_\d+-[0-9a-f]{{{NUM_DIGEST_DIGITS}}}(\.tif|\.tif\.aux\.xml|\.qml)"

@@ -29,7 +29,7 @@ Line = tuple[NDArray[Any], NDArray[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MapCut:
-    """Where a map was cut: seams are counted along these lines."""
+    """Lines along which a map was cut, and seams are counted."""
 
     core_px: int
     chunk_px: int

@@ -43,7 +43,7 @@ from tiling.span import Window
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZarrLayout:
-    """Where the arrays of a scene are, and how they are cut."""
+    """Places of a scene's arrays, and their cuts."""
 
     scene: str
     georef: Georef
@@ -141,7 +141,7 @@ def put_stored(
 
 
 def _is_empty(part: NDArray[Any], nodata: int) -> bool:
-    """Whether no pixel is valid. Looks at two corners first, and makes no temporary array."""
+    """Test if no pixel is valid. Looks at two corners first, and makes no temporary array."""
     return bool(part[0, 0] == nodata == part[-1, -1] and part.min() == nodata == part.max())
 
 

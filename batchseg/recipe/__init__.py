@@ -1,4 +1,4 @@
-"""What the user writes: a recipe (everything that decides output bytes) and a fleet (workers, prices, retries)."""
+"""Files that the user writes: a recipe (all that decides output bytes) and a fleet (workers, prices, retries)."""
 
 from batchseg.recipe.fleet import Fleet, Patience, PoolSpec, Retries
 from batchseg.recipe.heavy_tiles import Budget, ByUncertainty, Priority, Route, Uncertain

@@ -56,7 +56,7 @@ class PoolSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retries:
-    """When a chunk is given up."""
+    """Limits after which a chunk is given up."""
 
     failures: int = setting(3, doc="number of failed attempts after which a chunk is quarantined")
     preemptions: int = setting(20, doc="number of lost workers after which a chunk is quarantined")

@@ -20,7 +20,7 @@ class Priority:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uncertain:
-    """When the bulk model counts as uncertain about a tile."""
+    """Rule for tiles that the bulk model is uncertain about."""
 
     statistic: Literal["mean", "share"] = setting(
         "mean",
@@ -63,7 +63,7 @@ MAX_FADE_PX = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Which model labels which tile."""
+    """Rule that gives each tile to a model."""
 
     priority: tuple[Priority | ByUncertainty | Literal["uncertain"], ...] = setting(
         (), doc="reasons to use the heavy model; polygons go before uncertainty, whatever their order in the list"

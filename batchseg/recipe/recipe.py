@@ -75,7 +75,7 @@ class Tiling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodataPolicy:
-    """How invalid pixels are found."""
+    """Rule that finds invalid pixels."""
 
     from_: Literal["auto", "value", "alpha", "mask", "none"] = setting(
         "auto",

@@ -1,1 +1,1 @@
-"""What came out of it: money, accuracy, tables, comparisons."""
+"""Results of a run: money, accuracy, tables, comparisons."""

@@ -1,4 +1,4 @@
-"""How far the two tiers agree, from the tiles of an audit."""
+"""Agreement of the two tiers, from the tiles of an audit."""
 
 from __future__ import annotations
 

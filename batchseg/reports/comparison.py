@@ -1,4 +1,4 @@
-"""What two runs over the same scenes have in common and how they differ, as values. Pure."""
+"""Comparison of two runs over the same scenes, as values. Pure."""
 
 from __future__ import annotations
 

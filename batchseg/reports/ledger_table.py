@@ -58,7 +58,7 @@ class Row:
     stage_usd: Mapping[Stage, float] | None = None
     """US dollars by stage; a column for each stage, like `read_usd`."""
     story: str | None = None
-    """What happened to a task that was given up, one line for each attempt."""
+    """Describe a task that was given up, one line per attempt."""
 
     def cells(self) -> Iterator[tuple[str, object]]:
         """The columns with the values of this row."""

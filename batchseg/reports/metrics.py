@@ -64,7 +64,7 @@ class WorkerCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measures:
-    """What is measured of a scene and of the whole run alike."""
+    """Measurements of a scene and of the whole run alike."""
 
     area_km2: float | None
     """Ground area of the valid pixels; None where some of them have no place on the Earth."""
@@ -88,7 +88,7 @@ class Measures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneMetrics(Measures):
-    """What is measured of one scene."""
+    """Measurements of one scene."""
 
     cost_usd: float
     """Cost of the scene's committed tasks. Start-up, idle time and waste belong to workers, not to scenes."""
@@ -97,7 +97,7 @@ class SceneMetrics(Measures):
     area_note: str | None
     """The reason why the ground area is unknown; None where it is known."""
     layout_note: str | None
-    """What makes the scene slow to read, and how to repair it; None for a good layout."""
+    """Reason why the scene is slow to read, and its repair; None for a good layout."""
     nodata_note: str | None = None
     """Undeclared nodata that the scene seems to have, and the line that declares it; None where there is none."""
     labels_note: str | None = None
@@ -106,7 +106,7 @@ class SceneMetrics(Measures):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics(Measures):
-    """What is measured of a whole run; `plain` of it is the content of metrics.json."""
+    """Measurements of a whole run; `plain` of it is the content of metrics.json."""
 
     wall_s: float
     """Time that the run's drivers took, over all its sessions."""

@@ -1,4 +1,4 @@
-"""What a run cost, and for what.
+"""Cost of a run, and its parts.
 
 Theory of operation
 -------------------
@@ -83,7 +83,7 @@ def split_cost(
 
 
 def price_head(sessions: Iterable[Session], *, default_usd_per_hour: float) -> float:
-    """What the machines of all drivers cost in dollars: each session at its own price, so no later price changes it.
+    """Sum the cost of all drivers' machines in dollars: each session at its own price, so no later price changes it.
 
     Args:
         sessions: The sessions of a run.

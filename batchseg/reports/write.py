@@ -75,7 +75,7 @@ def write_reports(store: Store) -> Metrics:
 
 
 def sum_spent_usd(store: Store, *, head_usd_per_hour: float) -> float:
-    """What the run has cost so far, up to its last heartbeats, whatever the money was spent on.
+    """Sum the cost of the run so far, up to its last heartbeats, whatever the money was spent on.
 
     Args:
         store: The output folder.

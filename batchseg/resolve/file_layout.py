@@ -12,7 +12,7 @@ from batchseg.scene.names import gdal_path
 from batchseg.scene.raster_file import RasterFile
 
 MAX_REMOTE, MAX_LOCAL = 2.0, 6.0
-"""How often a byte may be read before a warning. A server charges for each read; a disk only makes it decoded again.
+"""The number of times that a byte may be read before a warning. A server charges each read; a disk decodes it again.
 Blocks of 512 px in chunks of 2048 px with a halo of 64 px give 2.25, in chunks of 8192 px 1.27."""
 COG_BLOCK_PX = 512
 """Side of a block in the repaired file."""

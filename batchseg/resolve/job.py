@@ -50,7 +50,7 @@ class SceneJob:
     """Numbers of the bands that the models get, in their order."""
     nodata_policy: NodataPolicy
     rules: dict[Tier, InputRule]
-    """How raw values become the input of each model."""
+    """Conversion of raw values into the input of each model."""
     zarr: ZarrLayout
     """Layout of the stored layers in the output."""
     priority: Polygons | None
@@ -85,7 +85,7 @@ class Job:
     scenes: dict[str, SceneJob]
     """Scenes by name, in the order of the recipe."""
     doubt: Doubt | None = None
-    """How uncertain bulk tiles are found; None: tiles are routed by place alone."""
+    """Rule that finds uncertain bulk tiles; None: tiles are routed by place alone."""
     audit_share: float = 0.0
     """Share of tiles that both models run on."""
     fade_px: int = 0

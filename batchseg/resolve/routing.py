@@ -1,4 +1,4 @@
-"""What the place of a tile decides before any model runs: its tier code, its fading edges, and the models it needs."""
+"""Decisions by the place of a tile, before any model runs: its tier code, its fading edges, and the models it needs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def make_fade(job: Job, scene: SceneJob, tiles: Sequence[Tile], window: Window) 
 
 
 def is_heavy_alone(job: Job, scene: SceneJob, row: int, col: int) -> bool:
-    """Whether only the heavy model runs on a tile: it is priority ground and so are all of its neighbours."""
+    """Test if only the heavy model runs on a tile: it is priority ground and so are all of its neighbours."""
     firm = scene.priority_tiles
     if (row, col) not in firm:
         return False

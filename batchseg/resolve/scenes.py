@@ -35,7 +35,7 @@ def expand_scenes(patterns: Sequence[str]) -> list[str]:
 
 
 def _is_literal(pattern: str) -> bool:
-    """Whether an address with `*`, `?` or `[` is no pattern: `?` begins a query in HTTP, whose servers cannot list."""
+    """Test if an address with `*`, `?` or `[` is no pattern: `?` begins a query in HTTP, whose servers cannot list."""
     if pattern.startswith("/vsicurl"):
         return True
     return "://" in pattern and (pattern.startswith("http") or not is_remote(pattern))

@@ -1,4 +1,4 @@
-"""What is left to do: the tasks of the plan minus those that the ledger shows to be done.
+"""Tasks that are left to do: the tasks of the plan minus those that the ledger shows to be done.
 
 Theory of operation
 -------------------

@@ -39,7 +39,7 @@ from batchseg.workers.pool import DEPTH
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run will do, take and cost. `plain(plan)` is what `batchseg plan RECIPE --json` prints."""
+    """Estimate of a run's work, time and cost. `plain(plan)` is what `batchseg plan RECIPE --json` prints."""
 
     fingerprint: str = setting(key="recipe", doc="hash of the resolved recipe")
     scenes: tuple[SceneEstimate, ...]

@@ -1,4 +1,4 @@
-"""How a run ended, as an exit status with a reason: for the shell, for schedulers, and in run/exit.json."""
+"""End of a run, as an exit status with a reason: for the shell, for schedulers, and in run/exit.json."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def choose_exit_status(
 
 
 def _find_problem(metrics: Metrics, unscored: list[str], *, wants_all_chunks: bool) -> str | None:
-    """Why the output is not complete; None where it is."""
+    """Reason why the output is not complete; None where it is."""
     lost_scenes = [name for name in metrics.quarantined if "/" not in name]
     num_given_up, num_left = len(metrics.quarantined) - len(lost_scenes), metrics.chunks.not_run
     problems = []

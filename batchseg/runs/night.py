@@ -60,11 +60,11 @@ RunRecipe = Callable[[Recipe, Resolved], Outcome]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NightOutcome:
-    """How a night ended."""
+    """End of a night."""
 
     exit_status: int
     why: str
-    """Why latest.json moved, or why it did not."""
+    """Reason why latest.json moved, or why it did not."""
     moved_latest: bool
     scenes: tuple[SceneResult, ...]
     has_latest: bool = True
@@ -206,7 +206,7 @@ def _find_cause(name: str, outcome: Outcome) -> str:
 
 
 def check_thresholds(results: Sequence[SceneResult], thresholds: Thresholds) -> tuple[bool, str]:
-    """Whether the result of a night may become the latest, and why."""
+    """Decide if the result of a night may become the latest, and why."""
     if not results:
         return False, "the night names no scene"
     coverage = sum(result.coverage for result in results) / len(results)

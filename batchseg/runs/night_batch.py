@@ -34,7 +34,7 @@ class NightScene:
     parts: dict[str, str] = field(default_factory=dict)
     """Short hashes of what the key is made of."""
     error: str | None = None
-    """Why the scene cannot be read."""
+    """Reason why the scene cannot be read."""
 
     @property
     def public_url(self) -> str:

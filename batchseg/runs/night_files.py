@@ -69,7 +69,7 @@ SceneState = Literal["done", "unchanged", "incomplete", "unreadable"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneResult:
-    """What became of one scene tonight."""
+    """Result of one scene tonight."""
 
     url: str
     name: str

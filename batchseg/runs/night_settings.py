@@ -1,4 +1,4 @@
-"""What a night does: the YAML file of `python -m jobs.nightly`."""
+"""Settings of a night: the YAML file of `python -m jobs.nightly`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from batchseg.schema import setting
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """When the result of a night becomes the latest."""
+    """Conditions under which the result of a night becomes the latest."""
 
     coverage: float = setting(1.0, doc="least share of a scene's chunks that are committed, mean over all scenes")
     failed_scenes: int = setting(0, doc="most scenes that may be unreadable or incomplete")

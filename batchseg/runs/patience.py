@@ -1,4 +1,4 @@
-"""How long a worker may keep a task: a multiple of what its peers need, or a deadline.
+"""Time that a worker may keep a task: a multiple of what its peers need, or a deadline.
 
 A worker that hangs holds its tasks for ever, and no error ever comes. The time that its peers need is known: the median
 over the last tasks of the same kind in the same group of workers. A worker that takes many times that median is ended,

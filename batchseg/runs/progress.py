@@ -1,4 +1,4 @@
-"""How far a run is, as numbers. How they are shown is decided elsewhere (`jobs/terminal/`)."""
+"""Progress of a run, as numbers. `jobs/terminal/` decides how they are shown."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ NUM_HAPPENINGS = 5
 
 @dataclass(slots=True, kw_only=True)
 class PoolView:
-    """What one pool of the fleet does now, and what it has done."""
+    """Present and past work of one pool of the fleet."""
 
     name: str
     num_ready: int = 0
@@ -55,7 +55,7 @@ class PoolView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """How far a run is at one moment."""
+    """Progress of a run at one moment."""
 
     num_chunks: int
     num_done: int
@@ -70,7 +70,7 @@ class Snapshot:
     num_retries: int
     """The number of attempts that failed."""
     message: str | None
-    """What the user should know now, for example that the cluster has no room for a worker."""
+    """Advice for the user at this moment, for example that the cluster has no room for a worker."""
     valid_px: int
     elapsed_s: float
     usd: float

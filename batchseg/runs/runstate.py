@@ -1,4 +1,4 @@
-"""Which worker does which task next: events in, instructions out.
+"""Choice of the next task of each worker: events in, instructions out.
 
 Theory of operation
 -------------------

@@ -63,7 +63,7 @@ NUM_LISTED = 20
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended, and what it made."""
+    """End of a run, and its results."""
 
     exit_status: int
     why: str
@@ -77,12 +77,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a caller can choose beside the recipe and the fleet; none of it changes an output byte."""
+    """Choices of a caller beside the recipe and the fleet; none of it changes an output byte."""
 
     wanted: Callable[[ChunkKey], bool] | None = None
     """The chunks to compute; None for all of them."""
     retry_quarantined: bool = False
-    """Whether tasks that were given up get another chance."""
+    """True if tasks that were given up get another chance."""
     watchers: tuple[Watcher, ...] = ()
     """Objects that take note of everything that happens."""
     read_files: tuple[str, ...] = ()
@@ -94,7 +94,7 @@ class Options:
     open_models: OpenModels = open_models
     """Opens the models of a pilot."""
     one_machine: bool = True
-    """Whether all workers share the cores of this machine."""
+    """True if all workers share the cores of this machine."""
     send_pilot: PilotRunner | None = None
     """Runs a pilot where the workers are; None runs it in this process."""
 
@@ -162,7 +162,7 @@ def _import_ahead() -> None:
 
 
 def _release(lease: Lease) -> None:
-    """Where the lease cannot be written now, the next driver replaces it as it would replace that of a dead driver."""
+    """Release the lease. Where it cannot be written now, the next driver replaces it like that of a dead driver."""
     with suppress(OSError, RefusedError, StorageError):
         lease.release()
 

@@ -1,4 +1,4 @@
-"""How far a run is, from its output folder alone. Safe while the run works, and after."""
+"""Progress of a run, from its output folder alone. Safe while the run works, and after."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ DriverState = Literal["running", "stopped", "gone"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneStatus:
-    """How far one scene is."""
+    """Progress of one scene."""
 
     name: str
     num_chunks: int
@@ -74,7 +74,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStatus:
-    """How far a run is."""
+    """Progress of a run."""
 
     output: str
     scenes: tuple[SceneStatus, ...]

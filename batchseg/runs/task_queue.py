@@ -18,7 +18,7 @@ NEEDS: tuple[Need, ...] = ("both", "heavy", "bulk", "any")
 """All needs, in the order in which a worker without limits takes them: the rarest ability first."""
 
 LOOK_AHEAD = 8
-"""How many tasks of a line a worker looks at for one that it may take."""
+"""Number of tasks of a line that a worker looks at for one that it may take."""
 
 
 def list_needs(only: Tier | None) -> tuple[Need, ...]:
@@ -78,7 +78,7 @@ SUSPECT_LOSSES = 2
 
 @dataclass(slots=True)
 class History:
-    """What has happened to one task so far; only tasks that failed or lost a worker have one."""
+    """History of one task so far; only tasks that failed or lost a worker have one."""
 
     failures: int = 0
     preemptions: int = 0
@@ -116,7 +116,7 @@ SICK_FAILURES = 3
 
 @dataclass(slots=True)
 class WorkerState:
-    """What decisions need to know of a worker."""
+    """Facts about a worker that decisions need."""
 
     name: str
     rank: tuple[float, int]

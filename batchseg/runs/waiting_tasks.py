@@ -11,7 +11,7 @@ from batchseg.ledger.keys import TaskKey
 
 @dataclass(slots=True)
 class WaitingTasks:
-    """Which tasks wait for which, both ways."""
+    """Waits of tasks for each other, both ways."""
 
     _awaited: dict[TaskKey, set[TaskKey]] = field(default_factory=dict)
     """The tasks that wait, each with the tasks that it waits for."""

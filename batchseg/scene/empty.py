@@ -49,18 +49,18 @@ class EmptyIndex:
 
     @property
     def can_tell(self) -> bool:
-        """Whether any window of this raster can be known to be empty from the index."""
+        """True if any window of this raster can be known to be empty from the index."""
         return self._absent_is_invalid()
 
     def is_surely_empty(self, window: Window) -> bool:
-        """Whether all blocks of a window are absent, so that no pixel of it is valid."""
+        """Test if all blocks of a window are absent, so that no pixel of it is valid."""
         if not self._absent_is_invalid():
             return False
         with use_handle(self.raster, describe_window(self.raster.url, window)) as dataset:
             return self.holds_nothing(dataset, window)
 
     def holds_nothing(self, dataset: Any, window: Window) -> bool:
-        """Whether all blocks of a window are absent, seen through an open handle."""
+        """Test if all blocks of a window are absent, seen through an open handle."""
         rows_px, cols_px = self.raster.block_px
         rows, cols = cells(window.rows, rows_px), cells(window.cols, cols_px)
         if not self._absent_is_invalid() or len(rows) * len(cols) > MAX_BLOCKS:
@@ -116,7 +116,7 @@ class EmptyIndex:
         return os.pread(file, size_bytes, place)
 
     def _absent_is_invalid(self) -> bool:
-        """Whether the policy calls the pixels of an absent block invalid."""
+        """Test if the policy calls the pixels of an absent block invalid."""
         validity = resolve_policy(self.raster, self.policy, self.bands)
         if self.raster.driver != "GTiff" or self.raster.block_px[0] == 1 or validity.kind in ("mask", "band_masks"):
             return False

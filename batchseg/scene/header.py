@@ -51,7 +51,7 @@ _NOT_NAMES = frozenset({"undefined", "gray", "grey"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SceneHeader:
-    """What the header of a scene's file holds: the grid that the scene is mapped on, and the file that is read."""
+    """Contents of the header of a scene's file: the grid that the scene is mapped on, and the file that is read."""
 
     name: str
     """Name of the scene's output folder, made from the file's name."""

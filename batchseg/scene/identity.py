@@ -1,4 +1,4 @@
-"""Which version of a file is read. All chunks of a run come from one version of a scene (invariant I2)."""
+"""The version of a file that is read. All chunks of a run come from one version of a scene (invariant I2)."""
 
 from __future__ import annotations
 

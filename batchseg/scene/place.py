@@ -29,12 +29,12 @@ NDArrayF = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class EllipsoidTransform:
-    """How coordinates of a scene become points on the ellipsoid."""
+    """Conversion of a scene's coordinates into points on the ellipsoid."""
 
     to_lonlat: pyproj.Transformer
     """Transformer from the scene's coordinates to degrees on its own datum; any thread may use it."""
     is_geographic: bool
-    """Whether the scene's coordinates are longitudes and latitudes already."""
+    """True if the scene's coordinates are longitudes and latitudes already."""
     unit_degrees: float
     """Size of one unit of the geographic system, in degrees."""
     radius_m: float

@@ -76,7 +76,7 @@ class PolygonLabels:
 
 
 def is_vector(url: str) -> bool:
-    """Whether a file of labels holds polygons and not a raster, by its name."""
+    """Test if a file of labels holds polygons and not a raster, by its name."""
     path = url.partition("?")[0]
     return "|layername=" in path or path.lower().endswith(VECTOR_SUFFIXES)
 

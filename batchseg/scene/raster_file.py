@@ -29,9 +29,9 @@ class MaskFacts:
     alpha_shades: float
     """Share of sampled alpha values between the two ends: next to none in a mask, nearly all in a picture."""
     per_dataset: bool
-    """Whether one mask covers all bands, inside the file or in a .msk file beside it."""
+    """True if one mask covers all bands, inside the file or in a .msk file beside it."""
     per_band: bool
-    """Whether each band has its own mask."""
+    """True if each band has its own mask."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -134,7 +134,7 @@ def _is_same_crs(ours: str | None, theirs: str | None) -> bool:
 
 
 def _is_same_transform(ours: Georef, theirs: Georef) -> bool:
-    """Whether no corner of the raster is a hundredth of a pixel off."""
+    """Test that no corner of the raster is a hundredth of a pixel off."""
     if ours.transform is None or theirs.transform is None:
         return ours.transform == theirs.transform and ours.gcps == theirs.gcps
     corners = np.array([(0, 0, 1), (0, ours.height_px, 1), (ours.width_px, 0, 1), (ours.width_px, ours.height_px, 1)])

@@ -1,4 +1,4 @@
-"""What a model requires of a raster: the data type of its values, and the ground size of its pixels.
+"""Requirements of a model for a raster: the data type of its values, and the ground size of its pixels.
 
 Inference and training ask the same two questions. Each caller names the place that states the requirement and gives
 the line that lifts it, because a recipe for a run and a recipe for training are changed in different ways.

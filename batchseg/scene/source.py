@@ -82,7 +82,7 @@ class RasterSource:
     def _is_empty(
         self, dataset: Any, window: Window, validity: ValidityRule, masks_MHW: NDArray[np.uint8] | None
     ) -> bool:
-        """Whether a window is known to hold no valid pixel without reading it."""
+        """Test if a window is known to hold no valid pixel without reading it."""
         if masks_MHW is not None:
             return not masks_MHW.any()
         index = EmptyIndex(self.raster, self.bands, self.policy)

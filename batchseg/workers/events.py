@@ -166,7 +166,7 @@ class Finish:
     quarantined: int
     """The number of tasks that were given up."""
     stopped: str | None
-    """What stopped the run before its last task; None for a run that came to its end."""
+    """The cause that stopped the run before its last task; None for a run that came to its end."""
 
 
 Instruction = Assign | Dismiss | Quarantine | AwaitScene | ReopenScene | GiveUpScene | Finish

@@ -1,4 +1,4 @@
-"""How an error of a task becomes a value: the error in words, and whether another attempt may help."""
+"""Conversion of a task's error into a value: the error in words, and whether another attempt may help."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from batchseg.workers.events import FailureKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """Why an attempt failed; small, and picklable."""
+    """Reason why an attempt failed; small, and picklable."""
 
     error: str
     retryable: bool
@@ -24,7 +24,7 @@ class Failure:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether the host or the device ran out of memory. Some libraries say it in words, without an error class."""
+    """Test if the host or the device ran out of memory. Some libraries say it in words, without an error class."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     words = ("can't allocate memory", "bad_alloc", "out of memory")

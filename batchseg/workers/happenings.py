@@ -1,4 +1,4 @@
-"""What happens in a run, as values, for everything that watches it: the log, the progress, the metrics, compaction.
+"""Events of a run, as values, for everything that watches it: the log, the progress, the metrics, compaction.
 
 A happening decides nothing; what the run state needs to decide is an event (`workers/events.py`). Each class below is
 one kind of line in run/log.jsonl: `log_name` names the kind, and the fields are the keys of the line.

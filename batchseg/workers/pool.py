@@ -1,4 +1,4 @@
-"""What the driver's loop needs of a pool of workers, and the pool in this process."""
+"""The pool of workers that the driver's loop needs, and the pool in this process."""
 
 from __future__ import annotations
 

@@ -200,7 +200,7 @@ class Worker:
         return Failure(error=text, retryable=True, kind="out_of_memory")
 
     def _describe_out_of_memory(self, error: str, task: TaskKey) -> str:
-        """What the worker was doing, and what the user can lower."""
+        """Describe the worker's step, and the setting that the user can lower."""
         tier, chunk = self._last_tier, f"{task} with chunks of {self.job.chunk_px} px"
         if tier is None or not find_kind(task).uses_models:
             return f"out of memory on {self.spec.device} in {chunk}: {error}. Lower `tiling: chunk`"

@@ -32,7 +32,7 @@ BundleRefs = Mapping[str, list[Any]]
 
 @dataclass(frozen=True, slots=True)
 class WorkerInputs:
-    """What every worker of a run needs. It is small: Ray brings the content of the references to each node once."""
+    """Data that every worker of a run needs. They are small: Ray brings what the references hold to each node once."""
 
     job: Any
     """Ray's reference to the job."""

@@ -1,4 +1,4 @@
-"""What a pool knows of one of its actors, and how it describes losses."""
+"""A pool's knowledge of one of its actors, and its words for losses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from batchseg.workers.worker import WorkerSpec
 
 @dataclass(slots=True)
 class ActorState:
-    """What the pool knows of one actor."""
+    """The pool's knowledge of one actor."""
 
     handle: Any
     """Ray's handle of the actor."""

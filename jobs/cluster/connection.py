@@ -107,7 +107,7 @@ def list_demand(pool: PoolSpec) -> dict[str, float]:
 
 
 def fits_on_a_node(demand: dict[str, float]) -> bool:
-    """Whether some node of the cluster could take such a worker, if the node were empty."""
+    """Test if some node of the cluster could take such a worker, if the node were empty."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return any(all(node.get(name, 0.0) >= amount for name, amount in demand.items()) for node in nodes)
 

@@ -32,7 +32,7 @@ class Notice:
     """The cloud will take this machine away."""
 
     action: str
-    """What the cloud will do: terminate, stop or hibernate."""
+    """Action of the cloud: terminate, stop or hibernate."""
     deadline_unix_s: float
 
 

@@ -58,7 +58,7 @@ class PlacementWatch:
 
 
 def _describe_unplaced(unplaced: Sequence[ActorState]) -> list[str]:
-    """What the actors without a place wait for, one text per pool."""
+    """Describe what the actors without a place wait for, one text per pool."""
     pools = {actor.pool.name: actor.pool for actor in unplaced}
     names = [actor.pool.name for actor in unplaced]
     texts = []

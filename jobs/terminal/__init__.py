@@ -1,1 +1,1 @@
-"""What several verbs share: arguments, progress bars and the text that a run prints."""
+"""Parts that several verbs share: arguments, progress bars and the text that a run prints."""

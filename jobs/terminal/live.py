@@ -1,4 +1,4 @@
-"""What a user sees while a run works: a live screen on a terminal, plain lines elsewhere."""
+"""Display of a run while it works: a live screen on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a new bundle compares with its original, as lines for people."""
+"""Comparison of a new bundle with its original, as lines for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What report.html shows, as values that its script reads as JSON. Pictures come from the Zarr and the scene."""
+"""Content of report.html, as values that its script reads as JSON. Pictures come from the Zarr and the scene."""
 
 from __future__ import annotations
 
