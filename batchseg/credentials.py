@@ -27,15 +27,16 @@ class Hide(Protocol):
 _PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SECRET_PARTS = frozenset(
     {
-        *("secret", "token", "password", "passwd", "passphrase", "passcode", "pass", "pwd", "credential"),
+        *("secret", "token", "password", "passwd", "passphrase", "passcode", "pwd", "credential"),
         *("signature", "sig", "hmac", "sas", "jwt", "bearer", "authorization", "cookie", "apikey", "secretkey"),
+        "delegation",
     }
 )
 _SECRET_ENDINGS = ("password", "passwd", "pwd", "secret", "token", "apikey", "accesskey", "secretkey", "accountkey")
 _KINDS_OF_KEYS = frozenset(
     {
         *("api", "access", "account", "auth", "customer", "encryption", "master", "private", "secret", "session"),
-        *("shared", "signing", "storage", "subscription"),
+        *("shared", "signing", "storage", "subscription", "swift"),
     }
 )
 _SIGNED_TEXTS = frozenset({"stringtosign", "stringtosignbytes", "canonicalrequest", "canonicalrequestbytes"})
@@ -68,19 +69,19 @@ def is_secret_name(name: str) -> bool:
 
 
 _SHAPED = ("AKIA", "ASIA", "eyJ", "ya29.", "AIza", "gho_", "ghp_", "ghs_", "ghu_", "hf_", "PRIVATE KEY")
-_MARKS = ("=", "@", "?", "<", "%", "earer", "EARER", "Basic", *_SHAPED)
-"""A part of each form that needs no colon. Most texts have none of them."""
+_MARKS = ("=", "@", "?", "<", "%", "',", "earer", "EARER", "Basic", *_SHAPED)
+"""A part of each form that needs no colon and no double quote. Most texts have none of them."""
 
 
 def has_mark(text: str) -> bool:
     """Whether a form may be in this text; a quick look."""
-    return ":" in text or any(mark in text for mark in _MARKS)
+    return ":" in text or '",' in text or any(mark in text for mark in _MARKS)
 
 
 def has_mark_in_json(document: str) -> bool:
     """The same for the texts in a JSON document: its own colons stand behind quotes without a backslash."""
     num_colons = document.count(":") - document.count('":')
-    return num_colons > 0 or '\\":' in document or any(mark in document for mark in _MARKS)
+    return num_colons > 0 or '\\":' in document or '\\",' in document or any(mark in document for mark in _MARKS)
 
 
 def hide_credentials(text: str, hide: Hide) -> str:
@@ -108,14 +109,15 @@ _WORD = re.compile(r"[^\s'\"<>|]++")
 _MAX_ENCODED = 4
 _ENCODED_ADDRESS = re.compile(rf"%(?:25){{0,{_MAX_ENCODED - 1}}}+3[aA]%(?:25)*+2[fF]%(?:25)*+2[fF]")
 _START = re.compile(r"://|/vsi\w++")
-_URLLIB_QUERY = re.compile(r"(?<=url: )(/[^\s?]*+\?)(\S++)")
+_REQUESTED = re.compile(r"(?:(?<=url: )|(?<=GET )|(?<=HEAD )|(?<=PUT )|(?<=POST ))(/[^\s?]*+\?)([^\s'\"]++)")
+"""A path with a query, as clients and servers write down their requests."""
 
 
 def _hide_in_addresses(text: str, hide: Hide) -> str:
     """Users with passwords, and queries, which sign an address. No query helps the reader of a message."""
     if _START.search(text) or _ENCODED_ADDRESS.search(text):
         text = _WORD.sub(lambda match: hide_in_address(match[0], hide), text)
-    return _URLLIB_QUERY.sub(lambda match: match[1] + hide(match[2], is_query=True), text)
+    return _REQUESTED.sub(lambda match: match[1] + hide(match[2], is_query=True), text)
 
 
 def hide_in_address(address: str, hide: Hide) -> str:
@@ -211,7 +213,7 @@ def _has_no_user(address: str, start: int, behind_colon: int) -> bool:
     return scheme == "file" or (scheme not in _OBJECT_SCHEMES and _PORT.match(address, behind_colon) is not None)
 
 
-_NAME = re.compile(r"(?<![\w.-])([\w.-]++)([\"']?+[ \t]*+(?:=>|==?|:=?|%3[dD])[ \t]*+)")
+_NAME = re.compile(r"(?<![\w.-])([\w.-]++)([\"']?+[ \t]*+(?:=>|==?|:=?|%3[dD])[ \t]*+|[\"'],[ ]?(?=[bBuU]?[\"']))")
 _QUOTED = re.compile(r"[bBrRuU]{0,2}(?:'((?:[^'\\]|\\.)*+)(?:'|$)|\"((?:[^\"\\]|\\.)*+)(?:\"|$))", re.DOTALL)
 _BARE = re.compile(r"(?:[^\s&;,'\"<>|]|,(?=\S))++")
 _TWO_WORDS = re.compile(r"(?:[A-Za-z][\w-]*+[ \t]++)?+[^\s&'\"<>]++")
@@ -236,21 +238,26 @@ def _hide_in_settings(text: str, hide: Hide) -> str:
 def _find_value(text: str, setting: re.Match[str]) -> re.Match[str] | None:
     """The value behind the name of a setting; None where the name is that of no credential, or there is no value."""
     name, separator = setting.groups()
-    if not is_secret_name(name) or (":" in separator and not _takes_colon(name, separator)):
+    if not is_secret_name(name) or not _is_setting(name, separator):
         return None
     last = name.rpartition(".")[2].rpartition("-")[2].lower()
     bare = _TWO_WORDS if last == "authorization" else _LINE if last == "cookie" else _BARE
     value = _QUOTED.match(text, setting.end()) or bare.match(text, setting.end())
-    return None if value is None or not value[value.lastindex or 0] else value
+    text = "" if value is None else value[value.lastindex or 0]
+    is_small = last == "sig" and re.fullmatch(r"[0-9.]*|.{,7}", text)  # a share, and no signature
+    return value if text and not is_small else None
 
 
-def _takes_colon(name: str, separator: str) -> bool:
-    """Whether `name: value` is a header, a variable or an item of a mapping, and no sentence."""
-    is_quoted = separator[0] in "\"'"
-    return is_quoted or "-" in name or name.isupper() or name.lower() in _COLON_NAMES
+def _is_setting(name: str, separator: str) -> bool:
+    """Whether this is a header, a variable or an item of a mapping, and no sentence and no list of words."""
+    is_header = "-" in name or name.lower() in ("authorization", "cookie")
+    if "," in separator:
+        return is_header
+    if ":" in separator:
+        return is_header or separator[0] in "\"'" or name.isupper() or name.lower() in ("password", "passwd", "pwd")
+    return True
 
 
-_COLON_NAMES = frozenset({"authorization", "cookie", "password", "passwd", "pwd"})
 _BEARER = re.compile(r"(?<![\w])([Bb]earer|BEARER)((?:[ \t]|%20|\+)++)([\w.~+/=%-]{8,}+)")
 _BASIC = re.compile(r"(?<![\w])(Basic)((?:[ \t]|%20|\+)++)([A-Za-z0-9+/]{6,}+={0,2})")
 _ORACLE = re.compile(r"(?<![\w])(OCI|GEOR|GEORASTER)(:)((?!//)[^\s'\"<>]++)", re.IGNORECASE)

@@ -80,7 +80,7 @@ def _list_forms(environment: tuple[tuple[str, str], ...], learnt: tuple[str, ...
 
 
 def _find_in_variable(name: str, value: str) -> Iterator[str]:
-    if is_secret_name(name) and name not in _WORKING_FOLDERS:
+    if (is_secret_name(name) or name.upper().endswith("_PASS")) and name not in _WORKING_FOLDERS:
         yield from _split(value)
     yield from find_secrets(value)
 

@@ -38,6 +38,8 @@ def has_credentials(url: str) -> bool:
     return hide_in_address(url, _drop) != url
 
 
+_CONNECTION = re.compile(r"\w+:(?!//)|\s*[<{\[]")
+"""The beginning of a connection string, or of a document in the place of a name."""
 _EMPTY_USER = re.compile(r"(?<=://)[^/\s?#'\"]*@")
 
 
@@ -51,4 +53,5 @@ def make_public_url(url: str) -> str:
         return f"/vsicurl/{make_public_url(inner)}"
     if "://" in url or url.startswith("/vsi"):
         url = _EMPTY_USER.sub("", hide_in_address(url, _drop)).partition("?")[0]
-    return hide_credentials(url, _hide)
+    # A plain path has no settings: `pass=ascending/scene.tif` is a folder.
+    return hide_credentials(url, _hide) if _CONNECTION.match(url) else url

@@ -40,6 +40,8 @@ VARIABLES = {
     "DATABASE_URL": f"postgresql://user:{quote(CANARY, safe='')}@host/db",
     "AWS_ENDPOINT_URL_S3": f"https://user:{quote(CANARY, safe='')}@host:9000",
     "MY_COMPANY_API_KEY": CANARY,
+    "DB_PASS": CANARY,
+    "SWIFT_KEY": CANARY,
 }
 """Variables that GDAL, storage clients, Ray, proxies and databases read."""
 

@@ -59,6 +59,9 @@ FORMS = [
     ("x-api-key: CANARY\r\nHost: h", "x-api-key: ***\r\nHost: h"),
     ("the server answered Bearer CANARY0123 with 403", "the server answered Bearer *** with 403"),
     ("sent Basic dXNlcjpDQU5BUlk= twice", "sent Basic *** twice"),
+    ("[('X-Amz-Security-Token', 'CANARY'), ('Host', 'h')]", "[('X-Amz-Security-Token', '***'), ('Host', 'h')]"),
+    ("[(b'authorization', b'Bearer CANARY')]", "[(b'authorization', b'***')]"),
+    ('"GET /b/x.tif?key=CANARY HTTP/1.1" 403', '"GET /b/x.tif?*** HTTP/1.1" 403'),
     # Connection strings, settings and answers.
     ("PG:host=h user=u password='CAN ARY' dbname=x", "PG:host=h user=u password='***' dbname=x"),
     ("PG:host=h password = CAN,ARY dbname=x", "PG:host=h password = *** dbname=x"),
@@ -139,6 +142,10 @@ INNOCENT = [
     "key=value",
     "chunk scene/0_3: 1 of 4 (read 2 s)",
     "password=''",
+    "s3://bucket/orbit=17/pass=ascending/scene.tif",
+    "sig=0.05, sigma=2",
+    "valid keys are ['token', 'town']",
+    "drawn from ('password', 'town')",
 ]
 
 
@@ -279,6 +286,9 @@ PUBLIC = {
     "/vsicurl?cookie=CANARY&url=https%3A%2F%2Fh%2Fscene.tif%3Fsig%3DCANARY": "/vsicurl/https://h/scene.tif",
     "/vsizip//vsicurl/https://h/a.zip?sig=CANARY/x.tif": "/vsizip//vsicurl/https://h/a.zip",
     "PG:host=h password=CANARY": "PG:host=h password=***",
+    "PG:host=h password=CANARY service=http://h/x": "PG:host=h password=*** service=http://h/x",
+    "/data/token=5/sig=abcdefgh/scene.tif": "/data/token=5/sig=abcdefgh/scene.tif",
+    "s3://bucket/token=5/scene.tif": "s3://bucket/token=5/scene.tif",
     "/data/what?.tif": "/data/what?.tif",
     "s3://bucket/a@2x.tif": "s3://bucket/a@2x.tif",
     "https://host:8080/x.tif": "https://host:8080/x.tif",
