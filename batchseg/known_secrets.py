@@ -18,7 +18,9 @@ from functools import lru_cache
 from threading import Lock
 from urllib.parse import quote, unquote
 
-from batchseg.credentials import Hide, hide_credentials, hide_in_address, is_secret_name
+from batchseg.addresses import Hide, hide_in_address
+from batchseg.credentials import hide_credentials
+from batchseg.secret_names import is_secret_name
 
 LEAST_CHARACTERS = 8
 LEAST_OF_A_WORD = 12

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 
-from batchseg.credentials import find_inner_address, has_mark_in_json, hide_credentials, hide_in_address
+from batchseg.addresses import find_inner_address, hide_in_address
+from batchseg.credentials import has_mark_in_json, hide_credentials
 from batchseg.known_secrets import list_known_forms
 
 HIDDEN = "***"

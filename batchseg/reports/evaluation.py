@@ -15,6 +15,7 @@ from batchseg.json_values import put_value, read_value
 from batchseg.ledger.sessions import read_sessions
 from batchseg.paths import EVALUATION_KEY, EVALUATIONS_FOLDER, evaluation_key
 from batchseg.recipe import LabelPolygons
+from batchseg.redact import make_public_url
 from batchseg.reports.metrics import Metrics, SceneMetrics
 from batchseg.schema import inlined, plain
 from batchseg.score.scores import NO_SCORES, NoScores, ReferenceScores
@@ -65,7 +66,8 @@ def check_name(name: str) -> None:
 def choose_name(store: Store, labels: Mapping[str, GivenLabels]) -> str:
     """Name an evaluation after its references. Evaluations against other references keep the names that they have."""
     first = next(iter(labels.values()))
-    path = PurePosixPath(urlsplit(first if isinstance(first, str) else first.polygons).path.partition("|")[0])
+    url = first if isinstance(first, str) else first.polygons
+    path = PurePosixPath(urlsplit(make_public_url(url)).path.partition("|")[0])
     stem = re.sub(r"[^\w.-]+", "-", path.stem).strip("-.")[:90] or "evaluation"
     kept = {evaluation.name: evaluation for evaluation in list_evaluations(store)}
     names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, len(kept) + 2))

@@ -10,9 +10,9 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from batchseg import known_secrets
-from batchseg.credentials import is_secret_name
 from batchseg.known_secrets import MAX_LEARNT, learn_credentials
 from batchseg.redact import redact
+from batchseg.secret_names import is_secret_name
 
 CANARY, TOKEN = 'CaNaRy7/Q+x9 Zk4="é', "CaNaRy7/Q+x9_Zk4="
 
