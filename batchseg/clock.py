@@ -21,6 +21,6 @@ class Moment:
     def now() -> Moment:
         return Moment(time.time(), time.monotonic())
 
-    def elapsed_s(self) -> float:
+    def measure_age_s(self) -> float:
         """Seconds from this moment to now."""
         return time.monotonic() - self.steady_s

@@ -78,7 +78,7 @@ def measure_pilot(work: PilotWork, models: OpenModels) -> PilotMeasurement:
 
 def _make_stint(spec: WorkerSpec, begun: Moment) -> Stint:
     """A pilot is paid for like a worker that spends its whole life starting."""
-    lived_s = begun.elapsed_s()
+    lived_s = begun.measure_age_s()
     return Stint(
         worker=spec.name,
         pool=spec.pool,

@@ -140,7 +140,7 @@ class Lease:
             process_begun_unix_s=psutil.Process().create_time(),
             begun_unix_s=self.begun.unix_s,
             beat_unix_s=time.time(),
-            lived_s=self.begun.elapsed_s(),
+            lived_s=self.begun.measure_age_s(),
             ended=ended,
             head_usd_per_hour=self.head_usd_per_hour,
             lost_workers_s=dict(self.lost_workers_s),

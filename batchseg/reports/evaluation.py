@@ -72,8 +72,8 @@ def choose_name(store: Store, labels: Mapping[str, GivenLabels]) -> str:
     kept = {evaluation.name: evaluation for evaluation in list_evaluations(store)}
     names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, len(kept) + 2))
     # Files hold no credentials, so the two are compared as files would hold them.
-    asked = encode_json(plain(dict(labels)))
-    return next(name for name in names if name not in kept or encode_json(plain(kept[name].labels)) == asked)
+    content = encode_json(plain(dict(labels)))
+    return next(name for name in names if name not in kept or encode_json(plain(kept[name].labels)) == content)
 
 
 def list_evaluations(store: Store) -> list[Evaluation]:
@@ -92,7 +92,7 @@ def find_newest(store: Store) -> Evaluation | None:
     return newest if newest.made_unix_s > worked_unix_s else None
 
 
-def show_scores_of(metrics: Metrics, evaluation: Evaluation) -> Metrics:
+def replace_scores(metrics: Metrics, evaluation: Evaluation) -> Metrics:
     """The metrics with the scores of an evaluation in place of the run's own, for people."""
     scenes: dict[str, SceneMetrics] = {
         name: replace(scene, scores=evaluation.scenes.get(name, NO_SCORES), labels_note=None)

@@ -41,7 +41,7 @@ from batchseg.runs.drive import Drive, Stop, Watcher
 from batchseg.runs.exit_status import ExitStatus, choose_exit_status, delete_exit_status, write_exit_status
 from batchseg.runs.local_pool import OpenPool, check_fleet, open_local_pool
 from batchseg.runs.log import EventLog
-from batchseg.runs.losses import LossTimes
+from batchseg.runs.loss_times import LossTimes
 from batchseg.runs.mosaics import publish_mosaics
 from batchseg.runs.output_check import check_run_output
 from batchseg.runs.patience import Waits

@@ -175,7 +175,7 @@ class Worker:
             usd_per_hour=self.spec.usd_per_hour,
             # By the worker's own steady clock, as the length of its life is, so that the two can be compared.
             started_unix_s=self._begun.unix_s + begun.steady_s - self._begun.steady_s,
-            ended_unix_s=self._begun.unix_s + self._begun.elapsed_s(),
+            ended_unix_s=self._begun.unix_s + self._begun.measure_age_s(),
             seconds={stage: round(s, 6) for stage, s in sorted(self.clock.take(task).items())},
         )
 
@@ -226,7 +226,7 @@ class Worker:
             usd_per_hour=self.spec.usd_per_hour,
             begun_unix_s=self._begun.unix_s,
             beat_unix_s=time.time(),
-            lived_s=self._begun.elapsed_s(),
+            lived_s=self._begun.measure_age_s(),
             ended=ended,
             start_s=self._start_s,
             idle_s=self.clock.idle_s,

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from batchseg.reports.ending import read_ending
-    from batchseg.reports.evaluation import describe_evaluation, find_newest, show_scores_of
+    from batchseg.reports.evaluation import describe_evaluation, find_newest, replace_scores
     from batchseg.reports.write import report
     from batchseg.resolve.output_folder import open_output
     from jobs.terminal.formats import format_line
@@ -25,7 +25,7 @@ def main(args: argparse.Namespace) -> int:
     metrics = report(args.output)
     newest = find_newest(open_output(args.output))
     if newest is not None:
-        metrics = show_scores_of(metrics, newest)
+        metrics = replace_scores(metrics, newest)
     for line in format_summary(metrics, args.output, read_ending(args.output)):
         print(line)
     if newest is not None:

@@ -19,7 +19,7 @@ from batchseg.ledger.records import Record
 from batchseg.ledger.stages import STAGES, Stage, sum_paid_s
 from batchseg.output.stored import ZarrLayout
 from batchseg.recipe import NO_TRUST
-from batchseg.reports.evaluation import describe_evaluation, find_newest, show_scores_of
+from batchseg.reports.evaluation import describe_evaluation, find_newest, replace_scores
 from batchseg.reports.metrics import Metrics
 from batchseg.reports.page.pictures import (
     draw_classes,
@@ -137,7 +137,7 @@ def collect_content(plan: PlanFile, store: Store, records: Sequence[Record], met
     longest_px = max(400, int(_PAGE_PX / max(1, len(shown)) ** 0.5))
     shown_layers = {layer.name: layer for name in shown for layer in plan.zarr_layout(name).layers}
     return PageContent(
-        metrics=metrics if newest is None else show_scores_of(metrics, newest),
+        metrics=metrics if newest is None else replace_scores(metrics, newest),
         scores_note=None if newest is None else f"scores are those of {describe_evaluation(newest)}",
         classes=tuple(NamedColour(name=info.name, rgb=info.rgb) for info in plan.classes),
         layers={name: _make_legend(layer) for name, layer in shown_layers.items()},

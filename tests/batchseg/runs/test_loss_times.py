@@ -6,7 +6,7 @@ from pathlib import Path
 
 from batchseg.ledger.lease import Lease
 from batchseg.ledger.sessions import join_losses, read_sessions
-from batchseg.runs.losses import LossTimes
+from batchseg.runs.loss_times import LossTimes
 from batchseg.store import LocalStore
 from batchseg.workers.happenings import WorkerGone, WorkerOpened, WorkerPlaced, WorkerSentHome
 
