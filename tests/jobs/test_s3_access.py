@@ -202,7 +202,7 @@ def test_ground_without_pixels_costs_no_request_per_stored_chunk(s3, base, tmp_p
     keys = [f"scene0/mask.zarr/labels/{cell}" for cell in ("0.0", "2.1")]
     for key in keys:
         foreign.put(key, b"of another recipe, without its records")
-    with pytest.raises(RecipeError, match=f"no run of this output made them; got {', '.join(keys)}"):
+    with pytest.raises(RecipeError, match=f"no run into this folder made them; got {', '.join(keys)}"):
         run(place.recipe(output=f"{base}/out"), open_pool=fake_pool)
     assert foreign.get(keys[0]) == b"of another recipe, without its records"
     for key in keys:
