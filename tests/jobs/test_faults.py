@@ -28,6 +28,7 @@ from batchseg.remote import read_facts
 from batchseg.runs.session import Options, run
 from batchseg.scene.dataset import SETTINGS
 from batchseg.scene.header import read_header
+from batchseg.scene.limited_source import LimitedSource
 from batchseg.scene.pixels import Source
 from batchseg.scene.source import open_source
 from tests.jobs.test_s3 import changes_at, place_with_everything, product_of, upload
@@ -204,9 +205,10 @@ def raster(proxy, tmp_path_factory) -> tuple[Source, np.ndarray]:
 
 
 def read_in_new_thread(source: Source, window: Window) -> Any:
-    """Handles belong to threads, so nothing is known of the file yet."""
+    """Handles belong to threads, so nothing is known of the file yet. The threads that limit reads are kept instead."""
+    assert isinstance(source, LimitedSource)
     with ThreadPoolExecutor(1) as threads:
-        return threads.submit(source.read, window).result()
+        return threads.submit(source.source.read, window).result()
 
 
 @pytest.mark.parametrize(("kind", "skip"), [*((kind, 0) for kind in KINDS), ("error_500", 1), ("reset_answer", 1)])
