@@ -120,7 +120,9 @@ def test_the_pilots_file_is_read_back_and_a_damaged_one_says_what_to_do(place: W
     store, path = LocalStore(place.output, durable=False), place.output / PILOT_KEY
     pilot = read_pilot(store)
     assert pilot is not None
-    assert json.dumps(plain(pilot), indent=1) == path.read_text()
+    content = json.loads(path.read_text())
+    assert content.pop("digest")
+    assert plain(pilot) == content
     for damage in ("{", '{"threshold": 3}', "[]", path.read_text().replace('"scores"', '"score"')):
         path.write_text(damage)
         with pytest.raises(
