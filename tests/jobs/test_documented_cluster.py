@@ -17,6 +17,8 @@ import pytest
 pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("default")]
 ROOT = Path(__file__).resolve().parents[2]
 TOWN = Path("/tmp/batchseg-town")
+CURRENT_CLUSTER = Path("/tmp/ray/ray_current_cluster")
+"""`ray start` writes its address here, where every later `ray.init` on this machine finds it."""
 PORTS = (6379, 8265)
 """The ports of Ray that the page relies on."""
 
@@ -47,6 +49,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
         except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
             continue
     shutil.rmtree(TOWN, ignore_errors=True)
+    CURRENT_CLUSTER.unlink(missing_ok=True)
 
 
 def test_the_page_starts_a_cluster_and_runs_a_recipe_on_it(home: Path) -> None:
