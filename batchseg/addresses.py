@@ -68,7 +68,7 @@ def _hide_in_encoded_address(address: str, hide: Hide) -> str:
 
 
 def _is_query(address: str, mark: int) -> bool:
-    """Whether a question mark begins a query, and not the rest of a pattern like `s3://bucket/2026-??-01/*.tif`."""
+    """Test if a question mark begins a query, and not the rest of a pattern like `s3://bucket/2026-??-01/*.tif`."""
     query, start = address[mark:], address.rfind("://", 0, mark)
     if start < 0 or _find_scheme(address, start) not in _OBJECT_SCHEMES:
         return query != ""
@@ -123,7 +123,7 @@ def _find_end_of_user(address: str, start: int, last: int) -> int | None:
 
 
 def _has_no_user(address: str, start: int, behind_colon: int) -> bool:
-    """Whether a colon stands behind the letter of a drive, or before a port."""
+    """Test if a colon stands behind the letter of a drive, or before a port."""
     scheme = _find_scheme(address, start)
     return scheme == "file" or (scheme not in _OBJECT_SCHEMES and _PORT.match(address, behind_colon) is not None)
 

@@ -22,7 +22,7 @@ _MARKS = ("=", "@", "?", "<", "%", "',", "earer", "EARER", "Basic", *_SHAPED)
 
 
 def has_mark(text: str) -> bool:
-    """Whether a form may be in this text; a quick look."""
+    """Test if a form may be in this text; a quick look."""
     return ":" in text or '",' in text or any(mark in text for mark in _MARKS)
 
 
@@ -44,7 +44,7 @@ _TAG = re.compile(r"<([\w:.-]++)((?:\s[^<>]*+)?+)>([^<]++)")
 
 
 def _hide_in_tags(text: str, hide: Hide) -> str:
-    """Of answers in XML, like `<SessionToken>…</SessionToken>`."""
+    """Credentials in XML answers, like `<SessionToken>…</SessionToken>`."""
 
     def replace(match: re.Match[str]) -> str:
         name, rest, value = match.groups()
@@ -89,7 +89,7 @@ def _find_value(text: str, setting: re.Match[str]) -> re.Match[str] | None:
 
 
 def _is_setting(name: str, separator: str) -> bool:
-    """Whether this is a header, a variable or an item of a mapping, and no sentence and no list of words."""
+    """Test if this is a header, a variable or an item of a mapping, and no sentence and no list of words."""
     is_header = "-" in name or name.lower() in ("authorization", "cookie")
     if "," in separator:
         return is_header
@@ -111,12 +111,12 @@ def _hide_in_schemes(text: str, hide: Hide) -> str:
 
 
 def _is_token(text: str) -> bool:
-    """Whether this is no word of a sentence."""
+    """Test if this is no word of a sentence."""
     return len(text) >= 20 or re.search(r"[0-9_~+/=%]", text) is not None
 
 
 def _is_basic(text: str) -> bool:
-    """Whether this is base64 of a user with a password."""
+    """Test if this is base64 of a user with a password."""
     try:
         return b":" in base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except binascii.Error:

@@ -132,13 +132,13 @@ def _list_secret_settings(text: str) -> Iterator[str]:
 
 
 def can_be_told(value: str) -> bool:
-    """Whether a value is so long or so odd that it stands nowhere by chance."""
+    """Test if a value is so long or so odd that it stands nowhere by chance."""
     is_word = value.isdecimal() or (value.isalpha() and (value.islower() or value.isupper() or value.istitle()))
     return len(value) >= (LEAST_OF_A_WORD if is_word else LEAST_CHARACTERS) and value.strip("*") != ""
 
 
 def _is_random(value: str) -> bool:
-    """Whether the value of a parameter with any name looks like a signature, and not like a name, a path or a date."""
+    """Test if the value of a parameter with any name looks like a signature, and not like a name, a path or a date."""
     if re.fullmatch(r"[0-9a-fA-F]{32,}", value):
         return True
     is_mixed = all(re.search(letters, value) for letters in ("[a-z]", "[A-Z]", "[0-9]"))

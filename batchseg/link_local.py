@@ -31,7 +31,7 @@ def split_host(url: str) -> tuple[str, str, int | None]:
 
 
 def is_link_local(host: str, *, ask_dns: bool) -> bool:
-    """Whether a host is link-local or gives out credentials of a machine, however its address is written.
+    """Test if a host is link-local or gives out credentials of a machine, however its address is written.
 
     Args:
         host: A name or an address; the empty text counts as link-local.

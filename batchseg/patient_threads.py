@@ -28,7 +28,7 @@ _POOLS: WeakSet[PatientThreads] = WeakSet()
 
 
 def has_stuck_threads() -> bool:
-    """Whether a thread of this process hangs in a call, so that the interpreter may not end in order."""
+    """Test if a thread of this process hangs in a call, so that the interpreter may not end in order."""
     return bool(_STUCK)
 
 

@@ -22,7 +22,7 @@ def redact(text: str) -> str:
 
 
 def may_need_redaction(json_text: str) -> bool:
-    """Whether a text in a JSON document may hold a credential; a quick look, which most documents pass."""
+    """Test if a text in a JSON document may hold a credential; a quick look, which most documents pass."""
     return has_mark_in_json(json_text) or list_known_forms().are_in(json_text)
 
 
@@ -35,7 +35,7 @@ def _drop(*_: object, **__: object) -> str:
 
 
 def has_credentials(url: str) -> bool:
-    """Whether an address names a user, or has a query that is one."""
+    """Test if an address names a user, or has a query that is one."""
     return hide_in_address(url, _drop) != url
 
 

@@ -53,7 +53,7 @@ def split_seal(content: bytes) -> tuple[bytes, bytes | None]:
 
 
 def is_seal_broken(content: bytes, key: str) -> bool:
-    """Whether the file carries a seal that is not its own."""
+    """Test if the file carries a seal that is not its own."""
     rest, digest = split_seal(content)
     return digest is not None and digest != _compute_seal(rest.removesuffix(_END), key)
 

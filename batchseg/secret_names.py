@@ -34,7 +34,7 @@ _HARMLESS_LAST_PARTS = frozenset(
 
 @lru_cache(maxsize=4096)
 def is_secret_name(name: str) -> bool:
-    """Whether a variable, an option, a header or a tag with this name holds a credential."""
+    """Test if a variable, an option, a header or a tag with this name holds a credential."""
     parts = [part.lower() for part in _PARTS.findall(name)]
     if not parts or parts[-1] in _HARMLESS_LAST_PARTS:
         return False

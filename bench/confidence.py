@@ -1,4 +1,4 @@
-"""How often labels are right, by their confidence, over maps whose truth is known.
+"""Share of labels that are right, by their confidence, over maps whose truth is known.
 
     python -m bench.confidence out/run/scene=truth.tif [OUT/SCENE=LABELS …]
 

@@ -22,7 +22,7 @@ class TaskKey:
     """Prefix of ROW_COLUMN in the task's name, which tells its kind."""
     records_folder: ClassVar[str] = ""
     reads_scene: ClassVar[bool] = False
-    """Whether the task needs the pixels of its scene."""
+    """True if the task needs the pixels of its scene."""
 
     scene: str
     row: int

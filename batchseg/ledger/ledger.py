@@ -198,7 +198,7 @@ class Ledger:
                 self.store.delete(quarantine_key(name))
 
     def read_story(self, task: TaskKey) -> Story | None:
-        """Why a task was given up, alone or with its scene; None for a task that was not."""
+        """Read why a task was given up, alone or with its scene; None for a task that was not."""
         for name in (str(task), task.scene):
             try:
                 return read_value(self.store, quarantine_key(name), GivenUp, todo=RETRY_TASK).story

@@ -72,7 +72,7 @@ class Retries:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long a run waits for a worker, a task, a read and a scene before it goes on without."""
+    """Times that a run waits for a worker, a task, a read and a scene before it goes on without."""
 
     times_median: float = setting(10.0, doc="limit for a task, in multiples of the median of its kind in the same pool")
     least_s: float = setting(120.0, doc="shortest time before a worker is ended, in seconds")

@@ -64,7 +64,7 @@ def load_recipe(path: str | Path) -> Recipe:
     Raises:
         RecipeError: The file cannot be read, or a key or a value in it is wrong.
     """
-    return _load(Recipe, path, "recipe")
+    return load_as(Recipe, path, "recipe")
 
 
 @redact_errors
@@ -84,7 +84,7 @@ def load_fleet(path: str | Path | None) -> Fleet:
     Raises:
         RecipeError: The file cannot be read, or a key or a value in it is wrong.
     """
-    return Fleet() if path is None else _load(Fleet, path, "fleet")
+    return Fleet() if path is None else load_as(Fleet, path, "fleet")
 
 
 def load_as(
@@ -94,7 +94,7 @@ def load_as(
     check: Callable[[T], None] | None = None,
     check_keys: Callable[[Mapping[str, object]], None] | None = None,
 ) -> T:
-    """Read another settings file in the same strict way.
+    """Read a settings file in the strict way of recipes.
 
     Args:
         kind: The dataclass of the settings.
@@ -103,16 +103,6 @@ def load_as(
         check: Checks the settings together; it may raise a RecipeError.
         check_keys: Checks which keys the file gives, before defaults are filled in; it may raise a RecipeError.
     """
-    return _load(kind, path, what, check, check_keys)
-
-
-def _load(
-    kind: type[T],
-    path: str | Path,
-    what: str,
-    check: Callable[[T], None] | None = None,
-    check_keys: Callable[[Mapping[str, object]], None] | None = None,
-) -> T:
     try:
         text = read_regular(path).decode("utf-8")
     except IrregularFileError as error:

@@ -11,7 +11,7 @@ from batchseg.schema import setting
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trust:
-    """What the author of a recipe allows. It decides what may be read, and never how it is labelled."""
+    """Permissions of a recipe's author. They decide what may be read, and never how it is labelled."""
 
     folders: tuple[str, ...] = setting((), doc="further folders that files may refer to, such as the sources of a VRT")
     hosts: tuple[str, ...] = setting(
@@ -47,7 +47,7 @@ class Trust:
 
     @property
     def is_default(self) -> bool:
-        """Whether nothing beyond the defaults is allowed."""
+        """True if nothing beyond the defaults is allowed."""
         return not (self.folders or self.hosts or self.drivers)
 
 

@@ -40,7 +40,7 @@ class Evaluation:
     scenes: dict[str, NoScores | ReferenceScores]
     """The scores of each scene that has a reference, by scene."""
     notes: tuple[str, ...] = ()
-    """What limits the scores, for people: the ground that they are of, or an IoU that is a recall."""
+    """Limits of the scores, for people: the ground that they are of, or an IoU that is a recall."""
     name: str = "evaluation"
     """The name that the evaluation is kept by."""
     made_unix_s: float = 0.0

@@ -91,7 +91,7 @@ class Job:
     fade_px: int = 0
     """Width of the edges over which heavy tiles turn into bulk tiles."""
     trust: Trust = NO_TRUST
-    """What the author of the recipe allows scenes to refer to, for the pictures of the report."""
+    """Permissions of the recipe's author for what scenes refer to, for the pictures of the report."""
 
     def chunk_grid(self, scene: SceneJob) -> Grid:
         return Grid(scene.shape_px, self.chunk_px)

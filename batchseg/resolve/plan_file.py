@@ -56,7 +56,7 @@ class ScenePlan:
     bands: tuple[int, ...] = ()
     """Numbers of the bands that the models got, in their order."""
     trust: Trust | None = optional()
-    """What the author of the recipe allows files to refer to; None: nothing beyond the defaults."""
+    """Permissions of the recipe's author for what files refer to; None: nothing beyond the defaults."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

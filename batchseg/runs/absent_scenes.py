@@ -62,7 +62,7 @@ class AbsentScenes:
         return sum(len(absence.tasks) for absence in self._absences.values())
 
     def is_to_blame(self, task: TaskKey) -> bool:
-        """Whether a task that misses its scene fails by itself: others found the scene since it missed it first."""
+        """Test if a task that misses its scene fails by itself: others found the scene since it missed it first."""
         return task in self._missed_alone and task.scene not in self._absences
 
     def keep(self, task: TaskKey) -> bool:

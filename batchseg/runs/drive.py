@@ -71,7 +71,7 @@ class Stop:
 
     @property
     def is_signal(self) -> bool:
-        """Whether somebody waits for the process to end, which is not so where a budget stops the run."""
+        """True if somebody waits for the process to end, which is not so where a budget stops the run."""
         return self.why is not None and self.exit_status != 0
 
     def request(self, why: str, exit_status: int = 0) -> None:

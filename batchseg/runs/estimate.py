@@ -1,4 +1,4 @@
-"""What a run will do, take and cost, from headers and a sample of pixels. Writes nothing.
+"""Estimate of a run's work, time and cost, from headers and a sample of pixels. Writes nothing.
 
 Every figure names its assumptions. A figure that is not known is None with a reason; it is never guessed.
 """

@@ -28,7 +28,7 @@ class ChunkReport:
     record: Record | None
     """None before the chunk is committed."""
     given_up: Story
-    """What happened to a chunk that was given up, alone or with its scene, in order; empty for any other chunk."""
+    """Attempts at a chunk that was given up, alone or with its scene, in order; empty for any other chunk."""
     log: tuple[LogEntry, ...]
     """The lines of the run's log that name the chunk."""
     num_damaged_lines: int

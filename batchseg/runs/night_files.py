@@ -80,7 +80,7 @@ class SceneResult:
     error: str | None = None
     """The cause of a failure."""
     reason: str | None = None
-    """Why the scene was computed tonight; None for a scene that was not."""
+    """Reason why the scene was computed tonight; None for a scene that was not."""
     cost_usd: float | None = None
     """Dollars of the scene's chunks and GeoTIFFs; None for a scene that was not computed tonight."""
 

@@ -1,4 +1,4 @@
-"""Why a night computes a scene again: which part of its key differs from that of its finished output.
+"""Reasons why a night computes a scene again: the parts of its key that differ from those of its finished output.
 
 The key is a hash, so the index keeps a short hash of each part beside it: one of each setting and of the scene itself.
 """

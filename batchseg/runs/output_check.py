@@ -91,7 +91,7 @@ def open_night_output(output: str, *, read_files: Iterable[str]) -> LocalStore:
 
 
 def _has_night_begun(store: Store) -> bool:
-    """Whether a driver has held the folder that was none of a run; a file that cannot be read is damaged then."""
+    """Test if a driver has held the folder that was none of a run; a file that cannot be read is damaged then."""
     try:
         return read_holder(store) is not None and Ledger(store).read_recipe() is None
     except DamagedError:
@@ -130,7 +130,7 @@ def _is_night_file(store: Store, key: str) -> bool:
 
 
 def _holds(store: Store, key: str, kinds: Mapping[str, type[object]]) -> bool:
-    """Whether a file holds what its key says."""
+    """Test if a file holds what its key says."""
     kind = kinds.get(key) or kinds.get(key.rpartition("/")[0])
     try:
         return kind is not None and read_value(store, key, kind) is not None

@@ -82,7 +82,7 @@ class Roster:
                     yield state
 
     def has_another(self, worker: str, need: Need) -> bool:
-        """Whether another worker that stays can meet a need."""
+        """Test if another worker that stays can meet a need."""
         return any(
             need in state.needs and name != worker and name not in self.draining for name, state in self._states.items()
         )

@@ -64,7 +64,7 @@ class DriverStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """How fast the committed chunks came."""
+    """Speed of the committed chunks."""
 
     mpx_per_s: float | None
     """Millions of valid pixels per second: in this session while the driver runs, else over all sessions."""
@@ -92,7 +92,7 @@ class RunStatus:
     """Dollars paid up to the last heartbeats."""
     driver: DriverStatus
     exit: ExitStatus | None
-    """How the run ended; None while its driver runs, and after a driver that ended without a word."""
+    """End of the run; None while its driver runs, and after a driver that ended without a word."""
 
 
 @redact_errors

@@ -48,7 +48,7 @@ class WorkersStatus:
     """Workers, of those that were lost, that the cloud took away."""
     num_failed_attempts: int
     message: str | None
-    """What the cluster has no room for; None where every worker has a place."""
+    """Workers that the cluster has no room for; None where every worker has a place."""
 
 
 def fold_workers(entries: Iterable[LogEntry], *, is_running: bool) -> WorkersStatus:

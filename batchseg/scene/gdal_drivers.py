@@ -96,7 +96,7 @@ def list_raster_drivers(trust: Trust, head: bytes = b"") -> list[str]:
 
 
 def is_trusted(driver: str, trust: Trust) -> bool:
-    """Whether the author of the recipe names a driver, whatever the case."""
+    """Test if the author of the recipe names a driver, whatever the case."""
     return driver.casefold() in {name.casefold() for name in trust.drivers}
 
 
@@ -118,7 +118,7 @@ def guess_raster_driver(head: bytes) -> str | None:
 
 
 def is_vrt(head: bytes) -> bool:
-    """Whether GDAL takes a file for a VRT."""
+    """Test if GDAL takes a file for a VRT."""
     return guess_raster_driver(head) == "VRT"
 
 
@@ -129,7 +129,7 @@ def guess_source_driver(path: str, head: bytes) -> str | None:
 
 
 def may_be_taken_for_another(driver: str, head: bytes) -> bool:
-    """Whether a file without a known sign, which opens with this driver, may open with another one if GDAL chooses.
+    """Test if a file without a known sign, which opens with this driver, may open with another one if GDAL chooses.
 
     Descriptions of other formats are text, which a raw format takes for pixels.
     """
@@ -138,12 +138,12 @@ def may_be_taken_for_another(driver: str, head: bytes) -> bool:
 
 
 def is_tile_index(path: str) -> bool:
-    """Whether GDAL takes a file for an index of tiles because of its name."""
+    """Test if GDAL takes a file for an index of tiles because of its name."""
     return path.lower().partition("?")[0].endswith((".gti.gpkg", ".gti.fgb", ".gti.parquet", ".gti"))
 
 
 def starts_as_text(head: bytes) -> bool:
-    """Whether a file begins as XML or JSON does."""
+    """Test if a file begins as XML or JSON does."""
     return _strip_to_text(head)[:1] in (b"<", b"{", b"[")
 
 
@@ -166,7 +166,7 @@ def _drivers_by_suffix() -> dict[str, str]:
 
 
 def looks_like_vectors(head: bytes) -> bool:
-    """Whether the first bytes are those of a format that vector files may have."""
+    """Test if the first bytes are those of a format that vector files may have."""
     return _VECTOR_SIGNS.match(head.removeprefix(b"\xef\xbb\xbf")) is not None
 
 

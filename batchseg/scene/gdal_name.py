@@ -94,7 +94,7 @@ def parse_gdal_name(name: str) -> GdalName | None:
 
 
 def has_prefix(name: str) -> bool:
-    """Whether GDAL may choose a driver by the beginning of a name, even where a file has that name."""
+    """Test if GDAL may choose a driver by the beginning of a name, even where a file has that name."""
     return not name.startswith("/") and _PREFIX.match(name) is not None
 
 

@@ -1,4 +1,4 @@
-"""Which files and servers a file may refer to: its own folder, and what the author of the recipe allows."""
+"""Files and servers that a file may refer to: its own folder, and what the author of the recipe allows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from batchseg.remote import is_remote
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """What one scene or vector file may refer to."""
+    """Folders and servers that one scene or vector file may refer to."""
 
     url: str
     """The file as the author named it, for messages."""

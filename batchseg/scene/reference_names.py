@@ -1,4 +1,4 @@
-"""What GDAL makes of a reference of a VRT: the names that it may open, and which of them are one file."""
+"""GDAL's reading of a reference of a VRT: the names that it may open, and which of them are one file."""
 
 from __future__ import annotations
 

@@ -36,13 +36,13 @@ _NO_FILE = frozenset({"vrtdataset", "relativetovrt", "shared"})
 class Reference:
     name: str
     is_relative: bool | None
-    """Whether the name is relative to the VRT's folder, not to the current one; None: GDAL decides by an option."""
+    """True if the name is relative to the VRT's folder, not to the current one; None: GDAL decides by an option."""
     is_raw: bool = False
-    """Whether the file is read as plain bytes, not opened as a raster."""
+    """True if the file is read as plain bytes, not opened as a raster."""
     window: Window | None = None
     """Part of the VRT that shows pixels of the file; None: not known."""
     is_copied: bool = False
-    """Whether the VRT takes pixels one by one, so that overviews of the file never matter."""
+    """True if the VRT takes pixels one by one, so that overviews of the file never matter."""
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class _Node:
     text: str = ""
     children: list[_Node] = field(default_factory=list)
     is_mixed: bool = False
-    """Whether comments or instructions stand between parts of the text."""
+    """True if comments or instructions stand between parts of the text."""
 
 
 def find_references(content: bytes, where: str) -> list[Reference]:
@@ -109,7 +109,7 @@ def _find_in_node(node: _Node, where: str, *, is_plain: bool) -> Iterator[Refere
 
 
 def _is_read(node: _Node) -> bool:
-    """Whether GDAL acts on this key: options always, metadata in few domains and in transformers."""
+    """Test if GDAL acts on this key: options always, metadata in few domains and in transformers."""
     above, domains = node.parent, []
     while above is not None:
         if "transformer" in above.tag:
@@ -143,7 +143,7 @@ def _read_window(source: _Node | None) -> Window | None:
 
 
 def _copies_pixels(source: _Node | None) -> bool:
-    """Whether a source fills as many pixels as it reads."""
+    """Test if a source fills as many pixels as it reads."""
     if source is None or source.tag not in ("simplesource", "complexsource"):
         return False
     sizes = [

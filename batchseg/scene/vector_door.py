@@ -84,7 +84,7 @@ def check_vector_driver(url: str, driver: str, trust: Trust) -> None:
 
 
 def names_driver(path: str) -> bool:
-    """Whether a name begins with a driver, as in `CSV:table`."""
+    """Test if a name begins with a driver, as in `CSV:table`."""
     name = parse_gdal_name(path)
     return name is not None and name.driver is not None and _find_ogr_name(name.driver) is not None
 
@@ -214,7 +214,7 @@ def _check_crs(url: str, file: str) -> None:
 
 
 def _is_crs_link(text: bytes) -> bool:
-    """Whether a value may be a link. What is no plain object counts as one: GDAL's reader of JSON is lenient."""
+    """Test if a value may be a link. What is no plain object counts as one: GDAL's reader of JSON is lenient."""
     if text[:1] not in (b"{", b"/", b"'"):
         return False  # text, a number or null
     try:

@@ -46,7 +46,7 @@ def load_best(state: TrainingState, folder: Path) -> None:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a training wrote this file."""
+    """Test if a training wrote this file."""
     try:
         with safe_open(path, "pt") as file:
             return "step" in (file.metadata() or {})

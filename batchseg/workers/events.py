@@ -9,7 +9,7 @@ from batchseg.ledger.keys import TaskKey
 from batchseg.tiers import Tier
 
 FailureKind = Literal["failure", "out_of_memory", "refused", "absent"]
-"""Why an attempt failed.
+"""Reason of a failed attempt.
 
 refused   storage refuses every worker, so the run stops and the task waits for a resume
 absent    nobody can read the task's scene for now, which says nothing about the task

@@ -88,7 +88,7 @@ class Worker:
     _opening: Future[None] | None = None
     _heartbeat: Heartbeat | None = None
     _is_left: bool = False
-    """Whether the pool has given this worker up, while a task of it hangs."""
+    """True if the pool has given this worker up, while a task of it hangs."""
     _last_tier: Tier | None = None
     """The tier that the device computed last; only the device's thread sets it."""
 

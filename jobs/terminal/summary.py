@@ -61,7 +61,7 @@ def format_summary(metrics: Metrics, output: str, ending: Ending) -> list[str]:
 
 
 def _list_label_notes(metrics: Metrics) -> list[str]:
-    """What the scores are worth: the ground that they are of, and an IoU that is a recall."""
+    """List the limits of the scores: the ground that they are of, and an IoU that is a recall."""
     from batchseg.score.scores import ReferenceScores, find_recall_note
 
     scores = metrics.scores

@@ -99,7 +99,7 @@ class Map:
     scene_note: str | None
     """The reason why `scene` is None."""
     map_area_note: str | None
-    """How wrong areas that are counted from pixels are, and the command for right ones; None where they are right."""
+    """Error of areas that are counted from pixels, and the command for right ones; None where they are right."""
     crops: tuple[Crop, ...]
     """The squares with the lowest confidence."""
 
