@@ -15,7 +15,7 @@ import yaml
 
 from jobs.cli import main
 from jobs.verbs.nightly import run_main
-from tests.jobs.command_line import alone, folder, write_recipe
+from tests.jobs.command_line import alone, folder, refused, write_recipe
 from tests.jobs.damage import IRREGULAR
 from tests.runs import noise, write_fake_bundle, write_scene
 
@@ -102,16 +102,6 @@ def place(folder: Path) -> Path:
     return folder
 
 
-def told_of(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    capsys.readouterr()
-    assert main(argv) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith("batchseg: ")
-    assert told.err.count("\n") == 1
-    return told.err
-
-
 def put(kind: str, path: Path) -> None:
     path.touch()
     IRREGULAR[kind](path)
@@ -125,7 +115,7 @@ def test_what_is_no_file_is_refused_by_name(
     case = CASES[name]
     argv = case.argv(place)
     put(kind, place / case.file)
-    told = told_of(argv, capsys)
+    told = refused(argv, capsys)
     assert Path(case.file).name in told
     assert f"a {kind}" in told
     assert not (place / "out").exists()
@@ -138,7 +128,7 @@ def test_what_a_library_opens_beside_a_file_is_refused_too(
     case = SIDECARS[name]
     argv = case.argv(place)
     put("pipe", place / case.file)
-    told = told_of(argv, capsys)
+    told = refused(argv, capsys)
     assert case.file in told
     assert "a pipe" in told
 
@@ -147,7 +137,7 @@ def test_what_a_library_opens_beside_a_file_is_refused_too(
 def test_a_folder_is_no_file(name: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     argv = CASES[name].argv(place)
     put("folder", place / CASES[name].file)
-    assert "a folder" in told_of(argv, capsys)
+    assert "a folder" in refused(argv, capsys)
 
 
 def test_a_pipe_of_another_name_beside_a_scene_is_nobodys(place: Path) -> None:
@@ -191,5 +181,5 @@ def test_parts_of_a_mosaic(place: Path, capsys: pytest.CaptureFixture[str]) -> N
     )
     (place / "mosaic.vrt").write_text(vrt)
     put("pipe", place / "part.tif")
-    told = told_of(plan(place, scenes=[str(place / "mosaic.vrt")]), capsys)
+    told = refused(plan(place, scenes=[str(place / "mosaic.vrt")]), capsys)
     assert "a pipe" in told
